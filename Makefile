@@ -1,0 +1,63 @@
+# Everything a bare machine needs is made by these targets: Python 3.11 or newer is all that must be there.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# CPU builds of torch print less and load faster; the pin in constraints.txt keeps the download small.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export TOKENIZERS_PARALLELISM := true
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "compress needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## Make the virtual environment .venv and install the project in it
+
+.PHONY: demo
+demo: $(STAMP) ## Run the whole way on BBC News: train, prune, distill, export, quantize, measure (minutes)
+	$(BIN)/compress run demo
+
+.PHONY: test
+test: $(STAMP) ## Run the unit and integration tests (under ten minutes on two cores)
+	$(BIN)/python -m pytest
+
+.PHONY: test-unit
+test-unit: $(STAMP) ## Run the unit tests only (seconds)
+	$(BIN)/python -m pytest tests/unit
+
+.PHONY: regression
+regression: $(STAMP) ## Run the recorded-accuracy tests (long; not part of 'make test')
+	$(BIN)/python -m pytest tests/regression
+
+.PHONY: lint
+lint: $(STAMP) ## Check style, types and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+.PHONY: format
+format: $(STAMP) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: wheel
+wheel: $(STAMP) ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+.PHONY: doctor
+doctor: $(STAMP) ## Show what this machine has and what is missing
+	$(BIN)/compress doctor
+
+.PHONY: clean
+clean: ## Remove the environment, caches and builds (runs/ stays)
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,56 @@
+"""Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Names are imported when they are used, so that `import compress` and `compress --help` stay instant.
+_HOMES = {
+    **dict.fromkeys(("finetune", "prune", "distill", "export", "quantize", "evaluate", "bench", "run"), "compress.api"),
+    "load_model": "compress.model.checkpoint",
+    "load_onnx": "compress.model.artifact",
+    "CompressError": "compress.errors",
+}
+
+if TYPE_CHECKING:
+    from compress.api import bench, distill, evaluate, export, finetune, prune, quantize, run
+    from compress.errors import CompressError
+    from compress.model.artifact import load_onnx
+    from compress.model.checkpoint import load_model
+
+__all__ = [
+    "CompressError",
+    "__version__",
+    "bench",
+    "distill",
+    "evaluate",
+    "export",
+    "finetune",
+    "load_model",
+    "load_onnx",
+    "prune",
+    "quantize",
+    "run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'compress' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+class _Package(ModuleType):
+    """Keeps `compress.prune` the verb: importing the package `compress.prune` would put that in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

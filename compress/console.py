@@ -1,0 +1,165 @@
+"""The one place that prints: people read stderr and stdout, programs read one JSON document on stdout.
+
+Three modes: human (default), `quiet` (results and errors only) and `json` (logs to stderr, one document to stdout).
+Used as a library nothing is printed unless `configure` was called, except warnings.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+LOG_EVERY_SECONDS = 15.0
+
+
+@dataclass
+class _State:
+    logs: bool = False
+    json: bool = False
+    debug: bool = False
+    observer: Callable[[dict[str, Any]], None] | None = None
+
+
+_state = _State()
+
+
+def configure(*, json_output: bool = False, quiet: bool = False, debug: bool = False) -> None:
+    """Choose the output mode of this process."""
+    _state.logs, _state.json, _state.debug = not quiet, json_output, debug
+
+
+def debugging() -> bool:
+    """Tell whether tracebacks were asked for."""
+    return _state.debug
+
+
+def is_json() -> bool:
+    """Tell whether the outcome goes to a program."""
+    return _state.json
+
+
+@contextmanager
+def observed(observer: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Send every event (log line, epoch, stage) to `observer` as well, for `events.jsonl`."""
+    previous, _state.observer = _state.observer, observer
+    try:
+        yield
+    finally:
+        _state.observer = previous
+
+
+def event(kind: str, **fields: Any) -> None:
+    """Record a machine-readable event; prints nothing."""
+    if _state.observer is not None:
+        _state.observer({"event": kind, **fields})
+
+
+def info(text: str) -> None:
+    """Tell the user what goes on."""
+    event("log", text=text)
+    if _state.logs:
+        print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Tell the user what may be wrong."""
+    event("warning", text=text)
+    print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def result(document: dict[str, Any], human: Callable[[], None]) -> None:
+    """Print the outcome of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
+    if _state.json:
+        print(json.dumps(finite(document), ensure_ascii=False, default=str), flush=True)
+    else:
+        human()
+
+
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities by None, at any depth: they are not JSON."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return value
+
+
+def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
+    """Print a table on stdout, as wide as its contents: numbers to the right, words to the left."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    # A redirected stdout has no width: never cut a table that a program or a log file receives.
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+    rich_table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for position, column in enumerate(columns):
+        numbers = all(re.match(r"$|-$|[-+]?\d", row[position]) for row in rows) and position > 0
+        rich_table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        rich_table.add_row(*row)
+    console.print(rich_table)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show progress of `total` steps with an ETA; yields `advance(steps=1, note="")`.
+
+    On a terminal this is a live bar; elsewhere one line every fifteen seconds, so that a log file stays readable.
+    """
+    if not _state.logs:
+        yield lambda steps=1, note="": None
+        return
+    if sys.stderr.isatty():
+        with _bar(label, total) as advance:
+            yield advance
+        return
+    started = last = time.monotonic()
+    done = 0
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last >= LOG_EVERY_SECONDS and done < total:
+            last = now
+            left = (now - started) / done * (total - done)
+            print(f"  {label} {done}/{total} {note} (about {duration(left)} left)", file=sys.stderr, flush=True)
+
+    yield advance
+
+
+@contextmanager
+def _bar(label: str, total: int) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(label, total=total, note="")
+        yield lambda steps=1, note="": bars.update(task, advance=steps, note=note)
+
+
+def duration(seconds: float) -> str:
+    """Write a time span for people: `8 s`, `2 min 5 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"

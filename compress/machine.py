@@ -1,0 +1,124 @@
+"""Facts about this machine: processor, instruction sets, memory, disk, GPU, versions. No torch at import time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "onnx", "onnxruntime", "numpy", "scikit-learn")
+INSTRUCTION_SETS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512_bf16": "AVX512-BF16",
+    "amx_tile": "AMX",
+    "amx_bf16": "AMX-BF16",
+    "amx_int8": "AMX-INT8",
+    "asimd": "NEON",
+    "asimddp": "NEON dot product",
+    "i8mm": "I8MM",
+    "sve": "SVE",
+}
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    """Return the first processor's entries of /proc/cpuinfo (empty where there is none)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    entries = (line.split(":", 1) for line in text.split("\n\n", 1)[0].splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in entries}
+
+
+def cpu_name() -> str:
+    """Return the processor's name, with family and model where the name alone is vague."""
+    info = _cpuinfo()
+    name = info.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" in info and "model" in info:
+        name += f" (family {info['cpu family']}, model {info['model']})"
+    return name
+
+
+def cpu_flags() -> list[str]:
+    """Return the instruction sets that matter here, by their kernel names."""
+    info = _cpuinfo()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return [flag for flag in INSTRUCTION_SETS if flag in flags]
+
+
+def cores() -> int:
+    """Return the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the libraries that results depend on (None: not installed)."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            found[library] = None
+    return found
+
+
+def package_version() -> str:
+    """Return the version of this package."""
+    from compress import __version__
+
+    return __version__
+
+
+def governor() -> str | None:
+    """Return the frequency governor of the first core, where the system tells."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def gpus() -> list[str]:
+    """Return the names of the GPUs that PyTorch sees; imports torch."""
+    import torch
+
+    return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+
+
+def facts() -> dict[str, Any]:
+    """Return what a measurement depends on, for manifests and reports."""
+    import psutil
+
+    return {
+        "cpu": cpu_name(),
+        "instruction_sets": [INSTRUCTION_SETS[flag] for flag in cpu_flags()],
+        "cores": cores(),
+        "governor": governor(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "compress": package_version(),
+        **{name: version for name, version in versions().items() if version},
+    }
+
+
+def identity() -> list[Any]:
+    """Return what tells one machine from another for cached measurements."""
+    return [cpu_name(), cores(), cpu_flags()]
+
+
+def free_disk(path: Path) -> int:
+    """Return the free bytes of the disk that holds `path`."""
+    return shutil.disk_usage(path).free
+
+
+def python_executable() -> str:
+    """Return the interpreter, for fresh processes."""
+    return sys.executable

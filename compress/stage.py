@@ -1,0 +1,46 @@
+"""What a stage is given: the task, the seed, and the folders of its inputs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.errors import UsageError
+from compress.task.load import Task
+
+
+def is_spec(text: str) -> bool:
+    """Tell a student SPEC (`layers=3`) from a model reference."""
+    return bool(re.fullmatch(r"\w+=[^/]*", text))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders and context that a stage works from.
+
+    `sources` maps each model's name (a stage's name, or the reference as it was written) to its folder, in the order
+    of `from`. For `distill`, `teacher` is a folder and `student` a folder or a SPEC such as `layers=3`.
+    """
+
+    sources: dict[str, Path]
+    seed: int = 0
+    task_or_none: Task | None = None
+    teacher: Path | None = None
+    student: Path | str | None = None
+
+    @property
+    def source(self) -> Path:
+        """The only (or first) input model."""
+        return next(iter(self.sources.values()))
+
+    @property
+    def task(self) -> Task:
+        """The task.
+
+        Raises:
+            UsageError: the verb needs a task and none was given.
+        """
+        if self.task_or_none is None:
+            raise UsageError("this needs a task", "give --task T, or --kind, --train, --validation, --text and --label")
+        return self.task_or_none

@@ -1,0 +1,1 @@
+"""BERT-family table, reading and writing checkpoints, sizes (parameters, FLOPs)."""

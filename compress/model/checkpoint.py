@@ -1,0 +1,215 @@
+"""Read and write classifiers in Hugging Face layout, dense or pruned; safetensors only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.errors import ModelError, ResourceError
+from compress.model import shape as shapes
+from compress.model.config import check_weights, is_graph, read_config
+from compress.model.family import Family, Layer, descend, family_of, layers
+from compress.model.reference import locate
+from compress.model.tokenizer import save_tokenizer
+
+
+class NoHeads(nn.Module):
+    """Stands in for the self-attention of a layer without heads: hands (batch, length, 0) to the output projection.
+
+    The projection of an empty input is its bias, so the sublayer still adds its bias and runs its LayerNorm.
+    """
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
+        """Return the empty context and no attention weights."""
+        return hidden_states[..., :0], None
+
+
+class NoHeadsWithOutput(NoHeads):
+    """The same for DistilBERT, whose attention module holds the output projection."""
+
+    def __init__(self, out_lin: nn.Linear) -> None:
+        super().__init__()
+        self.out_lin = out_lin
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
+        """Return the projection's bias, (batch, length, hidden), and no attention weights."""
+        return self.out_lin(hidden_states[..., :0]), None
+
+
+def load_model(reference: str | Path, labels: list[str] | None = None) -> Any:
+    """Load a sequence classifier, dense or pruned, in evaluation mode on the CPU.
+
+    Args:
+        reference: a folder, a hub id, or a builtin.
+        labels: names of the classes, to give an encoder a new head (fine-tuning). Without it the checkpoint must be
+            a classifier already.
+
+    Returns:
+        The transformers model; `model.config.id2label` names the classes.
+
+    Raises:
+        ModelError: not a supported model, damaged or unsafe files, or no classifier head.
+        ResourceError: a hub model that cannot be had, or not enough memory.
+    """
+    folder = locate(reference)
+    if is_graph(folder):
+        raise ModelError(f"{folder} is an ONNX artifact, and this needs a checkpoint", "give the checkpoint that it was exported from")
+    config = read_config(folder)
+    check_weights(folder)
+    _check_memory(folder)
+    family = family_of(config["model_type"])
+    is_classifier = family.classifier in (config.get("architectures") or [])
+    if labels is None and not is_classifier:
+        raise ModelError(
+            f"{folder} is a pre-trained encoder without a classifier", "train one first: compress finetune MODEL --task T -o DIR"
+        )
+    model = _load_pruned(folder, config, family, labels) if shapes.CONFIG_KEY in config else _load_dense(folder, family, labels)
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"{folder}: the weight {name} has values that are not finite", "the checkpoint is broken: train it again")
+    return model.eval()
+
+
+def _quiet_transformers() -> Any:
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _load_dense(folder: Path, family: Family, labels: list[str] | None) -> Any:
+    model_class = getattr(_quiet_transformers(), family.classifier)
+    try:
+        model, report = model_class.from_pretrained(
+            str(folder),
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=labels is not None,
+            **(_label_config(labels) if labels else {}),
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
+    lost = [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
+    head = family.head_modules if labels else ()
+    unexpected = [key for key in lost if not key.startswith(head)] if head else lost
+    if unexpected:
+        raise ModelError(f"{folder} lacks the weight {unexpected[0]} ({len(unexpected)} are missing or of another shape)")
+    return model
+
+
+def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None) -> Any:
+    from safetensors.torch import load_file
+
+    transformers = _quiet_transformers()
+    model_config = transformers.AutoConfig.for_model(**config)
+    model = getattr(transformers, family.classifier)(model_config)
+    resize(model, shapes.shape_of_config(config))
+    state = load_file(folder / "model.safetensors")
+    if labels and list(model_config.id2label.values()) != labels:
+        raise ModelError(f"{folder} is a pruned classifier for other labels", "fine-tune the dense model on this task, then prune it")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: the weights do not fit config.json: {str(error).splitlines()[-1].strip()}") from error
+    return model
+
+
+def _label_config(labels: list[str]) -> dict[str, Any]:
+    return {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+
+
+def _check_memory(folder: Path) -> None:
+    import psutil
+
+    needed = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * 2
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise ResourceError(f"{folder} needs about {needed >> 20} MiB of memory and {available >> 20} MiB are available")
+
+
+def model_shape(model: Any) -> shapes.Shape:
+    """Return the shape of a model from its weights."""
+    family = family_of(model.config.model_type)
+    config = model.config.to_dict()
+    head_size = (config.get(shapes.CONFIG_KEY) or {}).get("head_size") or config[family.hidden_key] // config[family.heads_key]
+    return shapes.Shape(
+        config[family.hidden_key],
+        head_size,
+        tuple(shapes.LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features) for layer in layers(model)),
+    )
+
+
+def count_params(model: nn.Module) -> int:
+    """Return the number of parameters of a model, embeddings and classifier included."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def resize(model: Any, shape: shapes.Shape) -> None:
+    """Give every layer fresh (uninitialised) linears of the sizes in `shape`, ready for `load_state_dict`."""
+    hidden = shape.hidden
+    for layer, wanted in zip(layers(model), shape.layers, strict=True):
+        width = wanted.heads * shape.head_size
+        if layer.query is not None and layer.key is not None and layer.value is not None:
+            for linear in (layer.query, layer.key, layer.value):
+                _reshape(linear, hidden, width)
+        _reshape(layer.attention_output, width, hidden)
+        _reshape(layer.ffn_in, hidden, wanted.ffn)
+        _reshape(layer.ffn_out, wanted.ffn, hidden)
+        settle(model, layer, wanted.heads, shape.head_size)
+    record_shape(model, shape)
+
+
+def _reshape(linear: nn.Linear, in_features: int, out_features: int) -> None:
+    linear.in_features, linear.out_features = in_features, out_features
+    linear.weight = nn.Parameter(torch.empty(out_features, in_features))
+    linear.bias = nn.Parameter(torch.empty(out_features))
+
+
+def settle(model: Any, layer: Layer, heads: int, head_size: int) -> None:
+    """Make a layer's attention agree with its number of heads, once its linears have the right sizes."""
+    family = family_of(model.config.model_type)
+    attention = descend(layer.module, family.attention)
+    if heads == 0:
+        parent, _, name = family.attention.rpartition(".")
+        inside = family.attention_output.startswith(family.attention + ".")
+        stand_in = NoHeadsWithOutput(layer.attention_output) if inside else NoHeads()
+        setattr(descend(layer.module, parent) if parent else layer.module, name, stand_in)
+        return
+    for attribute, value in {"num_attention_heads": heads, "n_heads": heads, "all_head_size": heads * head_size}.items():
+        if hasattr(attention, attribute):
+            setattr(attention, attribute, value)
+
+
+def record_shape(model: Any, shape: shapes.Shape) -> None:
+    """Write the per-layer shape into the model's config, where it differs from what the config says."""
+    plain = {key: value for key, value in model.config.to_dict().items() if key != shapes.CONFIG_KEY}
+    if shape == shapes.shape_of_config(plain):
+        if hasattr(model.config, shapes.CONFIG_KEY):
+            delattr(model.config, shapes.CONFIG_KEY)
+    else:
+        setattr(model.config, shapes.CONFIG_KEY, shapes.config_entry(shape))
+
+
+def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:
+    """Write config, weights (safetensors) and tokenizer into `folder`."""
+    from safetensors.torch import save_file
+
+    record_shape(model, model_shape(model))
+    model.config.architectures = [type(model).__name__]
+    model.config.problem_type = "single_label_classification"
+    model.config.save_pretrained(str(folder))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tokenizer(tokenizer_source, folder)
+
+
+def model_labels(model: Any) -> list[str]:
+    """Return the class names of a classifier in the order of its logits."""
+    return [str(model.config.id2label[number]) for number in range(model.config.num_labels)]

@@ -1,0 +1,150 @@
+"""Read a model folder's `config.json` and weights' header without trusting them. No torch in this module."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from compress import fs
+from compress.errors import ModelError
+from compress.model.family import Family, family_of
+from compress.model.shape import CONFIG_KEY, VERSION
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+GRAPH = "model.onnx"
+MAX_HEADER = 100 << 20
+# Bounds on every dimension, far above any encoder in use, so that a hostile config cannot make us allocate.
+BOUNDS = {"hidden": 16_384, "layers": 256, "heads": 1_024, "ffn": 131_072}
+MORE_BOUNDS = {
+    "vocab_size": 4_000_000,
+    "max_position_embeddings": 1_000_000,
+    "type_vocab_size": 1_000,
+    "embedding_size": 16_384,
+}
+
+
+def is_graph(folder: Path) -> bool:
+    """Tell whether a folder is an ONNX artifact."""
+    return (folder / GRAPH).is_file()
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read and check `config.json`: a known family, no code to run, every dimension within bounds.
+
+    Raises:
+        ModelError: anything else; the message names the key.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{folder} has no config.json: it is not a model folder", "give a folder in Hugging Face layout")
+    try:
+        config = fs.read_json(path, limit=4 << 20)
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object")
+    code = [key for key in config if key in {"auto_map", "custom_pipelines"} or (key.startswith("_") and key != "_name_or_path")]
+    if code:
+        raise ModelError(f"{path} has the key '{code[0]}', which can make a loader run code", "remove it if you trust the model")
+    family = family_of(config.get("model_type"))
+    _check_bounds(config, family, path)
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise ModelError(f"{path} describes a decoder; only encoders are supported")
+    _check_pruned(config, family, path)
+    return config
+
+
+def max_tokens(config: dict[str, Any]) -> int:
+    """Return the longest input that a model's position embeddings allow (RoBERTa's start behind the padding id)."""
+    positions = config.get("max_position_embeddings", 512)
+    return positions - (config.get("pad_token_id", 1) + 1 if config["model_type"] == "roberta" else 0)
+
+
+def _check_bounds(config: dict[str, Any], family: Family, path: Path) -> None:
+    named = {
+        "hidden": family.hidden_key,
+        "layers": family.layers_key,
+        "heads": family.heads_key,
+        "ffn": family.ffn_key,
+    }
+    for role, key in named.items():
+        value = config.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= BOUNDS[role]:
+            raise ModelError(f"{path}: {key} is {value!r}, not a whole number from 1 to {BOUNDS[role]}")
+    for key, bound in MORE_BOUNDS.items():
+        value = config.get(key)
+        if value is not None and (not isinstance(value, int) or not 0 <= value <= bound):
+            raise ModelError(f"{path}: {key} is {value!r}, not a whole number up to {bound}")
+    if config[family.hidden_key] % config[family.heads_key]:
+        raise ModelError(f"{path}: {family.hidden_key} is not a multiple of {family.heads_key}")
+
+
+def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
+    extra = config.get(CONFIG_KEY)
+    if extra is None:
+        return
+    where = f"{path}: the entry '{CONFIG_KEY}'"
+    if not isinstance(extra, dict) or extra.get("version") != VERSION:
+        raise ModelError(f"{where} is not of version {VERSION}", "it was written by a newer compress: upgrade")
+    layers = extra.get("layers")
+    if not isinstance(layers, list) or len(layers) != config[family.layers_key] or not isinstance(extra.get("head_size"), int):
+        raise ModelError(f"{where} does not describe {config[family.layers_key]} layers")
+    for layer in layers:
+        counts = [layer.get(key) for key in ("heads", "ffn")] if isinstance(layer, dict) else []
+        if len(counts) != 2 or not all(isinstance(count, int) and 0 <= count <= BOUNDS["ffn"] for count in counts):
+            raise ModelError(f"{where} has a malformed layer: {layer!r}")
+
+
+def check_weights(folder: Path) -> None:
+    """Check that the weights are safetensors, and that every file is as long as its header says.
+
+    Raises:
+        ModelError: pickled weights only, none at all, or a damaged file.
+    """
+    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else _shards(folder)
+    if not files:
+        pickles = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")]
+        if pickles:
+            raise ModelError(
+                f"{folder} has only pickled weights ({pickles[0].name}), which can run code when loaded",
+                "convert them where you trust them: AutoModel.from_pretrained(DIR).save_pretrained(NEW)",
+            )
+        raise ModelError(f"{folder} has no {WEIGHTS}")
+    for path in files:
+        _check_header(path)
+
+
+def _shards(folder: Path) -> list[Path]:
+    if not (folder / INDEX).is_file():
+        return []
+    try:
+        names = sorted(set(fs.read_json(folder / INDEX)["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(f"{folder / INDEX} is damaged") from error
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ModelError(f"{folder / INDEX} names the file {name!r}, which is not there")
+    return [folder / name for name in names]
+
+
+def _check_header(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= min(MAX_HEADER, size - 8):
+            raise ModelError(f"{path} is damaged: its header does not fit the file", "copy or download it again")
+        try:
+            header = json.loads(stream.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+            raise ModelError(f"{path} is damaged: its header is not readable", "copy or download it again") from error
+    expected = 8 + length + max(ends, default=0)
+    if size != expected:
+        raise ModelError(
+            f"{path} is damaged: {size} bytes where its header announces {expected}",
+            "it was cut short or changed: copy or download it again",
+        )

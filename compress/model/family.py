@@ -1,0 +1,130 @@
+"""The BERT families that this suite knows: one row each, and a uniform view of their layers.
+
+To add a family: a row here, its classifier head in `compress.export.graph`, a tiny config in `tests/tiny.py`.
+The equality tests (masked = sliced = reloaded = ONNX) then run on it by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compress.errors import ModelError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where a family keeps what every BERT has. Paths are relative to the model, or to one layer."""
+
+    model_type: str
+    classifier: str  # class in transformers
+    encoder: str  # attribute of the classifier that holds the encoder
+    layers: str  # the ModuleList, relative to the encoder
+    attention: str  # the module to replace when a layer has no heads, relative to the layer
+    query: str
+    key: str
+    value: str
+    attention_output: str
+    attention_norm: str
+    ffn_in: str
+    ffn_out: str
+    output_norm: str
+    head_modules: tuple[str, ...]  # classifier parts that a pre-trained encoder may lack
+    token_types: bool = True
+    hidden_key: str = "hidden_size"  # names in config.json
+    layers_key: str = "num_hidden_layers"
+    heads_key: str = "num_attention_heads"
+    ffn_key: str = "intermediate_size"
+
+
+_BERT_LAYER: dict[str, Any] = {
+    "layers": "encoder.layer",
+    "attention": "attention.self",
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "ffn_in": "intermediate.dense",
+    "ffn_out": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
+
+FAMILIES: dict[str, Family] = {
+    family.model_type: family
+    for family in (
+        Family("bert", "BertForSequenceClassification", "bert", head_modules=("bert.pooler", "classifier"), **_BERT_LAYER),
+        Family("roberta", "RobertaForSequenceClassification", "roberta", head_modules=("classifier",), **_BERT_LAYER),
+        Family("electra", "ElectraForSequenceClassification", "electra", head_modules=("classifier",), **_BERT_LAYER),
+        Family(
+            "distilbert",
+            "DistilBertForSequenceClassification",
+            "distilbert",
+            layers="transformer.layer",
+            attention="attention",
+            query="attention.q_lin",
+            key="attention.k_lin",
+            value="attention.v_lin",
+            attention_output="attention.out_lin",
+            attention_norm="sa_layer_norm",
+            ffn_in="ffn.lin1",
+            ffn_out="ffn.lin2",
+            output_norm="output_layer_norm",
+            head_modules=("pre_classifier", "classifier"),
+            token_types=False,
+            hidden_key="dim",
+            layers_key="n_layers",
+            heads_key="n_heads",
+            ffn_key="hidden_dim",
+        ),
+    )
+}
+
+
+def family_of(model_type: Any) -> Family:
+    """Return the family of a `model_type`.
+
+    Raises:
+        ModelError: not a family of ours.
+    """
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    known = ", ".join(FAMILIES)
+    near = did_you_mean(str(model_type), FAMILIES)
+    raise ModelError(f"the architecture '{model_type}' is not supported{near}", f"supported families: {known}")
+
+
+def descend(module: Any, path: str) -> Any:
+    """Return the submodule at a dotted path, or None where there is none (a layer without heads has no query)."""
+    for name in path.split("."):
+        module = getattr(module, name, None)
+        if module is None:
+            return None
+    return module
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder layer, its parts by their role. `query`, `key`, `value` are None where no head is left."""
+
+    module: nn.Module
+    query: nn.Linear | None  # (hidden -> heads * head_size)
+    key: nn.Linear | None
+    value: nn.Linear | None
+    attention_output: nn.Linear  # (heads * head_size -> hidden)
+    attention_norm: nn.LayerNorm
+    ffn_in: nn.Linear  # (hidden -> ffn)
+    ffn_out: nn.Linear  # (ffn -> hidden)
+    output_norm: nn.LayerNorm
+
+
+def layers(model: Any) -> Iterator[Layer]:
+    """Yield the layers of a classifier, from the first to the last."""
+    family = family_of(model.config.model_type)
+    parts = [name for name in Layer.__dataclass_fields__ if name != "module"]
+    for module in descend(model, f"{family.encoder}.{family.layers}"):
+        yield Layer(module, **{part: descend(module, getattr(family, part)) for part in parts})

@@ -1,0 +1,165 @@
+"""The one training loop: AdamW with warm-up and linear decay over length-bucketed batches, kept honest by validation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compress import console
+from compress.errors import Diverged
+from compress.model.family import descend, family_of
+from compress.settings import TrainSettings
+from compress.task.encode import Encoded, training_batches
+from compress.train.precision import autocast, choose_precision
+from compress.train.speed import fast_steps
+
+Batch = dict[str, torch.Tensor]
+LossFunction = Callable[[Batch, np.ndarray], torch.Tensor]
+NO_DECAY_DIMENSIONS = 1  # biases and LayerNorm gains are not decayed
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training did: enough for a manifest and for a reader."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    loss: float
+    score: float | None
+    precision: str
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON document."""
+        return asdict(self)
+
+
+def default_lr(model: Any) -> float:
+    """Return the learning rate for a model's width: narrow encoders take larger steps."""
+    family = family_of(model.config.model_type)
+    return 1e-4 if getattr(model.config, family.hidden_key) <= 512 else 3e-5
+
+
+def schedule(step: int, total: int, warmup: float) -> float:
+    """Return the share of the peak learning rate at `step` of `total`: linear up, then linear down to zero."""
+    rising = max(1, math.ceil(total * warmup)) if warmup else 0
+    if step < rising:
+        return (step + 1) / rising
+    return (total - step) / max(1, total - rising)
+
+
+def to_tensors(batch: dict[str, np.ndarray], model: Any, device: torch.device) -> Batch:
+    """Move a padded batch to the device, leaving out what the family does not take."""
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+    if not family_of(model.config.model_type).token_types:
+        tensors.pop("token_type_ids")
+    return tensors
+
+
+def fit(
+    model: Any,
+    data: Encoded,
+    loss_of: LossFunction,
+    settings: TrainSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    validate: Callable[[], float] | None = None,
+    extra: Iterable[nn.Parameter] = (),
+    label: str = "training",
+) -> FitResult:
+    """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Args:
+        model: a classifier of a known family.
+        data: the encoded training examples.
+        loss_of: `(batch, positions) -> scalar`; runs the forward pass itself, under autocast.
+        settings: epochs, learning rate, batch size and so on.
+        seed: of shuffling and dropout.
+        device: where to compute.
+        validate: the score of the model as it stands, higher is better; without it the last epoch is kept.
+        extra: further parameters to train (projections of a distillation loss).
+        label: what the progress bar says.
+
+    Raises:
+        Diverged: a loss is not finite.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    model.to(device)
+    if settings.freeze_embeddings:
+        freeze_embeddings(model)
+    parameters = [*(p for p in model.parameters() if p.requires_grad), *extra]
+    lr = settings.lr or default_lr(model)
+    optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
+    steps_per_epoch = math.ceil(len(data) / settings.batch_size)
+    total = settings.epochs * steps_per_epoch
+    precision = choose_precision(model, data, settings, device)
+    lengths = data.lengths
+    started = time.monotonic()
+    best_score, best_state, best_epoch, step, mean_loss, epoch = None, None, 0, 0, math.nan, 0
+    with fast_steps(model, device, seed), console.progress(label, total) as advance:
+        for epoch in range(1, settings.epochs + 1):
+            model.train()
+            losses: list[float] = []
+            for positions in training_batches(lengths, settings.batch_size, rng):
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * schedule(step, total, settings.warmup)
+                batch = to_tensors(data.batch(positions), model, device)
+                with autocast(precision, device):
+                    loss = loss_of(batch, positions)
+                losses.append(_checked(loss, epoch, step, lr))
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                step += 1
+                advance(1, f"epoch {epoch} loss {np.mean(losses[-50:]):.3f}")
+            model.eval()
+            mean_loss = float(np.mean(losses))
+            score = validate() if validate else None
+            _announce(epoch, mean_loss, score, time.monotonic() - started)
+            if score is None or best_score is None or score > best_score:
+                best_score, best_epoch = score, epoch
+                if validate:
+                    best_state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+            elif settings.patience and epoch - best_epoch >= settings.patience:
+                console.info(f"  no better for {settings.patience} epochs: stopped early")
+                break
+    if best_state is not None and best_epoch != epoch:
+        model.load_state_dict(best_state)
+    return FitResult(epoch, step, best_epoch, mean_loss, best_score, precision, time.monotonic() - started)
+
+
+def freeze_embeddings(model: Any) -> None:
+    """Stop training the embeddings of an encoder."""
+    encoder = descend(model, family_of(model.config.model_type).encoder)
+    for parameter in encoder.embeddings.parameters():
+        parameter.requires_grad_(False)
+
+
+def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    decayed = [p for p in parameters if p.ndim > NO_DECAY_DIMENSIONS]
+    plain = [p for p in parameters if p.ndim <= NO_DECAY_DIMENSIONS]
+    return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+def _checked(loss: torch.Tensor, epoch: int, step: int, lr: float) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise Diverged(f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g})")
+    return value
+
+
+def _announce(epoch: int, loss: float, score: float | None, seconds: float) -> None:
+    shown = "" if score is None else f", validation {100 * score:.2f}"
+    console.info(f"  epoch {epoch}: loss {loss:.4f}{shown} ({console.duration(seconds)})")
+    console.event("epoch", epoch=epoch, loss=loss, score=score, seconds=seconds)

@@ -1,0 +1,74 @@
+"""Autocast, chosen by a measurement: bf16 pays on AMX, AVX512-BF16 and GPUs, and costs time elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from compress import console, fs
+from compress.machine import cpu_name
+from compress.model.family import family_of
+from compress.settings import TrainSettings
+from compress.task.encode import Encoded
+from compress.train.speed import fast_steps
+
+WORTH_IT = 1.1  # bf16 must be this much faster to be chosen
+ROUNDS = 3
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Return the autocast context of `fp32` (none) or `bf16`."""
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+
+
+def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
+    """Return `fp32` or `bf16` for training; `auto` times both on a real batch, once per machine and model width.
+
+    The choice is kept in the user's cache, so that a resumed run trains exactly as the first one would have.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    width = getattr(model.config, family_of(model.config.model_type).hidden_key)
+    facts = [cpu_name(), torch.__version__, torch.get_num_threads(), width]
+    path = fs.cache_root() / "precision" / f"{fs.digest_json(facts)}.json"
+    try:
+        return fs.read_json(path)["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    positions = np.argsort(data.lengths)[-min(16, settings.batch_size) :]
+    batch = {name: torch.from_numpy(array) for name, array in data.batch(positions).items()}
+    with fast_steps(model, device, 0):
+        seconds = _time_both(model, batch, device)
+    gain = seconds["fp32"] / seconds["bf16"]
+    precision = "bf16" if gain >= WORTH_IT else "fp32"
+    console.info(f"  precision {precision}: a bf16 step runs {gain:.2f}x as fast as fp32 here")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fs.write_json(path, {"precision": precision, "gain": gain, "facts": facts})
+    except OSError as error:
+        console.warn(f"the choice of precision could not be cached in {path.parent}: {error.strerror}")
+    return precision
+
+
+def _time_both(model: Any, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, float]:
+    """Time a forward and backward pass in both precisions, interleaved; the fastest round of each counts."""
+    family = family_of(model.config.model_type)
+    inputs = {name: tensor for name, tensor in batch.items() if name != "token_type_ids" or family.token_types}
+    best = {"fp32": float("inf"), "bf16": float("inf")}
+    state = torch.get_rng_state()
+    for _ in range(ROUNDS + 1):  # the first round warms up both
+        for precision in best:
+            start = time.perf_counter()
+            with autocast(precision, device):
+                loss = model(**inputs).logits.float().square().mean()
+            loss.backward()
+            best[precision] = min(best[precision], time.perf_counter() - start)
+    model.zero_grad(set_to_none=True)
+    torch.set_rng_state(state)
+    return best

@@ -1,0 +1,71 @@
+"""A few lines over `onnx.helper`: nodes with readable names, initializers from arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from compress.machine import package_version
+
+OPSET = 20  # the first with Gelu
+IR_VERSION = 10
+
+
+class GraphBuilder:
+    """Collects nodes and initializers; every method returns the name of the value that it makes."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: dict[str, onnx.TensorProto] = {}
+
+    def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Add a node with one output, named as the node."""
+        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, array: np.ndarray, name: str) -> str:
+        """Add an initializer."""
+        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        return name
+
+    def integers(self, values: list[int], name: str) -> str:
+        """Add an int64 initializer."""
+        return self.constant(np.array(values, dtype=np.int64), name)
+
+    def add(self, first: str, second: str, name: str) -> str:
+        """Add two values."""
+        return self.node("Add", [first, second], name)
+
+    def linear(self, value: str, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
+        """Apply x W' + b, with W as PyTorch keeps it, (out, in)."""
+        product = self.node("MatMul", [value, self.constant(weight.T, f"{name}.weight")], f"{name}.matmul")
+        return self.add(product, self.constant(bias, f"{name}.bias"), name)
+
+    def layer_norm(self, value: str, module: Any, name: str) -> str:
+        """Apply a PyTorch LayerNorm over the last axis."""
+        gain = self.constant(module.weight.detach().numpy(), f"{name}.weight")
+        bias = self.constant(module.bias.detach().numpy(), f"{name}.bias")
+        return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=float(module.eps))
+
+    def model(self, inputs: list[str], output: str, classes: int) -> onnx.ModelProto:
+        """Close the graph: int64 inputs (batch, sequence), one float output `logits` (batch, classes)."""
+        self.node("Identity", [output], "logits")
+        graph = helper.make_graph(
+            self.nodes,
+            "compress",
+            [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
+            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+            list(self.initializers.values()),
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="compress",
+            producer_version=package_version(),
+        )
+        onnx.checker.check_model(model)
+        return model

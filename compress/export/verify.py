@@ -1,0 +1,61 @@
+"""Prove that two models compute the same: real texts, single and batched, short and long, with mixed padding."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from compress.model.scorer import Forward
+from compress.task.encode import Encoded
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The outcome: largest absolute and relative difference of the logits, share of equal classes, what was tried."""
+
+    max_abs: float
+    max_rel: float
+    agreement: float
+    examples: int
+    worst_case: str
+    cases: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON document."""
+        return asdict(self)
+
+
+def batches_to_try(data: Encoded) -> dict[str, np.ndarray]:
+    """Return positions by the name of the case: batch 1 short and long, batches even and ragged, up to 32."""
+    order = np.argsort(data.lengths, kind="stable")
+    spread = order[np.linspace(0, len(order) - 1, min(32, len(order))).astype(int)]
+    longest_first = order[::-1]
+    cases = {
+        "batch 1, shortest": order[:1],
+        "batch 1, middle": order[len(order) // 2 : len(order) // 2 + 1],
+        "batch 1, longest": longest_first[:1],
+        "batch 4, similar lengths": order[len(order) // 2 : len(order) // 2 + 4],
+        "batch 2, shortest beside longest": np.array([order[0], order[-1]]),
+        "batch 8, mixed padding": spread[:: max(1, len(spread) // 8)][:8],
+        "batch 32, mixed padding": spread,
+    }
+    return {name: positions for name, positions in cases.items() if len(positions)}
+
+
+def verify(reference: Forward, candidate: Forward, data: Encoded) -> Verification:
+    """Compare the logits of two models on every case of `batches_to_try`."""
+    worst, worst_case, relative, equal, total = 0.0, "none", 0.0, 0, 0
+    cases = batches_to_try(data)
+    for name, positions in cases.items():
+        batch = data.batch(positions)
+        expected, found = reference(batch), candidate(batch)
+        # A NaN compares false with everything, so it is made the worst difference there is.
+        difference = np.nan_to_num(np.abs(expected - found), nan=np.inf)
+        if difference.max() > worst:
+            worst, worst_case = float(difference.max()), name
+        relative = max(relative, float((difference / (np.abs(expected) + 1e-3)).max()))
+        equal += int((expected.argmax(1) == found.argmax(1)).sum())
+        total += len(positions)
+    return Verification(worst, relative, equal / total, total, worst_case, list(cases))

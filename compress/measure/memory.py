@@ -1,0 +1,29 @@
+"""Run as `python -m compress.measure.memory FOLDER DEVICE`: load a model, run it once, print the peak memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from compress.model.scorer import open_classifier
+
+LENGTH = 128
+
+
+def main() -> None:
+    """Print one JSON line with `peak_rss_mb`."""
+    folder, device = Path(sys.argv[1]), sys.argv[2]
+    forward, _ = open_classifier(folder, device, threads=1)
+    ids = np.full((1, LENGTH), 5, dtype=np.int64)
+    forward({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps({"peak_rss_mb": kibibytes * unit / 1e6}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Knowledge distillation: the stage `distill`. Losses, students and the teacher's cache stand beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compress import console
+from compress.distill.cache import TeacherOutputs, teacher_outputs
+from compress.distill.losses import hidden_mse, soft_cross_entropy
+from compress.distill.students import layer_map, parse_spec, take_layers
+from compress.errors import DataError, UsageError
+from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.model.device import pick_device
+from compress.model.reference import digest
+from compress.model.scorer import score, torch_forward
+from compress.model.tokenizer import load_tokenizer
+from compress.settings import DistillSettings
+from compress.stage import Inputs
+from compress.task.encode import Encoded, encode_for
+from compress.task.labels import classes_of, predicted_classes
+from compress.task.metrics import compute
+from compress.train.loop import Batch, fit, to_tensors
+
+
+def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
+    """Train a student on its teacher's logits and hidden states, keep its best epoch, write a checkpoint."""
+    task, teacher_folder = inputs.task, inputs.teacher
+    if teacher_folder is None:
+        raise UsageError("distill needs a teacher", "give --teacher MODEL")
+    device = pick_device(settings.device)
+    torch.manual_seed(inputs.seed)
+    teacher = load_model(teacher_folder)
+    student, student_folder = make_student(inputs.student, teacher, teacher_folder)
+    classes = classes_of(model_labels(teacher), task.label_names, str(teacher_folder.name))
+    data = encode_for(student_folder, task.split("train"), task.spec.max_length)
+    held_out = encode_for(student_folder, task.split("validation"), task.spec.max_length)
+    pairs = layer_map(len(model_shape(student).layers), len(model_shape(teacher).layers), settings.match)
+    pairs = pairs if settings.hidden_weight else []
+    answers = teacher_outputs(teacher, digest(teacher_folder), data, [number for _, number in pairs], device)
+    projections = _projections(student, teacher, len(pairs)).to(device)
+    loss_of = _loss(student, teacher, answers, data, classes, pairs, projections, settings, device)
+
+    def evaluate() -> dict[str, float]:
+        logits = score(torch_forward(student, device), held_out, label="validating")
+        return compute(task.spec.metrics, held_out.labels, predicted_classes(logits, classes))
+
+    start = evaluate()[task.spec.main_metric]
+    console.info(f"  student before distillation: validation {100 * start:.2f}")
+    fitted = fit(
+        student, data, loss_of, settings, seed=inputs.seed, device=device,
+        validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
+    )  # fmt: skip
+    student.to("cpu")
+    save_model(student, output, student_folder)
+    return {
+        "metrics": {"validation": {"n": len(held_out), task.spec.main_metric: fitted.score, "before": start}},
+        "training": fitted.as_json(),
+        "params": count_params(student),
+        "layers": model_shape(student).as_json(),
+    }
+
+
+def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path) -> tuple[Any, Path]:
+    """Build the student from a SPEC or load it from a folder; returns it with its tokenizer's folder.
+
+    Raises:
+        UsageError: no student, or a malformed SPEC.
+        DataError: student and teacher do not share their tokenizer.
+    """
+    if wanted is None:
+        raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
+    if isinstance(wanted, str):
+        return take_layers(teacher, parse_spec(wanted)), teacher_folder
+    folder = wanted
+    if load_tokenizer(folder).get_vocab() != load_tokenizer(teacher_folder).get_vocab():
+        raise DataError(
+            f"student {folder} and teacher {teacher_folder} have different tokenizers",
+            "use a student of the teacher's family, or a SPEC such as layers=3",
+        )
+    student = load_model(folder, labels=model_labels(teacher))
+    return student, folder
+
+
+def _projections(student: Any, teacher: Any, count: int) -> nn.ModuleList:
+    """Return one learned map a pair from the student's width to the teacher's, the identity where they agree (eq. 8)."""
+    narrow, wide = model_shape(student).hidden, model_shape(teacher).hidden
+    if narrow == wide:
+        return nn.ModuleList(nn.Identity() for _ in range(count))
+    return nn.ModuleList(nn.Linear(narrow, wide, bias=False) for _ in range(count))
+
+
+def _loss(
+    student: Any, teacher: Any, answers: TeacherOutputs, data: Encoded, classes: np.ndarray, pairs: list[tuple[int, int]],
+    projections: nn.ModuleList, settings: DistillSettings, device: torch.device,
+) -> Any:  # fmt: skip
+    """Return the loss function of a batch: labels, soft labels, hidden states, weighted as the settings say."""
+    logit_of = {int(task_class): position for position, task_class in enumerate(classes)}
+    labels = torch.tensor([logit_of[int(label)] for label in data.labels])
+    soft = torch.from_numpy(answers.logits)
+
+    def teacher_hidden(batch: Batch, positions: np.ndarray) -> torch.Tensor:
+        if answers.hidden is not None:
+            return answers.hidden_batch(positions, batch["input_ids"].shape[1]).to(device)
+        with torch.no_grad():
+            states = teacher(**to_tensors(data.batch(positions), teacher, device), output_hidden_states=True).hidden_states
+        return torch.stack([states[number] for _, number in pairs], dim=2)
+
+    def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
+        outputs = student(**batch, output_hidden_states=bool(pairs))
+        logits = outputs.logits.float()
+        loss = (1 - settings.hard_weight) * soft_cross_entropy(logits, soft[positions].to(device), settings.temperature)
+        if settings.hard_weight:
+            loss = loss + settings.hard_weight * functional.cross_entropy(logits, labels[positions].to(device))
+        if pairs:
+            target = teacher_hidden(batch, positions)
+            for order, (number, _) in enumerate(pairs):
+                state = projections[order](outputs.hidden_states[number])
+                loss = loss + settings.hidden_weight / len(pairs) * hidden_mse(state, target[:, :, order], batch["attention_mask"])
+        return loss
+
+    return loss_of

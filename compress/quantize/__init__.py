@@ -1,0 +1,104 @@
+"""Post-training quantization: the stage `quantize`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from compress import console, fs
+from compress.errors import GateMissed, ModelError
+from compress.export import RUNTIME_HINTS, announce, verification_data, write_artifact
+from compress.export.graph import build_graph
+from compress.export.verify import verify
+from compress.model.artifact import OnnxModel
+from compress.model.checkpoint import load_model
+from compress.model.config import GRAPH, is_graph, read_config
+from compress.model.scorer import score
+from compress.model.shape import shape_of_config
+from compress.quantize.dynamic import needs_seven_bits, quantize_dynamic, quantized_share
+from compress.quantize.embeddings import quantize_embeddings
+from compress.settings import QuantizeSettings
+from compress.stage import Inputs
+from compress.task.encode import encode_for
+from compress.task.labels import classes_of, predicted_classes
+from compress.task.metrics import compute
+
+
+def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, Any]:
+    """Quantize a checkpoint or an ONNX artifact, compare it with its float form, and hold it to `max_drop`.
+
+    Raises:
+        ModelError: the source is quantized already.
+        GateMissed: validation lost more than `max_drop` points.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        source = inputs.source if is_graph(inputs.source) else _exported(inputs.source, Path(scratch))
+        float_graph = onnx.load(str(source / GRAPH))
+        if quantized_share(float_graph)[0]:
+            raise ModelError(f"{inputs.source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
+        seven_bits = needs_seven_bits()
+        graph = _quantized(source / GRAPH, Path(scratch) / "int8.onnx", seven_bits)
+        write_artifact(graph, source, output)
+        reference, candidate = OnnxModel(source, hints=RUNTIME_HINTS), OnnxModel(output, hints=RUNTIME_HINTS)
+        data, texts = verification_data(inputs, source)
+        found = verify(reference.logits, candidate.logits, data)
+        announce(found, "the float graph")
+        metrics = _accuracy(inputs, source, reference, candidate, settings) if inputs.task_or_none else {}
+        shrunk = (output / GRAPH).stat().st_size / (source / GRAPH).stat().st_size
+    quantized, left = quantized_share(graph)
+    console.info(f"  {quantized} matrix products are int8, {left} stay float; the graph is {100 * shrunk:.1f} % of its float size")
+    return {
+        "precision": "int8",
+        "method": settings.method,
+        "weights": "int8 per channel, 7 bits" if seven_bits else "int8 per channel",
+        "runtime": RUNTIME_HINTS,
+        "verification": {**found.as_json(), "against": "the float graph", "texts": texts},
+        "max_length": inputs.task_or_none.spec.max_length if inputs.task_or_none else None,
+        "layers": shape_of_config(read_config(output)).as_json(),
+        "size_mb": fs.folder_size(output) / 1e6,
+        "metrics": metrics,
+    }
+
+
+def _exported(checkpoint: Path, scratch: Path) -> Path:
+    """Export a checkpoint into a scratch folder."""
+    folder = scratch / "float"
+    folder.mkdir()
+    write_artifact(build_graph(load_model(checkpoint)), checkpoint, folder)
+    return folder
+
+
+def _quantized(source: Path, target: Path, seven_bits: bool) -> onnx.ModelProto:
+    quantize_dynamic(source, target, seven_bits)
+    graph = onnx.load(str(target))
+    quantize_embeddings(graph)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _accuracy(inputs: Inputs, source: Path, reference: OnnxModel, candidate: OnnxModel, settings: QuantizeSettings) -> dict[str, Any]:
+    """Measure both on validation.
+
+    Raises:
+        GateMissed: the drop exceeds `max_drop`.
+    """
+    task = inputs.task
+    data = encode_for(source, task.split("validation"), task.spec.max_length)
+    classes = classes_of(reference.labels, task.label_names, str(inputs.source.name))
+    main = task.spec.main_metric
+    results = []
+    for name, model in (("float", reference), ("int8", candidate)):
+        predictions = predicted_classes(score(model.logits, data, label=f"validating {name}"), classes)
+        results.append(compute(task.spec.metrics, data.labels, predictions))
+    before, after = results
+    drop = 100 * (before[main] - after[main])
+    console.info(f"  validation {main} {100 * after[main]:.2f}, float {100 * before[main]:.2f} (n = {len(data)})")
+    if settings.max_drop is not None and drop > settings.max_drop:
+        raise GateMissed(
+            f"int8 loses {drop:.2f} points of {main} on validation (n = {len(data)}), more than --max-drop {settings.max_drop:g}",
+            "allow more, or serve the float artifact",
+        )
+    return {"validation": {"n": len(data), **after, "float": before[main], "drop_points": drop}}

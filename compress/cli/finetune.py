@@ -1,0 +1,35 @@
+"""`compress finetune`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from compress.cli import common, options
+from compress.settings import FinetuneSettings
+
+
+@click.command("finetune", short_help="Train a pre-trained encoder on a task.")
+@click.argument("model")
+@common.output_option
+@options.task_options(required=True)
+@options.settings_options(FinetuneSettings)
+@common.seed_option
+@common.overwrite_option
+def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
+    """Train a pre-trained encoder on a task.
+
+    The epoch with the best validation score is kept.
+
+    \b
+    Examples:
+      compress finetune builtin:minilm-l6 --task bbc-news -o teacher
+      compress finetune google-bert/bert-base-uncased --task sst2 --epochs 3 --lr 2e-5 -o teacher
+      compress finetune builtin:minilm-l6 --train a.csv --validation b.csv --text sentence --label label -o teacher
+    """
+    from compress import api
+
+    task = options.task_of(values)
+    settings = options.given(FinetuneSettings, values)
+    common.show_made(api.finetune(model, task, output, seed=seed, overwrite=overwrite, **settings))

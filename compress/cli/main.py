@@ -1,0 +1,146 @@
+"""The command `compress`: global flags, verbs imported only when called, and one place that maps errors to exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from compress import __version__, console, hub
+from compress.errors import CompressError, ResourceError, did_you_mean
+
+# Verb: its one-line help, so that `compress --help` imports nothing else. A test compares these with the verbs' own.
+VERBS = {
+    "finetune": "Train a pre-trained encoder on a task.",
+    "prune": "Remove attention heads and FFN neurons.",
+    "distill": "Train a small student to answer as its teacher does.",
+    "export": "Write a verified ONNX artifact.",
+    "quantize": "Make an int8 ONNX artifact.",
+    "eval": "Measure accuracy with intervals, paired against the first model.",
+    "bench": "Measure latency, throughput, memory and size, interleaved.",
+    "run": "Run a whole recipe; goes on where it stopped.",
+    "report": "Write a run's HTML report again and print its table.",
+    "predict": "Label texts with a model.",
+    "recipes": "List, show or copy the ready recipes.",
+    "tasks": "List the task presets.",
+    "doctor": "Show what this machine has, what is missing and how to get it.",
+}
+HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly.
+
+\b
+Start here:
+  compress doctor                    what this machine has
+  compress run demo                  the whole way on BBC News, in minutes
+  compress recipes list              ready pipelines
+  compress finetune --help           options and examples of a verb
+
+\b
+MODEL is a folder in Hugging Face layout, a hub id (owner/name, optional @revision),
+an ONNX artifact folder, or builtin:minilm-l6.
+
+\b
+Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 recipe or task file, 4 model or data,
+5 resources, 6 a gate was missed, 7 training diverged, 75 folder locked, 130/143/141 signals.
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of the table."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb's module, `compress.cli.VERB`, and return its `command`."""
+        if cmd_name not in VERBS:
+            return None
+        name = {"eval": "evaluate"}.get(cmd_name, cmd_name)
+        return importlib.import_module(f"compress.cli.{name}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Name the nearest verb for an unknown one."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise click.UsageError(f"no such command '{args[0]}'{did_you_mean(args[0], VERBS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--json", "json_output", is_flag=True, help="Print one JSON document on stdout; logs go to stderr.")
+@click.option("--quiet", is_flag=True, help="Print results, warnings and errors only.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--offline", is_flag=True, help="Never use the network: hub models and data come from the cache only.")
+@click.version_option(__version__, prog_name="compress")
+def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
+    """Set up output and network access; the verb follows."""
+    console.configure(json_output=json_output, quiet=quiet, debug=debug)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    hub.set_offline(offline)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _terminate)
+    json_output = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_run(arguments, json_output))
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _run(arguments: list[str] | None, json_output: bool) -> int:
+    """Run the group; returns the exit code."""
+    try:
+        cli.main(args=arguments, prog_name="compress", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return _fail(json_output, error.format_message(), None, 2, shown=True)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail(json_output, "interrupted", "run the same command again to go on where it stopped", 130)
+    except CompressError as error:
+        if console.debugging():
+            raise
+        return _fail(json_output, error.message, error.hint, error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        known = ResourceError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+        if console.debugging():
+            raise
+        return _fail(json_output, known.message, "check the disk's free space and the folder's permissions", known.exit_code)
+    except Exception as error:
+        if console.debugging():
+            raise
+        hint = "run again with --debug for the traceback, and please report it"
+        return _fail(json_output, f"this is a bug of ours: {type(error).__name__}: {error}", hint, 1)
+    return 0
+
+
+def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: bool = False) -> int:
+    if not shown:
+        print(f"error: {message}", file=sys.stderr)
+        if hint:
+            print(f"  try: {hint}", file=sys.stderr)
+    if json_output:
+        print(json.dumps({"error": message, "hint": hint, "exit_code": code}, ensure_ascii=False))
+    return code

@@ -1,0 +1,122 @@
+"""Command-line options made from a verb's settings, and the options that describe a task."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import click
+
+from compress.errors import UsageError
+from compress.settings import Settings
+
+Decorator = Callable[[Any], Any]
+TASK_FIELDS = ("kind", "train", "validation", "test", "text", "label", "max_length", "metric")
+
+
+def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decorator:
+    """Add one option a field of `model`: `target_flops` becomes `--target-flops`, with its default and description."""
+
+    def decorate(function: Any) -> Any:
+        for name, field in reversed(model.model_fields.items()):
+            if name not in skip:
+                function = _option(name, field.annotation, field.default, field.description or "")(function)
+        return function
+
+    return decorate
+
+
+def _option(name: str, annotation: Any, default: Any, description: str) -> Decorator:
+    flag = f"--{name.replace('_', '-')}"
+    kind = _bare(annotation)
+    if kind is bool:
+        return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=default, show_default=True, help=description)
+    if get_origin(kind) is list:
+        shown = " ".join(str(value) for value in default)
+        text = f"{description} Several: repeat it.  [default: {shown}]"
+        return click.option(flag, name, type=_bare(get_args(kind)[0]), multiple=True, help=text)
+    if get_origin(kind) is Literal:
+        return click.option(flag, name, type=click.Choice(list(get_args(kind))), default=default, show_default=True, help=description)
+    return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=description)
+
+
+def _bare(annotation: Any) -> Any:
+    """Strip `Annotated` and `| None` off an annotation."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return _bare(next(part for part in get_args(annotation) if part is not type(None)))
+    return annotation
+
+
+def given(model: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that the user gave (or that have a default) as a stage's fields."""
+    fields: dict[str, Any] = {}
+    for name in model.model_fields:
+        value = values.get(name)
+        if value is not None and value != ():
+            fields[name] = list(value) if isinstance(value, tuple) else value
+    return fields
+
+
+def task_options(required: bool) -> Decorator:
+    """Add `--task`, or the flags that describe local files."""
+    options = [
+        click.option("--task", help="A preset (see 'compress tasks list') or a task file (YAML)."),
+        click.option("--kind", type=click.Choice(["text-classification"]), help="Kind of task, for local files."),
+        click.option("--train", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
+        click.option("--validation", help="Local validation file (else a tenth of train is held out)."),
+        click.option("--test", help="Local test file."),
+        click.option("--text", multiple=True, help="Text column; twice for pairs of texts."),
+        click.option("--label", help="Label column.  [default: label]"),
+        click.option("--max-length", type=int, help="Longest input in tokens.  [default: the task's, or 128]"),
+        click.option("--metric", multiple=True, help="accuracy, f1, macro_f1 or matthews; the first is the main one."),
+    ]
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
+    """Return the task that the options describe (and take them out of `values`), or None where there is none.
+
+    Raises:
+        UsageError: `--task` together with flags that it settles already, or flags without a file or a text column.
+    """
+    task = values.pop("task")
+    flags = {name: value for name in TASK_FIELDS if (value := values.pop(name)) not in (None, ())}
+    files = {name: flags.pop(name) for name in ("train", "validation", "test") if name in flags}
+    if task is not None:
+        clash = [name for name in flags if name in {"kind", "text", "label"}]
+        if clash:
+            raise UsageError(f"--{clash[0]} does not go with --task", "a preset or task file names its columns itself")
+        if not files and not flags:
+            return task
+        return _adjusted(task, files, flags)
+    if not files and not flags:
+        return None
+    if not files:
+        raise UsageError("no data file was given", "add --train F, --validation F or --test F")
+    if "text" not in flags:
+        raise UsageError("no text column was given", "add --text COLUMN (twice for pairs of texts)")
+    fields = {"kind": flags.get("kind"), "label": flags.get("label"), "max_length": flags.get("max_length")}
+    document = {"text": list(flags["text"]), **files, **{name: value for name, value in fields.items() if value is not None}}
+    return document | ({"metrics": list(flags["metric"])} if "metric" in flags else {})
+
+
+def _adjusted(task: str, files: dict[str, str], flags: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset's document with local files, another length or other metrics."""
+    from compress import task as tasks
+
+    spec = tasks.resolve(task)
+    document = (spec.with_files(files) if files else spec).model_dump(mode="json", exclude_none=True)
+    if "max_length" in flags:
+        document["max_length"] = flags["max_length"]
+    if "metric" in flags:
+        document["metrics"] = list(flags["metric"])
+    return document

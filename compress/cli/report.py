@@ -1,0 +1,68 @@
+"""`compress report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from compress import console
+
+
+@click.command("report", short_help="Write a run's HTML report again and print its table.")
+@click.argument("run", type=click.Path())
+def command(run: str) -> None:
+    """Write a run's HTML report again and print its table.
+
+    RUN is the folder of 'compress run'.
+
+    \b
+    Example:
+      compress report runs/demo
+    """
+    from compress import report
+
+    path = report.write(Path(run))
+    document = {"output": str(path), "metrics": {row["model"]: row for row in report.summary(Path(run))}, "seconds": 0.0}
+    console.result(document, lambda: show_summary(Path(run)))
+
+
+def show_summary(folder: Path) -> None:
+    """Print the run's table, its gates, and where the report and the model are."""
+    from compress import fs, report
+
+    rows = report.summary(folder)
+    if rows:
+        columns = ["model", "runtime", "accuracy", "against the first", "p50 ms", "MB", "vs PyTorch fp32", "vs ONNX fp32"]
+        console.table(columns, [_row(row) for row in rows])
+    for gate in fs.read_json(folder / "manifest.json")["gates"]:
+        verdict = "passed" if gate["passed"] else "MISSED"
+        print(f"gate {gate['gate']} {gate['limit']:g}: {verdict}, {gate['measured']:.2f} ({gate['where']})")
+    if (folder / "model").is_dir():
+        print(f"model:  {folder / 'model'}")
+    print(f"report: {folder / 'report.html'}")
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    from compress.cli.bench import ratio
+
+    def number(key: str, digits: int) -> str:
+        return "-" if row[key] is None else f"{row[key]:.{digits}f}"
+
+    accuracy = "-"
+    if row["accuracy"] is not None:
+        low, high = row["ci95"]
+        accuracy = f"{100 * row['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
+    delta = "-" if row["delta_points"] is None else f"{row['delta_points']:+.2f} (p {row['p_value']:.2f})"
+    runtime = "-" if row["runtime"] is None else f"{row['runtime']} {row['precision']}"
+    return [
+        row["model"],
+        runtime,
+        accuracy,
+        delta,
+        number("p50_ms", 2),
+        number("size_mb", 1),
+        ratio(row["speedup"]),
+        ratio(row["speedup_vs_onnx"]),
+    ]

@@ -1,0 +1,76 @@
+"""`compress run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from compress import console
+
+if TYPE_CHECKING:
+    from compress.recipe.schema import Recipe
+
+
+@click.command("run", short_help="Run a whole recipe; goes on where it stopped.")
+@click.argument("recipe")
+@click.option("-o", "--output", type=click.Path(), help="Run folder.  [default: runs/NAME]")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a value of the recipe, e.g. student.epochs=5.")
+@click.option("--train", help="Local training file in the place of the task's, columns as in the preset.")
+@click.option("--validation", help="Local validation file, likewise.")
+@click.option("--test", help="Local test file, likewise.")
+@click.option("--dry-run", is_flag=True, help="Show which stages are cached and which would run; write nothing.")
+def command(
+    recipe: str, output: str | None, overrides: tuple[str, ...], train: str | None, validation: str | None, test: str | None, dry_run: bool
+) -> None:
+    """Run a whole recipe; goes on where it stopped.
+
+    RECIPE is a ready one's name or a YAML file. Stages whose settings, inputs, data, seed and code are unchanged are
+    skipped. The run folder holds every stage, manifest.json, report.html, and model/, ready to serve.
+
+    \b
+    Examples:
+      compress run demo
+      compress run demo --set student.epochs=5 --dry-run
+      compress run sst2.yaml --train a.parquet --validation b.parquet -o runs/mine
+    """
+    from compress import api
+    from compress.recipe import load as loading
+
+    files = {split: path for split, path in (("train", train), ("validation", validation), ("test", test)) if path}
+    loaded = loading.load(recipe, overrides, files or None)
+    folder = Path(output) if output else api.default_output(loaded)
+    if dry_run:
+        _show_plan(loaded, folder)
+        return
+    from compress.cli.report import show_summary
+    from compress.recipe.run import run_recipe
+
+    document = run_recipe(loaded, folder)
+    console.result(document | {"report": str(folder / "report.html")}, lambda: show_summary(folder))
+
+
+def _show_plan(recipe: Recipe, folder: Path) -> None:
+    from compress.recipe.plan import plan
+
+    planned = list(plan(recipe, folder))
+    stages = [
+        {
+            "stage": item.stage.name,
+            "verb": item.stage.verb.name,
+            "from": list(item.stage.sources),
+            "plan": "cached" if item.cached else "run",
+            "key": item.key,
+        }
+        for item in planned
+    ]
+
+    def human() -> None:
+        rows = [
+            [str(number), entry["stage"], entry["verb"], ", ".join(entry["from"]), entry["plan"], (entry["key"] or "after its inputs")[:16]]
+            for number, entry in enumerate(stages, 1)
+        ]
+        console.table(["#", "stage", "verb", "from", "plan", "key"], rows, f"{recipe.name} in {folder}")
+
+    console.result({"output": str(folder), "recipe": recipe.name, "stages": stages}, human)

@@ -1,0 +1,97 @@
+"""Find, read and override recipes."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from compress import task as tasks
+from compress import yamlfile
+from compress.errors import RecipeError, did_you_mean
+from compress.recipe.schema import Recipe, check
+from compress.task.spec import TaskSpec
+
+
+def recipes_folder() -> Path:
+    """Return the folder of the ready recipes: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent.parent
+    shipped = package / "recipes"
+    return shipped if shipped.is_dir() else package.parent / "recipes"
+
+
+def ready_recipes() -> dict[str, Path]:
+    """Return the ready recipes by name."""
+    return {path.stem: path for path in sorted(recipes_folder().glob("*.yaml"))}
+
+
+def find(name: str) -> Path:
+    """Return the file of a ready recipe's name, or of a path.
+
+    Raises:
+        RecipeError: neither.
+    """
+    ready = ready_recipes()
+    if name in ready:
+        return ready[name]
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix in {".yaml", ".yml"} or "/" in name:
+        raise RecipeError(f"there is no recipe file {name}", "'compress recipes list' shows the ready ones")
+    raise RecipeError(
+        f"unknown recipe '{name}'{did_you_mean(name, ready)}", "'compress recipes list' shows the ready ones; a file ends in .yaml"
+    )
+
+
+def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | None = None) -> Recipe:
+    """Read a recipe, apply `a.b=c` overrides, put local data files in the place of its task's, and check it.
+
+    Raises:
+        RecipeError: the file, an override, or the outcome is malformed.
+    """
+    path = find(name)
+    document = yamlfile.read(path)
+    for override in overrides:
+        document = overridden(document, override)
+    return build(document, str(path), path.parent, files)
+
+
+def build(document: dict[str, Any], where: str, folder: Path, files: dict[str, str] | None = None) -> Recipe:
+    """Check a recipe's document; relative data paths start at `folder`."""
+
+    def resolve_task(task: Any) -> TaskSpec:
+        spec = tasks.resolve(task, folder)
+        return spec.with_files(files) if files else spec
+
+    if files and document.get("task") is None:
+        raise RecipeError(f"{where}: local files were given and the recipe has no task")
+    return check(document, resolve_task, where)
+
+
+def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
+    """Return the document with one `path=value` applied; `student.epochs` is short for `stages.student.epochs`.
+
+    Raises:
+        RecipeError: no `=`, or a path through something that is not there.
+    """
+    path, equals, text = override.partition("=")
+    parts = path.strip().split(".")
+    if not equals or not all(parts):
+        raise RecipeError(f"--set {override}: write it as path=value", "for example --set student.epochs=5")
+    document = copy.deepcopy(document)
+    stages = document.get("stages")
+    if len(parts) > 1 and isinstance(stages, dict) and parts[0] in stages:
+        parts = ["stages", *parts]
+    place: Any = document
+    for depth, part in enumerate(parts[:-1]):
+        if part == "gates" and depth == 0:
+            place.setdefault("gates", {})
+        if not isinstance(place, dict) or part not in place:
+            known = [*(place if isinstance(place, dict) else []), *(stages if depth == 0 and isinstance(stages, dict) else [])]
+            raise RecipeError(f"--set {override}: there is no '{'.'.join(parts[: depth + 1])}'{did_you_mean(part, known)}")
+        place = place[part]
+    if not isinstance(place, dict):
+        raise RecipeError(f"--set {override}: '{'.'.join(parts[:-1])}' is a value, not a group of keys")
+    place[parts[-1]] = yamlfile.parse(text, f"--set {override}")
+    return document

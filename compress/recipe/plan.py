@@ -1,0 +1,120 @@
+"""What a run has to do: cache keys, and which stages are done already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from compress import fs, machine
+from compress.errors import DataError
+from compress.model.reference import digest, locate
+from compress.recipe.schema import MODEL, Recipe, Stage
+from compress.recipe.verbs import code_version
+from compress.task.load import Task
+
+MANIFEST_SCHEMA = 1
+
+
+@dataclass
+class Workspace:
+    """The folders that models come from while a recipe runs: finished stages, and external references."""
+
+    recipe: Recipe
+    folder_of: dict[str, Path] = field(default_factory=dict)  # finished stages
+    digest_of: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def task(self) -> Task | None:
+        """The recipe's task, or None."""
+        return Task(self.recipe.task) if self.recipe.task else None
+
+    def folder(self, reference: str) -> Path:
+        """Return the folder of a finished stage, of the recipe's model, or of any model reference."""
+        if reference in self.folder_of:
+            return self.folder_of[reference]
+        return locate(self.recipe.model if reference == MODEL and self.recipe.model else reference)
+
+    def digest(self, reference: str) -> str:
+        """Return the content digest of a model."""
+        if reference not in self.digest_of:
+            self.digest_of[reference] = digest(self.folder(reference))
+        return self.digest_of[reference]
+
+    def finish(self, stage: str, folder: Path, manifest: dict[str, Any]) -> None:
+        """Make a stage's output available to later ones."""
+        self.folder_of[stage], self.digest_of[stage] = folder, manifest["digest"]
+
+    def key(self, stage: Stage) -> str:
+        """Return the cache key: settings, inputs, data, seed, code, libraries, and (for timings) the machine."""
+        facts: dict[str, Any] = {
+            "verb": stage.verb.name,
+            "settings": stage.settings.model_dump(mode="json"),
+            "inputs": {name: self.digest(name) for name in stage.references()},
+            "roles": [list(stage.sources), stage.teacher, stage.student],
+            "data": self.task.fingerprint if self.task else None,
+            "seed": stage.seed,
+            "code": code_version(stage.verb.name),
+            "libraries": machine.versions(),
+        }
+        if stage.verb.name == "bench":
+            facts["machine"] = machine.identity()
+        return fs.digest_json(facts)
+
+
+def finished(folder: Path, key: str) -> dict[str, Any] | None:
+    """Return the manifest of a stage's folder if it has this key and every file is as it was written."""
+    manifest = fs.read_manifest(folder)
+    if manifest is None or manifest.get("key") != key or manifest.get("files") != fs.digest_files(folder):
+        return None
+    return manifest
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stage of a plan: `cached` holds its manifest where it is done already."""
+
+    stage: Stage
+    folder: Path
+    key: str | None
+    cached: dict[str, Any] | None
+
+
+def stage_folders(recipe: Recipe, output: Path) -> dict[str, Path]:
+    """Return each stage's folder in a run folder: `stages/01-teacher` and so on."""
+    return {name: output / "stages" / f"{number:02d}-{name}" for number, name in enumerate(recipe.stages, 1)}
+
+
+def plan(recipe: Recipe, output: Path) -> Iterator[Planned]:
+    """Yield every stage with what is known before running: a stage behind one that must run has no key yet."""
+    workspace = Workspace(recipe)
+    pending: set[str] = set()
+    for name, folder in stage_folders(recipe, output).items():
+        stage = recipe.stages[name]
+        key = None if pending & set(stage.references()) else workspace.key(stage)
+        cached = finished(folder, key) if key else None
+        if cached is None:
+            pending.add(name)
+        else:
+            workspace.finish(name, folder, cached)
+        yield Planned(stage, folder, key, cached)
+
+
+def check_inputs(recipe: Recipe) -> None:
+    """Fail before any work where an external model or the data cannot be had.
+
+    Raises:
+        ModelError, DataError, ResourceError: as `locate` and the task's loading raise them.
+    """
+    workspace = Workspace(recipe)
+    for stage in recipe.stages.values():
+        for reference in stage.references():
+            if reference not in recipe.stages:
+                workspace.digest(reference)
+        if stage.verb.needs_task and workspace.task is not None and not workspace.task.available:
+            raise DataError(f"task {workspace.task.spec.name} has no data")
+    if workspace.task is not None:
+        for split in workspace.task.available:
+            workspace.task.split(split)

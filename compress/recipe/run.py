@@ -1,0 +1,306 @@
+"""Run recipes: every stage atomically, skipping what is done, with provenance; and single verbs by the same path."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from compress import console, fs, machine
+from compress.errors import CompressError, GateMissed, UsageError
+from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
+from compress.recipe.schema import Recipe, Stage
+from compress.stage import Inputs, is_spec
+
+Document = dict[str, Any]
+
+
+def run_recipe(recipe: Recipe, output: Path) -> Document:
+    """Run a recipe in its run folder, going on where an earlier run stopped; returns the run's manifest.
+
+    Raises:
+        GateMissed: after everything is written, if a gate was missed.
+        CompressError: whatever a stage raises; finished stages stay, the failed one leaves nothing.
+    """
+    fs.check_output(output, [])
+    if output.is_dir() and any(output.iterdir()) and not (output / "recipe.resolved.yaml").is_file():
+        raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
+    with fs.locked(output):
+        check_inputs(recipe)
+        output.mkdir(exist_ok=True)
+        fs.write_text(output / "recipe.resolved.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True))
+        with _events(output / "events.jsonl"):
+            return _run_stages(recipe, output)
+
+
+def resolved(recipe: Recipe) -> Document:
+    """Return the recipe with every default written out."""
+    stages = {}
+    for name, stage in recipe.stages.items():
+        sources: Any = list(stage.sources) if stage.verb.many else stage.sources[0]
+        names = {"from": sources} if stage.student is None else {"student": stage.student}
+        teacher = {"teacher": stage.teacher} if stage.teacher else {}
+        stages[name] = {"do": stage.verb.name, **names, **teacher, "seed": stage.seed, **stage.settings.model_dump(mode="json")}
+    task = recipe.task.model_dump(mode="json", exclude_none=True, exclude_defaults=True) if recipe.task else None
+    top = {"schema": 1, "name": recipe.name, "seed": recipe.seed, "model": recipe.model, "task": task}
+    return {
+        **{key: value for key, value in top.items() if value is not None},
+        "gates": recipe.gates.model_dump(exclude_none=True),
+        "stages": stages,
+    }
+
+
+def _run_stages(recipe: Recipe, output: Path) -> Document:
+    from compress import report
+
+    workspace = Workspace(recipe)
+    started = time.monotonic()
+    manifests: dict[str, Document] = {}
+    ran = 0
+    console.event("run started", recipe=recipe.name)
+    for number, (name, folder) in enumerate(stage_folders(recipe, output).items(), 1):
+        stage = recipe.stages[name]
+        title = f"[{number}/{len(recipe.stages)}] {name} ({stage.verb.name})"
+        key = workspace.key(stage)
+        manifest = finished(folder, key)
+        if manifest is not None:
+            console.info(f"{title}: unchanged, skipped")
+            console.event("stage skipped", stage=name)
+        else:
+            console.info(title)
+            console.event("stage started", stage=name)
+            manifest = execute(stage, workspace, folder, key)
+            ran += 1
+            console.event("stage finished", stage=name, seconds=manifest["seconds"], metrics=manifest.get("metrics"))
+            console.info(f"  done in {console.duration(manifest['seconds'])}")
+        workspace.finish(name, folder, manifest)
+        manifests[name] = manifest
+    gates = check_gates(recipe, manifests)
+    document = _run_manifest(recipe, output, workspace, manifests, gates)
+    document |= {"seconds": time.monotonic() - started, "stages_run": ran, "stages_skipped": len(manifests) - ran}
+    fs.write_json(output / "manifest.json", document)
+    _deliver(recipe, output, manifests)
+    report.write(output)
+    console.event("run finished", seconds=document["seconds"])
+    missed = [gate for gate in gates if not gate["passed"]]
+    if missed:
+        raise GateMissed(
+            "; ".join(f"the gate {gate['gate']} {gate['limit']:g} was missed: {gate['measured']:.2f} ({gate['where']})" for gate in missed),
+            f"everything is written; the report is {output / 'report.html'}",
+        )
+    return document
+
+
+def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Document:
+    """Run one stage into a temporary folder, write its manifest last, rename it into place; returns the manifest."""
+    with fs.atomic_folder(folder) as temporary:
+        seconds, result = _call(stage, workspace, temporary)
+        files = fs.digest_files(temporary)
+        manifest = {
+            "schema": MANIFEST_SCHEMA,
+            "kind": stage.verb.makes,
+            "verb": stage.verb.name,
+            "stage": stage.name,
+            "key": key,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": seconds,
+            "seed": stage.seed,
+            "settings": stage.settings.model_dump(mode="json"),
+            "task": workspace.task.spec.model_dump(mode="json", exclude_none=True) if workspace.task else None,
+            "inputs": {name: workspace.digest(name) for name in stage.references()},
+            "lineage": _lineage(stage, workspace),
+            "versions": machine.versions() | {"compress": machine.package_version()},
+            **result,
+            "files": files,
+            "digest": fs.digest_json(files) if stage.verb.makes == "measurement" else _model_digest(temporary),
+        }
+        fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
+    return manifest
+
+
+def _model_digest(folder: Path) -> str:
+    from compress.model.reference import digest
+
+    return digest(folder)
+
+
+def _call(stage: Stage, workspace: Workspace, output: Path) -> tuple[float, Document]:
+    """Call the stage's function with the folders of its inputs; returns its seconds and its result."""
+    student: Path | str | None = None
+    if stage.verb.name == "distill":
+        wanted = stage.student or stage.sources[0]
+        student = wanted if is_spec(wanted) else workspace.folder(wanted)
+    inputs = Inputs(
+        sources={name.removeprefix("./"): workspace.folder(name) for name in stage.sources if not is_spec(name)},
+        seed=stage.seed,
+        task_or_none=workspace.task,
+        teacher=workspace.folder(stage.teacher) if stage.teacher else None,
+        student=student,
+    )
+    function = stage.verb.load()
+    started = time.monotonic()
+    result = function(inputs, stage.settings, output)
+    return time.monotonic() - started, result
+
+
+def _lineage(stage: Stage, workspace: Workspace) -> list[Document]:
+    """Return what was done to the model so far, oldest first, this stage last."""
+    if stage.verb.makes == "measurement":
+        return []
+    source = stage.sources[0] if stage.sources else stage.teacher
+    before = (fs.read_manifest(workspace.folder(source)) or {}).get("lineage", []) if source else []
+    if not before and source:
+        before = [{"model": source if source != "model" else workspace.recipe.model}]
+    return [*before, {"verb": stage.verb.name, "settings": stage.settings.model_dump(mode="json"), "seed": stage.seed}]
+
+
+def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> Document:
+    """Run a one-stage recipe whose output folder is the artifact itself; a measurement needs no folder.
+
+    Returns the stage's manifest with `output` added. An output that this very call made before is left as it is.
+
+    Raises:
+        UsageError: the output folder holds something else.
+    """
+    (stage,) = recipe.stages.values()
+    workspace = Workspace(recipe)
+    if output is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            seconds, result = _call(stage, workspace, Path(scratch))
+            return {"output": None, "seconds": seconds, **result}
+    sources = [workspace.folder(name) for name in stage.references()]
+    fs.check_output(output, sources)
+    with fs.locked(output):
+        check_inputs(recipe)
+        key = workspace.key(stage)
+        manifest = finished(output, key) if output.exists() else None
+        if manifest is not None:
+            console.info(f"{output} is up to date: made before by the same settings, model, data and code")
+        else:
+            _check_free(output, overwrite)
+            manifest = execute(stage, workspace, output, key)
+    return {"output": str(output), **manifest}
+
+
+def _check_free(output: Path, overwrite: bool) -> None:
+    if not output.exists() or not any(output.iterdir()):
+        return
+    ours = fs.read_manifest(output) is not None
+    if ours and overwrite:
+        return
+    if ours:
+        raise UsageError(
+            f"{output} exists already, made from other settings or inputs", "choose another folder with -o, or pass --overwrite"
+        )
+    raise UsageError(f"{output} is not empty and was not made by compress", "choose another folder with -o")
+
+
+def check_gates(recipe: Recipe, manifests: dict[str, Document]) -> list[Document]:
+    """Hold the last evaluation and the last benchmark against the recipe's gates."""
+    gates: list[Document] = []
+    done = {stage.verb.name: manifests[name] for name, stage in recipe.stages.items()}
+    if recipe.gates.max_drop is not None:
+        document = done["eval"]
+        first, last = document["results"][0], document["results"][-1]
+        main = document["main_metric"]
+        drop = 100 * (first["metrics"][main] - last["metrics"][main])
+        where = f"points of {main} on {document['split']}, n = {document['n']}, {last['model']} against {first['model']}"
+        gates.append(_gate("max_drop", recipe.gates.max_drop, drop, drop <= recipe.gates.max_drop, where))
+    if recipe.gates.min_speedup is not None:
+        results = done["bench"]["results"]
+        cell = {key: results[0][key] for key in ("threads", "batch_size", "seq_len")}
+        last = [entry for entry in results if all(entry[key] == value for key, value in cell.items())][-1]
+        ratio = last["speedup"]["ratio"]
+        shape = f"batch {cell['batch_size']}, length {cell['seq_len']}, threads {cell['threads']}"
+        where = f"{last['model']} against {last['speedup']['vs']}, {shape}"
+        gates.append(_gate("min_speedup", recipe.gates.min_speedup, ratio, ratio >= recipe.gates.min_speedup, where))
+    return gates
+
+
+def _gate(name: str, limit: float, measured: float, passed: bool, where: str) -> Document:
+    return {"gate": name, "limit": limit, "measured": measured, "passed": passed, "where": where}
+
+
+def _run_manifest(recipe: Recipe, output: Path, workspace: Workspace, manifests: dict[str, Document], gates: list[Document]) -> Document:
+    return {
+        "schema": MANIFEST_SCHEMA,
+        "recipe": recipe.name,
+        "output": str(output),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "machine": machine.facts(),
+        "model": {"reference": recipe.model, "digest": workspace.digest("model")} if recipe.model else None,
+        "data": {"task": workspace.task.spec.name, "fingerprint": workspace.task.fingerprint} if workspace.task else None,
+        "seeds": {name: stage.seed for name, stage in recipe.stages.items()},
+        "stages": {
+            name: {
+                "verb": manifest["verb"],
+                "folder": f"stages/{number:02d}-{name}",
+                "key": manifest["key"],
+                "digest": manifest["digest"],
+                "seconds": manifest["seconds"],
+            }
+            for number, (name, manifest) in enumerate(manifests.items(), 1)
+        },
+        "gates": gates,
+        "metrics": {name: manifest.get("metrics") for name, manifest in manifests.items()},
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that this code runs from, or None for an installed package."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _deliver(recipe: Recipe, output: Path, manifests: dict[str, Document]) -> None:
+    """Copy the last model that a stage made into `model/`, with a model card."""
+    from compress.report.card import model_card
+
+    made = [name for name, stage in recipe.stages.items() if stage.verb.makes != "measurement"]
+    if not made:
+        return
+    source = stage_folders(recipe, output)[made[-1]]
+    digest = manifests[made[-1]]["digest"]
+    delivered = fs.read_manifest(output / "model")
+    card = model_card(recipe.name, made[-1], manifests)
+    readme = output / "model" / "README.md"
+    if delivered and delivered.get("digest") == digest and readme.is_file() and readme.read_text(encoding="utf-8") == card:
+        return
+    with fs.atomic_folder(output / "model") as temporary:
+        for path in source.iterdir():
+            if path.is_file():
+                (temporary / path.name).write_bytes(path.read_bytes())
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def _events(path: Path) -> Iterator[None]:
+    """Append every event to a file, one JSON document a line, each with its time."""
+    with path.open("a", encoding="utf-8") as stream:
+
+        def write(event: Document) -> None:
+            stream.write(json.dumps({"time": datetime.now(UTC).isoformat(), **console.finite(event)}, default=str) + "\n")
+            stream.flush()
+
+        observer: Callable[[Document], None] = write
+        with console.observed(observer):
+            try:
+                yield
+            except CompressError as error:
+                console.event("failed", message=error.message, exit_code=error.exit_code)
+                raise
+            except KeyboardInterrupt:
+                console.event("interrupted")
+                raise

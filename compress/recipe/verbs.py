@@ -1,0 +1,73 @@
+"""The verbs that a stage may `do`: their settings, the function that does the work, and what they make.
+
+The functions are named by import path, so that torch is imported only when work starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from compress import fs, settings
+from compress.stage import Inputs
+
+StageFunction = Callable[[Inputs, Any, Path], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A row of the table."""
+
+    name: str
+    settings: type[settings.Settings]
+    function: str  # module:function
+    packages: tuple[str, ...]  # whose sources decide what the stage computes
+    makes: Literal["checkpoint", "onnx", "measurement"]
+    many: bool = False  # `from` may name several models
+    needs_task: bool = True
+
+    def load(self) -> StageFunction:
+        """Import and return the stage's function."""
+        module, _, function = self.function.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("finetune", settings.FinetuneSettings, "compress.train:run", ("model", "task", "train"), "checkpoint"),
+        Verb("prune", settings.PruneSettings, "compress.prune:run", ("model", "task", "export", "measure", "prune"), "checkpoint"),
+        Verb("distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint"),
+        Verb("export", settings.ExportSettings, "compress.export:run", ("model", "task", "export"), "onnx", needs_task=False),
+        Verb(
+            "quantize",
+            settings.QuantizeSettings,
+            "compress.quantize:run",
+            ("model", "task", "export", "quantize"),
+            "onnx",
+            needs_task=False,
+        ),
+        Verb("eval", settings.EvalSettings, "compress.measure.accuracy:run", ("model", "task", "measure"), "measurement", many=True),
+        Verb(
+            "bench",
+            settings.BenchSettings,
+            "compress.measure.latency:run",
+            ("model", "task", "measure"),
+            "measurement",
+            many=True,
+            needs_task=False,
+        ),
+    )
+}
+
+
+@cache
+def code_version(verb: str) -> str:
+    """Return a digest of the sources that decide what a verb computes: another code, another cache key."""
+    root = Path(__file__).parent.parent
+    files = [path for package in VERBS[verb].packages for path in sorted((root / package).rglob("*.py"))]
+    return fs.digest_json({str(path.relative_to(root)): fs.digest_file(path) for path in files})

@@ -222,8 +222,3 @@ def check_space(target: Path, needed: int) -> None:
             f"{target} needs about {needed >> 20} MiB and only {free >> 20} MiB are free",
             "free some space or choose a folder on another disk with -o",
         )
-
-
-def folder_size(folder: Path) -> int:
-    """Return the bytes of the files below `folder`."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

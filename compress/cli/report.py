@@ -52,9 +52,12 @@ def _row(row: dict[str, Any]) -> list[str]:
 
     accuracy = "-"
     if row["accuracy"] is not None:
-        low, high = row["ci95"]
-        accuracy = f"{100 * row['accuracy']:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
-    delta = "-" if row["delta_points"] is None else f"{row['delta_points']:+.2f} (p {row['p_value']:.2f})"
+        accuracy = f"{100 * row['accuracy']:.2f}"
+        if row["ci95"]:
+            accuracy += f" [{100 * row['ci95'][0]:.1f}, {100 * row['ci95'][1]:.1f}]"
+    delta = "-"
+    if row["delta_points"] is not None:
+        delta = f"{row['delta_points']:+.2f}" + (f" (p {row['p_value']:.2f})" if row["p_value"] is not None else "")
     runtime = "-" if row["runtime"] is None else f"{row['runtime']} {row['precision']}"
     return [
         row["model"],

@@ -13,7 +13,7 @@ from compress.errors import ModelError
 from compress.export.graph import build_graph
 from compress.export.verify import Verification, verify
 from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model, model_shape
+from compress.model.checkpoint import count_params, load_model, model_shape
 from compress.model.config import GRAPH
 from compress.model.scorer import torch_forward
 from compress.model.tokenizer import save_tokenizer
@@ -35,7 +35,6 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
     """
     source = inputs.source
     model = load_model(source)
-    shape = model_shape(model)
     write_artifact(build_graph(model), source, output)
     data, texts = verification_data(inputs, source)
     artifact = OnnxModel(output, hints=RUNTIME_HINTS)
@@ -51,8 +50,9 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
         "runtime": RUNTIME_HINTS,
         "verification": {**found.as_json(), "against": "PyTorch", "texts": texts, "tolerance": settings.tolerance},
         "max_length": inputs.task_or_none.spec.max_length if inputs.task_or_none else None,
-        "layers": shape.as_json(),
-        "size_mb": fs.folder_size(output) / 1e6,
+        "params": count_params(model),
+        "layers": model_shape(model).as_json(),
+        "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": {"max_abs_difference": found.max_abs, "argmax_agreement": found.agreement},
     }
 

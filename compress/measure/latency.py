@@ -56,6 +56,8 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> dict[str, Any]
         for batch in settings.batch_size
         for length in dict.fromkeys(min(length, longest) for length in settings.seq_len)
     ]
+    for candidate in candidates:
+        candidate.open(settings.device, settings.threads[0])  # a missing device or a damaged file shows before any timing
     static = {c.name: _static_facts(c, settings) for c in candidates}
     results: list[dict[str, Any]] = []
     controls: list[dict[str, Any]] = []

@@ -58,7 +58,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "verification": {**found.as_json(), "against": "the float graph", "texts": texts},
         "max_length": inputs.task_or_none.spec.max_length if inputs.task_or_none else None,
         "layers": shape_of_config(read_config(output)).as_json(),
-        "size_mb": fs.folder_size(output) / 1e6,
+        "params": (fs.read_manifest(inputs.source) or {}).get("params"),
+        "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": metrics,
     }
 

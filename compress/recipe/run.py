@@ -120,7 +120,7 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Docum
             "versions": machine.versions() | {"compress": machine.package_version()},
             **result,
             "files": files,
-            "digest": fs.digest_json(files) if stage.verb.makes == "measurement" else _model_digest(temporary),
+            "digest": fs.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary),
         }
         fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
     return manifest

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from compress import console
-from compress.model.checkpoint import count_params, load_model, save_model
+from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.device import pick_device
 from compress.model.scorer import score, torch_forward
 from compress.settings import FinetuneSettings
@@ -48,6 +48,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
         "metrics": {"validation": {"n": len(held_out), task.spec.main_metric: fitted.score}},
         "training": fitted.as_json(),
         "params": count_params(model),
+        "layers": model_shape(model).as_json(),
     }
 
 

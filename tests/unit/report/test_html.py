@@ -1,0 +1,364 @@
+"""The report on synthetic run folders: whole, offline, readable without JavaScript, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress import report
+from compress.errors import UsageError
+
+Document = dict[str, Any]
+DENSE = [{"heads": 12, "ffn": 1536}] * 6
+CUT = [{"heads": 12 - 2 * number, "ffn": 1536 - 200 * number} for number in range(6)]
+COMMON = {"schema": 1, "seconds": 12.5, "seed": 17, "digest": "d1" * 32, "task": {"name": "bbc-news", "metrics": ["accuracy"]}}
+TEACHER = {**COMMON, "verb": "finetune", "kind": "checkpoint", "inputs": {"model": "0"}, "params": 22_700_000,
+           "metrics": {"validation": {"n": 417, "accuracy": 0.96}}}  # fmt: skip
+SLIM = {
+    **COMMON,
+    "verb": "prune",
+    "kind": "checkpoint",
+    "inputs": {"teacher": "0"},
+    "params": 17_600_000,
+    "layers": CUT,
+    "layers_before": DENSE,
+}
+GRAPH = {**COMMON, "verb": "export", "kind": "onnx", "precision": "fp32", "inputs": {"slim": "0"}, "layers": CUT,
+         "verification": {"max_abs": 1.4e-06, "against": "PyTorch"}}  # fmt: skip
+INT8 = {**GRAPH, "verb": "quantize", "precision": "int8", "inputs": {"graph": "0"}}
+
+
+def evaluation(names: list[str], split: str = "test", n: int = 425) -> Document:
+    results: list[Document] = []
+    for number, name in enumerate(names):
+        entry = {
+            "model": name,
+            "metrics": {"accuracy": 0.96 - 0.004 * number},
+            "ci95": {"accuracy": [0.94 - 0.004 * number, 0.975 - 0.004 * number]},
+        }
+        compared = {"metric": "accuracy", "delta": -0.004 * number, "ci95": [-0.012, 0.005], "p_value": 0.6}
+        results.append(entry if number == 0 else {**entry, "vs_first": compared})
+    return {
+        **COMMON,
+        "verb": "eval",
+        "kind": "measurement",
+        "inputs": dict.fromkeys(names, "0"),
+        "task": "bbc-news",
+        "split": split,
+        "n": n,
+        "main_metric": "accuracy",
+        "results": results,
+    }
+
+
+def bench(names: list[str], onnx: str | None = None, lengths: tuple[int, ...] = (32, 128)) -> Document:
+    def entry(number: int, name: str, length: int) -> Document:
+        ratio = 1 + 1.7 * number
+        compared = {"vs": onnx, "ratio": ratio / 2, "ci95": [ratio / 2 - 0.1, ratio / 2 + 0.1]} if onnx else None
+        return {
+            "model": name,
+            "runtime": "pytorch" if number < 2 else "onnxruntime",
+            "device": "cpu",
+            "precision": "int8" if name == "int8" else "fp32",
+            "threads": 1,
+            "batch_size": 1,
+            "seq_len": length,
+            "rounds": 40,
+            "latency_ms": {"p50": length / 2 / ratio, "p90": length / 1.8 / ratio, "p99": None, "mean": length / 2 / ratio},
+            "throughput_per_s": 2000 * ratio / length,
+            "size_mb": 90 / (1 + number),
+            "peak_rss_mb": None,
+            "speedup": {"vs": names[0], "ratio": ratio, "ci95": [ratio - 0.1, ratio + 0.1] if number else [1, 1]},
+            "speedup_vs_onnx": compared,
+        }
+
+    results = [entry(number, name, length) for length in lengths for number, name in enumerate(names)]
+    control = [{"threads": 1, "batch_size": 1, "seq_len": length, "ratio": 1.001, "ci95": [0.99, 1.012]} for length in lengths]
+    return {**COMMON, "verb": "bench", "kind": "measurement", "inputs": dict.fromkeys(names, "0"), "results": results, "control": control}
+
+
+def write_run(folder: Path, stages: dict[str, Document], gates: list[Document] | None = None, name: str = "demo") -> Path:
+    entries = {}
+    for number, (stage, document) in enumerate(stages.items(), 1):
+        path = folder / "stages" / f"{number:02d}-{stage}"
+        path.mkdir(parents=True)
+        (path / "compress.json").write_text(json.dumps(document), encoding="utf-8")
+        entries[stage] = {"folder": f"stages/{path.name}", **{key: document[key] for key in ("verb", "digest", "seconds")}}
+    manifest = {
+        "schema": 1,
+        "recipe": name,
+        "created": "2026-01-02T03:04:05+00:00",
+        "git_commit": "c0ffee" * 6,
+        "seconds": 321.0,
+        "stages_run": len(stages),
+        "machine": {"cpu": "A Processor", "instruction_sets": ["AVX2", "AVX512-VNNI"], "cores": 2, "governor": None, "torch": "2.13.0"},
+        "model": {"reference": "builtin:minilm-l6", "digest": "ab" * 32},
+        "data": {"task": "bbc-news", "fingerprint": "cd" * 32},
+        "seeds": dict.fromkeys(stages, 17),
+        "stages": entries,
+        "gates": gates or [],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    (folder / "recipe.resolved.yaml").write_text("schema: 1\nname: demo\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """A run with every kind of stage and two gates; `slim` is evaluated only, `graph` is benchmarked only."""
+    gates = [
+        {"gate": "max_drop", "limit": 1.5, "measured": 0.8, "passed": True, "where": "points of accuracy"},
+        {"gate": "min_speedup", "limit": 8.0, "measured": 4.4, "passed": False, "where": "int8 against teacher"},
+    ]
+    measured = {"proof": evaluation(["teacher", "slim", "int8"]), "speed": bench(["teacher", "graph", "int8"], onnx="graph")}
+    return write_run(tmp_path / "run", {"teacher": TEACHER, "slim": SLIM, "graph": GRAPH, "int8": INT8, **measured}, gates)
+
+
+class Readable(HTMLParser):
+    """The text that a reader without JavaScript sees, and every tag and attribute."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.hidden = False
+        self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.hidden = tag in {"script", "style"}
+
+    def handle_endtag(self, tag: str) -> None:
+        self.hidden = False
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.words.append(data)
+
+
+def read(folder: Path) -> tuple[str, Readable]:
+    path = report.write(folder)
+    assert path == folder / "report.html"
+    page = path.read_text(encoding="utf-8")
+    return page, Readable(page)
+
+
+def charts(page: str) -> set[str]:
+    return set(re.findall(r'<div id="chart-(\w+)"', page))
+
+
+def test_verdict_and_tables_are_plain_text(whole: Path) -> None:
+    _, seen = read(whole)
+    assert "int8 is 4.4× faster than teacher in PyTorch fp32 (95 % interval 4.3 to 4.5)" in seen.text
+    assert (
+        "loses 0.8 points of accuracy against teacher (95 % interval of the change −1.2 to +0.5, p = 0.60; not distinguishable from zero)"
+        in seen.text
+    )
+    assert "on bbc-news, test, n = 425." in seen.text
+    assert "✓ passed gate max_drop: at most 1.5, measured 0.80" in seen.text
+    assert "✗ missed gate min_speedup: at least 8, measured 4.40" in seen.text
+    assert "A/A control: teacher timed against itself" in seen.text
+    assert "Differences below 1.2 % are noise" in seen.text
+    for fact in ("A Processor", "AVX2, AVX512-VNNI", "c0ffee" * 6, "ab" * 32, "cd" * 32, "17 in every stage", "torch 2.13.0", "name: demo"):
+        assert fact in seen.text
+
+
+def test_page_is_one_offline_file(whole: Path) -> None:
+    page, seen = read(whole)
+    assert page.count("plotly.js v") == 1
+    assert charts(page) == {"scatter", "speedups", "sizes", "latencies", "heads", "ffn"}
+    assert not [
+        attributes for _, attributes in seen.tags if "src" in attributes or (attributes.get("href") or "").startswith(("http", "//"))
+    ]
+    assert "default-src 'none'" in page
+    assert [path.name for path in whole.iterdir() if path.name.startswith(".")] == []
+
+
+def test_summary_rows(whole: Path) -> None:
+    rows = report.summary(whole)
+    assert [row["model"] for row in rows] == ["teacher", "slim", "graph", "int8"]
+    teacher, slim, graph, int8 = rows
+    assert (int8["verb"], int8["runtime"], int8["precision"], int8["params"]) == ("quantize", "onnxruntime", "int8", 17_600_000)
+    assert int8["delta_points"] == pytest.approx(-0.8)
+    assert int8["delta_ci95"] == pytest.approx([-1.2, 0.5])
+    assert int8["p50_ms"] == pytest.approx(16 / 4.4)
+    assert int8["speedup"]["vs"] == "teacher"
+    assert int8["speedup_vs_onnx"]["vs"] == "graph"
+    assert teacher["delta_points"] is None
+    assert (slim["p50_ms"], slim["speedup"], slim["size_mb"], slim["runtime"]) == (None, None, None, "pytorch")
+    assert (graph["accuracy"], graph["ci95"], graph["p_value"]) == (None, None, None)
+
+
+def test_sizes_of_models_that_were_not_benchmarked_are_read_from_disk(whole: Path) -> None:
+    (whole / "stages" / "02-slim" / "model.safetensors").write_bytes(bytes(2_000_000))
+    assert report.summary(whole)[1]["size_mb"] == 2.0
+
+
+def test_documents_are_escaped(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>&%{x}"
+    names = [evil, "int8"]
+    gate = {"gate": evil, "limit": 1.0, "measured": None, "passed": False, "where": evil}
+    folder = write_run(tmp_path / "run", {"proof": evaluation(names), "speed": bench(names)}, [gate], name=evil)
+    (folder / "recipe.resolved.yaml").write_text(evil, encoding="utf-8")
+    page, seen = read(folder)
+    assert "alert(1)</script>" not in page
+    assert "<script>alert" not in page
+    assert evil in seen.text
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_any_number_of_models_with_long_names(tmp_path: Path, count: int) -> None:
+    names = [f"some-organisation/bert-base-uncased-finetuned-{number}-distilled-pruned-quantized@{'f' * 40}" for number in range(count)]
+    folder = write_run(tmp_path / "run", {"proof": evaluation(names), "speed": bench(names)})
+    page, seen = read(folder)
+    assert all(name in seen.text for name in names)
+    assert ("scatter" in charts(page)) == (count > 1)
+
+
+STAGES: dict[str, tuple[dict[str, Document], set[str], str]] = {
+    "nothing measured": ({"teacher": TEACHER}, set(), "made teacher and measured neither accuracy nor latency"),
+    "eval only": ({"proof": evaluation(["a", "b"])}, {"accuracies"}, "b loses 0.4 points of accuracy against a"),
+    "eval of one": ({"proof": evaluation(["a"])}, set(), "a reaches 96.0 points of accuracy (95 % interval 94.0 to 97.5) on bbc-news"),
+    "bench only": ({"speed": bench(["a", "b"], lengths=(32,))}, {"speedups", "sizes"}, "b is 2.7× faster than a in PyTorch fp32"),
+    "bench of one": ({"speed": bench(["a"])}, {"latencies"}, "a takes 16.00 ms (p50)."),
+    "prune only": ({"slim": SLIM}, {"heads", "ffn"}, "made slim"),
+    "layers all alike": ({"student": {**SLIM, "layers": DENSE[:3], "layers_before": None}}, set(), "made slim".replace("slim", "student")),
+}
+
+
+@pytest.mark.parametrize("case", STAGES)
+def test_runs_that_lack_a_kind_of_stage(tmp_path: Path, case: str) -> None:
+    stages, drawn, sentence = STAGES[case]
+    page, seen = read(write_run(tmp_path / "run", stages))
+    assert charts(page) == drawn
+    assert sentence in seen.text
+    assert page.count("plotly.js v") == (1 if drawn else 0)
+    assert "None" not in seen.text
+    assert not re.search(r"\bnan\b", seen.text)
+
+
+def without_numbers(value: Any) -> Any:
+    """Replace every float by None, as a manifest does with what is not finite."""
+    if isinstance(value, dict):
+        return {key: without_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_numbers(item) for item in value]
+    return None if isinstance(value, float) else value
+
+
+def test_values_of_none(tmp_path: Path) -> None:
+    stages = {"proof": evaluation(["a", "b"]), "speed": bench(["a", "b"], onnx="a")}
+    folder = write_run(tmp_path / "run", {name: {**without_numbers(stage), "seconds": 1.0} for name, stage in stages.items()})
+    _, seen = read(folder)
+    assert "None" not in seen.text
+    assert [row["accuracy"] for row in report.summary(folder)] == [None, None]
+
+
+def test_a_stage_whose_folder_is_gone(whole: Path) -> None:
+    for name in ("02-slim", "05-proof"):
+        (whole / "stages" / name / "compress.json").unlink()
+    _, seen = read(whole)
+    assert "int8 is 4.4× faster than teacher" in seen.text
+
+
+def measured_ratio(ratio: float, low: float, high: float) -> str:
+    stage = bench(["a", "b"], lengths=(32,))
+    stage["results"][1]["speedup"] = {"vs": "a", "ratio": ratio, "ci95": [low, high]}
+    run = report.Run({}, {"speed": stage}, {}, "")
+    return report.verdict(run, report.summarize(run))[0]
+
+
+def test_verdict_on_a_model_that_is_not_faster() -> None:
+    assert measured_ratio(0.5, 0.4, 0.8).startswith("b is 2.0× slower than a in PyTorch fp32 (95 % interval 1.2 to 2.5)")
+    assert "as fast as a in PyTorch fp32 within the noise (ratio 1.01, 95 % interval 0.97 to 1.04)" in measured_ratio(1.01, 0.97, 1.04)
+
+
+def test_verdict_on_a_real_loss() -> None:
+    stage = evaluation(["a", "b"])
+    stage["results"][1]["vs_first"] |= {"delta": -0.031, "ci95": [-0.05, -0.012], "p_value": 0.00004}
+    run = report.Run({}, {"proof": stage}, {}, "")
+    sentence = report.verdict(run, report.summarize(run))[0]
+    assert "b loses 3.1 points of accuracy against a (95 % interval of the change −5.0 to −1.2, p < 0.001) on" in sentence
+    assert "not distinguishable" not in sentence
+
+
+def test_the_last_measurements_count(tmp_path: Path) -> None:
+    stages = {
+        "early": evaluation(["a", "x"]), "other": evaluation(["y"], split="validation"), "proof": evaluation(["a", "b"]),
+        "first": bench(["b", "a"]), "speed": bench(["a", "b"]),
+    }  # fmt: skip
+    rows = {row["model"]: row for row in report.summary(write_run(tmp_path / "run", stages))}
+    assert list(rows) == ["a", "x", "b", "y"]
+    assert rows["b"]["speedup"]["vs"] == "a"
+    assert rows["x"]["delta_points"] == pytest.approx(-0.4)
+    assert rows["y"]["accuracy"] is None, "measured on another split: not to be compared"
+
+
+def test_layers_of_a_shallower_student_are_not_drawn_over_its_teacher() -> None:
+    from compress.report.figures import layer_shapes
+
+    student = {**COMMON, "verb": "distill", "inputs": {"slim": "0"}, "layers": CUT[:3]}
+    kept, before = layer_shapes(report.Run({}, {"slim": SLIM, "student": student}, {}, ""))
+    assert (kept, before) == (CUT[:3], None)
+    kept, before = layer_shapes(report.Run({}, {"slim": SLIM, "graph": GRAPH}, {}, ""))
+    assert (kept, before) == (CUT, DENSE)
+
+
+def test_labels_of_the_scatter_do_not_overlap() -> None:
+    from compress.report.figures import _free_place, _overlap
+
+    taken = [(90.0, 90.0, 104.0, 104.0)]
+    boxes = []
+    for _ in range(6):
+        box = _free_place(97, 97, 60, taken)[2]
+        assert all(_overlap(box, other) == 0 for other in taken)
+        taken.append(box)
+        boxes.append(box)
+    assert len(set(boxes)) == 6
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.8, 40), (7.1, 9.3), (1, 1000), (0.04, 0.05)])
+def test_ticks_of_the_logarithmic_axis(low: float, high: float) -> None:
+    from compress.report.figures import log_ticks
+
+    ticks = log_ticks(low, high)
+    assert 3 <= len(ticks) <= 16
+    assert ticks == sorted(ticks)
+    assert low <= ticks[0] < ticks[-1] <= high
+
+
+BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "an empty folder": (lambda folder: folder.mkdir(), "the folder that `compress run` wrote"),
+    "a missing folder": (lambda folder: None, "the folder that `compress run` wrote"),
+    "an unfinished run": (
+        lambda folder: (folder.mkdir(), (folder / "recipe.resolved.yaml").write_text("")),
+        "start the same `compress run` again",
+    ),
+    "a damaged manifest": (
+        lambda folder: (folder.mkdir(), (folder / "manifest.json").write_text("{")),
+        "start the same `compress run` again",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_folders_that_are_not_of_a_finished_run(tmp_path: Path, case: str) -> None:
+    make, hint = BREAKS[case]
+    make(tmp_path / "run")
+    with pytest.raises(UsageError) as caught:
+        report.write(tmp_path / "run")
+    assert hint in str(caught.value.hint)
+
+
+def test_importing_the_report_imports_nothing_heavy() -> None:
+    code = "import sys, compress.report; print([name for name in ('plotly', 'torch', 'numpy', 'pandas') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -11,7 +11,8 @@ import gc
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,21 +57,22 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> dict[str, Any]
         for batch in settings.batch_size
         for length in dict.fromkeys(min(length, longest) for length in settings.seq_len)
     ]
-    for candidate in candidates:
-        candidate.open(settings.device, settings.threads[0])  # a missing device or a damaged file shows before any timing
-    static = {c.name: _static_facts(c, settings) for c in candidates}
+    static: dict[str, dict[str, Any]] = {}
     results: list[dict[str, Any]] = []
     controls: list[dict[str, Any]] = []
     rng = np.random.default_rng(inputs.seed)
-    for threads in settings.threads:
-        forwards = {c.name: c.open(settings.device, threads) for c in candidates}
-        for cell in (cell for cell in cells if cell[0] == threads):
-            times = _measure(candidates, forwards, cell, settings, rng)
-            results += _describe(candidates, times, cell, static, settings)
-            ratio, interval = median_ratio(times[candidates[0].name], times[CONTROL])
-            controls.append({"threads": threads, "batch_size": cell[1], "seq_len": cell[2], "ratio": ratio, "ci95": list(interval)})
-        del forwards
-        gc.collect()
+    with _torch_threads_kept(candidates):
+        for threads in settings.threads:
+            forwards = {c.name: c.open(settings.device, threads) for c in candidates}
+            # Only now, so that a missing device or a damaged file has shown before any time is spent.
+            static = static or {c.name: _static_facts(c, settings) for c in candidates}
+            for cell in (cell for cell in cells if cell[0] == threads):
+                times = _measure(candidates, forwards, cell, settings, rng)
+                results += _describe(candidates, times, cell, static, settings)
+                ratio, interval = median_ratio(times[candidates[0].name], times[CONTROL])
+                controls.append({"threads": threads, "batch_size": cell[1], "seq_len": cell[2], "ratio": ratio, "ci95": list(interval)})
+            del forwards
+            gc.collect()
     best = {entry["model"]: {"p50_ms": entry["latency_ms"]["p50"], "speedup": entry["speedup"]["ratio"]} for entry in reversed(results)}
     return {"machine": machine.facts(), "results": results, "control": controls, "metrics": best}
 
@@ -105,6 +107,21 @@ def candidate_of(name: str, folder: Path) -> Candidate:
 
 def _max_tokens(candidate: Candidate) -> int:
     return max_tokens(read_config(candidate.folder))
+
+
+@contextmanager
+def _torch_threads_kept(candidates: list[Candidate]) -> Iterator[None]:
+    """Put PyTorch's number of threads back on leaving (it is the whole process's)."""
+    if all(candidate.runtime == "onnxruntime" for candidate in candidates):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _with_torch_threads(forward: Forward, threads: int) -> Forward:

@@ -13,7 +13,7 @@ import numpy as np
 
 from compress import fs
 from compress.errors import ModelError, ResourceError
-from compress.model.config import GRAPH, max_tokens, read_config
+from compress.model.config import GRAPH, class_names, max_tokens, read_config
 from compress.model.reference import locate
 from compress.model.tokenizer import load_tokenizer, pad_id
 
@@ -47,7 +47,7 @@ class OnnxModel:
         self.folder = folder
         self._hints = (fs.read_manifest(folder) or {}).get("runtime", {}) if hints is None else hints
         self.config = read_config(folder)
-        self.labels = [str(label) for _, label in sorted(self.config["id2label"].items(), key=lambda item: int(item[0]))]
+        self.labels = class_names(self.config)
         self._threads, self._device = threads, device
         self._lock = threading.Lock()
 

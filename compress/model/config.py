@@ -16,6 +16,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 GRAPH = "model.onnx"
 MAX_HEADER = 100 << 20
+HARMLESS = {"_name_or_path", "_num_labels", "_attn_implementation_autoset", "_commit_hash"}  # left by older libraries
 # Bounds on every dimension, far above any encoder in use, so that a hostile config cannot make us allocate.
 BOUNDS = {"hidden": 16_384, "layers": 256, "heads": 1_024, "ffn": 131_072}
 MORE_BOUNDS = {
@@ -46,7 +47,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(config, dict):
         raise ModelError(f"{path} is not a JSON object")
-    code = [key for key in config if key in {"auto_map", "custom_pipelines"} or (key.startswith("_") and key != "_name_or_path")]
+    code = [key for key in config if key in {"auto_map", "custom_pipelines"} or (key.startswith("_") and key not in HARMLESS)]
     if code:
         raise ModelError(f"{path} has the key '{code[0]}', which can make a loader run code", "remove it if you trust the model")
     family = family_of(config.get("model_type"))
@@ -55,6 +56,12 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} describes a decoder; only encoders are supported")
     _check_pruned(config, family, path)
     return config
+
+
+def class_names(config: dict[str, Any]) -> list[str]:
+    """Return a classifier's class names in the order of its logits (two numbered ones where the config names none)."""
+    names = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(config.get("num_labels", 2))}
+    return [str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
 
 
 def max_tokens(config: dict[str, Any]) -> int:

@@ -25,22 +25,32 @@ class LayerScores:
 
 
 def magnitude(model: Any) -> list[LayerScores]:
-    """Score a unit by the Frobenius norm of its output columns, ||W[:, unit]||_F (Li et al. 2017, for columns)."""
+    """Score a unit by the squared L2 norm of all of its weights (Li et al. 2017, over the whole coupled group).
+
+    A head's group is its rows of query, key and value and its columns of the output; a neuron's is its row in and its
+    column out. Squared norms add up over units, so a score per parameter compares heads with neurons.
+    """
     size = model_shape(model).head_size
     scores = []
     for layer in layers(model):
-        heads = layer.attention_output.weight.detach().double().square().sum(0).reshape(-1, size).sum(1).sqrt()
-        neurons = layer.ffn_out.weight.detach().double().square().sum(0).sqrt()
-        scores.append(LayerScores(heads, neurons))
+        rows = [linear.weight for linear in (layer.query, layer.key, layer.value) if linear is not None]
+        squares = sum((weight.detach().double().square().sum(1) for weight in rows), _column_squares(layer.attention_output))
+        neurons = layer.ffn_in.weight.detach().double().square().sum(1) + _column_squares(layer.ffn_out)
+        scores.append(LayerScores(squares.reshape(-1, size).sum(1), neurons))
     return scores
 
 
+def _column_squares(linear: Any) -> torch.Tensor:
+    return linear.weight.detach().double().square().sum(0)
+
+
 def taylor(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor]) -> list[LayerScores]:
-    """Score a unit by the loss that a first-order Taylor expansion expects from removing it.
+    """Score a unit by the squared change of the loss that a first-order Taylor expansion expects from removing it.
 
     With `a` the unit's activations, the input of the output projection, the score is the sum over examples of
-    `|sum_tokens a . dL/da|` (Molchanov et al. 2017, eq. 8; Michel et al. 2019, eq. 2, for heads). The absolute value
-    is taken per example, so effects of opposite sign on different examples do not cancel.
+    `(sum_tokens a . dL/da)^2` (Molchanov et al. 2019, eq. 8, taken per example, so that effects of opposite sign on
+    different examples do not cancel). The squares of units whose effects are independent add up, so scores per FLOP
+    compare heads with blocks of neurons.
 
     Args:
         model: a classifier in evaluation mode; its weights get no gradients.
@@ -86,7 +96,7 @@ def taylor(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Te
                 product = (captured[number, part].detach() * gradient).double().sum(1)  # (batch, tokens, units) -> (batch, units)
                 if part == 0:
                     product = product.reshape(len(product), -1, size).sum(2)
-                sums[number][part].add_(product.abs().sum(0).cpu())
+                sums[number][part].add_(product.square().sum(0).cpu())
     finally:
         for hook in hooks:
             hook.remove()

@@ -26,7 +26,7 @@ task:
   train: train.csv
   validation: validation.csv
   test: test.csv
-gates: {max_drop: 60}
+gates: {max_drop: 90}
 stages:
   teacher: {do: finetune, from: model, epochs: 1, batch_size: 16, lr: 2e-4}
   slim:    {do: prune, from: teacher, target_params: 0.5, method: magnitude}

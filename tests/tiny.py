@@ -1,0 +1,191 @@
+"""Tiny models, tokenizers and tasks, made on the spot: three layers, 32 wide, four heads, 64 FFN neurons, random weights.
+
+Every family of `compress.model.family` has a row in `CONFIGS`; the equality tests then run on it by themselves. Biases,
+LayerNorms and heads are random too, so that a lost bias or a swapped gain shows.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LAYERS, HIDDEN, HEADS, FFN, POSITIONS = 3, 32, 4, 64, 128
+HEAD_SIZE = HIDDEN // HEADS
+LABELS = ["animal", "food", "colour"]
+TOPICS = {  # what tells the classes of the tiny task apart
+    "animal": ["dog", "cat", "horse", "bird"],
+    "food": ["bread", "soup", "rice", "tea"],
+    "colour": ["red", "blue", "green", "black"],
+}
+FILLERS = "the a an is was and of in on with very not this that there we you they it my your her his old new big small good bad".split()
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+SPECIALS = {
+    "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+    "roberta": ["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+}
+_COMMON: dict[str, Any] = {"max_position_embeddings": POSITIONS, "pad_token_id": 0}
+_BERT: dict[str, Any] = {
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": FFN,
+    "type_vocab_size": 2,
+}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert": {**_COMMON, **_BERT},
+    "roberta": {
+        **_COMMON,
+        **_BERT,
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "max_position_embeddings": POSITIONS + 2,
+    },
+    "electra": {**_COMMON, **_BERT, "embedding_size": 16},
+    "distilbert": {**_COMMON, "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN},
+}
+FAMILIES = list(CONFIGS)
+
+
+def vocabulary(family: str = "bert") -> list[str]:
+    """Return the tokens in the order of their ids: specials, letters (so that no text is unknown), words."""
+    specials = SPECIALS.get(family, SPECIALS["bert"])
+    words = [word for topic in TOPICS.values() for word in topic]
+    single = [word for word in FILLERS + words if len(word) > 1]
+    return [*specials, *LETTERS, *(f"##{letter}" for letter in LETTERS), *single]
+
+
+def write_tokenizer(folder: Path, family: str = "bert") -> None:
+    """Write `tokenizer.json` and `tokenizer_config.json` of a WordPiece tokenizer."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    names = vocabulary(family)
+    roberta = family == "roberta"
+    unknown, start, end = ("<unk>", "<s>", "</s>") if roberta else ("[UNK]", "[CLS]", "[SEP]")
+    tokenizer = Tokenizer(models.WordPiece({name: number for number, name in enumerate(names)}, unk_token=unknown))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(SPECIALS.get(family, SPECIALS["bert"]))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}",
+        pair=f"{start} $A {end} {end} $B {end}" if roberta else f"{start} $A {end} $B:1 {end}:1",
+        special_tokens=[(start, names.index(start)), (end, names.index(end))],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    pad = "<pad>" if roberta else "[PAD]"
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def make_model(family: str = "bert", labels: list[str] | None = None, seed: int = 0, **changes: Any) -> Any:
+    """Return a random classifier of one's own, in evaluation mode; `changes` are config fields."""
+    return copy.deepcopy(_model(family, tuple(LABELS if labels is None else labels), seed, tuple(changes.items())))
+
+
+@cache
+def _model(family: str, names: tuple[str, ...], seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
+    import torch
+    import transformers
+
+    from compress.model.family import family_of
+
+    config = transformers.AutoConfig.for_model(
+        family,
+        **{
+            "vocab_size": len(vocabulary(family)),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: number for number, name in enumerate(names)},
+            **CONFIGS[family],
+            **dict(changes),
+        },
+    )
+    torch.manual_seed(seed)
+    model = getattr(transformers, family_of(family).classifier)(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            is_gain = "norm" in name.lower() and name.endswith("weight")
+            parameter.copy_(torch.randn_like(parameter) * 0.2 + (1.0 if is_gain else 0.0))
+    return model.eval()
+
+
+def write_checkpoint(folder: Path, family: str = "bert", **options: Any) -> Path:
+    """Write a classifier's folder as transformers and the hub lay it out; `options` as for `make_model`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_pretrained(make_model(family, **options), folder)
+    write_tokenizer(folder, family)
+    return folder
+
+
+def write_encoder(folder: Path, family: str = "bert", **options: Any) -> Path:
+    """Write a pre-trained encoder's folder: no classifier."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = make_model(family, **options)
+    save_pretrained(model.base_model, folder)
+    write_tokenizer(folder, family)
+    return folder
+
+
+def save_pretrained(model: Any, folder: Path) -> None:
+    """Save by transformers, without its progress bar."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    model.save_pretrained(str(folder))
+
+
+def edit_config(folder: Path, **changes: Any) -> Path:
+    """Change (or, with None, drop) keys of a folder's `config.json`."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}), encoding="utf-8")
+    return folder
+
+
+def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Return distinct (text, label) rows of many lengths, the classes in turn: a task that three layers can learn."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, str] = {}
+    while len(rows) < count:
+        label = LABELS[len(rows) % len(LABELS)]
+        words = [*rng.choice(TOPICS[label], rng.integers(3, 7)), *rng.choice(FILLERS, rng.integers(1, 18))]
+        rows.setdefault(" ".join(rng.permutation(words)), label)
+    return list(rows.items())
+
+
+@cache
+def encoded(family: str = "bert", count: int = 12, pairs: bool = False, seed: int = 0) -> Any:
+    """Return encoded sentences (or pairs of them) of many lengths; the label is the first sentence's."""
+    import tempfile
+
+    from compress.model.tokenizer import load_tokenizer
+    from compress.task.encode import encode
+
+    rows = sentences(2 * count, seed)
+    texts: list[tuple[str, ...]] = [(first[0], second[0]) for first, second in zip(rows[::2], rows[1::2], strict=True)]
+    with tempfile.TemporaryDirectory() as scratch:
+        write_tokenizer(Path(scratch), family)
+        tokenizer = load_tokenizer(Path(scratch))
+    labels = np.array([LABELS.index(label) for _, label in rows[::2]])
+    return encode(tokenizer, texts if pairs else [text[:1] for text in texts], labels, POSITIONS, CONFIGS[family]["pad_token_id"])
+
+
+def write_task(folder: Path, train: int = 60, validation: int = 24, test: int = 24) -> dict[str, Any]:
+    """Write the tiny task's files as Parquet; returns the task's document."""
+    import pandas as pd
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = sentences(train + validation + test, seed=1)
+    document: dict[str, Any] = {"name": "tiny", "text": ["text"], "labels": LABELS, "max_length": 32}
+    start = 0
+    for split, count in (("train", train), ("validation", validation), ("test", test)):
+        if count:
+            pd.DataFrame(rows[start : start + count], columns=["text", "label"]).to_parquet(folder / f"{split}.parquet")
+            document[split] = str(folder / f"{split}.parquet")
+        start += count
+    return document

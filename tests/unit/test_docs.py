@@ -1,0 +1,84 @@
+"""The documentation says what the code does: live help, working links, every verb, key and exit code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from compress import errors, yamlfile
+from compress.cli.main import VERBS
+from compress.recipe import load, verbs
+from compress.recipe.schema import Gates
+from tests import update_docs
+
+ROOT = update_docs.ROOT
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "eval").rglob("*.md")])
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_page_that_ends_with_its_live_help(verb: str) -> None:
+    text = read(update_docs.PAGES / f"{verb}.md")
+    assert text == update_docs.updated(text, verb), "run: python tests/update_docs.py"
+    assert text.rstrip().endswith("<!-- /help -->")
+    assert "\n## Help\n" in text
+
+
+def test_there_is_no_page_of_a_verb_that_does_not_exist() -> None:
+    assert {path.stem for path in update_docs.PAGES.glob("*.md")} == set(VERBS)
+
+
+def test_a_page_without_its_block_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs one block"):
+        update_docs.updated("# compress prune\n", "prune")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_resolve(page: Path) -> None:
+    for link in LINK.findall(FENCED.sub("", read(page))):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link} leads nowhere"
+        if anchor:
+            assert anchor in anchors(read(target)), f"{link} names no heading"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = ROOT / "docs" / "index.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in LINK.findall(read(index))}
+    assert {page for page in PAGES if page.is_relative_to(index.parent)} - linked == {index}
+
+
+def test_the_recipe_page_names_every_key() -> None:
+    text = read(ROOT / "docs" / "recipes.md")
+    keys = {name for verb in verbs.VERBS.values() for name in verb.settings.model_fields} | set(Gates.model_fields)
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/recipes.md"])
+def test_the_recipes_shown_are_recipes(page: str) -> None:
+    shown = re.findall(r"```yaml\n(schema:.*?)```", read(ROOT / page), re.DOTALL)
+    assert shown
+    for text in shown:
+        assert load.build(yamlfile.parse(text, page), page, ROOT).stages
+
+
+def test_the_exit_codes_page_names_every_code() -> None:
+    codes = {error.exit_code for error in [errors.CompressError, *errors.CompressError.__subclasses__()]}
+    text = read(ROOT / "docs" / "exit-codes.md")
+    assert [code for code in sorted(codes) if f"| {code} |" not in text] == []

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 LOG_EVERY_SECONDS = 15.0
+_STARTED = time.monotonic()
 
 
 @dataclass
@@ -77,7 +78,11 @@ def warn(text: str) -> None:
 def result(document: dict[str, Any], human: Callable[[], None]) -> None:
     """Print the outcome of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
     if _state.json:
-        print(json.dumps(finite(document), ensure_ascii=False, default=str), flush=True)
+        promised = {"output": None, "metrics": {}, "seconds": time.monotonic() - _STARTED}
+        print(
+            json.dumps(finite(document | {k: v for k, v in promised.items() if k not in document}), ensure_ascii=False, default=str),
+            flush=True,
+        )
     else:
         human()
 
@@ -98,15 +103,16 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None) -
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     # A redirected stdout has no width: never cut a table that a program or a log file receives.
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
-    rich_table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    rich_table = Table(title=Text(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for position, column in enumerate(columns):
         numbers = all(re.match(r"$|-$|[-+]?\d", row[position]) for row in rows) and position > 0
-        rich_table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        rich_table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        rich_table.add_row(*row)
+        rich_table.add_row(*map(Text, row))  # Text: brackets in a cell are no markup
     console.print(rich_table)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class CompressError(Exception):
@@ -52,9 +53,13 @@ class ResourceError(CompressError):
 
 
 class GateMissed(CompressError):
-    """The result is real but misses a gate that the user set."""
+    """The result is real but misses a gate that the user set; `document` is the run's manifest where there is one."""
 
     exit_code = 6
+
+    def __init__(self, message: str, hint: str | None = None, document: dict[str, Any] | None = None) -> None:
+        super().__init__(message, hint)
+        self.document = document or {}
 
 
 class Diverged(CompressError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -69,7 +70,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of an artifact of ours, or None where there is none or it cannot be read."""
     try:
         document = read_json(folder / MANIFEST)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
 
@@ -109,7 +110,11 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             old = target.with_name(f".{target.name}.old-{os.getpid()}")
             target.rename(old)
-            temporary.rename(target)
+            try:
+                temporary.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
             shutil.rmtree(old)
         else:
             temporary.rename(target)
@@ -134,12 +139,13 @@ def make_parent(target: Path) -> None:
 
 def remove_leftovers(target: Path) -> None:
     """Clean up after a killed process: drop half-written siblings, and put back a folder caught in mid-rename."""
-    for old in target.parent.glob(f".{target.name}.old-*"):
+    name = glob.escape(target.name)
+    for old in target.parent.glob(f".{name}.old-*"):
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(target)
-    for leftover in target.parent.glob(f".{target.name}.tmp-*"):
+    for leftover in target.parent.glob(f".{name}.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import shutil
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -117,8 +116,3 @@ def identity() -> list[Any]:
 def free_disk(path: Path) -> int:
     """Return the free bytes of the disk that holds `path`."""
     return shutil.disk_usage(path).free
-
-
-def python_executable() -> str:
-    """Return the interpreter, for fresh processes."""
-    return sys.executable

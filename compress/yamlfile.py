@@ -64,8 +64,8 @@ def parse(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise RecipeError(f"{where}{line}: {error.problem or error.context}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{where}: not readable as YAML ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # PyYAML's constructors raise whatever a tag's value breaks (`!!float ""`)
+        raise RecipeError(f"{where}: not readable as YAML ({(str(error).splitlines() or [type(error).__name__])[0]})") from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -72,6 +72,6 @@ def _show(document: dict[str, Any]) -> None:
     ]
     console.table(["", "here"], rows)
     for problem in document["problems"]:
-        print(f"missing: {problem['what']}\n  try: {problem['try']}")
+        print(f"{problem['what']}\n  try: {problem['try']}")
     if not document["problems"]:
         print("nothing is missing")

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -31,6 +32,8 @@ VERBS = {
     "tasks": "List the task presets.",
     "doctor": "Show what this machine has, what is missing and how to get it.",
 }
+AGAIN = "run the same command again: stages that are done are kept"
+TERMINATED = 128 + signal.SIGTERM
 HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly.
 
 \b
@@ -115,32 +118,31 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
         error.show()
         return _fail(json_output, error.format_message(), None, 2, shown=True)
     except (KeyboardInterrupt, click.Abort):
-        return _fail(json_output, "interrupted", "run the same command again to go on where it stopped", 130)
-    except CompressError as error:
-        if console.debugging():
-            raise
-        return _fail(json_output, error.message, error.hint, error.exit_code)
+        return _fail(json_output, "interrupted", AGAIN, 130)
+    except SystemExit as stop:
+        return _fail(json_output, "terminated", AGAIN, int(stop.code or 0)) if stop.code == TERMINATED else int(stop.code or 0)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except CompressError as error:
+        return _fail(json_output, error.message, error.hint, error.exit_code, document=getattr(error, "document", {}))
     except OSError as error:
-        known = ResourceError(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-        if console.debugging():
-            raise
-        return _fail(json_output, known.message, "check the disk's free space and the folder's permissions", known.exit_code)
+        message = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
+        return _fail(json_output, message, "check the disk's free space and the folder's permissions", ResourceError.exit_code)
     except Exception as error:
-        if console.debugging():
-            raise
         hint = "run again with --debug for the traceback, and please report it"
         return _fail(json_output, f"this is a bug of ours: {type(error).__name__}: {error}", hint, 1)
     return 0
 
 
-def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: bool = False) -> int:
+def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: bool = False, document: dict[str, Any] | None = None) -> int:
+    """Tell what went wrong, on stderr and (for programs) as the one JSON document; returns the exit code."""
+    if console.debugging() and sys.exc_info()[0] is not None:
+        traceback.print_exc()
     if not shown:
         print(f"error: {message}", file=sys.stderr)
         if hint:
             print(f"  try: {hint}", file=sys.stderr)
     if json_output:
-        print(json.dumps({"error": message, "hint": hint, "exit_code": code}, ensure_ascii=False))
+        print(json.dumps(console.finite({**(document or {}), "error": message, "hint": hint, "exit_code": code}), ensure_ascii=False))
     return code

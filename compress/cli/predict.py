@@ -47,7 +47,7 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
                 collected.append({"text": text, "label": found.label, "score": found.score})
             else:
                 print(f"{found.label}\t{found.score:.4f}\t{text}", flush=True)
-    console.result({"output": None, "predictions": collected}, lambda: None)
+    console.result({"predictions": collected}, lambda: None)
 
 
 def _stdin() -> Iterator[str]:

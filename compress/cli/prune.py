@@ -8,7 +8,6 @@ import click
 
 from compress import console
 from compress.cli import common, options
-from compress.model.shape import sketch
 from compress.settings import PruneSettings
 
 KEYS = ("output", "target", "method", "predicted_speedup", "measured_speedup", "params", "flops", "layers", "metrics", "seconds")
@@ -37,9 +36,7 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     document = api.prune(model, task, output, seed=seed, overwrite=overwrite, **options.given(PruneSettings, values))
 
     def human() -> None:
-        print(sketch(document["layers"]))
         print(f"{document['params']:,} parameters, {document['predicted_speedup']:.2f}x fewer FLOPs")
-        print(f"measured {document['measured_speedup']:.2f}x as fast (ONNX Runtime fp32, batch 1, length 32, one thread)")
         print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
     console.result({key: document[key] for key in KEYS}, human)

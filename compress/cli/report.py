@@ -24,7 +24,7 @@ def command(run: str) -> None:
     from compress import report
 
     path = report.write(Path(run))
-    document = {"output": str(path), "metrics": {row["model"]: row for row in report.summary(Path(run))}, "seconds": 0.0}
+    document = {"output": str(path), "metrics": {row["model"]: row for row in report.summary(Path(run))}}
     console.result(document, lambda: show_summary(Path(run)))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from compress import console
+from compress.errors import GateMissed
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
@@ -47,7 +48,12 @@ def command(
     from compress.cli.report import show_summary
     from compress.recipe.run import run_recipe
 
-    document = run_recipe(loaded, folder)
+    try:
+        document = run_recipe(loaded, folder)
+    except GateMissed:
+        if not console.is_json():
+            show_summary(folder)
+        raise
     console.result(document | {"report": str(folder / "report.html")}, lambda: show_summary(folder))
 
 

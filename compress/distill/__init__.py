@@ -16,7 +16,7 @@ from compress.distill.losses import hidden_mse, soft_cross_entropy
 from compress.distill.students import layer_map, parse_spec, take_layers
 from compress.errors import DataError, UsageError
 from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
-from compress.model.device import pick_device
+from compress.model.device import Batch, pick_device, to_tensors
 from compress.model.reference import digest
 from compress.model.scorer import score, torch_forward
 from compress.model.tokenizer import load_tokenizer
@@ -25,7 +25,7 @@ from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
 from compress.task.labels import classes_of, predicted_classes
 from compress.task.metrics import compute
-from compress.train.loop import Batch, fit, to_tensors
+from compress.train.loop import fit
 
 
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
@@ -56,10 +56,11 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         student, data, loss_of, settings, seed=inputs.seed, device=device,
         validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
     )  # fmt: skip
+    metrics = evaluate()
     student.to("cpu")
     save_model(student, output, student_folder)
     return {
-        "metrics": {"validation": {"n": len(held_out), task.spec.main_metric: fitted.score, "before": start}},
+        "metrics": {"validation": {"n": len(held_out), **metrics, "before": start}},
         "training": fitted.as_json(),
         "params": count_params(student),
         "layers": model_shape(student).as_json(),

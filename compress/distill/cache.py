@@ -12,8 +12,8 @@ import torch
 
 from compress import console, fs
 from compress.model.checkpoint import model_shape
+from compress.model.device import to_tensors
 from compress.task.encode import Encoded, evaluation_batches
-from compress.train.loop import to_tensors
 
 MAX_HIDDEN_BYTES = 1 << 30  # larger hidden states are computed anew in every step instead
 BATCH = 64

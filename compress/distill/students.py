@@ -67,7 +67,7 @@ def take_layers(teacher: Any, count: int) -> Any:
 def layer_map(student_layers: int, teacher_layers: int, match: str) -> list[tuple[int, int]]:
     """Pair hidden states (1 = after the first layer) of student and teacher.
 
-    `last` pairs the last ones only, which overfits least on small data (Haidar et al. 2023); `uniform` pairs every
+    `last` pairs the last ones only, which overfits least on small data (Ko et al. 2023, arXiv 2302.01530); `uniform` pairs every
     student layer with the teacher layer at the same relative depth (Jiao et al. 2020).
     """
     if match == "last":

@@ -28,7 +28,7 @@ class GraphBuilder:
 
     def constant(self, array: np.ndarray, name: str) -> str:
         """Add an initializer."""
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+        self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
         return name
 
     def integers(self, values: list[int], name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> dict[str, Any]
     """Measure every source in every cell of the grid; returns the document that `bench --json` prints."""
     candidates = [candidate_of(name, folder) for name, folder in inputs.sources.items()]
     longest = min(_max_tokens(candidate) for candidate in candidates)
+    if max(settings.seq_len) > longest:
+        console.warn(f"lengths above {longest}, the shortest limit of these models, are timed at {longest}")
     cells = [
         (threads, batch, length)
         for threads in settings.threads
@@ -231,7 +234,7 @@ def _static_facts(candidate: Candidate, settings: BenchSettings) -> dict[str, An
 
 def _peak_memory(folder: Path, device: str) -> float | None:
     """Load the model and run it once in a fresh process; returns its peak resident memory in megabytes."""
-    command = [machine.python_executable(), "-m", "compress.measure.memory", str(folder), device]
+    command = [sys.executable, "-m", "compress.measure.memory", str(folder), device]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         console.warn(f"peak memory of {folder.name} could not be measured: {done.stderr.strip().splitlines()[-1:]}")

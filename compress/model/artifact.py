@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from compress.model.tokenizer import load_tokenizer, pad_id
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Texts = str | tuple[str, str]
+EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
             f"--device {device}: this ONNX Runtime has no {provider}",
             "use --device cpu, or install onnxruntime-gpu on a machine with a GPU",
         )
+    if isinstance(graph, Path):
+        _refuse_linked_weights(graph)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:
@@ -136,6 +140,16 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
     if session.get_providers()[0] != provider:
         raise ResourceError(f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}", "check the CUDA libraries")
     return session
+
+
+def _refuse_linked_weights(graph: Path) -> None:
+    """Refuse external data beside a graph that is a hard link: ONNX Runtime itself refuses `..`, absolute paths and symlinks."""
+    with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+        if contents.find(EXTERNAL_DATA) == -1:
+            return
+    linked = [path.name for path in graph.parent.iterdir() if path.is_file() and path.stat().st_nlink > 1]
+    if linked:
+        raise ModelError(f"External data of {graph}: {linked[0]} is a hard link to a file that may lie elsewhere", "copy the file instead")
 
 
 def session_forward(session: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from compress.errors import ModelError, ResourceError
 from compress.model import shape as shapes
-from compress.model.config import check_weights, is_graph, read_config
+from compress.model.config import check_count, check_weights, class_names, is_graph, read_config
 from compress.model.family import Family, Layer, descend, family_of, layers
 from compress.model.reference import locate
 from compress.model.tokenizer import save_tokenizer
+
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
 class NoHeads(nn.Module):
@@ -59,6 +62,7 @@ def load_model(reference: str | Path, labels: list[str] | None = None) -> Any:
         raise ModelError(f"{folder} is an ONNX artifact, and this needs a checkpoint", "give the checkpoint that it was exported from")
     config = read_config(folder)
     check_weights(folder)
+    check_count(folder, config)
     _check_memory(folder)
     family = family_of(config["model_type"])
     is_classifier = family.classifier in (config.get("architectures") or [])
@@ -91,10 +95,10 @@ def _load_dense(folder: Path, family: Family, labels: list[str] | None) -> Any:
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=labels is not None,
+            ignore_mismatched_sizes=True,  # reported below, in our words
             **(_label_config(labels) if labels else {}),
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except LOADING_ERRORS as error:
         raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
     lost = [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
     head = family.head_modules if labels else ()
@@ -108,16 +112,14 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
     from safetensors.torch import load_file
 
     transformers = _quiet_transformers()
-    model_config = transformers.AutoConfig.for_model(**config)
-    model = getattr(transformers, family.classifier)(model_config)
-    resize(model, shapes.shape_of_config(config))
-    state = load_file(folder / "model.safetensors")
-    if labels and list(model_config.id2label.values()) != labels:
+    if labels and class_names(config) != labels:
         raise ModelError(f"{folder} is a pruned classifier for other labels", "fine-tune the dense model on this task, then prune it")
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelError(f"{folder}: the weights do not fit config.json: {str(error).splitlines()[-1].strip()}") from error
+        model = getattr(transformers, family.classifier)(transformers.AutoConfig.for_model(**config))
+        resize(model, shapes.shape_of_config(config))
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except LOADING_ERRORS as error:
+        raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
     return model
 
 

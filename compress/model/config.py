@@ -10,7 +10,7 @@ from typing import Any
 from compress import fs
 from compress.errors import ModelError
 from compress.model.family import Family, family_of
-from compress.model.shape import CONFIG_KEY, VERSION
+from compress.model.shape import CONFIG_KEY, VERSION, shape_of_config
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -19,11 +19,12 @@ MAX_HEADER = 100 << 20
 HARMLESS = {"_name_or_path", "_num_labels", "_attn_implementation_autoset", "_commit_hash"}  # left by older libraries
 # Bounds on every dimension, far above any encoder in use, so that a hostile config cannot make us allocate.
 BOUNDS = {"hidden": 16_384, "layers": 256, "heads": 1_024, "ffn": 131_072}
-MORE_BOUNDS = {
-    "vocab_size": 4_000_000,
-    "max_position_embeddings": 1_000_000,
-    "type_vocab_size": 1_000,
-    "embedding_size": 16_384,
+MORE_BOUNDS = {  # smallest and largest, where the config has the key
+    "vocab_size": (1, 4_000_000),
+    "max_position_embeddings": (4, 1_000_000),
+    "type_vocab_size": (0, 1_000),
+    "embedding_size": (1, 16_384),
+    "num_labels": (1, 1_000_000),
 }
 
 
@@ -54,6 +55,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     _check_bounds(config, family, path)
     if config.get("is_decoder") or config.get("add_cross_attention"):
         raise ModelError(f"{path} describes a decoder; only encoders are supported")
+    names = config.get("id2label")
+    if names is not None and not (isinstance(names, dict) and all(str(key).isdecimal() for key in names)):
+        raise ModelError(f"{path}: id2label does not map numbers to names")
     _check_pruned(config, family, path)
     return config
 
@@ -81,10 +85,14 @@ def _check_bounds(config: dict[str, Any], family: Family, path: Path) -> None:
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= BOUNDS[role]:
             raise ModelError(f"{path}: {key} is {value!r}, not a whole number from 1 to {BOUNDS[role]}")
-    for key, bound in MORE_BOUNDS.items():
+    for key, (low, high) in MORE_BOUNDS.items():
         value = config.get(key)
-        if value is not None and (not isinstance(value, int) or not 0 <= value <= bound):
-            raise ModelError(f"{path}: {key} is {value!r}, not a whole number up to {bound}")
+        needed = key == "vocab_size"
+        if (needed or value is not None) and (not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high):
+            raise ModelError(f"{path}: {key} is {value!r}, not a whole number from {low} to {high}")
+    padding = config.get("pad_token_id")
+    if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or not 0 <= padding < config["vocab_size"]):
+        raise ModelError(f"{path}: pad_token_id is {padding!r}, not a token's number")
     if config[family.hidden_key] % config[family.heads_key]:
         raise ModelError(f"{path}: {family.hidden_key} is not a multiple of {family.heads_key}")
 
@@ -97,8 +105,11 @@ def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
     if not isinstance(extra, dict) or extra.get("version") != VERSION:
         raise ModelError(f"{where} is not of version {VERSION}", "it was written by a newer compress: upgrade")
     layers = extra.get("layers")
-    if not isinstance(layers, list) or len(layers) != config[family.layers_key] or not isinstance(extra.get("head_size"), int):
+    if not isinstance(layers, list) or len(layers) != config[family.layers_key]:
         raise ModelError(f"{where} does not describe {config[family.layers_key]} layers")
+    head_size = extra.get("head_size")
+    if not isinstance(head_size, int) or isinstance(head_size, bool) or not 1 <= head_size <= config[family.hidden_key]:
+        raise ModelError(f"{where}: head_size is {head_size!r}, not a whole number from 1 to {config[family.hidden_key]}")
     for layer in layers:
         counts = [layer.get(key) for key in ("heads", "ffn")] if isinstance(layer, dict) else []
         if len(counts) != 2 or not all(isinstance(count, int) and 0 <= count <= BOUNDS["ffn"] for count in counts):
@@ -124,15 +135,31 @@ def check_weights(folder: Path) -> None:
         _check_header(path)
 
 
+def check_count(folder: Path, config: dict[str, Any]) -> None:
+    """Check, before anything is allocated, that the files can hold the weights that the config describes.
+
+    Raises:
+        ModelError: fewer bytes than weights.
+    """
+    width = config.get("embedding_size", config[family_of(config["model_type"]).hidden_key])
+    described = shape_of_config(config).params() + config["vocab_size"] * width
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if described > held:
+        raise ModelError(
+            f"{folder}: config.json describes {described:,} weights and the files hold {held:,} bytes",
+            "config.json belongs to another model",
+        )
+
+
 def _shards(folder: Path) -> list[Path]:
     if not (folder / INDEX).is_file():
         return []
     try:
         names = sorted(set(fs.read_json(folder / INDEX)["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"{folder / INDEX} is damaged") from error
     for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
             raise ModelError(f"{folder / INDEX} names the file {name!r}, which is not there")
     return [folder / name for name in names]
 
@@ -146,7 +173,7 @@ def _check_header(path: Path) -> None:
             raise ModelError(f"{path} is damaged: its header does not fit the file", "copy or download it again")
         try:
             header = json.loads(stream.read(length))
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            ends = [entry["data_offsets"][1] + 0 for name, entry in header.items() if name != "__metadata__"]
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise ModelError(f"{path} is damaged: its header is not readable", "copy or download it again") from error
     expected = 8 + length + max(ends, default=0)

@@ -91,7 +91,7 @@ def family_of(model_type: Any) -> Family:
     Raises:
         ModelError: not a family of ours.
     """
-    if model_type in FAMILIES:
+    if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
     known = ", ".join(FAMILIES)
     near = did_you_mean(str(model_type), FAMILIES)

@@ -43,14 +43,17 @@ def locate(reference: str | Path) -> Path:
     text = str(reference)
     if text.startswith("builtin:"):
         return _builtin(text)
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise ModelError(f"{text} is a file; a model is a folder", "give the folder that holds config.json")
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise ModelError(f"{text} is a file; a model is a folder", "give the folder that holds config.json")
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL, a home that nobody has
+        raise ModelError(f"{text[:80]!r} cannot be a model folder: {error}") from error
     name, _, revision = text.partition("@")
     repo = LEGACY.get(name, name)
-    if isinstance(reference, Path) or not _HUB_ID.fullmatch(repo) or _is_path(path):
+    if isinstance(reference, Path) or not _HUB_ID.fullmatch(repo) or (name not in LEGACY and _is_path(path)):
         raise _missing(path)
     return hub.snapshot(repo, "model", revision or None, _PATTERNS)
 
@@ -86,10 +89,7 @@ def _builtin(reference: str) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """Return the content digest of a model folder: from its manifest's file digests, or by reading every file.
-
-    The manifest's digests are checked against the files, so an artifact that was edited by hand has another digest.
-    """
+    """Return the content digest of a model folder: of its config, weights and tokenizer, whatever else lies beside them."""
     wanted = {"config.json", GRAPH, "tokenizer.json", "vocab.txt", "merges.txt"}
     files = {name: sha for name, sha in fs.digest_files(folder).items() if name in wanted or name.endswith(".safetensors")}
     return fs.digest_json(files)

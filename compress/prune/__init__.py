@@ -16,7 +16,7 @@ from compress.measure.latency import quick_speedup, random_batch
 from compress.model import shape as shapes
 from compress.model.artifact import open_session, session_forward
 from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
-from compress.model.device import pick_device
+from compress.model.device import pick_device, to_tensors
 from compress.model.scorer import Forward, score, torch_forward
 from compress.prune import scores as scoring
 from compress.prune.search import select, unit_costs
@@ -27,7 +27,6 @@ from compress.task.encode import Encoded, encode_for, evaluation_batches
 from compress.task.labels import classes_of, predicted_classes
 from compress.task.load import Examples, Task
 from compress.task.metrics import compute
-from compress.train.loop import to_tensors
 
 BATCH = 32
 TIMED_LENGTH = 32

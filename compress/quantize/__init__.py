@@ -9,18 +9,17 @@ from typing import Any
 import onnx
 
 from compress import console, fs
-from compress.errors import GateMissed, ModelError
+from compress.errors import GateMissed, ModelError, UsageError
 from compress.export import RUNTIME_HINTS, announce, verification_data, write_artifact
-from compress.export.graph import build_graph
+from compress.export import run as export_run
 from compress.export.verify import verify
 from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model
 from compress.model.config import GRAPH, is_graph, read_config
 from compress.model.scorer import score
 from compress.model.shape import shape_of_config
 from compress.quantize.dynamic import needs_seven_bits, quantize_dynamic, quantized_share
 from compress.quantize.embeddings import quantize_embeddings
-from compress.settings import QuantizeSettings
+from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 from compress.task.encode import encode_for
 from compress.task.labels import classes_of, predicted_classes
@@ -31,12 +30,15 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
     """Quantize a checkpoint or an ONNX artifact, compare it with its float form, and hold it to `max_drop`.
 
     Raises:
+        UsageError: `max_drop` without a task.
         ModelError: the source is quantized already.
         GateMissed: validation lost more than `max_drop` points.
     """
+    if settings.max_drop is not None and inputs.task_or_none is None:
+        raise UsageError("--max-drop needs data to measure the drop on", "give --task T, or --validation, --text and --label")
     with tempfile.TemporaryDirectory() as scratch:
-        source = inputs.source if is_graph(inputs.source) else _exported(inputs.source, Path(scratch))
-        float_graph = onnx.load(str(source / GRAPH))
+        source = inputs.source if is_graph(inputs.source) else _exported(inputs, Path(scratch))
+        float_graph = _read_graph(source / GRAPH)
         if quantized_share(float_graph)[0]:
             raise ModelError(f"{inputs.source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
         seven_bits = needs_seven_bits()
@@ -64,11 +66,18 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
     }
 
 
-def _exported(checkpoint: Path, scratch: Path) -> Path:
-    """Export a checkpoint into a scratch folder."""
+def _read_graph(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(str(path))
+    except Exception as error:  # protobuf's errors share no base class with onnx's
+        raise ModelError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+
+
+def _exported(inputs: Inputs, scratch: Path) -> Path:
+    """Export a checkpoint into a scratch folder, verified as `export` does it."""
     folder = scratch / "float"
     folder.mkdir()
-    write_artifact(build_graph(load_model(checkpoint)), checkpoint, folder)
+    export_run(inputs, ExportSettings.model_validate({}), folder)
     return folder
 
 

@@ -26,8 +26,9 @@ def quantize_embeddings(model: onnx.ModelProto, min_rows: int = 1024) -> int:
     for node in gathers:
         name, output = node.input[0], node.output[0]
         codes, scales = quantize_rows(numpy_helper.to_array(tables[name]))
-        graph.initializer.remove(tables[name])
-        graph.initializer.extend([numpy_helper.from_array(codes, f"{name}.int8"), numpy_helper.from_array(scales, f"{name}.scale")])
+        if tables[name] in graph.initializer:  # a table that is looked up twice is replaced once
+            graph.initializer.remove(tables[name])
+            graph.initializer.extend([numpy_helper.from_array(codes, f"{name}.int8"), numpy_helper.from_array(scales, f"{name}.scale")])
         replacement = [
             helper.make_node("Gather", [f"{name}.int8", node.input[1]], [f"{output}.int8"], name=f"{output}.int8"),
             helper.make_node("Cast", [f"{output}.int8"], [f"{output}.codes"], name=f"{output}.codes", to=TensorProto.FLOAT),

@@ -66,7 +66,26 @@ def build(document: dict[str, Any], where: str, folder: Path, files: dict[str, s
 
     if files and document.get("task") is None:
         raise RecipeError(f"{where}: local files were given and the recipe has no task")
-    return check(document, resolve_task, where)
+    return check(_anchored(document, folder), resolve_task, where)
+
+
+def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the document with model paths that start with `./` or `../` starting at the recipe's folder, as its data does."""
+
+    def anchor(value: Any) -> Any:
+        if isinstance(value, list):
+            return [anchor(item) for item in value]
+        return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+    anchored = {key: anchor(value) if key == "model" else value for key, value in document.items()}
+    stages = document.get("stages")
+    if isinstance(stages, dict):
+        roles = {"from", "teacher", "student"}
+        anchored["stages"] = {
+            name: {key: anchor(value) if key in roles else value for key, value in fields.items()} if isinstance(fields, dict) else fields
+            for name, fields in stages.items()
+        }
+    return anchored
 
 
 def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:

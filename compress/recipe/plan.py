@@ -59,7 +59,7 @@ class Workspace:
             "code": code_version(stage.verb.name),
             "libraries": machine.versions(),
         }
-        if stage.verb.name == "bench":
+        if stage.verb.machine_bound:
             facts["machine"] = machine.identity()
         return fs.digest_json(facts)
 

@@ -95,6 +95,7 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
         raise GateMissed(
             "; ".join(f"the gate {gate['gate']} {gate['limit']:g} was missed: {gate['measured']:.2f} ({gate['where']})" for gate in missed),
             f"everything is written; the report is {output / 'report.html'}",
+            document,
         )
     return document
 
@@ -257,24 +258,29 @@ def _run_manifest(recipe: Recipe, output: Path, workspace: Workspace, manifests:
 
 def _git_commit() -> str | None:
     """Return the commit of the checkout that this code runs from, or None for an installed package."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    here = Path(__file__)
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+        for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):  # ours, not a repository around us
+            command = ["git", "-C", str(here.parent), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()
 
 
 def _deliver(recipe: Recipe, output: Path, manifests: dict[str, Document]) -> None:
-    """Copy the last model that a stage made into `model/`, with a model card."""
+    """Copy the model that the gates judge (the last one measured, else the last one made) into `model/`, with a card."""
     from compress.report.card import model_card
 
     made = [name for name, stage in recipe.stages.items() if stage.verb.makes != "measurement"]
     if not made:
         return
-    source = stage_folders(recipe, output)[made[-1]]
-    digest = manifests[made[-1]]["digest"]
+    measured = [stage.sources[-1] for stage in recipe.stages.values() if stage.verb.many and stage.sources[-1] in made]
+    chosen = (measured or made)[-1]
+    source = stage_folders(recipe, output)[chosen]
+    digest = manifests[chosen]["digest"]
     delivered = fs.read_manifest(output / "model")
-    card = model_card(recipe.name, made[-1], manifests)
+    card = model_card(recipe.name, chosen, manifests)
     readme = output / "model" / "README.md"
     if delivered and delivered.get("digest") == digest and readme.is_file() and readme.read_text(encoding="utf-8") == card:
         return

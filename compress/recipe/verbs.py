@@ -29,6 +29,7 @@ class Verb:
     makes: Literal["checkpoint", "onnx", "measurement"]
     many: bool = False  # `from` may name several models
     needs_task: bool = True
+    machine_bound: bool = False  # the result holds for the machine that made it
 
     def load(self) -> StageFunction:
         """Import and return the stage's function."""
@@ -40,7 +41,14 @@ VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
         Verb("finetune", settings.FinetuneSettings, "compress.train:run", ("model", "task", "train"), "checkpoint"),
-        Verb("prune", settings.PruneSettings, "compress.prune:run", ("model", "task", "export", "measure", "prune"), "checkpoint"),
+        Verb(
+            "prune",
+            settings.PruneSettings,
+            "compress.prune:run",
+            ("model", "task", "export", "measure", "prune"),
+            "checkpoint",
+            machine_bound=True,
+        ),
         Verb("distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint"),
         Verb("export", settings.ExportSettings, "compress.export:run", ("model", "task", "export"), "onnx", needs_task=False),
         Verb(
@@ -60,6 +68,7 @@ VERBS: dict[str, Verb] = {
             "measurement",
             many=True,
             needs_task=False,
+            machine_bound=True,
         ),
     )
 }

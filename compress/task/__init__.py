@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,10 @@ def resolve(task: str | dict[str, Any] | TaskSpec, folder: Path | None = None) -
                 f"unknown task '{task}'{did_you_mean(task, presets())}",
                 "'compress tasks list' shows the presets; a task file ends in .yaml",
             )
-        return _absolute(validate(TaskSpec, {"name": path.stem, **yamlfile.read(path)}, str(path), RecipeError), path.parent)
+        return _absolute(
+            validate(TaskSpec, {"name": re.sub(r"[^\w.-]", "-", path.stem)[:64], **yamlfile.read(path)}, str(path), RecipeError),
+            path.parent,
+        )
     return _absolute(validate(TaskSpec, task, "task", RecipeError), folder or Path())
 
 

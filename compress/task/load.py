@@ -18,6 +18,7 @@ from compress.task.spec import SPLITS, TaskSpec
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_LABELS = {"", "nan", "None", "<NA>", "-1"}  # how files write that a row has no label
 HELD_OUT = 0.1  # of train, where a task has no validation split
 
 
@@ -59,8 +60,11 @@ class Task:
         if self.spec.labels:
             return self.spec.labels
         first = self.available[0]
-        found = sorted({_label_text(value) for value in self._columns(first)[1]}, key=_natural_order)
-        if len(found) < 2:
+        texts = {_label_text(value) for value in self._columns(first)[1]}
+        found = sorted(texts - NO_LABELS, key=_natural_order)
+        if not found:
+            raise DataError(f"the {first} split has no labels in column '{self.spec.label}'")
+        if len(found) < 2 and first == "train":
             raise DataError(
                 f"the {first} split has only one label, {found[0]!r}: there is nothing to learn",
                 f"is '{self.spec.label}' the right label column?",
@@ -205,7 +209,7 @@ def read_table(path: Path) -> pd.DataFrame:
         raise DataError(f"{path} is empty") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
-    except (ValueError, OSError, pd.errors.ParserError) as error:
+    except (ValueError, TypeError, OSError, pd.errors.ParserError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     raise DataError(f"{path}: unknown kind of file", "use .parquet, .csv, .tsv or .jsonl")
 

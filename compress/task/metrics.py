@@ -25,7 +25,8 @@ def macro_f1(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Mean of the classes' F1, over the classes that occur."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(labels, predictions, average="macro", zero_division=0))  # pyright: ignore[reportArgumentType]
+    classes = np.unique(np.concatenate([labels, predictions[predictions >= 0]]))
+    return float(f1_score(labels, predictions, labels=classes, average="macro", zero_division=0))  # pyright: ignore[reportArgumentType]
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:

@@ -51,6 +51,8 @@ class TaskSpec(BaseModel):
         local = any(self.local_files().values())
         if sum([self.builtin is not None, self.hub is not None, local]) != 1:
             raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError("a label stands twice in 'labels'")
         return self
 
     @property

@@ -10,14 +10,14 @@ from torch.nn import functional
 
 from compress import console
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
-from compress.model.device import pick_device
+from compress.model.device import Batch, pick_device
 from compress.model.scorer import score, torch_forward
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from compress.task.encode import encode_for
 from compress.task.load import Task, overlap
 from compress.task.metrics import compute
-from compress.train.loop import Batch, fit
+from compress.train.loop import fit
 
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, Any]:
@@ -42,10 +42,11 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
         return compute(task.spec.metrics, held_out.labels, predictions)
 
     fitted = fit(model, data, loss_of, settings, seed=inputs.seed, device=device, validate=lambda: evaluate()[task.spec.main_metric])
+    metrics = evaluate()
     model.to("cpu")
     save_model(model, output, source)
     return {
-        "metrics": {"validation": {"n": len(held_out), task.spec.main_metric: fitted.score}},
+        "metrics": {"validation": {"n": len(held_out), **metrics}},
         "training": fitted.as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),

@@ -14,13 +14,13 @@ from torch import nn
 
 from compress import console
 from compress.errors import Diverged
+from compress.model.device import Batch, to_tensors
 from compress.model.family import descend, family_of
 from compress.settings import TrainSettings
 from compress.task.encode import Encoded, training_batches
 from compress.train.precision import autocast, choose_precision
 from compress.train.speed import fast_steps
 
-Batch = dict[str, torch.Tensor]
 LossFunction = Callable[[Batch, np.ndarray], torch.Tensor]
 NO_DECAY_DIMENSIONS = 1  # biases and LayerNorm gains are not decayed
 
@@ -54,14 +54,6 @@ def schedule(step: int, total: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return (total - step) / max(1, total - rising)
-
-
-def to_tensors(batch: dict[str, np.ndarray], model: Any, device: torch.device) -> Batch:
-    """Move a padded batch to the device, leaving out what the family does not take."""
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-    if not family_of(model.config.model_type).token_types:
-        tensors.pop("token_type_ids")
-    return tensors
 
 
 def fit(

@@ -55,7 +55,7 @@ def fast_steps(model: Any, device: torch.device, seed: int) -> Iterator[None]:
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Dropout) and not any(child is known for known in attention_dropouts):
                 replaced.append((parent, name, child))
-                setattr(parent, name, ByteDropout(child.p, rng))
+                setattr(parent, name, ByteDropout(child.p, rng).train(child.training))
     implementation = model.config._attn_implementation
     model.config._attn_implementation = "eager"
     for module in attention_dropouts:

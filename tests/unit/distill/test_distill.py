@@ -1,0 +1,159 @@
+"""The stage `distill` on the tiny task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from compress.distill import _loss, _projections
+from compress.distill import cache as cache_module
+from compress.distill import run as distill
+from compress.distill.cache import teacher_outputs
+from compress.distill.losses import hidden_mse, soft_cross_entropy
+from compress.distill.students import take_layers
+from compress.errors import DataError, UsageError
+from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.prune.search import Kept
+from compress.prune.surgery import slice_model
+from compress.settings import DistillSettings
+from compress.stage import Inputs
+from compress.task import resolve
+from compress.task.load import Task
+from compress.model.device import to_tensors
+from tests import tiny
+
+Maker = Callable[..., Path]
+CPU = torch.device("cpu")
+
+
+def run(
+    teacher: Path | None, student: Path | str | None, document: dict[str, Any], output: Path, seed: int = 0, **settings: Any
+) -> dict[str, Any]:
+    """Run the stage."""
+    output.mkdir()
+    options = DistillSettings(**{"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 1e-3, "epochs": 1, **settings})
+    return distill(Inputs({}, seed, Task(resolve(document)), teacher, student), options, output)
+
+
+@pytest.fixture(scope="module")
+def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pruned tiny BERT."""
+    folder = tmp_path_factory.mktemp("slim")
+    tiny.write_tokenizer(folder)
+    model = tiny.make_model()
+    slice_model(model, [Kept([0, 3], [1, 2, 3]), Kept([], []), Kept([1], [0])])
+    save_model(model, folder, folder)
+    return folder
+
+
+def test_a_pruned_student_comes_nearer_to_its_teacher(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:
+    from compress.model.scorer import score, torch_forward
+    from compress.task.encode import encode_for
+
+    result = run(checkpoint(), slim, tiny_task, tmp_path / "out", epochs=6, lr=3e-3, hard_weight=0.0)
+    data = encode_for(slim, Task(resolve(tiny_task)).split("train"), 32)
+    logits = [torch.from_numpy(score(torch_forward(load_model(folder)), data)) for folder in (checkpoint(), slim, tmp_path / "out")]
+    before, after = (float(soft_cross_entropy(student, logits[0], 2.0)) for student in logits[1:])
+    assert after < 0.7 * before
+    model = load_model(tmp_path / "out")
+    assert result["layers"] == model_shape(model).as_json() == model_shape(load_model(slim)).as_json()
+    assert result["params"] == count_params(model)
+    assert set(result["metrics"]["validation"]) == {"n", "accuracy", "before"}
+
+
+def test_every_family_is_distilled(tiny_task: dict[str, Any], checkpoint: Maker, family: str, tmp_path: Path) -> None:
+    result = run(checkpoint(family), "layers=2", tiny_task, tmp_path / "out", match="uniform")
+    assert len(result["layers"]) == 2
+    assert model_labels(load_model(tmp_path / "out")) == tiny.LABELS
+
+
+def test_a_student_of_another_width_learns_through_a_projection(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    narrow = tiny.write_encoder(tmp_path / "narrow", hidden_size=16, num_attention_heads=2)
+    run(checkpoint(), narrow, tiny_task, tmp_path / "out", match="uniform")
+    assert model_shape(load_model(tmp_path / "out")).hidden == 16
+
+
+def test_projections_only_where_widths_differ() -> None:
+    wide, narrow = tiny.make_model(), tiny.make_model("bert", hidden_size=16, num_attention_heads=2)
+    assert not list(_projections(wide, wide, 2).parameters())
+    assert [tuple(parameter.shape) for parameter in _projections(narrow, wide, 2).parameters()] == [(32, 16)] * 2
+
+
+SETTINGS = [
+    {"hard_weight": 0.0, "hidden_weight": 0.0},
+    {"hard_weight": 1.0, "hidden_weight": 0.0},
+    {"hard_weight": 0.3, "hidden_weight": 0.0, "temperature": 4.0},
+    {"hard_weight": 0.3, "hidden_weight": 2.0},
+    {"hard_weight": 0.3, "hidden_weight": 2.0, "match": "uniform"},
+]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: dict[str, Any], cached: bool) -> None:
+    """Hidden states from the cache (float16) and computed anew in each step give the same loss."""
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+    if not cached:
+        monkeypatch.setattr(cache_module, "MAX_HIDDEN_BYTES", -1)
+    teacher, data = tiny.make_model(), tiny.encoded()
+    student = take_layers(teacher, 2)
+    options = DistillSettings(**settings)
+    pairs = {"last": [(2, 3)], "uniform": [(1, 2), (2, 3)]}[options.match] if options.hidden_weight else []
+    answers = teacher_outputs(teacher, "digest", data, [number for _, number in pairs], CPU)
+    assert (answers.hidden is not None) == (cached and bool(pairs))
+    classes = np.array([2, 0, 1])  # the model's classes are the task's in another order
+    loss_of = _loss(student, teacher, answers, data, classes, pairs, _projections(student, teacher, len(pairs)), options, CPU)
+    positions = np.array([3, 0, 7, 11])
+    batch = to_tensors(data.batch(positions), student, CPU)
+    with torch.no_grad():
+        found = loss_of(batch, positions)
+        small, large = (model(**batch, output_hidden_states=True) for model in (student, teacher))
+    hard = functional.cross_entropy(small.logits, torch.tensor([{2: 0, 0: 1, 1: 2}[int(label)] for label in data.labels[positions]]))
+    soft = soft_cross_entropy(small.logits, large.logits, options.temperature)
+    hidden = [hidden_mse(small.hidden_states[a], large.hidden_states[b], batch["attention_mask"]) for a, b in pairs]
+    expected = options.hard_weight * hard + (1 - options.hard_weight) * soft
+    expected = expected + (options.hidden_weight * torch.stack(hidden).mean() if hidden else 0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_same_seed_makes_the_same_student(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.manual_seed(ord(name))
+        run(checkpoint(), slim, tiny_task, tmp_path / name, seed)
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_the_teacher_is_not_trained(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    before = (checkpoint() / "model.safetensors").read_bytes()
+    run(checkpoint(), checkpoint(), tiny_task, tmp_path / "out")
+    assert (checkpoint() / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() != before
+
+
+def test_a_student_of_another_tokenizer(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="different tokenizers"):
+        run(checkpoint(), checkpoint("roberta"), tiny_task, tmp_path / "out")
+
+
+def test_a_teacher_of_another_task(tiny_task: dict[str, Any], own_checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not know the label"):
+        run(own_checkpoint(labels=["x", "y", "z"]), "layers=2", tiny_task, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "message"),
+    [(False, "layers=2", "needs a teacher"), (True, None, "needs a student"), (True, "layer=2", "did you mean")],
+)
+def test_missing_roles(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, teacher: bool, student: str | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(checkpoint() if teacher else None, student, tiny_task, tmp_path / "out")

@@ -1,0 +1,77 @@
+"""Distillation losses against hand-worked values."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from compress.distill.losses import hidden_mse, soft_cross_entropy
+
+KL = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)  # of (3/4, 1/4) from (1/2, 1/2)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0, 10.0])
+def test_soft_cross_entropy_by_hand(temperature: float) -> None:
+    """Teacher logits (T ln 3, 0) soften to (3/4, 1/4) at every T; the student says (1/2, 1/2)."""
+    teacher = torch.tensor([[temperature * math.log(3), 0.0]])
+    assert float(soft_cross_entropy(torch.zeros(1, 2), teacher, temperature)) == pytest.approx(temperature**2 * KL, rel=1e-5)
+
+
+def test_soft_cross_entropy_is_the_mean_over_the_batch() -> None:
+    teacher = torch.tensor([[math.log(3), 0.0], [0.0, 0.0], [0.0, 0.0]])
+    assert float(soft_cross_entropy(torch.zeros(3, 2), teacher, 1.0)) == pytest.approx(KL / 3, rel=1e-5)
+
+
+def test_soft_cross_entropy_ignores_a_shift_and_is_zero_at_the_teacher() -> None:
+    teacher = torch.randn(4, 5)
+    assert float(soft_cross_entropy(teacher + 7, teacher - 3, 2.0)) == pytest.approx(0, abs=1e-5)
+    assert float(soft_cross_entropy(torch.randn(4, 5), teacher, 2.0)) > 0
+
+
+def test_gradient_keeps_its_size_at_high_temperature() -> None:
+    """T^2 makes the gradient tend to (student - teacher) / classes of centred logits (Hinton et al. 2015, section 2.1)."""
+    student, teacher = torch.tensor([[1.0, -1.0, 0.0]], requires_grad=True), torch.tensor([[0.0, 2.0, -2.0]])
+    soft_cross_entropy(student, teacher, 100.0).backward()
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, (student.detach() - teacher) / 3, rtol=0, atol=0.02)
+
+
+def test_gradient_is_the_difference_of_the_softened_probabilities() -> None:
+    student, teacher = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4)
+    soft_cross_entropy(student, teacher, 3.0).backward()
+    expected = 3.0 * (functional.softmax(student.detach() / 3, 1) - functional.softmax(teacher / 3, 1)) / 6
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_half_precision_logits_are_widened() -> None:
+    student, teacher = torch.randn(4, 3), torch.randn(4, 3)
+    exact = soft_cross_entropy(student.bfloat16().float(), teacher.bfloat16().float(), 2.0)
+    found = soft_cross_entropy(student.bfloat16(), teacher.bfloat16(), 2.0)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, exact)
+
+
+def test_hidden_mse_by_hand() -> None:
+    student = torch.tensor([[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0], [100.0, 100.0]]])
+    teacher = torch.tensor([[[1.0, 0.0], [0.0, 4.0]], [[5.0, 7.0], [-100.0, 0.0]]])
+    mask = torch.tensor([[1, 1], [1, 0]])
+    # Squares 0 + 4, 9 + 0, 0 + 1 over three real tokens of two dimensions.
+    assert float(hidden_mse(student, teacher, mask)) == pytest.approx(14 / 6)
+
+
+def test_padding_changes_nothing() -> None:
+    student, teacher = torch.randn(3, 5, 8), torch.randn(3, 5, 8)
+    mask = torch.ones(3, 5, dtype=torch.long)
+    expected = hidden_mse(student, teacher, mask)
+    assert float(expected) == pytest.approx(float(functional.mse_loss(student, teacher)), rel=1e-5)
+    wide = [torch.cat([states, 1e3 * torch.randn(3, 4, 8)], dim=1).requires_grad_() for states in (student, teacher)]
+    loss = hidden_mse(wide[0], wide[1], torch.cat([mask, torch.zeros(3, 4, dtype=torch.long)], dim=1))
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert wide[0].grad is not None
+    assert not wide[0].grad[:, 5:].any()
+    assert wide[0].grad[:, :5].any()

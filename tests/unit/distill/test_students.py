@@ -1,0 +1,166 @@
+"""Students made from their teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compress.distill import make_student
+from compress.distill.students import layer_map, parse_spec, spread, take_layers
+from compress.errors import DataError, UsageError
+from compress.model.checkpoint import load_model, model_shape, save_model
+from compress.model.family import layers
+from compress.model.scorer import torch_forward
+from compress.prune.search import Kept
+from compress.prune.surgery import slice_model
+from tests import tiny
+
+Maker = Callable[..., Path]
+DEPTHS = st.integers(1, 48).flatmap(lambda teacher: st.tuples(st.integers(1, teacher), st.just(teacher)))
+KEPT = [Kept([0, 3], [1, 2, 3]), Kept([], []), Kept([1], [0])]
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "expected"),
+    [(3, 6, [1, 3, 5]), (4, 12, [2, 5, 8, 11]), (6, 12, [1, 3, 5, 7, 9, 11]), (1, 12, [11]), (12, 12, list(range(12))), (2, 3, [1, 2])],
+)
+def test_layers_are_taken_evenly_the_last_included(student: int, teacher: int, expected: list[int]) -> None:
+    assert spread(student, teacher) == expected
+
+
+@given(DEPTHS)
+def test_any_depth_is_spread(depths: tuple[int, int]) -> None:
+    chosen = spread(*depths)
+    assert len(chosen) == depths[0]
+    assert chosen[-1] == depths[1] - 1
+    assert all(0 <= a < b for a, b in zip(chosen, chosen[1:], strict=False))
+    gaps = [b - a for a, b in zip([-1, *chosen], chosen, strict=False)]
+    assert max(gaps) - min(gaps) <= 2 or depths[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "match", "expected"),
+    [
+        (3, 6, "last", [(3, 6)]),
+        (3, 6, "uniform", [(1, 2), (2, 4), (3, 6)]),
+        (4, 12, "uniform", [(1, 3), (2, 6), (3, 9), (4, 12)]),
+        (6, 6, "uniform", [(number, number) for number in range(1, 7)]),
+        (1, 12, "uniform", [(1, 12)]),
+        (6, 3, "uniform", [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3)]),
+    ],
+)
+def test_layer_maps_by_hand(student: int, teacher: int, match: str, expected: list[tuple[int, int]]) -> None:
+    assert layer_map(student, teacher, match) == expected
+
+
+@given(st.integers(1, 48), st.integers(1, 48))
+def test_uniform_maps_end_at_the_end_and_never_go_back(student: int, teacher: int) -> None:
+    pairs = layer_map(student, teacher, "uniform")
+    assert [first for first, _ in pairs] == list(range(1, student + 1))
+    assert pairs[-1] == (student, teacher) == layer_map(student, teacher, "last")[0]
+    seconds = [second for _, second in pairs]
+    assert seconds == sorted(seconds)
+    assert all(1 <= second <= teacher for second in seconds)
+
+
+@given(DEPTHS)
+def test_students_and_maps_agree_on_depth(depths: tuple[int, int]) -> None:
+    """The hidden state behind a student's layer is matched with the one behind the teacher's layer that it was."""
+    assert [second - 1 for _, second in layer_map(*depths, "uniform")] == spread(*depths)
+
+
+@pytest.mark.parametrize(("spec", "count"), [("layers=3", 3), ("layers = 12", 12), (" layers=1 ", 1)])
+def test_specs(spec: str, count: int) -> None:
+    assert parse_spec(spec) == count
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("layers=0", "positive number of layers"),
+        ("layers=-1", "positive number of layers"),
+        ("layers=", "positive number of layers"),
+        ("layers=x", "positive number of layers"),
+        ("layers=2.5", "positive number of layers"),
+        ("layers=²", "positive number of layers"),
+        ("layer=3", "did you mean 'layers'"),
+        ("hidden=312", "the key 'hidden'"),
+        ("layers=4,hidden=312", "the key 'hidden'"),
+        ("layers=4,", "the key ''"),
+        ("=3", "the key ''"),
+    ],
+)
+def test_malformed_specs_are_usage_errors(spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match="the student") as caught:
+        parse_spec(spec)
+    assert message in caught.value.message
+    assert caught.value.exit_code == 2
+    assert "layers=" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, [2]), (2, [1, 2]), (3, [0, 1, 2])])
+def test_the_student_has_the_teachers_weights(family: str, count: int, chosen: list[int], tmp_path: Path) -> None:
+    teacher = tiny.make_model(family)
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    student = take_layers(teacher, count)
+    stack = list(layers(teacher))
+    for taken, number in zip(layers(student), chosen, strict=True):
+        for name, tensor in taken.module.state_dict().items():
+            assert torch.equal(tensor, stack[number].module.state_dict()[name])
+    others = [name for name in student.state_dict() if ".layer." not in name]
+    assert others
+    assert all(torch.equal(student.state_dict()[name], before[name]) for name in others)
+    tiny.write_tokenizer(tmp_path, family)
+    save_model(student, tmp_path, tmp_path)
+    batch = tiny.encoded(family).batch(range(12))
+    assert (torch_forward(load_model(tmp_path))(batch) == torch_forward(student)(batch)).all()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())  # nothing is shared
+    assert len(list(layers(teacher))) == tiny.LAYERS
+
+
+def test_all_layers_make_the_teacher_again(family: str) -> None:
+    teacher = tiny.make_model(family)
+    batch = tiny.encoded(family).batch(range(12))
+    assert (torch_forward(take_layers(teacher, 3))(batch) == torch_forward(teacher)(batch)).all()
+
+
+def test_a_student_of_a_pruned_teacher_keeps_its_shapes(family: str, tmp_path: Path) -> None:
+    teacher = tiny.make_model(family)
+    slice_model(teacher, KEPT)
+    student = take_layers(teacher, 2)
+    assert model_shape(student).layers == model_shape(teacher).layers[1:]
+    assert model_shape(teacher).as_json() == teacher.config.compress["layers"]
+    tiny.write_tokenizer(tmp_path, family)
+    save_model(student, tmp_path, tmp_path)
+    batch = tiny.encoded(family).batch(range(12))
+    assert (torch_forward(load_model(tmp_path))(batch) == torch_forward(student)(batch)).all()
+
+
+def test_more_layers_than_the_teacher_has() -> None:
+    with pytest.raises(UsageError, match="a student of 4 layers cannot be taken from a teacher of 3"):
+        take_layers(tiny.make_model(), 4)
+
+
+def test_a_student_is_a_spec_or_a_folder(checkpoint: Maker) -> None:
+    teacher: Any = load_model(checkpoint())
+    student, folder = make_student("layers=2", teacher, checkpoint())
+    assert (len(list(layers(student))), folder) == (2, checkpoint())
+    student, folder = make_student(checkpoint("electra"), teacher, checkpoint())
+    assert (student.config.model_type, folder) == ("electra", checkpoint("electra"))
+    with pytest.raises(UsageError, match="needs a student"):
+        make_student(None, teacher, checkpoint())
+
+
+def test_a_student_with_another_tokenizer_is_refused(checkpoint: Maker) -> None:
+    with pytest.raises(DataError, match="different tokenizers") as caught:
+        make_student(checkpoint("roberta"), load_model(checkpoint()), checkpoint())
+    assert caught.value.exit_code == 4

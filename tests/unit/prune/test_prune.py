@@ -1,0 +1,129 @@
+"""The stage `prune` on the tiny task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.errors import DataError, ModelError, UsageError
+from compress.export import write_artifact
+from compress.export.graph import build_graph
+from compress.model.checkpoint import count_params, load_model, model_shape
+from compress.prune import calibration_examples
+from compress.prune import run as prune
+from compress.settings import PruneSettings
+from compress.stage import Inputs
+from compress.task import resolve
+from compress.task.load import Examples, Task
+from tests import tiny
+
+Maker = Callable[..., Path]
+
+
+def run(source: Path, document: dict[str, Any], output: Path, seed: int = 0, **settings: Any) -> dict[str, Any]:
+    """Run the stage."""
+    output.mkdir()
+    options = PruneSettings(**{"device": "cpu", **settings})
+    return prune(Inputs({"model": source}, seed, Task(resolve(document))), options, output)
+
+
+@pytest.mark.parametrize("method", ["taylor", "magnitude"])
+def test_the_target_is_kept_and_told_truly(tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, tmp_path: Path) -> None:
+    result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=0.5, method=method)
+    model = load_model(tmp_path / "out")
+    shape, seq_len = model_shape(model), result["target"]["seq_len"]
+    dense = model_shape(load_model(checkpoint(family))).flops(seq_len)
+    assert result["layers"] == shape.as_json()
+    assert result["layers_before"] == [{"heads": tiny.HEADS, "ffn": tiny.FFN}] * tiny.LAYERS
+    assert result["flops"] == shape.flops(seq_len) <= 0.5 * dense == 0.5 * result["flops_before"]
+    assert result["flops"] > 0.3 * dense
+    assert result["predicted_speedup"] == pytest.approx(dense / result["flops"], abs=1e-3)
+    assert result["measured_speedup"] > 0
+    assert result["params"] == count_params(model)
+    assert result["metrics"]["validation"]["n"] == 24
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_parameters_as_target(tiny_task: dict[str, Any], checkpoint: Maker, share: float, tmp_path: Path) -> None:
+    run(checkpoint(), tiny_task, tmp_path / "out", target_params=share, seq_len=10)
+    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(load_model(checkpoint()))
+    biases = 2 * tiny.HIDDEN * tiny.LAYERS
+    assert shape.params() - biases <= share * (dense.params() - biases)
+
+
+def test_length_for_counting_is_the_tasks_mean_or_what_is_asked(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    from compress.task.encode import encode_for
+
+    lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), 32).lengths
+    assert run(checkpoint(), tiny_task, tmp_path / "a", target_flops=0.5)["target"] == {"flops": 0.5, "seq_len": round(lengths.mean())}
+    assert run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.5, seq_len=100)["target"]["seq_len"] == 100
+
+
+def test_the_same_seed_makes_the_same_model(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(checkpoint(), tiny_task, tmp_path / name, seed, target_flops=0.4, calib_samples=9)
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c  # other calibration examples
+
+
+def test_a_pruned_model_can_be_pruned_again(tiny_task: dict[str, Any], checkpoint: Maker, family: str, tmp_path: Path) -> None:
+    first = run(checkpoint(family), tiny_task, tmp_path / "a", target_flops=0.5, seq_len=20)
+    second = run(tmp_path / "a", tiny_task, tmp_path / "b", target_flops=0.5, seq_len=20)
+    assert second["layers_before"] == first["layers"]
+    assert second["flops"] <= 0.25 * first["flops_before"]
+
+
+def test_a_target_below_one_unit_is_a_usage_error(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="so small"):
+        run(checkpoint(), tiny_task, tmp_path / "out", target_flops=1e-6)
+
+
+def test_an_onnx_artifact_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    (tmp_path / "artifact").mkdir()
+    write_artifact(build_graph(load_model(checkpoint())), checkpoint(), tmp_path / "artifact")
+    with pytest.raises(ModelError, match="is an ONNX artifact") as caught:
+        run(tmp_path / "artifact", tiny_task, tmp_path / "out", target_flops=0.5)
+    assert caught.value.exit_code == 4
+
+
+def test_a_model_of_another_task_is_refused(tiny_task: dict[str, Any], own_checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not know the label"):
+        run(own_checkpoint(labels=["yes", "no", "maybe"]), tiny_task, tmp_path / "out", target_flops=0.5)
+
+
+def test_labels_are_matched_by_name(tiny_task: dict[str, Any], own_checkpoint: Maker, tmp_path: Path) -> None:
+    """A model with its classes in another order has the same accuracy as one whose head is permuted likewise."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    plain = own_checkpoint()
+    expected = run(plain, tiny_task, tmp_path / "a", target_flops=0.5)
+    state, order = load_file(plain / "model.safetensors"), [2, 0, 1]
+    for name in ("classifier.weight", "classifier.bias"):
+        state[name] = state[name][order].contiguous()
+    save_file(state, plain / "model.safetensors", metadata={"format": "pt"})
+    names = [tiny.LABELS[number] for number in order]
+    tiny.edit_config(plain, id2label=dict(enumerate(names)), label2id={name: number for number, name in enumerate(names)})
+    found = run(plain, tiny_task, tmp_path / "b", target_flops=0.5)
+    assert found["metrics"] == expected["metrics"]
+    assert found["layers"] == expected["layers"]
+    assert torch.equal(
+        load_file(tmp_path / "b" / "model.safetensors")["classifier.bias"],
+        load_file(tmp_path / "a" / "model.safetensors")["classifier.bias"][order],
+    )
+
+
+def test_calibration_examples_are_drawn_in_order_without_repeats() -> None:
+    examples = Examples([(f"{number}",) for number in range(50)], np.arange(50))
+    drawn = calibration_examples(examples, 20, 3)
+    assert len(set(drawn.labels.tolist())) == 20
+    assert drawn.labels.tolist() == sorted(drawn.labels.tolist())
+    assert calibration_examples(examples, 20, 3).texts == drawn.texts
+    assert calibration_examples(examples, 20, 4).texts != drawn.texts
+    assert calibration_examples(examples, 50, 0) is examples
+    assert calibration_examples(examples, 10**6, 0) is examples

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -30,13 +30,22 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":
         owner = ".".join(path[:-1])
-        return f"unknown key '{path[-1]}'{f' in {owner}' if owner else ''}{did_you_mean(path[-1], known_keys(model))}"
+        return f"unknown key '{path[-1]}'{f' in {owner}' if owner else ''}{did_you_mean(path[-1], known_keys(_inner(model, path[:-1])))}"
     if fault["type"] == "missing":
         return f"the key '{key}' is missing"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = fault.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message + shown
+
+
+def _inner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
+    """Return the model that a path of keys leads to (the last one on the way, where the path leaves models)."""
+    for part in path:
+        field = model.model_fields.get(part)
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model
 
 
 def known_keys(model: type[BaseModel]) -> list[str]:

@@ -22,7 +22,37 @@ TOPICS = {  # what tells the classes of the tiny task apart
     "food": ["bread", "soup", "rice", "tea"],
     "colour": ["red", "blue", "green", "black"],
 }
-FILLERS = "the a an is was and of in on with very not this that there we you they it my your her his old new big small good bad".split()
+FILLERS = [
+    "the",
+    "a",
+    "an",
+    "is",
+    "was",
+    "and",
+    "of",
+    "in",
+    "on",
+    "with",
+    "very",
+    "not",
+    "this",
+    "that",
+    "there",
+    "we",
+    "you",
+    "they",
+    "it",
+    "my",
+    "your",
+    "her",
+    "his",
+    "old",
+    "new",
+    "big",
+    "small",
+    "good",
+    "bad",
+]
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SPECIALS = {
     "bert": ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from compress.model.tokenizer import load_tokenizer, pad_id
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Texts = str | tuple[str, str]
+ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
 EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
 
 
@@ -73,7 +74,7 @@ class OnnxModel:
         """The function from a padded batch of (batch, length) int64 arrays to (batch, classes) float32 logits."""
         return session_forward(self.session)
 
-    def probabilities(self, texts: list[Texts], batch_size: int = 32) -> np.ndarray:
+    def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
         """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]) if isinstance(texts[i], str) else sum(map(len, texts[i])))
         result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
@@ -88,7 +89,13 @@ class OnnxModel:
             result[positions] = softmax(self.logits(batch))
         return result
 
-    def __call__(self, texts: Texts | list[Texts], batch_size: int = 32) -> Prediction | list[Prediction]:
+    @overload
+    def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Prediction]: ...
+
+    @overload
+    def __call__(self, texts: Texts, batch_size: int = 32) -> Prediction: ...
+
+    def __call__(self, texts: Texts | ManyTexts, batch_size: int = 32) -> Prediction | list[Prediction]:
         """Return the prediction of a text (or pair), or a list of predictions for a list of them."""
         if isinstance(texts, list):
             found = self.probabilities(texts, batch_size)

@@ -70,7 +70,7 @@ def class_names(config: dict[str, Any]) -> list[str]:
 
 def max_tokens(config: dict[str, Any]) -> int:
     """Return the longest input that a model's position embeddings allow (RoBERTa's start behind the padding id)."""
-    positions = config.get("max_position_embeddings", 512)
+    positions = config.get("max_position_embeddings") or 512
     return positions - (config.get("pad_token_id", 1) + 1 if config["model_type"] == "roberta" else 0)
 
 

@@ -35,8 +35,11 @@ def find(name: str) -> Path:
     if name in ready:
         return ready[name]
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except (OSError, ValueError) as error:  # a name that is too long, a NUL
+        raise RecipeError(f"{name[:80]!r} cannot be a recipe file: {error}") from error
     if path.suffix in {".yaml", ".yml"} or "/" in name:
         raise RecipeError(f"there is no recipe file {name}", "'compress recipes list' shows the ready ones")
     raise RecipeError(

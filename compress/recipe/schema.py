@@ -107,7 +107,7 @@ def check(document: dict[str, Any], resolve_task: Any, where: str) -> Recipe:
 
 def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _Document, where: str) -> Stage:
     do = fields.pop("do", None)
-    if do not in VERBS:
+    if not isinstance(do, str) or do not in VERBS:
         if do is None:
             raise RecipeError(f"{where}: the key 'do' is missing", f"one of: {', '.join(VERBS)}")
         raise RecipeError(f"{where}: unknown verb '{do}'{did_you_mean(str(do), VERBS)}", f"one of: {', '.join(VERBS)}")
@@ -137,17 +137,17 @@ def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _D
 
 def _sources(given: Any, verb: Verb, own: dict[str, Any], where: str) -> tuple[str, ...]:
     for key in ("teacher", "student"):
-        if key in own and not isinstance(own[key], str):
+        if key in own and not (isinstance(own[key], str) and own[key]):
             raise RecipeError(f"{where}: '{key}' must be a name, not {own[key]!r}")
+    if verb.name == "distill" and "teacher" not in own:
+        raise RecipeError(f"{where}: the key 'teacher' is missing", "the stage or model to learn from")
     if given is None and "student" in own:
-        return (own["student"],) if not is_spec(own["student"]) else ((own["teacher"],) if "teacher" in own else ())
+        return (own["student"],) if not is_spec(own["student"]) else (own["teacher"],)
     names: list[Any] = given if isinstance(given, list) else [given]
     if not names or not all(isinstance(name, str) and name for name in names):
         raise RecipeError(f"{where}: 'from' must name what the stage starts from", "an earlier stage, 'model', or a model reference")
     if len(names) > 1 and not verb.many:
         raise RecipeError(f"{where}: '{verb.name}' starts from one model, not {len(names)}")
-    if verb.name == "distill" and "teacher" not in own:
-        raise RecipeError(f"{where}: the key 'teacher' is missing")
     if "student" in own:
         raise RecipeError(f"{where}: give the student as 'from' or as 'student', not both")
     return tuple(names)

@@ -144,7 +144,7 @@ def test_any_text_is_a_document_or_a_recipe_error(text: str) -> None:
 
 
 PIECES = st.lists(
-    st.sampled_from(list(":-[]{}&*!|>'\"%@`#?,~\n \tab1.e<=") + ["!!", "a: ", "- ", "\n  ", "---", "...", "<<", "1e5", "&x ", "*x"]),
+    st.sampled_from([*list(":-[]{}&*!|>'\"%@`#?,~\n \tab1.e<="), "!!", "a: ", "- ", "\n  ", "---", "...", "<<", "1e5", "&x ", "*x"]),
     max_size=40,
 )
 

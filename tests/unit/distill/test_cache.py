@@ -15,8 +15,8 @@ from compress import fs
 from compress.distill import cache as module
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.errors import ResourceError
-from compress.model.scorer import torch_forward
 from compress.model.device import to_tensors
+from compress.model.scorer import torch_forward
 from tests import tiny
 
 CPU = torch.device("cpu")

@@ -19,13 +19,13 @@ from compress.distill.losses import hidden_mse, soft_cross_entropy
 from compress.distill.students import take_layers
 from compress.errors import DataError, UsageError
 from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.model.device import to_tensors
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task import resolve
 from compress.task.load import Task
-from compress.model.device import to_tensors
 from tests import tiny
 
 Maker = Callable[..., Path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def test_any_depth_is_spread(depths: tuple[int, int]) -> None:
     chosen = spread(*depths)
     assert len(chosen) == depths[0]
     assert chosen[-1] == depths[1] - 1
-    assert all(0 <= a < b for a, b in zip(chosen, chosen[1:], strict=False))
+    assert all(0 <= a < b for a, b in itertools.pairwise(chosen))
     gaps = [b - a for a, b in zip([-1, *chosen], chosen, strict=False)]
     assert max(gaps) - min(gaps) <= 2 or depths[0] == 1
 

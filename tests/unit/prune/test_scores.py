@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from compress.model.device import to_tensors
 from compress.model.family import layers
 from compress.prune.scores import LayerScores, magnitude, taylor
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, slice_model
-from compress.model.device import to_tensors
 from tests import tiny
 
 CPU = torch.device("cpu")

@@ -56,7 +56,10 @@ def test_a_file_is_read_and_its_paths_start_at_its_folder(recipe: Path) -> None:
     assert loaded.stages["teacher"].settings.model_dump()["lr"] == 1e-5  # YAML 1.1 would read a string
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe\0", "schema: 1".encode("utf-16"), b"a:\n\t- 1", b"a: 1\na: 2", b"- 1", b"a: &x 1\nb: *x", b"!!python/object:os.x {}"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\0", "schema: 1".encode("utf-16"), b"a:\n\t- 1", b"a: 1\na: 2", b"- 1", b"a: &x 1\nb: *x", b"!!python/object:os.x {}"],
+)
 def test_files_that_are_no_recipe(recipe: Path, content: bytes) -> None:
     recipe.write_bytes(content)
     assert str(recipe) in refused(str(recipe))
@@ -157,7 +160,10 @@ def test_an_overridden_value_is_checked_like_any_other(recipe: Path) -> None:
     assert "did you mean 'epochs'" in refused(str(recipe), ("teacher.epoch=9",))
 
 
-@given(st.text(max_size=30) | st.tuples(st.sampled_from(["teacher", "stages", "seed", "gates", "x"]), st.text(".=ab1[{&*!", max_size=12)).map("".join))
+@given(
+    st.text(max_size=30)
+    | st.tuples(st.sampled_from(["teacher", "stages", "seed", "gates", "x"]), st.text(".=ab1[{&*!", max_size=12)).map("".join)
+)
 def test_any_override_gives_a_document_or_a_recipe_error(override: str) -> None:
     try:
         assert isinstance(overridden(DOCUMENT, override), dict)

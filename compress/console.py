@@ -6,9 +6,11 @@ Used as a library nothing is printed unless `configure` was called, except warni
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -106,7 +108,7 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None) -
     from rich.text import Text
 
     # A redirected stdout has no width: never cut a table that a program or a log file receives.
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, highlight=False)
+    console = Console(file=io.StringIO(), width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 200, highlight=False)
     rich_table = Table(title=Text(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for position, column in enumerate(columns):
         numbers = all(re.match(r"$|-$|[-+]?\d", row[position]) for row in rows) and position > 0
@@ -114,6 +116,7 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None) -
     for row in rows:
         rich_table.add_row(*map(Text, row))  # Text: brackets in a cell are no markup
     console.print(rich_table)
+    print(console.file.getvalue(), end="")  # pyright: ignore[reportAttributeAccessIssue] (rich itself exits on a closed pipe)
 
 
 @contextmanager

@@ -54,6 +54,15 @@ def cpu_flags() -> list[str]:
     return [flag for flag in INSTRUCTION_SETS if flag in flags]
 
 
+# Without these, int8 dot products add pairs of products in 16 bits, which saturates with 8-bit weights.
+WIDE_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+
+
+def wide_dot_products() -> bool:
+    """Tell whether this processor adds int8 products in 32 bits."""
+    return bool(WIDE_DOT_PRODUCTS & set(cpu_flags()))
+
+
 def cores() -> int:
     """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

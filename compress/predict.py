@@ -25,12 +25,16 @@ def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[list
     folder = locate(reference)
     if is_graph(folder):
         artifact = OnnxModel(folder, device=device)
-        return lambda texts: [Prediction(artifact.labels[row.argmax()], float(row.max())) for row in artifact.probabilities(texts)]
+        return lambda texts: (
+            [] if not texts else [Prediction(artifact.labels[row.argmax()], float(row.max())) for row in artifact.probabilities(texts)]
+        )
     forward, labels = open_classifier(folder, device)
     task = (fs.read_manifest(folder) or {}).get("task") or {}
     limit = task.get("max_length") or max_tokens(read_config(folder))
 
     def predict(texts: list[Texts]) -> list[Prediction]:
+        if not texts:
+            return []
         examples = Examples([text if isinstance(text, tuple) else (text,) for text in texts], np.zeros(len(texts), dtype=np.int64))
         rows = softmax(score(forward, encode_for(folder, examples, limit)))
         return [Prediction(labels[row.argmax()], float(row.max())) for row in rows]

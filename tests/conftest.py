@@ -19,7 +19,7 @@ import pytest
 from compress import console, hub
 from tests import tiny
 
-hypothesis.settings.register_profile("unit", deadline=None, derandomize=True, max_examples=100, database=None)
+hypothesis.settings.register_profile("unit", deadline=None, derandomize=True, max_examples=60, database=None)
 hypothesis.settings.load_profile("unit")
 
 Maker = Callable[..., Path]

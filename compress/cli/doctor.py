@@ -46,7 +46,7 @@ def _inspect() -> tuple[list[str], list[dict[str, str]]]:
             problems.append({"what": f"{name} is not installed", "try": f"pip install {requirement}"})
     if machine.free_disk(Path()) < LOW_DISK_GIB * 2**30:
         problems.append({"what": f"less than {LOW_DISK_GIB} GiB of disk are free here", "try": "free some space"})
-    if not set(machine.cpu_flags()) & {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}:
+    if not machine.wide_dot_products():
         problems.append(
             {
                 "what": "no int8 dot-product instructions: int8 weights are kept to 7 bits",

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
 from typing import Any
@@ -53,8 +54,19 @@ Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 recipe or task file, 4 model or 
 """
 
 
+class ClosedPipe(Exception):
+    """The reader of our output has gone, as in `| head`."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; click itself would turn a closed pipe into exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ClosedPipe from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the verbs in the order of the table."""
@@ -121,11 +133,15 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
         return _fail(json_output, "interrupted", AGAIN, 130)
     except SystemExit as stop:
         return _fail(json_output, "terminated", AGAIN, int(stop.code or 0)) if stop.code == TERMINATED else int(stop.code or 0)
-    except BrokenPipeError:
+    except (BrokenPipeError, ClosedPipe):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except CompressError as error:
         return _fail(json_output, error.message, error.hint, error.exit_code, document=getattr(error, "document", {}))
+    except (MemoryError, subprocess.TimeoutExpired) as error:
+        return _fail(
+            json_output, f"the machine gave up: {str(error) or 'out of memory'}", "use a smaller batch or model", ResourceError.exit_code
+        )
     except OSError as error:
         message = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
         return _fail(json_output, message, "check the disk's free space and the folder's permissions", ResourceError.exit_code)

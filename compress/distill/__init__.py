@@ -44,6 +44,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     pairs = pairs if settings.hidden_weight else []
     answers = teacher_outputs(teacher, digest(teacher_folder), data, [number for _, number in pairs], device)
     projections = _projections(student, teacher, len(pairs)).to(device)
+    teacher.to(device)  # hidden states that do not fit the cache are computed in every step
     loss_of = _loss(student, teacher, answers, data, classes, pairs, projections, settings, device)
 
     def evaluate() -> dict[str, float]:

@@ -49,7 +49,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
         "precision": "fp32",
         "runtime": RUNTIME_HINTS,
         "verification": {**found.as_json(), "against": "PyTorch", "texts": texts, "tolerance": settings.tolerance},
-        "max_length": inputs.task_or_none.spec.max_length if inputs.task_or_none else None,
+        "max_length": recorded_length(inputs),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
@@ -74,6 +74,14 @@ def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
     examples = task.split(split)
     positions = np.linspace(0, len(examples) - 1, min(VERIFIED_EXAMPLES, len(examples))).astype(int)
     return encode_for(source, examples.take(positions), task.spec.max_length), f"{task.spec.name}, {split}"
+
+
+def recorded_length(inputs: Inputs) -> int | None:
+    """Return the longest input of the task, or of the task that the source was made for, where either is known."""
+    if inputs.task_or_none is not None:
+        return inputs.task_or_none.spec.max_length
+    manifest = fs.read_manifest(inputs.source) or {}
+    return manifest.get("max_length") or (manifest.get("task") or {}).get("max_length")
 
 
 def announce(found: Verification, against: str) -> None:

@@ -78,7 +78,7 @@ def compare(name: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray
     metric = METRICS[name]
     if name == "accuracy":
         right = (second == labels).astype(int) - (first == labels).astype(int)
-        differences = right[statistics.resampled_positions(len(labels))].mean(axis=1)
+        differences = np.array([right[picked].mean() for picked in statistics.resampled_positions(len(labels))])
         p_value = statistics.mcnemar_p(first == labels, second == labels)
     else:
         resampled = statistics.resampled_positions(len(labels))

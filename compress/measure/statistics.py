@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -20,9 +20,11 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def resampled_positions(n: int, seed: int = 0) -> np.ndarray:
-    """Return bootstrap positions, (RESAMPLES, n), drawn with replacement."""
-    return np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+def resampled_positions(n: int, seed: int = 0) -> Iterator[np.ndarray]:
+    """Yield bootstrap positions, (n,) each, drawn with replacement, one resample at a time: memory stays small."""
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES):
+        yield rng.integers(0, n, n)
 
 
 def percentile_interval(values: np.ndarray) -> tuple[float, float]:
@@ -66,5 +68,5 @@ def median_ratio(numerators: np.ndarray, denominators: np.ndarray, seed: int = 0
         seed: of the resampling.
     """
     ratios = numerators / denominators
-    medians = np.median(ratios[resampled_positions(len(ratios), seed)], axis=1)
+    medians = np.array([np.median(ratios[positions]) for positions in resampled_positions(len(ratios), seed)])
     return float(np.median(ratios)), percentile_interval(medians)

@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from compress import fs
+from compress import console, fs, machine
 from compress.errors import ModelError, ResourceError
 from compress.model.config import GRAPH, class_names, max_tokens, read_config
 from compress.model.reference import locate
@@ -58,7 +58,16 @@ class OnnxModel:
     def session(self) -> Any:
         """The `onnxruntime.InferenceSession`."""
         with self._lock:
+            self._warn_of_saturation()
             return open_session(self.folder / GRAPH, self._threads, self._device, self._hints)
+
+    def _warn_of_saturation(self) -> None:
+        """Warn where 8-bit weights meet a processor that adds their products in 16 bits."""
+        manifest = fs.read_manifest(self.folder) or {}
+        if manifest.get("weights") == "int8 per channel" and not machine.wide_dot_products():
+            console.warn(
+                f"{self.folder.name} was quantized for a processor with int8 dot products, which this one lacks: check its accuracy here"
+            )
 
     @cached_property
     def _tokenizer(self) -> Any:

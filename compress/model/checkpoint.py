@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from compress import fs
 from compress.errors import ModelError, ResourceError
 from compress.model import shape as shapes
 from compress.model.config import check_count, check_weights, class_names, is_graph, read_config
@@ -71,6 +72,8 @@ def load_model(reference: str | Path, labels: list[str] | None = None) -> Any:
             f"{folder} is a pre-trained encoder without a classifier", "train one first: compress finetune MODEL --task T -o DIR"
         )
     model = _load_pruned(folder, config, family, labels) if shapes.CONFIG_KEY in config else _load_dense(folder, family, labels)
+    if labels and is_classifier and class_names(config) != labels:
+        _reorder_classes(descend(model, family.logits), class_names(config), labels)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"{folder}: the weight {name} has values that are not finite", "the checkpoint is broken: train it again")
@@ -121,6 +124,18 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
     return model
+
+
+def _reorder_classes(linear: nn.Linear, old: list[str], new: list[str]) -> None:
+    """Bring a classifier's rows into the order of the new labels; start them anew where the labels are others."""
+    with torch.no_grad():
+        if sorted(old) == sorted(new):
+            order = [old.index(label) for label in new]
+            linear.weight.copy_(linear.weight[order].clone())
+            linear.bias.copy_(linear.bias[order].clone())
+        else:
+            linear.weight.normal_(std=0.02)
+            linear.bias.zero_()
 
 
 def _label_config(labels: list[str]) -> dict[str, Any]:
@@ -208,7 +223,9 @@ def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:
     model.config.problem_type = "single_label_classification"
     model.config.save_pretrained(str(folder))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    fs.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # the library writes it for its owner only
     save_tokenizer(tokenizer_source, folder)
 
 

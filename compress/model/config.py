@@ -71,7 +71,9 @@ def class_names(config: dict[str, Any]) -> list[str]:
 def max_tokens(config: dict[str, Any]) -> int:
     """Return the longest input that a model's position embeddings allow (RoBERTa's start behind the padding id)."""
     positions = config.get("max_position_embeddings") or 512
-    return positions - (config.get("pad_token_id", 1) + 1 if config["model_type"] == "roberta" else 0)
+    return positions - (
+        (1 if config.get("pad_token_id") is None else config["pad_token_id"]) + 1 if config["model_type"] == "roberta" else 0
+    )
 
 
 def _check_bounds(config: dict[str, Any], family: Family, path: Path) -> None:

@@ -34,6 +34,7 @@ class Family:
     ffn_out: str
     output_norm: str
     head_modules: tuple[str, ...]  # classifier parts that a pre-trained encoder may lack
+    logits: str = "classifier"  # the last linear of the classifier: one row a class
     token_types: bool = True
     hidden_key: str = "hidden_size"  # names in config.json
     layers_key: str = "num_hidden_layers"
@@ -58,8 +59,22 @@ FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
         Family("bert", "BertForSequenceClassification", "bert", head_modules=("bert.pooler", "classifier"), **_BERT_LAYER),
-        Family("roberta", "RobertaForSequenceClassification", "roberta", head_modules=("classifier",), **_BERT_LAYER),
-        Family("electra", "ElectraForSequenceClassification", "electra", head_modules=("classifier",), **_BERT_LAYER),
+        Family(
+            "roberta",
+            "RobertaForSequenceClassification",
+            "roberta",
+            head_modules=("classifier",),
+            logits="classifier.out_proj",
+            **_BERT_LAYER,
+        ),
+        Family(
+            "electra",
+            "ElectraForSequenceClassification",
+            "electra",
+            head_modules=("classifier",),
+            logits="classifier.out_proj",
+            **_BERT_LAYER,
+        ),
         Family(
             "distilbert",
             "DistilBertForSequenceClassification",

@@ -90,6 +90,7 @@ def _builtin(reference: str) -> Path:
 
 def digest(folder: Path) -> str:
     """Return the content digest of a model folder: of its config, weights and tokenizer, whatever else lies beside them."""
-    wanted = {"config.json", GRAPH, "tokenizer.json", "vocab.txt", "merges.txt"}
-    files = {name: sha for name, sha in fs.digest_files(folder).items() if name in wanted or name.endswith(".safetensors")}
-    return fs.digest_json(files)
+    wanted = {"config.json", GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
+    weights = (".safetensors", ".data", ".onnx_data")
+    files = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.name.endswith(weights)))
+    return fs.digest_json({path.name: fs.digest_file(path) for path in files})

@@ -53,7 +53,7 @@ def torch_forward(model: Any, device: torch.device | None = None) -> Forward:
 def open_classifier(folder: Path, device: str = "cpu", threads: int | None = None) -> tuple[Forward, list[str]]:
     """Open a checkpoint or an ONNX artifact; returns its forward function and its class names."""
     if is_graph(folder):
-        artifact = OnnxModel(folder, threads, device)
+        artifact = OnnxModel(folder, threads, "cpu" if device == "auto" else device)
         artifact.session  # noqa: B018 (opened now, so that its errors come now)
         return artifact.logits, artifact.labels
     from compress.model.checkpoint import load_model, model_labels

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from compress.machine import cpu_flags
-
-# Without these, int8 dot products add pairs of products in 16 bits, which saturates with 8-bit weights.
-WIDE_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
+from compress.machine import WIDE_DOT_PRODUCTS, cpu_flags
 
 
 def needs_seven_bits(flags: list[str] | None = None) -> bool:

@@ -10,7 +10,7 @@ from compress import task as tasks
 from compress import yamlfile
 from compress.errors import RecipeError, did_you_mean
 from compress.recipe.schema import Recipe, check
-from compress.task.spec import TaskSpec
+from compress.task.spec import SPLITS, TaskSpec
 
 
 def recipes_folder() -> Path:
@@ -54,41 +54,56 @@ def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | Non
         RecipeError: the file, an override, or the outcome is malformed.
     """
     path = find(name)
-    document = yamlfile.read(path)
+    document = anchored(yamlfile.read(path), path.parent)
     for override in overrides:
         document = overridden(document, override)
-    return build(document, str(path), path.parent, files)
+    return _checked(document, str(path), files)
 
 
 def build(document: dict[str, Any], where: str, folder: Path, files: dict[str, str] | None = None) -> Recipe:
-    """Check a recipe's document; relative data paths start at `folder`."""
+    """Check a recipe's document; relative paths start at `folder`, `files` maps splits to files in the place of the task's."""
+    return _checked(anchored(document, folder), where, files)
+
+
+def _checked(document: dict[str, Any], where: str, files: dict[str, str] | None) -> Recipe:
 
     def resolve_task(task: Any) -> TaskSpec:
-        spec = tasks.resolve(task, folder)
+        spec = tasks.resolve(task)
         return spec.with_files(files) if files else spec
 
     if files and document.get("task") is None:
         raise RecipeError(f"{where}: local files were given and the recipe has no task")
-    return check(_anchored(document, folder), resolve_task, where)
+    return check(document, resolve_task, where)
 
 
-def _anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the document with model paths that start with `./` or `../` starting at the recipe's folder, as its data does."""
+def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a recipe file's document with its relative paths made absolute, so that they start at the recipe's folder.
+
+    These are model paths that start with `./` or `../`, a task file, and the files of a task written out in the recipe.
+    What the command line overrides later starts at the current folder.
+    """
 
     def anchor(value: Any) -> Any:
         if isinstance(value, list):
             return [anchor(item) for item in value]
         return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
-    anchored = {key: anchor(value) if key == "model" else value for key, value in document.items()}
+    result = {key: anchor(value) if key == "model" else value for key, value in document.items()}
+    task = document.get("task")
+    if isinstance(task, str) and task.endswith((".yaml", ".yml")):
+        result["task"] = str((folder / task).absolute())
+    elif isinstance(task, dict):
+        result["task"] = {
+            key: str((folder / value).absolute()) if key in SPLITS and isinstance(value, str) else value for key, value in task.items()
+        }
     stages = document.get("stages")
     if isinstance(stages, dict):
         roles = {"from", "teacher", "student"}
-        anchored["stages"] = {
+        result["stages"] = {
             name: {key: anchor(value) if key in roles else value for key, value in fields.items()} if isinstance(fields, dict) else fields
             for name, fields in stages.items()
         }
-    return anchored
+    return result
 
 
 def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:

@@ -113,8 +113,19 @@ def check_inputs(recipe: Recipe) -> None:
         for reference in stage.references():
             if reference not in recipe.stages:
                 workspace.digest(reference)
-        if stage.verb.needs_task and workspace.task is not None and not workspace.task.available:
-            raise DataError(f"task {workspace.task.spec.name} has no data")
+        if stage.verb.needs_task and workspace.task is not None:
+            _check_split(stage, workspace.task)
     if workspace.task is not None:
         for split in workspace.task.available:
             workspace.task.split(split)
+
+
+def _check_split(stage: Stage, task: Task) -> None:
+    """Check that the split that a stage reads is there."""
+    wanted = getattr(stage.settings, "split", None)
+    name = "train" if wanted is None else task.evaluation_split(wanted)
+    if name not in task.available:
+        raise DataError(
+            f"stage {stage.name} needs the {name} split, and task {task.spec.name} has only: {', '.join(task.available)}",
+            f"give the file with --{name}",
+        )

@@ -30,6 +30,7 @@ def run_recipe(recipe: Recipe, output: Path) -> Document:
         GateMissed: after everything is written, if a gate was missed.
         CompressError: whatever a stage raises; finished stages stay, the failed one leaves nothing.
     """
+    output = _nameable(output)
     fs.check_output(output, [])
     if output.is_dir() and any(output.iterdir()) and not (output / "recipe.resolved.yaml").is_file():
         raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
@@ -77,6 +78,7 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
         else:
             console.info(title)
             console.event("stage started", stage=name)
+            (output / "manifest.json").unlink(missing_ok=True)  # what it says no longer holds
             manifest = execute(stage, workspace, folder, key)
             ran += 1
             console.event("stage finished", stage=name, seconds=manifest["seconds"], metrics=manifest.get("metrics"))
@@ -86,8 +88,8 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
     gates = check_gates(recipe, manifests)
     document = _run_manifest(recipe, output, workspace, manifests, gates)
     document |= {"seconds": time.monotonic() - started, "stages_run": ran, "stages_skipped": len(manifests) - ran}
-    fs.write_json(output / "manifest.json", document)
     _deliver(recipe, output, manifests)
+    fs.write_json(output / "manifest.json", document)
     report.write(output)
     console.event("run finished", seconds=document["seconds"])
     missed = [gate for gate in gates if not gate["passed"]]
@@ -177,8 +179,11 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
         with tempfile.TemporaryDirectory() as scratch:
             seconds, result = _call(stage, workspace, Path(scratch))
             return {"output": None, "seconds": seconds, **result}
+    output = _nameable(output)
     sources = [workspace.folder(name) for name in stage.references()]
     fs.check_output(output, sources)
+    if output.is_mount():
+        raise UsageError(f"{output} is a mount point, which cannot be replaced whole", "name a folder inside it with -o")
     with fs.locked(output):
         check_inputs(recipe)
         key = workspace.key(stage)
@@ -189,6 +194,11 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
             _check_free(output, overwrite)
             manifest = execute(stage, workspace, output, key)
     return {"output": str(output), **manifest}
+
+
+def _nameable(output: Path) -> Path:
+    """Return a folder's real path where its name will not do for siblings to be named after: `.`, `..`, a symlink."""
+    return output.resolve() if output.name in {"", ".."} or output.is_symlink() else output
 
 
 def _check_free(output: Path, overwrite: bool) -> None:
@@ -212,7 +222,7 @@ def check_gates(recipe: Recipe, manifests: dict[str, Document]) -> list[Document
         document = done["eval"]
         first, last = document["results"][0], document["results"][-1]
         main = document["main_metric"]
-        drop = 100 * (first["metrics"][main] - last["metrics"][main])
+        drop = round(100 * (first["metrics"][main] - last["metrics"][main]), 9)  # 2.0000000000000018 is no more than 2
         where = f"points of {main} on {document['split']}, n = {document['n']}, {last['model']} against {first['model']}"
         gates.append(_gate("max_drop", recipe.gates.max_drop, drop, drop <= recipe.gates.max_drop, where))
     if recipe.gates.min_speedup is not None:

@@ -175,3 +175,12 @@ def _check_gates(recipe: Recipe, where: str) -> None:
     for gate, verb in (("max_drop", "eval"), ("min_speedup", "bench")):
         if getattr(recipe.gates, gate) is not None and verb not in done:
             raise RecipeError(f"{where}: the gate '{gate}' needs a stage that does '{verb}'")
+    if recipe.gates.max_drop is not None and recipe.gates.min_speedup is not None:
+        judged = {stage.verb.name: stage.sources for stage in recipe.stages.values() if stage.verb.many}
+        for end, place in ((0, "first"), (-1, "last")):
+            if judged["eval"][end] != judged["bench"][end]:
+                raise RecipeError(
+                    f"{where}: the gates compare the first model with the last, but the {place} is '{judged['eval'][end]}' in "
+                    f"'eval' and '{judged['bench'][end]}' in 'bench'",
+                    "let both start and end with the same models",
+                )

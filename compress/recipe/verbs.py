@@ -58,8 +58,17 @@ VERBS: dict[str, Verb] = {
             ("model", "task", "export", "quantize"),
             "onnx",
             needs_task=False,
+            machine_bound=True,
         ),
-        Verb("eval", settings.EvalSettings, "compress.measure.accuracy:run", ("model", "task", "measure"), "measurement", many=True),
+        Verb(
+            "eval",
+            settings.EvalSettings,
+            "compress.measure.accuracy:run",
+            ("model", "task", "measure"),
+            "measurement",
+            many=True,
+            machine_bound=True,  # an int8 graph may answer differently on another processor
+        ),
         Verb(
             "bench",
             settings.BenchSettings,

@@ -142,7 +142,9 @@ class Task:
     def _read(self, name: str) -> Examples:
         texts, values = self._columns(name)
         numbers = {label: number for number, label in enumerate(self.label_names)}
-        labels = [_label_number(value, numbers, self.spec.labels is not None) for value in values]
+        # A column holds names or numbers, never a mix: where all are names, the digits of a name are no position.
+        by_number = self.spec.labels is not None and not all(_label_text(value) in numbers for value in values)
+        labels = [_label_number(value, numbers, by_number) for value in values]
         wrong = [value for value, number in zip(values, labels, strict=True) if number is None]
         if wrong:
             raise DataError(
@@ -202,7 +204,10 @@ def read_table(path: Path) -> pd.DataFrame:
             return pd.read_parquet(path)
         if name.endswith((".csv", ".tsv")):
             separator = "\t" if name.endswith(".tsv") else ","
-            return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            if name.endswith(".tsv"):
+                _warn_of_quotes(path, frame)
+            return frame
         if name.endswith((".jsonl", ".ndjson", ".json")):
             return pd.read_json(path, lines=True, dtype=False, convert_dates=False)  # pyright: ignore[reportArgumentType]
     except pd.errors.EmptyDataError as error:
@@ -212,6 +217,13 @@ def read_table(path: Path) -> pd.DataFrame:
     except (ValueError, TypeError, OSError, pd.errors.ParserError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     raise DataError(f"{path}: unknown kind of file", "use .parquet, .csv, .tsv or .jsonl")
+
+
+def _warn_of_quotes(path: Path, frame: pd.DataFrame) -> None:
+    """Warn where a TSV's quotes joined lines: some writers mean a quote as a character, and rows would be lost silently."""
+    joined = int(frame.map(lambda cell: "\n" in str(cell)).any(axis=1).sum())
+    if joined:
+        console.warn(f"{joined} rows of {path} hold line breaks between quotes: if quotes are plain characters there, save it as .jsonl")
 
 
 def _existing(path: str) -> Path:
@@ -228,14 +240,12 @@ def _label_text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _label_number(value: Any, numbers: dict[str, int], numbered: bool) -> int | None:
-    """Return a label's number: by its name, or (where the task names its labels) by the number itself."""
+def _label_number(value: Any, numbers: dict[str, int], by_number: bool) -> int | None:
+    """Return a label's number, by its name or by the number itself; None where it has none."""
     text = _label_text(value)
-    if text in numbers:
-        return numbers[text]
-    if numbered and text.isdecimal() and int(text) < len(numbers):
-        return int(text)
-    return None
+    if not by_number:
+        return numbers.get(text)
+    return int(text) if text.isdecimal() and int(text) < len(numbers) else None
 
 
 def _natural_order(label: str) -> tuple[bool, int, str]:

@@ -24,7 +24,7 @@ SENTENCES = (
 
 
 def sample_examples(repeats: int = 4) -> Examples:
-    """Return single sentences, pairs of them, and joined ones: tens of lengths up to several hundred tokens."""
+    """Return single sentences and joined ones: tens of lengths up to several hundred tokens."""
     texts: list[tuple[str, ...]] = [(sentence,) for sentence in SENTENCES]
     texts += [(" ".join(SENTENCES[:count]),) for count in range(2, len(SENTENCES) + 1)]
     texts += [(" ".join(SENTENCES) * count,) for count in range(2, repeats)]

@@ -18,6 +18,7 @@ from compress import fs
 from compress.errors import ModelError, ResourceError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
+from compress.measure import statistics
 from compress.measure.latency import (
     CONTROL,
     WARM_UPS,
@@ -37,6 +38,11 @@ from tests import tiny
 
 Maker = Callable[..., Path]
 module = importlib.import_module("compress.measure.latency")
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
 
 
 class Clock:

@@ -80,6 +80,14 @@ def test_the_gate(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkey
     assert run(graph, tmp_path / "b", tiny_task, max_drop=33.5)["metrics"]["validation"]["drop_points"] == pytest.approx(33)
 
 
+def test_a_drop_of_exactly_the_limit_passes(
+    graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([0.9, 0.88])
+    monkeypatch.setattr(module, "compute", lambda *args: {"accuracy": next(answers)})
+    run(graph, tmp_path / "out", tiny_task, max_drop=2.0)
+
+
 def test_a_gain_passes_a_gate_of_zero(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.5, 0.6])
     monkeypatch.setattr(module, "compute", lambda *args: {"accuracy": next(answers)})

@@ -225,7 +225,7 @@ def test_models_are_named_by_a_slash_or_a_colon(reference: str) -> None:
 
 def test_local_models_start_at_the_recipes_folder() -> None:
     document = changed("stages/proof/from", ["teacher", "./mine", "../other/one", "/absolute", "owner/name"])
-    document["model"] = "./base"
+    document["model"], document["gates"] = "./base", {}
     document["stages"]["student"]["teacher"] = "./big"
     recipe = build(document)
     assert recipe.model == "/here/base"
@@ -280,11 +280,16 @@ def test_the_ready_recipes_are_sound() -> None:
         assert same(recipe, loading.build(resolved(recipe), name, path.parent))
 
 
+NAMES = ["model", "teacher", "slim", "layers=3", "a=b", "eval", "../x", "./x", "owner/name", "builtin:x", "sst2", "x.yaml"]
 ODD = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([]), st.just({}), st.lists(st.integers(), max_size=2),
-    st.sampled_from(["model", "teacher", "slim", "layers=3", "a=b", "eval", "../x", "./x", "owner/name", "builtin:x", "sst2", "x.yaml"]),
-    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3), st.lists(st.sampled_from(["teacher", "model", ""]), max_size=3),
-)  # fmt: skip
+    st.sampled_from([None, True, False, [], {}, *NAMES]),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.lists(st.integers(), max_size=2),
+    st.lists(st.sampled_from(["teacher", "model", ""]), max_size=3),
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+)
 PLACES = [
     "",
     *BASE,
@@ -324,3 +329,12 @@ def test_any_document_gives_a_recipe_or_a_typed_error(document: dict[str, Any]) 
         build(document)
     except CompressError as error:
         assert error.exit_code == 3  # noqa: PT017
+
+
+@pytest.mark.parametrize(("stage", "place"), [(["int8", "teacher"], "first"), (["teacher", "student"], "last")])
+def test_gates_judge_the_same_models_in_eval_and_bench(stage: list[str], place: str) -> None:
+    document = changed("stages/proof/from", stage)
+    document["gates"] = {"max_drop": 1.0, "min_speedup": 2.0}
+    document["stages"]["speed"]["from"] = ["teacher", "int8"]
+    with pytest.raises(RecipeError, match=f"the {place} is"):
+        build(document)

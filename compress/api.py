@@ -11,6 +11,8 @@ Each function returns the stage's manifest as a dictionary (`output`, `metrics`,
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from compress.recipe import load as loading
 from compress.recipe.run import run_recipe, run_single
 from compress.recipe.schema import MODEL, Recipe, check
 from compress.recipe.verbs import VERBS
-from compress.stage import is_spec
+from compress.stage import ERRORS_FILE, is_spec
 from compress.task import resolve
 from compress.validation import validate
 
@@ -100,9 +102,20 @@ def quantize(
     return run_single(one_stage("quantize", [model], task, seed, settings), Path(output), overwrite)
 
 
-def evaluate(models: Sequence[Reference], task: TaskLike, **settings: Any) -> dict[str, Any]:
-    """Measure accuracy with intervals, every model paired with the first; `settings`: `EvalSettings`."""
-    return run_single(one_stage("eval", models, task, 0, settings), None)
+def evaluate(models: Sequence[Reference], task: TaskLike, *, errors: Reference | None = None, **settings: Any) -> dict[str, Any]:
+    """Measure accuracy with intervals, every model paired with the first; `settings`: `EvalSettings`.
+
+    `errors` names a file (JSON lines) for the examples that some model gets wrong or on which two models disagree.
+    """
+    recipe = one_stage("eval", models, task, 0, settings)
+    if errors is None:
+        return run_single(recipe, None)
+    if not Path(errors).absolute().parent.is_dir():
+        raise UsageError(f"{errors} cannot be written: its folder does not exist")
+    with tempfile.TemporaryDirectory() as scratch:
+        document = run_single(recipe, Path(scratch) / "eval")
+        shutil.copyfile(Path(scratch) / "eval" / ERRORS_FILE, errors)
+    return document | {"output": str(errors)}
 
 
 def bench(models: Sequence[Reference], **settings: Any) -> dict[str, Any]:

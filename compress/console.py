@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LOG_EVERY_SECONDS = 15.0
@@ -28,6 +28,7 @@ class _State:
     json: bool = False
     debug: bool = False
     observer: Callable[[dict[str, Any]], None] | None = None
+    told: set[str] = field(default_factory=set)  # by `once`
 
 
 _state = _State()
@@ -69,6 +70,13 @@ def info(text: str) -> None:
     event("log", text=text)
     if _state.logs:
         print(text, file=sys.stderr, flush=True)
+
+
+def once(text: str) -> None:
+    """Tell the user what goes on, once in a process however often the data is opened."""
+    if text not in _state.told:
+        _state.told.add(text)
+        info(text)
 
 
 def warn(text: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from compress.errors import UsageError
 from compress.task.load import Task
 
+ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: what some model got wrong
+
 
 def is_spec(text: str) -> bool:
     """Tell a student SPEC (`layers=3`) from a model reference."""

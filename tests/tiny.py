@@ -113,13 +113,14 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def make_model(family: str = "bert", labels: list[str] | None = None, seed: int = 0, **changes: Any) -> Any:
-    """Return a random classifier of one's own, in evaluation mode; `changes` are config fields."""
-    return copy.deepcopy(_model(family, tuple(LABELS if labels is None else labels), seed, tuple(changes.items())))
+def make_model(family: str = "bert", labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
+    """Return a random model of one's own with the head of `target`, in evaluation mode; `changes` are config fields."""
+    names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
+    return copy.deepcopy(_model(family, tuple(names), seed, target, tuple(changes.items())))
 
 
 @cache
-def _model(family: str, names: tuple[str, ...], seed: int, changes: tuple[tuple[str, Any], ...]) -> Any:
+def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes: tuple[tuple[str, Any], ...]) -> Any:
     import torch
     import transformers
 
@@ -131,12 +132,13 @@ def _model(family: str, names: tuple[str, ...], seed: int, changes: tuple[tuple[
             "vocab_size": len(vocabulary(family)),
             "id2label": dict(enumerate(names)),
             "label2id": {name: number for number, name in enumerate(names)},
+            "problem_type": {"labels": "multi_label_classification", "value": "regression"}.get(target),
             **CONFIGS[family],
             **dict(changes),
         },
     )
     torch.manual_seed(seed)
-    model = getattr(transformers, family_of(family).classifier)(config)
+    model = getattr(transformers, family_of(family).head_class(target))(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_gain = "norm" in name.lower() and name.endswith("weight")
@@ -219,3 +221,37 @@ def write_task(folder: Path, train: int = 60, validation: int = 24, test: int = 
             document[split] = str(folder / f"{split}.parquet")
         start += count
     return document
+
+
+def write_kind(folder: Path, target: str, train: int = 48, validation: int = 16) -> dict[str, Any]:
+    """Write a tiny task of any target as JSON lines; returns the task's document."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(3)
+    topics = {word: topic for topic, words in TOPICS.items() for word in words}
+    rows = []
+    for text, _ in sentences(train + validation, seed=5):
+        words = text.split()
+        found = [topics.get(word, "other") for word in words]
+        start = int(rng.integers(0, len(words)))
+        rows.append(
+            {
+                "labels": {"text": text, "label": sorted({topic for topic in found if topic != "other"})},
+                "value": {"text": text, "label": float(len(words))},
+                "tags": {"tokens": words, "label": found},
+                "span": {
+                    "question": f"where is {words[start]} ?",
+                    "context": text,
+                    "answers": {"text": [words[start]], "answer_start": [len(" ".join(words[:start])) + (1 if start else 0)]},
+                },
+            }[target]
+        )
+    for split, part in {"train": rows[:train], "validation": rows[train:]}.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation")}
+    own: dict[str, dict[str, Any]] = {
+        "labels": {"text": ["text"], "multi_label": True},
+        "value": {"text": ["text"], "kind": "regression"},
+        "tags": {"text": ["tokens"], "kind": "token-classification"},
+        "span": {"text": ["question", "context"], "kind": "question-answering"},
+    }
+    return {"name": f"tiny-{target}", "max_length": 32, **own[target], **files}

@@ -10,33 +10,36 @@ from compress import console
 from compress.cli import options
 from compress.settings import EvalSettings
 
-KEYS = ("task", "split", "n", "results", "seconds")
+KEYS = ("task", "split", "n", "results", "errors", "seconds")
 
 
 @click.command("eval", short_help="Measure accuracy with intervals, paired against the first model.")
 @click.argument("models", nargs=-1, required=True)
 @options.task_options(required=True)
 @options.settings_options(EvalSettings)
-def command(models: tuple[str, ...], **values: Any) -> None:
+@click.option("--per-class", is_flag=True, help="Print precision, recall and F1 of every label, and the confusion matrix.")
+@click.option("--errors", "errors", metavar="FILE", help="Write every wrong or disputed example to FILE (JSON lines), disputed ones first.")
+def command(models: tuple[str, ...], per_class: bool, errors: str | None, **values: Any) -> None:
     """Measure accuracy with intervals, paired against the first model.
 
-    Checkpoints and ONNX artifacts, any mix. Intervals are 95 %; p is McNemar's exact test for accuracy and a paired
-    bootstrap otherwise.
+    Checkpoints and ONNX artifacts, any mix. Intervals are 95 %; p is McNemar's exact test where the metric is a share of
+    examples (accuracy, exact match) and a paired bootstrap over examples otherwise.
 
     \b
     Examples:
       compress eval teacher student int8 --task bbc-news
       compress --json eval int8 --task sst2 --split validation
+      compress eval teacher int8 --task bbc-news --per-class --errors disputed.jsonl
     """
     from compress import api
 
     task = options.task_of(values)
-    document = api.evaluate(models, task, **options.given(EvalSettings, values))
-    console.result({key: document[key] for key in KEYS}, lambda: show(document))
+    document = api.evaluate(models, task, errors=errors, **options.given(EvalSettings, values))
+    console.result({key: document[key] for key in KEYS}, lambda: show(document, per_class))
 
 
-def show(document: dict[str, Any]) -> None:
-    """Print the results as a table."""
+def show(document: dict[str, Any], per_class: bool = False) -> None:
+    """Print the results as a table, and on demand those of every label."""
     names = list(document["results"][0]["metrics"])
     rows = []
     for entry in document["results"]:
@@ -53,3 +56,24 @@ def show(document: dict[str, Any]) -> None:
         rows.append(row)
     title = f"{document['task']}, {document['split']}, n = {document['n']} (in points, 95 % intervals)"
     console.table(["model", *names, "against the first", "p"], rows, title)
+    errors = document["errors"]
+    if len(document["results"]) > 1:
+        print(f"{errors['n']} examples are wrong for some model; on {errors['disagreements']} of {document['n']} the models disagree")
+    if per_class:
+        for entry in document["results"]:
+            show_classes(entry)
+
+
+def show_classes(entry: dict[str, Any]) -> None:
+    """Print a model's per-class table and confusion matrix (rows: true, columns: said)."""
+    found = entry.get("per_class")
+    if not found:
+        print(f"{entry['model']}: this kind of task has no classes")
+        return
+    names = ("precision", "recall", "f1")
+    rows = [[row["label"], *("-" if row[name] is None else f"{100 * row[name]:.1f}" for name in names), str(row["n"])] for row in found]
+    console.table(["label", *names, "n"], rows, entry["model"])
+    if "confusion" in entry:
+        labels = [row["label"] for row in found]
+        cells = [[label, *map(str, line)] for label, line in zip(labels, entry["confusion"], strict=True)]
+        console.table(["true \\ said", *labels], cells, f"{entry['model']}: confusion")

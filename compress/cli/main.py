@@ -28,7 +28,7 @@ VERBS = {
     "bench": "Measure latency, throughput, memory and size, interleaved.",
     "run": "Run a whole recipe; goes on where it stopped.",
     "report": "Write a run's HTML report again and print its table.",
-    "predict": "Label texts with a model.",
+    "predict": "Label, tag or answer texts with a model.",
     "recipes": "List, show or copy the ready recipes.",
     "tasks": "List the task presets.",
     "doctor": "Show what this machine has, what is missing and how to get it.",

@@ -10,9 +10,12 @@ import click
 
 from compress.errors import UsageError
 from compress.settings import Settings
+from compress.task.spec import Kind, MetricName
 
 Decorator = Callable[[Any], Any]
-TASK_FIELDS = ("kind", "train", "validation", "test", "text", "label", "max_length", "metric")
+TASK_FIELDS = ("kind", "multi_label", "no_answer", "train", "validation", "test", "text", "label", "max_length", "metric")
+KINDS = get_args(Kind)
+METRIC_NAMES = get_args(MetricName)
 
 
 def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decorator:
@@ -64,14 +67,16 @@ def task_options(required: bool) -> Decorator:
     """Add `--task`, or the flags that describe local files."""
     options = [
         click.option("--task", help="A preset (see 'compress tasks list') or a task file (YAML)."),
-        click.option("--kind", type=click.Choice(["text-classification"]), help="Kind of task, for local files."),
+        click.option("--kind", type=click.Choice(KINDS), help="Kind of task, for local files.  [default: text-classification]"),
+        click.option("--multi-label", is_flag=True, default=None, help="A text may have any number of labels (a list, or a|b)."),
+        click.option("--no-answer", is_flag=True, default=None, help="A question may have no answer in its context (SQuAD 2.0)."),
         click.option("--train", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
         click.option("--validation", help="Local validation file (else a tenth of train is held out)."),
         click.option("--test", help="Local test file."),
-        click.option("--text", multiple=True, help="Text column; twice for pairs of texts."),
-        click.option("--label", help="Label column.  [default: label]"),
+        click.option("--text", multiple=True, help="Text column; twice for pairs of texts, or question and context; or the tokens."),
+        click.option("--label", help="Column of the label, value, tags or answers.  [default: label, or answers]"),
         click.option("--max-length", type=int, help="Longest input in tokens.  [default: the task's, or 128]"),
-        click.option("--metric", multiple=True, help="accuracy, f1, macro_f1 or matthews; the first is the main one."),
+        click.option("--metric", multiple=True, type=click.Choice(METRIC_NAMES), help="The first is the main one.  [default: by kind]"),
     ]
 
     def decorate(function: Any) -> Any:
@@ -92,9 +97,9 @@ def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
     flags = {name: value for name in TASK_FIELDS if (value := values.pop(name)) not in (None, ())}
     files = {name: flags.pop(name) for name in ("train", "validation", "test") if name in flags}
     if task is not None:
-        clash = [name for name in flags if name in {"kind", "text", "label"}]
+        clash = [name for name in flags if name in {"kind", "multi_label", "no_answer", "text", "label"}]
         if clash:
-            raise UsageError(f"--{clash[0]} does not go with --task", "a preset or task file names its columns itself")
+            raise UsageError(f"--{clash[0].replace('_', '-')} does not go with --task", "a preset or task file names its columns itself")
         if not files and not flags:
             return task
         return _adjusted(task, files, flags)
@@ -104,8 +109,8 @@ def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
         raise UsageError("no data file was given", "add --train F, --validation F or --test F")
     if "text" not in flags:
         raise UsageError("no text column was given", "add --text COLUMN (twice for pairs of texts)")
-    fields = {"kind": flags.get("kind"), "label": flags.get("label"), "max_length": flags.get("max_length")}
-    document = {"text": list(flags["text"]), **files, **{name: value for name, value in fields.items() if value is not None}}
+    fields = {name: flags[name] for name in ("kind", "multi_label", "no_answer", "label", "max_length") if name in flags}
+    document = {"text": list(flags["text"]), **files, **fields}
     return document | ({"metrics": list(flags["metric"])} if "metric" in flags else {})
 
 

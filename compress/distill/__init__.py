@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from compress import console
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.distill.losses import hidden_mse, soft_cross_entropy
+from compress.distill.losses import hidden_mse, logits_loss
 from compress.distill.students import layer_map, parse_spec, take_layers
 from compress.errors import DataError, UsageError
 from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device, to_tensors
+from compress.model.family import Target
+from compress.model.objective import logits_of, task_loss
 from compress.model.reference import digest
-from compress.model.scorer import score, torch_forward
+from compress.model.scorer import measure, torch_forward
 from compress.model.tokenizer import load_tokenizer
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
-from compress.task.labels import classes_of, predicted_classes
-from compress.task.metrics import compute
+from compress.task.labels import connect, relabel
 from compress.train.loop import fit
 
 
@@ -37,19 +39,20 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     torch.manual_seed(inputs.seed)
     teacher = load_model(teacher_folder)
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
-    classes = classes_of(model_labels(teacher), task.label_names, str(teacher_folder.name))
-    data = encode_for(student_folder, task.split("train"), task.spec.max_length)
-    held_out = encode_for(student_folder, task.split("validation"), task.spec.max_length)
+    classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
+    validation = task.split("validation")
+    data = encode_for(student_folder, task.split("train"), task.spec.reading)
+    held_out = encode_for(student_folder, validation, task.spec.reading)
     pairs = layer_map(len(model_shape(student).layers), len(model_shape(teacher).layers), settings.match)
     pairs = pairs if settings.hidden_weight else []
     answers = teacher_outputs(teacher, digest(teacher_folder), data, [number for _, number in pairs], device)
     projections = _projections(student, teacher, len(pairs)).to(device)
     teacher.to(device)  # hidden states that do not fit the cache are computed in every step
-    loss_of = _loss(student, teacher, answers, data, classes, pairs, projections, settings, device)
+    asked = replace(data, labels=relabel(data.labels, task.spec.target, classes))
+    loss_of = _loss(student, teacher, answers, asked, task.spec.target, pairs, projections, settings, device)
 
     def evaluate() -> dict[str, float]:
-        logits = score(torch_forward(student, device), held_out, label="validating")
-        return compute(task.spec.metrics, held_out.labels, predicted_classes(logits, classes))
+        return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
     start = evaluate()[task.spec.main_metric]
     console.info(f"  student before distillation: validation {100 * start:.2f}")
@@ -61,7 +64,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     student.to("cpu")
     save_model(student, output, student_folder)
     return {
-        "metrics": {"validation": {"n": len(held_out), **metrics, "before": start}},
+        "metrics": {"validation": {"n": len(validation), **metrics, "before": start}},
         "training": fitted.as_json(),
         "params": count_params(student),
         "layers": model_shape(student).as_json(),
@@ -85,7 +88,7 @@ def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path) 
             f"student {folder} and teacher {teacher_folder} have different tokenizers",
             "use a student of the teacher's family, or a SPEC such as layers=3",
         )
-    student = load_model(folder, labels=model_labels(teacher))
+    student = load_model(folder, labels=model_labels(teacher), target=target_of(read_config(teacher_folder)) or "class")
     return student, folder
 
 
@@ -98,13 +101,10 @@ def _projections(student: Any, teacher: Any, count: int) -> nn.ModuleList:
 
 
 def _loss(
-    student: Any, teacher: Any, answers: TeacherOutputs, data: Encoded, classes: np.ndarray, pairs: list[tuple[int, int]],
+    student: Any, teacher: Any, answers: TeacherOutputs, data: Encoded, target: Target, pairs: list[tuple[int, int]],
     projections: nn.ModuleList, settings: DistillSettings, device: torch.device,
 ) -> Any:  # fmt: skip
     """Return the loss function of a batch: labels, soft labels, hidden states, weighted as the settings say."""
-    logit_of = {int(task_class): position for position, task_class in enumerate(classes)}
-    labels = torch.tensor([logit_of[int(label)] for label in data.labels])
-    soft = torch.from_numpy(answers.logits)
 
     def teacher_hidden(batch: Batch, positions: np.ndarray) -> torch.Tensor:
         if answers.hidden is not None:
@@ -115,15 +115,17 @@ def _loss(
 
     def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
         outputs = student(**batch, output_hidden_states=bool(pairs))
-        logits = outputs.logits.float()
-        loss = (1 - settings.hard_weight) * soft_cross_entropy(logits, soft[positions].to(device), settings.temperature)
+        logits, mask = logits_of(outputs).float(), batch["attention_mask"]
+        labels = torch.from_numpy(data.targets(positions)).to(device)
+        soft = answers.logits_batch(positions, logits).to(device)
+        loss = (1 - settings.hard_weight) * logits_loss(logits, soft, labels, mask, target, settings.temperature)
         if settings.hard_weight:
-            loss = loss + settings.hard_weight * functional.cross_entropy(logits, labels[positions].to(device))
+            loss = loss + settings.hard_weight * task_loss(logits, labels, mask, target)
         if pairs:
-            target = teacher_hidden(batch, positions)
+            wanted = teacher_hidden(batch, positions)
             for order, (number, _) in enumerate(pairs):
                 state = projections[order](outputs.hidden_states[number])
-                loss = loss + settings.hidden_weight / len(pairs) * hidden_mse(state, target[:, :, order], batch["attention_mask"])
+                loss = loss + settings.hidden_weight / len(pairs) * hidden_mse(state, wanted[:, :, order], mask)
         return loss
 
     return loss_of

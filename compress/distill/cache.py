@@ -13,6 +13,8 @@ import torch
 from compress import console, fs
 from compress.model.checkpoint import model_shape
 from compress.model.device import to_tensors
+from compress.model.family import TOKEN_HEADS
+from compress.model.objective import logits_of
 from compress.task.encode import Encoded, evaluation_batches
 
 MAX_HIDDEN_BYTES = 1 << 30  # larger hidden states are computed anew in every step instead
@@ -24,13 +26,24 @@ VERSION = 1
 class TeacherOutputs:
     """A teacher's answers to a data set.
 
-    `logits` is (n, classes) float32. `hidden` is (tokens of all examples, matched layers, width) float16, memory-mapped,
-    or None where it would not fit; example i's tokens are rows `starts[i] : starts[i + 1]`.
+    `logits` is (n, classes) float32, or (tokens of all examples, logits) where every token has its own. `hidden` is
+    (tokens of all examples, matched layers, width) float16, memory-mapped, or None where it would not fit. Example i's
+    tokens are rows `starts[i] : starts[i + 1]`.
     """
 
     logits: np.ndarray
     hidden: np.ndarray | None
     starts: np.ndarray
+
+    def logits_batch(self, positions: Sequence[int] | np.ndarray, like: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch, zero-padded to the shape of the student's (`like`)."""
+        if like.ndim == 2:
+            return torch.from_numpy(self.logits[np.asarray(positions, dtype=int)])
+        batch = np.zeros(tuple(like.shape), dtype=np.float32)
+        for row, i in enumerate(positions):
+            of_example = self.logits[self.starts[i] : self.starts[i + 1]]
+            batch[row, : len(of_example)] = of_example
+        return torch.from_numpy(batch)
 
     def hidden_batch(self, positions: Sequence[int] | np.ndarray, tokens: int) -> torch.Tensor:
         """Return the hidden states of a batch, zero-padded to (batch, tokens, layers, width) float32."""
@@ -59,7 +72,7 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, hidden_layers: Seq
         ResourceError: the cache's disk is full.
     """
     lengths = data.lengths
-    starts = np.concatenate([[0], np.cumsum(lengths)])
+    starts = data.starts
     width = model_shape(teacher).hidden
     hidden_bytes = int(starts[-1]) * len(hidden_layers) * width * 2
     wanted = list(hidden_layers) if hidden_bytes <= MAX_HIDDEN_BYTES else []
@@ -85,12 +98,18 @@ def _compute(teacher: Any, data: Encoded, starts: np.ndarray, layers: list[int],
     if layers:
         shape = (int(starts[-1]), len(layers), width)
         hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
-    logits = np.empty((len(data), teacher.config.num_labels), dtype=np.float32)
+    per_token = type(teacher).__name__.endswith(tuple(TOKEN_HEADS))
+    logits = np.empty((int(starts[-1]) if per_token else len(data), teacher.config.num_labels), dtype=np.float32)
     batches = evaluation_batches(data.lengths, BATCH)
     with console.progress("teacher's answers", len(batches)) as advance, torch.inference_mode():
         for positions in batches:
             outputs = teacher(**to_tensors(data.batch(positions), teacher, device), output_hidden_states=bool(layers))
-            logits[positions] = outputs.logits.float().cpu().numpy()
+            found = logits_of(outputs).float().cpu().numpy()
+            if per_token:
+                for row, i in enumerate(positions):
+                    logits[starts[i] : starts[i + 1]] = found[row, : starts[i + 1] - starts[i]]
+            else:
+                logits[positions] = found
             if hidden is not None:
                 states = torch.stack([outputs.hidden_states[number] for number in layers], dim=2).half().cpu().numpy()
                 for row, i in enumerate(positions):

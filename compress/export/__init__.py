@@ -14,15 +14,17 @@ from compress.export.graph import build_graph
 from compress.export.verify import Verification, verify
 from compress.model.artifact import OnnxModel
 from compress.model.checkpoint import count_params, load_model, model_shape
-from compress.model.config import GRAPH
+from compress.model.config import GRAPH, read_config
 from compress.model.scorer import torch_forward
 from compress.model.tokenizer import save_tokenizer
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
+from compress.task.reading import Reading, reading_of
 from compress.task.samples import sample_examples
 
 VERIFIED_EXAMPLES = 256
+SAMPLES = Reading(max_length=512)  # texts alone, whatever the model answers: what is compared are logits
 # ONNX Runtime's fusions of these patterns are slower on CPUs than what they replace: see docs/decisions.
 RUNTIME_HINTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}
 
@@ -38,7 +40,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
     write_artifact(build_graph(model), source, output)
     data, texts = verification_data(inputs, source)
     artifact = OnnxModel(output, hints=RUNTIME_HINTS)
-    found = verify(torch_forward(model), artifact.logits, data)
+    found = verify(torch_forward(model), artifact.logits, data, artifact.target)
     if not found.max_abs <= settings.tolerance:
         raise ModelError(
             f"the exported graph differs from PyTorch by {found.max_abs:.2e} on '{found.worst_case}', more than {settings.tolerance:g}",
@@ -49,7 +51,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
         "precision": "fp32",
         "runtime": RUNTIME_HINTS,
         "verification": {**found.as_json(), "against": "PyTorch", "texts": texts, "tolerance": settings.tolerance},
-        "max_length": recorded_length(inputs),
+        "reading": recorded_reading(inputs).as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
@@ -68,25 +70,24 @@ def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:
 def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
     """Return the encoded texts to verify on, and where they are from: the task's validation split, else samples."""
     if inputs.task_or_none is None:
-        return encode_for(source, sample_examples(), 512), "built-in samples"
+        return encode_for(source, sample_examples(), SAMPLES), "built-in samples"
     task = inputs.task
     split = "validation" if "validation" in task.available else task.available[0]
     examples = task.split(split)
     positions = np.linspace(0, len(examples) - 1, min(VERIFIED_EXAMPLES, len(examples))).astype(int)
-    return encode_for(source, examples.take(positions), task.spec.max_length), f"{task.spec.name}, {split}"
+    return encode_for(source, examples.take(positions), task.spec.reading), f"{task.spec.name}, {split}"
 
 
-def recorded_length(inputs: Inputs) -> int | None:
-    """Return the longest input of the task, or of the task that the source was made for, where either is known."""
+def recorded_reading(inputs: Inputs) -> Reading:
+    """Return how inputs are to be cut and outputs read: as the task says, or the task that the source was made for."""
     if inputs.task_or_none is not None:
-        return inputs.task_or_none.spec.max_length
-    manifest = fs.read_manifest(inputs.source) or {}
-    return manifest.get("max_length") or (manifest.get("task") or {}).get("max_length")
+        return inputs.task_or_none.spec.reading
+    return reading_of(read_config(inputs.source), fs.read_manifest(inputs.source))
 
 
 def announce(found: Verification, against: str) -> None:
     """Tell the user how far two models agree."""
     console.info(
-        f"  against {against}: logits differ by at most {found.max_abs:.1e}, classes agree on {100 * found.agreement:.1f} % "
+        f"  against {against}: logits differ by at most {found.max_abs:.1e}, answers agree on {100 * found.agreement:.1f} % "
         f"of {found.examples} examples in {len(found.cases)} batch shapes"
     )

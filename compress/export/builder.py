@@ -50,14 +50,17 @@ class GraphBuilder:
         bias = self.constant(module.bias.detach().numpy(), f"{name}.bias")
         return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=float(module.eps))
 
-    def model(self, inputs: list[str], output: str, classes: int) -> onnx.ModelProto:
-        """Close the graph: int64 inputs (batch, sequence), one float output `logits` (batch, classes)."""
-        self.node("Identity", [output], "logits")
+    def model(self, inputs: list[str], outputs: dict[str, tuple[str, list[str | int]]]) -> onnx.ModelProto:
+        """Close the graph: int64 inputs (batch, sequence); float outputs, each with the value it shows and its axes."""
+        shown = []
+        for name, (value, axes) in outputs.items():
+            self.node("Identity", [value], name)
+            shown.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
         graph = helper.make_graph(
             self.nodes,
             "compress",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
-            [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", classes])],
+            shown,
             list(self.initializers.values()),
         )
         model = helper.make_model(

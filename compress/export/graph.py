@@ -1,7 +1,7 @@
-"""Author the ONNX graph of a classifier directly from its weights, exact for every shape.
+"""Author the ONNX graph of a model directly from its weights, exact for every shape.
 
-Different heads in every layer, layers without heads or FFN, scores scaled by the query weights, and, from the last
-layer that mixes tokens on, only the first token: the classifier reads no other, so the rest is not computed.
+Different heads in every layer, layers without heads or FFN, scores scaled by the query weights. A classifier of texts
+reads the first token only: from the last layer that mixes tokens on, no other is computed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnx
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
 from compress.model.checkpoint import model_shape
-from compress.model.family import Layer, descend, family_of, layers
+from compress.model.family import TOKEN_HEADS, Layer, descend, family_of, layers
 
 MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -23,7 +23,7 @@ PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 
 
 def build_graph(model: Any) -> onnx.ModelProto:
-    """Return the ONNX model of a classifier: token ids (and types) and mask in, `logits` out.
+    """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
 
     Raises:
         ModelError: an activation or position scheme that the graph does not know.
@@ -36,7 +36,9 @@ def build_graph(model: Any) -> onnx.ModelProto:
     bias = _mask_bias(graph)
     shape = model_shape(model)
     activation = getattr(model.config, "hidden_act", None) or getattr(model.config, "activation", "gelu")
-    last_mixing = max((number for number, layer in enumerate(shape.layers) if layer.heads), default=-1)
+    head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
+    mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
+    last_mixing = (mixing[-1] if mixing else -1) if head is None else None
     if last_mixing == -1:
         hidden = _first_token(graph, hidden)
     for number, (layer, size) in enumerate(zip(layers(model), shape.layers, strict=True)):
@@ -48,8 +50,24 @@ def build_graph(model: Any) -> onnx.ModelProto:
             _activation(graph, _linear(graph, hidden, layer.ffn_in, f"{name}.ffn.in"), activation, f"{name}.ffn.act") if size.ffn else None
         )
         hidden = _finish(graph, inner, layer.ffn_out, layer.output_norm, hidden, f"{name}.ffn")
+    if head is not None:
+        logits = _linear(graph, hidden, descend(model, head), head)
+        if head == TOKEN_HEADS["ForQuestionAnswering"]:
+            return graph.model(inputs, _ends(graph, logits))
+        return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
     first = graph.node("Squeeze", [hidden, graph.integers([1], "axis.1")], "first_token")
-    return graph.model(inputs, HEADS[family.model_type](graph, model, first), model.config.num_labels)
+    return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, first), ["batch", model.config.num_labels])})
+
+
+def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | int]]]:
+    """Split (batch, sequence, 2) into the logits of a span's first and last token, (batch, sequence) each."""
+    axis = graph.integers([2], "axis.2")
+    outputs: dict[str, tuple[str, list[str | int]]] = {}
+    for position, name in enumerate(("start", "end")):
+        begin, end = graph.integers([position], f"{name}.from"), graph.integers([position + 1], f"{name}.to")
+        part = graph.node("Slice", [logits, begin, end, axis], f"{name}.slice")
+        outputs[f"{name}_logits"] = (graph.node("Squeeze", [part, axis], f"{name}.values"), ["batch", "sequence"])
+    return outputs
 
 
 def _array(parameter: Any) -> np.ndarray:

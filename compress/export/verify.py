@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from compress.model.family import Target
 from compress.model.scorer import Forward
 from compress.task.encode import Encoded
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome: largest absolute and relative difference of the logits, share of equal classes, what was tried."""
+    """The outcome: largest absolute and relative difference of the logits, share of equal answers, what was tried."""
 
     max_abs: float
     max_rel: float
@@ -44,18 +45,36 @@ def batches_to_try(data: Encoded) -> dict[str, np.ndarray]:
     return {name: positions for name, positions in cases.items() if len(positions)}
 
 
-def verify(reference: Forward, candidate: Forward, data: Encoded) -> Verification:
-    """Compare the logits of two models on every case of `batches_to_try`."""
+def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target = "class") -> Verification:
+    """Compare the logits, and the answers read from them, of two models on every case of `batches_to_try`."""
     worst, worst_case, relative, equal, total = 0.0, "none", 0.0, 0, 0
     cases = batches_to_try(data)
     for name, positions in cases.items():
         batch = data.batch(positions)
         expected, found = reference(batch), candidate(batch)
+        real = batch["attention_mask"].astype(bool)
+        same = same_answers(expected, found, real, target)
+        if expected.ndim == 3:  # logits of every token: what is said of padding is never read
+            expected, found = expected[real], found[real]
         # A NaN compares false with everything, so it is made the worst difference there is.
         difference = np.nan_to_num(np.abs(expected - found), nan=np.inf)
         if difference.max() > worst:
             worst, worst_case = float(difference.max()), name
         relative = max(relative, float((difference / (np.abs(expected) + 1e-3)).max()))
-        equal += int((expected.argmax(1) == found.argmax(1)).sum())
-        total += len(positions)
+        equal += int(same.sum())
+        total += len(same)
     return Verification(worst, relative, equal / total, total, worst_case, list(cases))
+
+
+def same_answers(expected: np.ndarray, found: np.ndarray, real: np.ndarray, target: Target) -> np.ndarray:
+    """Tell which answers are equal: classes, all labels, values within 1 %, tags (one a token), first and last tokens."""
+    if target == "labels":
+        return ((expected > 0) == (found > 0)).all(axis=1)
+    if target == "value":
+        return (np.abs(expected - found) <= 0.01 * (1 + np.abs(expected)))[:, 0]
+    if target == "tags":
+        return (expected.argmax(2) == found.argmax(2))[real]
+    if target == "span":
+        masked = [np.where(real[..., None], logits, -np.inf).argmax(1) for logits in (expected, found)]
+        return (masked[0] == masked[1]).all(axis=1)
+    return expected.argmax(1) == found.argmax(1)

@@ -23,7 +23,7 @@ import numpy as np
 from compress import console, fs, machine
 from compress.measure.statistics import median_ratio
 from compress.model.config import is_graph, max_tokens, read_config
-from compress.model.scorer import Forward, open_classifier
+from compress.model.scorer import Forward, open_model
 from compress.settings import BenchSettings
 from compress.stage import Inputs
 
@@ -44,7 +44,7 @@ class Candidate:
 
     def open(self, device: str, threads: int) -> Forward:
         """Open the model; PyTorch's threads are set around each call, ONNX Runtime's in its session."""
-        forward = open_classifier(self.folder, device, threads)[0]
+        forward = open_model(self.folder, device, threads)
         return forward if self.runtime == "onnxruntime" else _with_torch_threads(forward, threads)
 
 

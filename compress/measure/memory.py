@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.model.scorer import open_classifier
+from compress.model.scorer import open_model
 
 LENGTH = 128
 
@@ -17,7 +17,7 @@ LENGTH = 128
 def main() -> None:
     """Print one JSON line with `peak_rss_mb`."""
     folder, device = Path(sys.argv[1]), sys.argv[2]
-    forward, _ = open_classifier(folder, device, threads=1)
+    forward = open_model(folder, device, threads=1)
     ids = np.full((1, LENGTH), 5, dtype=np.int64)
     forward({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
     print(json.dumps({"peak_rss_mb": peak_bytes() / 1e6}))

@@ -1,11 +1,10 @@
-"""Open an ONNX artifact: a callable from texts to labels and scores. Needs onnxruntime and tokenizers only."""
+"""Open an ONNX artifact: a callable from texts to answers, without torch."""
 
 from __future__ import annotations
 
 import mmap
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -14,22 +13,19 @@ import numpy as np
 
 from compress import console, fs, machine
 from compress.errors import ModelError, ResourceError
-from compress.model.config import GRAPH, class_names, max_tokens, read_config
+from compress.model.config import GRAPH, class_names, read_config
+from compress.model.family import Target
 from compress.model.reference import locate
 from compress.model.tokenizer import load_tokenizer, pad_id
+from compress.task.answers import Answer, describe_outputs, examples_of, softmax
+from compress.task.encode import Encoded, encode_examples
+from compress.task.load import Examples
+from compress.task.reading import reading_of
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-Texts = str | tuple[str, str]
+Texts = str | tuple[str, ...]
 ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
 EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most likely label of a text, and its probability."""
-
-    label: str
-    score: float
 
 
 class OnnxModel:
@@ -48,9 +44,11 @@ class OnnxModel:
 
     def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu", hints: dict[str, Any] | None = None) -> None:
         self.folder = folder
-        self._hints = (fs.read_manifest(folder) or {}).get("runtime", {}) if hints is None else hints
+        manifest = fs.read_manifest(folder) or {}
+        self._hints = manifest.get("runtime", {}) if hints is None else hints
         self.config = read_config(folder)
         self.labels = class_names(self.config)
+        self.reading = reading_of(self.config, manifest)
         self._threads, self._device = threads, device
         self._lock = threading.Lock()
 
@@ -69,48 +67,52 @@ class OnnxModel:
                 f"{self.folder.name} was quantized for a processor with int8 dot products, which this one lacks: check its accuracy here"
             )
 
+    @property
+    def target(self) -> Target:
+        """What the model answers with."""
+        return self.reading.target
+
     @cached_property
     def _tokenizer(self) -> Any:
-        tokenizer = load_tokenizer(self.folder, self.config["vocab_size"])
-        manifest = fs.read_manifest(self.folder) or {}
-        limit = min(manifest.get("max_length") or max_tokens(self.config), max_tokens(self.config))
-        tokenizer.enable_truncation(limit)
-        tokenizer.enable_padding(pad_id=pad_id(self.folder))
-        return tokenizer
+        return load_tokenizer(self.folder, self.config["vocab_size"])
 
     @cached_property
     def logits(self) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-        """The function from a padded batch of (batch, length) int64 arrays to (batch, classes) float32 logits."""
+        """The function from a padded batch of (batch, length) int64 arrays to float32 logits.
+
+        (batch, classes) of a text; (batch, length, tags) of its tokens; (batch, length, 2) of a span's ends.
+        """
         return session_forward(self.session)
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
         """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]) if isinstance(texts[i], str) else sum(map(len, texts[i])))
-        result = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        for start in range(0, len(order), batch_size):
-            positions = order[start : start + batch_size]
-            encodings = self._tokenizer.encode_batch([texts[i] for i in positions])
-            batch = {
-                "input_ids": np.array([encoding.ids for encoding in encodings], dtype=np.int64),
-                "attention_mask": np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64),
-                "token_type_ids": np.array([encoding.type_ids for encoding in encodings], dtype=np.int64),
-            }
-            result[positions] = softmax(self.logits(batch))
-        return result
+        return softmax(self._outputs(examples_of(texts, self.reading), batch_size)[0])
+
+    def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
+        from compress.model.scorer import score
+
+        data = encode_examples(self._tokenizer, examples, self.reading, pad_id(self.folder))
+        return score(self.logits, data, batch_size), data
 
     @overload
-    def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Prediction]: ...
+    def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Answer]: ...
 
     @overload
-    def __call__(self, texts: Texts, batch_size: int = 32) -> Prediction: ...
+    def __call__(self, texts: Texts, batch_size: int = 32) -> Answer: ...
 
-    def __call__(self, texts: Texts | ManyTexts, batch_size: int = 32) -> Prediction | list[Prediction]:
-        """Return the prediction of a text (or pair), or a list of predictions for a list of them."""
-        if isinstance(texts, list):
-            found = self.probabilities(texts, batch_size)
-            return [Prediction(self.labels[row.argmax()], float(row.max())) for row in found]
-        row = self.probabilities([texts])[0]
-        return Prediction(self.labels[row.argmax()], float(row.max()))
+    def __call__(self, texts: Texts | ManyTexts, batch_size: int = 32) -> Answer | list[Answer]:
+        """Return the answer to a text (or pair), or a list of answers to a list of them.
+
+        By what the model answers with: a `Prediction`; a list of `Prediction` (several labels); a `Value`; a list of
+        `TaggedWord`; a `Span` of the context, for (question, context). For tags a tuple holds words split already.
+        """
+        if not isinstance(texts, list):
+            return self([texts])[0]
+        if not texts:
+            return []
+        examples = examples_of(texts, self.reading)
+        outputs, data = self._outputs(examples, batch_size)
+        return describe_outputs(outputs, data, examples, self.reading, self.labels)
 
 
 def load_onnx(reference: str | Path, threads: int | None = None, device: str = "cpu") -> OnnxModel:
@@ -169,12 +171,9 @@ def _refuse_linked_weights(graph: Path) -> None:
 
 
 def session_forward(session: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Return a function from a padded batch of (batch, length) int64 arrays to (batch, classes) float32 logits."""
+    """Return a function from a padded batch of (batch, length) int64 arrays to float32 logits; see `OnnxModel.logits`."""
     names = [entry.name for entry in session.get_inputs()]
+    outputs = [entry.name for entry in session.get_outputs()]
+    if outputs == ["start_logits", "end_logits"]:
+        return lambda batch: np.stack(session.run(outputs, {name: batch[name] for name in names}), axis=-1)
     return lambda batch: session.run(["logits"], {name: batch[name] for name in names})[0]
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of (n, classes) logits."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

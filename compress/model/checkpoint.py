@@ -1,4 +1,4 @@
-"""Read and write classifiers in Hugging Face layout, dense or pruned; safetensors only."""
+"""Read and write models with their heads in Hugging Face layout, dense or pruned; safetensors only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from torch import nn
 from compress import fs
 from compress.errors import ModelError, ResourceError
 from compress.model import shape as shapes
-from compress.model.config import check_count, check_weights, class_names, is_graph, read_config
-from compress.model.family import Family, Layer, descend, family_of, layers
+from compress.model.config import check_count, check_weights, class_names, is_graph, read_config, target_of
+from compress.model.family import Family, Layer, Target, descend, family_of, layers
 from compress.model.reference import locate
 from compress.model.tokenizer import save_tokenizer
 
+PROBLEM_TYPES: dict[Target, str] = {  # transformers' words
+    "class": "single_label_classification",
+    "labels": "multi_label_classification",
+    "value": "regression",
+}
 LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
 
 
@@ -43,19 +48,20 @@ class NoHeadsWithOutput(NoHeads):
         return self.out_lin(hidden_states[..., :0]), None
 
 
-def load_model(reference: str | Path, labels: list[str] | None = None) -> Any:
-    """Load a sequence classifier, dense or pruned, in evaluation mode on the CPU.
+def load_model(reference: str | Path, labels: list[str] | None = None, target: Target = "class") -> Any:
+    """Load a model with its head, dense or pruned, in evaluation mode on the CPU.
 
     Args:
         reference: a folder, a hub id, or a builtin.
-        labels: names of the classes, to give an encoder a new head (fine-tuning). Without it the checkpoint must be
-            a classifier already.
+        labels: names of the logits, to give an encoder a new head for `target` (fine-tuning). Without it the
+            checkpoint must have a head already, and that one is loaded.
+        target: what the new head answers with.
 
     Returns:
-        The transformers model; `model.config.id2label` names the classes.
+        The transformers model; `model.config.id2label` names the logits.
 
     Raises:
-        ModelError: not a supported model, damaged or unsafe files, or no classifier head.
+        ModelError: not a supported model, damaged or unsafe files, or no head.
         ResourceError: a hub model that cannot be had, or not enough memory.
     """
     folder = locate(reference)
@@ -66,14 +72,17 @@ def load_model(reference: str | Path, labels: list[str] | None = None) -> Any:
     check_count(folder, config)
     _check_memory(folder)
     family = family_of(config["model_type"])
-    is_classifier = family.classifier in (config.get("architectures") or [])
-    if labels is None and not is_classifier:
+    own = target_of(config)
+    if labels is None and own is None:
         raise ModelError(
             f"{folder} is a pre-trained encoder without a classifier", "train one first: compress finetune MODEL --task T -o DIR"
         )
-    model = _load_pruned(folder, config, family, labels) if shapes.CONFIG_KEY in config else _load_dense(folder, family, labels)
-    if labels and is_classifier and class_names(config) != labels:
-        _reorder_classes(descend(model, family.logits), class_names(config), labels)
+    wanted = target if labels or own is None else own
+    load = _load_pruned if shapes.CONFIG_KEY in config else _load_dense
+    model = load(folder, config, family, labels, wanted)
+    if labels and own is not None and family.head_class(own) == family.head_class(wanted) and class_names(config) != labels:
+        _reorder_classes(descend(model, family.last_linear(wanted)), class_names(config), labels)
+    model.config.problem_type = PROBLEM_TYPES.get(wanted)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"{folder}: the weight {name} has values that are not finite", "the checkpoint is broken: train it again")
@@ -88,8 +97,8 @@ def _quiet_transformers() -> Any:
     return transformers
 
 
-def _load_dense(folder: Path, family: Family, labels: list[str] | None) -> Any:
-    model_class = getattr(_quiet_transformers(), family.classifier)
+def _load_dense(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
+    model_class = getattr(_quiet_transformers(), family.head_class(target))
     try:
         model, report = model_class.from_pretrained(
             str(folder),
@@ -104,21 +113,21 @@ def _load_dense(folder: Path, family: Family, labels: list[str] | None) -> Any:
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
     lost = [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
-    head = family.head_modules if labels else ()
+    head = family.head_parts(target) if labels else ()
     unexpected = [key for key in lost if not key.startswith(head)] if head else lost
     if unexpected:
         raise ModelError(f"{folder} lacks the weight {unexpected[0]} ({len(unexpected)} are missing or of another shape)")
     return model
 
 
-def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None) -> Any:
+def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
     from safetensors.torch import load_file
 
     transformers = _quiet_transformers()
-    if labels and class_names(config) != labels:
-        raise ModelError(f"{folder} is a pruned classifier for other labels", "fine-tune the dense model on this task, then prune it")
+    if labels and (class_names(config) != labels or target_of(config) != target):
+        raise ModelError(f"{folder} is a pruned model for other labels", "fine-tune the dense model on this task, then prune it")
     try:
-        model = getattr(transformers, family.classifier)(transformers.AutoConfig.for_model(**config))
+        model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config))
         resize(model, shapes.shape_of_config(config))
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except LOADING_ERRORS as error:
@@ -220,7 +229,6 @@ def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:
 
     record_shape(model, model_shape(model))
     model.config.architectures = [type(model).__name__]
-    model.config.problem_type = "single_label_classification"
     model.config.save_pretrained(str(folder))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     fs.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
@@ -230,5 +238,5 @@ def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:
 
 
 def model_labels(model: Any) -> list[str]:
-    """Return the class names of a classifier in the order of its logits."""
+    """Return the names of a model's logits in their order."""
     return [str(model.config.id2label[number]) for number in range(model.config.num_labels)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from compress import fs
 from compress.errors import ModelError
-from compress.model.family import Family, family_of
+from compress.model.family import HEAD_CLASSES, SEQUENCE, Family, Target, family_of
 from compress.model.shape import CONFIG_KEY, VERSION, shape_of_config
 
 WEIGHTS = "model.safetensors"
@@ -66,6 +66,21 @@ def class_names(config: dict[str, Any]) -> list[str]:
     """Return a classifier's class names in the order of its logits (two numbered ones where the config names none)."""
     names = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(config.get("num_labels", 2))}
     return [str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
+
+
+def target_of(config: dict[str, Any]) -> Target | None:
+    """Return what a model answers with, from its architecture and problem type; None for a bare encoder.
+
+    Older classifiers record no problem type: one logit is then a value, several are classes.
+    """
+    names = config.get("architectures") or []
+    heads = set(HEAD_CLASSES.values())
+    head = next((suffix for name in names for suffix in heads if str(name).endswith(suffix)), None)
+    if head != SEQUENCE:
+        return next((target for target, suffix in HEAD_CLASSES.items() if suffix == head), None)
+    if config.get("problem_type") == "multi_label_classification":
+        return "labels"
+    return "value" if config.get("problem_type") == "regression" or len(class_names(config)) == 1 else "class"
 
 
 def max_tokens(config: dict[str, Any]) -> int:

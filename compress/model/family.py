@@ -1,6 +1,6 @@
 """The BERT families that this suite knows: one row each, and a uniform view of their layers.
 
-To add a family: a row here, its classifier head in `compress.export.graph`, a tiny config in `tests/tiny.py`.
+To add a family: a row here, its head for texts in `compress.export.graph`, a tiny config in `tests/tiny.py`.
 The equality tests (masked = sliced = reloaded = ONNX) then run on it by themselves.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from compress.errors import ModelError, did_you_mean
 
@@ -16,13 +16,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Target = Literal["class", "labels", "value", "tags", "span"]  # one class, any labels, a value, a tag per token, a span
+SEQUENCE = "ForSequenceClassification"
+HEAD_CLASSES: dict[Target, str] = {  # how transformers names the class with the head that answers a target
+    "class": SEQUENCE,
+    "labels": SEQUENCE,
+    "value": SEQUENCE,
+    "tags": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
+TOKEN_HEADS = {"ForTokenClassification": "classifier", "ForQuestionAnswering": "qa_outputs"}  # one linear over every token
+
+
 @dataclass(frozen=True)
 class Family:
     """Where a family keeps what every BERT has. Paths are relative to the model, or to one layer."""
 
     model_type: str
-    classifier: str  # class in transformers
-    encoder: str  # attribute of the classifier that holds the encoder
+    prefix: str  # of its classes in transformers
+    encoder: str  # attribute of the model that holds the encoder
     layers: str  # the ModuleList, relative to the encoder
     attention: str  # the module to replace when a layer has no heads, relative to the layer
     query: str
@@ -33,13 +45,27 @@ class Family:
     ffn_in: str
     ffn_out: str
     output_norm: str
-    head_modules: tuple[str, ...]  # classifier parts that a pre-trained encoder may lack
-    logits: str = "classifier"  # the last linear of the classifier: one row a class
+    head_modules: tuple[str, ...]  # parts of the classifier of texts that a pre-trained encoder may lack
+    logits: str = "classifier"  # the last linear of the classifier of texts: one row a class
     token_types: bool = True
     hidden_key: str = "hidden_size"  # names in config.json
     layers_key: str = "num_hidden_layers"
     heads_key: str = "num_attention_heads"
     ffn_key: str = "intermediate_size"
+
+    def head_class(self, target: Target) -> str:
+        """Return the name of the transformers class that answers a target."""
+        return self.prefix + HEAD_CLASSES[target]
+
+    def head_parts(self, target: Target) -> tuple[str, ...]:
+        """Return the modules of a target's head, which a pre-trained encoder lacks."""
+        head = HEAD_CLASSES[target]
+        return self.head_modules if head == SEQUENCE else (TOKEN_HEADS[head],)
+
+    def last_linear(self, target: Target) -> str:
+        """Return where a target's logits come from: a linear with one row a logit."""
+        head = HEAD_CLASSES[target]
+        return self.logits if head == SEQUENCE else TOKEN_HEADS[head]
 
 
 _BERT_LAYER: dict[str, Any] = {
@@ -58,10 +84,10 @@ _BERT_LAYER: dict[str, Any] = {
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
-        Family("bert", "BertForSequenceClassification", "bert", head_modules=("bert.pooler", "classifier"), **_BERT_LAYER),
+        Family("bert", "Bert", "bert", head_modules=("bert.pooler", "classifier"), **_BERT_LAYER),
         Family(
             "roberta",
-            "RobertaForSequenceClassification",
+            "Roberta",
             "roberta",
             head_modules=("classifier",),
             logits="classifier.out_proj",
@@ -69,7 +95,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "electra",
-            "ElectraForSequenceClassification",
+            "Electra",
             "electra",
             head_modules=("classifier",),
             logits="classifier.out_proj",
@@ -77,7 +103,7 @@ FAMILIES: dict[str, Family] = {
         ),
         Family(
             "distilbert",
-            "DistilBertForSequenceClassification",
+            "DistilBert",
             "distilbert",
             layers="transformer.layer",
             attention="attention",

@@ -1,8 +1,9 @@
-"""Logits of a whole encoded split, from a PyTorch model or an ONNX artifact."""
+"""Outputs and answers of a whole encoded split, from a PyTorch model or an ONNX artifact."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,33 +12,62 @@ import numpy as np
 from compress import console
 from compress.model.artifact import OnnxModel
 from compress.model.config import is_graph
+from compress.task.answers import read_answers
 from compress.task.encode import Encoded, evaluation_batches
+from compress.task.load import Examples
+from compress.task.metrics import compute
 
 if TYPE_CHECKING:
     import torch
+
+    from compress.task.load import Task
 
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
 def score(forward: Forward, data: Encoded, batch_size: int = 32, label: str = "") -> np.ndarray:
-    """Run batches sorted by length through `forward`; returns (n, classes) float32 in the data's order."""
+    """Run batches sorted by length through `forward`.
+
+    Returns:
+        (n, logits) float32 in the data's order; where every token has its own logits (tokens, logits), the tokens of
+        window i at `data.starts[i] : data.starts[i + 1]`, padding left out.
+    """
     batches = evaluation_batches(data.lengths, batch_size)
-    rows: list[tuple[np.ndarray, np.ndarray]] = []
-    with console.progress(label or "scoring", len(batches)) as advance:
-        for positions in batches:
-            rows.append((positions, forward(data.batch(positions))))
+    result = np.empty((0, 0), dtype=np.float32)
+    with console.progress(label, len(batches)) if label else nullcontext(lambda: None) as advance:
+        for number, positions in enumerate(batches):
+            outputs = forward(data.batch(positions))
+            if number == 0:
+                rows = len(data) if outputs.ndim == 2 else int(data.starts[-1])
+                result = np.empty((rows, outputs.shape[-1]), dtype=np.float32)
+            if outputs.ndim == 2:
+                result[positions] = outputs
+            else:
+                for row, i in enumerate(positions):
+                    result[data.starts[i] : data.starts[i + 1]] = outputs[row, : data.lengths[i]]
             advance()
-    result = np.empty((len(data), rows[0][1].shape[1]), dtype=np.float32)
-    for positions, logits in rows:
-        result[positions] = logits
     return result
 
 
+def answers_of(
+    forward: Forward, data: Encoded, examples: Examples, task: Task, classes: np.ndarray, batch_size: int = 32, label: str = ""
+) -> Any:
+    """Return a model's answers to encoded examples, in the form of `Examples.labels`; see `read_answers`."""
+    return read_answers(score(forward, data, batch_size, label), data, examples, task.spec.reading, classes)
+
+
+def measure(forward: Forward, data: Encoded, examples: Examples, task: Task, classes: np.ndarray, label: str) -> dict[str, float]:
+    """Return the task's metrics of a model on encoded examples."""
+    answers = answers_of(forward, data, examples, task, classes, label=label)
+    return compute(task.spec.metrics, examples.labels, answers, task.label_names)
+
+
 def torch_forward(model: Any, device: torch.device | None = None) -> Forward:
-    """Return a function from a numpy batch to logits, for a PyTorch classifier as it stands (in evaluation mode)."""
+    """Return a function from a numpy batch to logits, for a PyTorch model as it stands (in evaluation mode)."""
     import torch
 
     from compress.model.family import family_of
+    from compress.model.objective import logits_of
 
     token_types = family_of(model.config.model_type).token_types
     where = device or torch.device("cpu")
@@ -45,20 +75,20 @@ def torch_forward(model: Any, device: torch.device | None = None) -> Forward:
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
         tensors = {name: torch.from_numpy(array).to(where) for name, array in batch.items() if name != "token_type_ids" or token_types}
         with torch.inference_mode():
-            return model(**tensors).logits.float().cpu().numpy()
+            return logits_of(model(**tensors)).float().cpu().numpy()
 
     return forward
 
 
-def open_classifier(folder: Path, device: str = "cpu", threads: int | None = None) -> tuple[Forward, list[str]]:
-    """Open a checkpoint or an ONNX artifact; returns its forward function and its class names."""
+def open_model(folder: Path, device: str = "cpu", threads: int | None = None) -> Forward:
+    """Open a checkpoint or an ONNX artifact; returns its forward function."""
     if is_graph(folder):
         artifact = OnnxModel(folder, threads, "cpu" if device == "auto" else device)
         artifact.session  # noqa: B018 (opened now, so that its errors come now)
-        return artifact.logits, artifact.labels
-    from compress.model.checkpoint import load_model, model_labels
+        return artifact.logits
+    from compress.model.checkpoint import load_model
     from compress.model.device import pick_device
 
     where = pick_device(device)
     model = load_model(folder).to(where)
-    return torch_forward(model, where), model_labels(model)
+    return torch_forward(model, where)

@@ -50,6 +50,15 @@ def _converted(folder: Path) -> Tokenizer:
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False).backend_tokenizer
 
 
+def split_words(tokenizer: Tokenizer) -> Tokenizer:
+    """Return the tokenizer ready for words that are split already: byte-level ones then expect a blank before each."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    if isinstance(tokenizer.pre_tokenizer, ByteLevel):
+        tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True, trim_offsets=True)  # pyright: ignore[reportAttributeAccessIssue]
+    return tokenizer
+
+
 def pad_id(folder: Path) -> int:
     """Return the id that pads, from `config.json` (0 where it does not say)."""
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from compress import console
 from compress.export import RUNTIME_HINTS
@@ -15,18 +15,19 @@ from compress.export.graph import build_graph
 from compress.measure.latency import quick_speedup, random_batch
 from compress.model import shape as shapes
 from compress.model.artifact import open_session, session_forward
-from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.model.checkpoint import count_params, load_model, model_shape, save_model
+from compress.model.config import read_config
 from compress.model.device import pick_device, to_tensors
-from compress.model.scorer import Forward, score, torch_forward
+from compress.model.objective import logits_of, task_loss
+from compress.model.scorer import Forward, measure, torch_forward
 from compress.prune import scores as scoring
 from compress.prune.search import select, unit_costs
 from compress.prune.surgery import slice_model
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for, evaluation_batches
-from compress.task.labels import classes_of, predicted_classes
+from compress.task.labels import connect, relabel
 from compress.task.load import Examples, Task
-from compress.task.metrics import compute
 
 BATCH = 32
 TIMED_LENGTH = 32
@@ -38,13 +39,13 @@ def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]
     device = pick_device(settings.device)
     model = load_model(source)
     before = model_shape(model)
-    classes = classes_of(model_labels(model), task.label_names, str(source.name))
-    data = encode_for(source, calibration_examples(task.split("train"), settings.calib_samples, inputs.seed), task.spec.max_length)
+    classes = connect(read_config(source), task, str(source.name))
+    data = encode_for(source, calibration_examples(task.split("train"), settings.calib_samples, inputs.seed), task.spec.reading)
     seq_len = settings.seq_len or round(float(data.lengths.mean()))
     kind, share = ("flops", settings.target_flops) if settings.target_flops else ("params", settings.target_params)
     total = before.flops(seq_len) if kind == "flops" else before.params() - 2 * before.hidden * len(before.layers)
     assert share is not None  # noqa: S101 (PruneSettings has exactly one target)
-    unit_scores = scoring.magnitude(model) if settings.method == "magnitude" else _taylor(model, data, classes, device)
+    unit_scores = scoring.magnitude(model) if settings.method == "magnitude" else _taylor(model, data, task, classes, device)
     kept = select(unit_scores, *unit_costs(before, kind, seq_len), budget=share * total)
     model.to("cpu")
     dense = _onnx_forward(model)
@@ -95,16 +96,15 @@ def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:
     return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))
 
 
-def _taylor(model: Any, data: Encoded, classes: np.ndarray, device: torch.device) -> list[scoring.LayerScores]:
+def _taylor(model: Any, data: Encoded, task: Task, classes: np.ndarray, device: torch.device) -> list[scoring.LayerScores]:
     model.to(device)
-    # The task's label of each example as the position of the model's logit of that name.
-    logit_of = {int(task_class): position for position, task_class in enumerate(classes)}
-    labels = torch.tensor([logit_of[int(label)] for label in data.labels])
+    asked = replace(data, labels=relabel(data.labels, task.spec.target, classes))
     batches = evaluation_batches(data.lengths, BATCH)
 
     def loss_of(positions: np.ndarray) -> torch.Tensor:
-        logits = model(**to_tensors(data.batch(positions), model, device)).logits
-        return functional.cross_entropy(logits, labels[positions].to(device), reduction="sum")
+        batch = to_tensors(data.batch(positions), model, device)
+        labels = torch.from_numpy(asked.targets(positions)).to(device)
+        return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], task.spec.target, summed=True)
 
     with console.progress("scoring units", len(batches)) as advance:
 
@@ -117,8 +117,7 @@ def _taylor(model: Any, data: Encoded, classes: np.ndarray, device: torch.device
 
 
 def _validate(model: Any, task: Task, source: Path, classes: np.ndarray) -> dict[str, Any]:
-    held_out = encode_for(source, task.split("validation"), task.spec.max_length)
-    logits = score(torch_forward(model), held_out, label="validating")
-    metrics = compute(task.spec.metrics, held_out.labels, predicted_classes(logits, classes))
+    validation = task.split("validation")
+    metrics = measure(torch_forward(model), encode_for(source, validation, task.spec.reading), validation, task, classes, "validating")
     console.info(f"  validation {100 * metrics[task.spec.main_metric]:.2f} (before any recovery)")
-    return {"n": len(held_out), **metrics}
+    return {"n": len(validation), **metrics}

@@ -10,20 +10,19 @@ import onnx
 
 from compress import console, fs, machine
 from compress.errors import GateMissed, ModelError, UsageError
-from compress.export import RUNTIME_HINTS, announce, recorded_length, verification_data, write_artifact
+from compress.export import RUNTIME_HINTS, announce, recorded_reading, verification_data, write_artifact
 from compress.export import run as export_run
 from compress.export.verify import verify
 from compress.model.artifact import OnnxModel
 from compress.model.config import GRAPH, is_graph, read_config
-from compress.model.scorer import score
+from compress.model.scorer import measure
 from compress.model.shape import shape_of_config
 from compress.quantize.dynamic import needs_seven_bits, quantize_dynamic, quantized_share
 from compress.quantize.embeddings import quantize_embeddings
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 from compress.task.encode import encode_for
-from compress.task.labels import classes_of, predicted_classes
-from compress.task.metrics import compute
+from compress.task.labels import connect
 
 
 def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         write_artifact(graph, source, output)
         reference, candidate = OnnxModel(source, hints=RUNTIME_HINTS), OnnxModel(output, hints=RUNTIME_HINTS)
         data, texts = verification_data(inputs, source)
-        found = verify(reference.logits, candidate.logits, data)
+        found = verify(reference.logits, candidate.logits, data, candidate.target)
         announce(found, "the float graph")
         metrics = _accuracy(inputs, source, reference, candidate, settings) if inputs.task_or_none else {}
         shrunk = (output / GRAPH).stat().st_size / (source / GRAPH).stat().st_size
@@ -59,7 +58,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "made_for": machine.cpu_flags(),
         "runtime": RUNTIME_HINTS,
         "verification": {**found.as_json(), "against": "the float graph", "texts": texts},
-        "max_length": recorded_length(inputs),
+        "reading": recorded_reading(inputs).as_json(),
         "layers": shape_of_config(read_config(output)).as_json(),
         "params": (fs.read_manifest(inputs.source) or {}).get("params"),
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
@@ -97,19 +96,20 @@ def _accuracy(inputs: Inputs, source: Path, reference: OnnxModel, candidate: Onn
         GateMissed: the drop exceeds `max_drop`.
     """
     task = inputs.task
-    data = encode_for(source, task.split("validation"), task.spec.max_length)
-    classes = classes_of(reference.labels, task.label_names, str(inputs.source.name))
+    validation = task.split("validation")
+    data = encode_for(source, validation, task.spec.reading)
+    classes = connect(reference.config, task, str(inputs.source.name))
     main = task.spec.main_metric
-    results = []
-    for name, model in (("float", reference), ("int8", candidate)):
-        predictions = predicted_classes(score(model.logits, data, label=f"validating {name}"), classes)
-        results.append(compute(task.spec.metrics, data.labels, predictions))
+    results = [
+        measure(model.logits, data, validation, task, classes, f"validating {name}")
+        for name, model in (("float", reference), ("int8", candidate))
+    ]
     before, after = results
     drop = round(100 * (before[main] - after[main]), 9)  # 2.0000000000000018 is no more than 2
-    console.info(f"  validation {main} {100 * after[main]:.2f}, float {100 * before[main]:.2f} (n = {len(data)})")
+    console.info(f"  validation {main} {100 * after[main]:.2f}, float {100 * before[main]:.2f} (n = {len(validation)})")
     if settings.max_drop is not None and drop > settings.max_drop:
         raise GateMissed(
-            f"int8 loses {drop:.2f} points of {main} on validation (n = {len(data)}), more than --max-drop {settings.max_drop:g}",
+            f"int8 loses {drop:.2f} points of {main} on validation (n = {len(validation)}), more than --max-drop {settings.max_drop:g}",
             "allow more, or serve the float artifact",
         )
-    return {"validation": {"n": len(data), **after, "float": before[main], "drop_points": drop}}
+    return {"validation": {"n": len(validation), **after, "float": before[main], "drop_points": drop}}

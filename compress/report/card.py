@@ -40,7 +40,7 @@ def model_card(recipe: str, stage: str, manifests: dict[str, dict[str, Any]]) ->
         "",
         "## Limits",
         "",
-        f"Inputs are cut to {manifest.get('max_length') or task.get('max_length') or 'the model’s'} tokens.",
+        f"Inputs are cut to {(manifest.get('reading') or task).get('max_length') or 'the model’s'} tokens.",
         "The scores above hold for data like the task's, the latency for the machine named.",
         "",
     ]

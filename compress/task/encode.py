@@ -1,40 +1,54 @@
-"""From texts to padded batches: tokenized once, grouped by length, padded only to the longest of the batch."""
+"""From texts to padded batches: tokenized once, grouped by length, padded only to the longest of the batch.
+
+An input beyond `max_length` is cut where one class is asked for; where every token or a span of it is asked for, it is
+spread over windows that overlap, so that no token of it is lost. `Encoded` holds windows: for most tasks one an example.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress.model.config import max_tokens, read_config
-from compress.model.tokenizer import load_tokenizer, pad_id
+from compress.model.tokenizer import load_tokenizer, pad_id, split_words
 from compress.task.load import Examples
+from compress.task.reading import Reading
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 POOL_BATCHES = 50  # batches shuffled together before sorting by length: random enough, padded little
+IGNORED = -100  # the tag of a token that is not asked for: specials, later pieces of a word, words of an earlier window
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of every example, unpadded, with what a batch needs to know."""
+    """Token ids of every window, unpadded, with what a batch and a reader of its outputs need to know."""
 
     input_ids: list[np.ndarray]  # each (length,) int64
     token_type_ids: list[np.ndarray]
-    labels: np.ndarray  # (n,) int64
+    labels: Any  # by target: (n,) int64; (n, labels) float32; (n,) float32; list of (length,) int64; (n, 2) int64
     pad_id: int
+    owners: np.ndarray | None = None  # (n,) the example that each window is of, where they are not one to one
+    places: list[np.ndarray] | None = None  # tags: (length,) word of each token or -1; span: (length, 2) characters or -1
 
     def __len__(self) -> int:
         return len(self.input_ids)
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
-        """The number of tokens of each example, (n,)."""
-        return np.array([len(ids) for ids in self.input_ids])
+        """The number of tokens of each window, (n,)."""
+        return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where the tokens of each window start among all tokens in a row, (n + 1,)."""
+        return np.concatenate([[0], np.cumsum(self.lengths)])
 
     def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
         """Return `input_ids`, `attention_mask`, `token_type_ids`, each (batch, length) int64, right-padded."""
@@ -53,8 +67,18 @@ class Encoded:
             batch["token_type_ids"][row, : len(ids)] = self.token_type_ids[i]
         return batch
 
+    def targets(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Return the labels of a batch: tags padded with `IGNORED` to (batch, length), all else as it stands."""
+        if not isinstance(self.labels, list):
+            return self.labels[np.asarray(positions, dtype=int)]
+        width = max(len(self.input_ids[i]) for i in positions)
+        padded = np.full((len(positions), width), IGNORED, dtype=np.int64)
+        for row, i in enumerate(positions):
+            padded[row, : len(self.labels[i])] = self.labels[i]
+        return padded
 
-def encode(tokenizer: Tokenizer, texts: list[tuple[str, ...]], labels: np.ndarray, max_length: int, pad_id: int) -> Encoded:
+
+def encode(tokenizer: Tokenizer, texts: list[tuple[str, ...]], labels: Any, max_length: int, pad_id: int) -> Encoded:
     """Tokenize texts (one or two each), cut to `max_length` tokens from the longer text."""
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     inputs = [text if len(text) == 2 else text[0] for text in texts]
@@ -67,15 +91,118 @@ def encode(tokenizer: Tokenizer, texts: list[tuple[str, ...]], labels: np.ndarra
     )
 
 
-def encode_for(folder: Path, examples: Examples, max_length: int) -> Encoded:
+def encode_tokens(
+    tokenizer: Tokenizer, sentences: list[tuple[str, ...]], tags: Sequence[Any], max_length: int, stride: int, pad_id: int
+) -> Encoded:
+    """Tokenize sentences that are words already; a word's tag stands at its first piece, in the first window that has it.
+
+    A sentence beyond `max_length` takes several windows that share up to `stride` tokens.
+
+    Args:
+        tokenizer: of the model.
+        sentences: the words of each example.
+        tags: (words,) int64 of each example.
+        max_length: of a window, specials included.
+        stride: tokens that two windows share.
+        pad_id: the token that pads.
+    """
+    tokenizer = split_words(tokenizer)
+    room = max_length - tokenizer.num_special_tokens_to_add(False)
+    collected = _Windows()
+    encodings = tokenizer.encode_batch([list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False)
+    for number, encoding in enumerate(encodings):
+        answered: set[int] = set()
+        for window in _windows(encoding, room, stride):
+            piece = tokenizer.post_process(window, None, True)
+            words = np.array([-1 if word is None else word for word in piece.word_ids], dtype=np.int64)
+            labels = np.full(len(words), IGNORED, dtype=np.int64)
+            for position, word in enumerate(words.tolist()):
+                if word >= 0 and word not in answered:
+                    answered.add(word)
+                    labels[position] = tags[number][word]
+                else:
+                    words[position] = -1  # a later piece, or answered by the window before
+            collected.add(piece, number, labels, words)
+    return collected.encoded(pad_id, list)
+
+
+def encode_questions(
+    tokenizer: Tokenizer, texts: list[tuple[str, ...]], answers: Sequence[Any], max_length: int, stride: int, pad_id: int
+) -> Encoded:
+    """Tokenize questions with their contexts; a long context takes several windows that share up to `stride` tokens.
+
+    The label of a window is the (first, last) token of the first answer, or (0, 0) where the window does not hold it
+    (Devlin et al. 2019, section 4.3). Places are the characters of the context that a token stands for.
+    """
+    room = max_length - tokenizer.num_special_tokens_to_add(True)
+    contexts = tokenizer.encode_batch([context for _, context in texts], add_special_tokens=False)
+    collected = _Windows()
+    for number, (question, _) in enumerate(texts):
+        asked = tokenizer.encode(question.strip(), add_special_tokens=False)
+        asked.truncate(max(1, room // 2))
+        for window in _windows(contexts[number], room - len(asked.ids), stride):
+            piece = tokenizer.post_process(asked, window, True)
+            places = np.array(piece.offsets, dtype=np.int64).reshape(-1, 2)
+            places[[sequence != 1 for sequence in piece.sequence_ids]] = -1
+            collected.add(piece, number, _span_tokens(places, answers[number]), places)
+    return collected.encoded(pad_id, np.array)
+
+
+def _span_tokens(places: np.ndarray, answers: list[tuple[int, str]]) -> np.ndarray:
+    """Return the first and last token of the first answer, (2,); (0, 0) where the window does not hold all of it."""
+    if not answers:
+        return np.zeros(2, dtype=np.int64)
+    start, text = answers[0]
+    end = start + len(text)
+    inside = np.flatnonzero((places[:, 0] >= 0) & (places[:, 1] > start) & (places[:, 0] < end))
+    whole = len(inside) and places[inside[0], 0] <= start and places[inside[-1], 1] >= end
+    return np.array([inside[0], inside[-1]] if whole else [0, 0], dtype=np.int64)
+
+
+def _windows(encoding: Encoding, room: int, stride: int) -> list[Encoding]:
+    encoding.truncate(room, min(stride, room // 2))
+    return [encoding, *encoding.overflowing]
+
+
+class _Windows:
+    """Collects windows as they are made."""
+
+    def __init__(self) -> None:
+        self.ids: list[np.ndarray] = []
+        self.types: list[np.ndarray] = []
+        self.owners: list[int] = []
+        self.labels: list[np.ndarray] = []
+        self.places: list[np.ndarray] = []
+
+    def add(self, piece: Encoding, owner: int, labels: np.ndarray, places: np.ndarray) -> None:
+        self.ids.append(np.array(piece.ids, dtype=np.int64))
+        self.types.append(np.array(piece.type_ids, dtype=np.int64))
+        self.owners.append(owner)
+        self.labels.append(labels)
+        self.places.append(places)
+
+    def encoded(self, pad_id: int, labels_as: Any) -> Encoded:
+        return Encoded(self.ids, self.types, labels_as(self.labels), pad_id, np.array(self.owners, dtype=np.int64), self.places)
+
+
+def encode_for(folder: Path, examples: Examples, reading: Reading) -> Encoded:
     """Tokenize examples with the tokenizer of a model folder, cut to what the task and the model's positions allow.
 
     Raises:
         ModelError: the folder has no usable tokenizer, or it belongs to another model.
     """
     config = read_config(folder)
-    tokenizer = load_tokenizer(folder, config["vocab_size"])
-    return encode(tokenizer, examples.texts, examples.labels, min(max_length, max_tokens(config)), pad_id(folder))
+    limited = replace(reading, max_length=min(reading.max_length, max_tokens(config)))
+    return encode_examples(load_tokenizer(folder, config["vocab_size"]), examples, limited, pad_id(folder))
+
+
+def encode_examples(tokenizer: Tokenizer, examples: Examples, reading: Reading, pad_id: int) -> Encoded:
+    """Tokenize examples as their task asks; see `encode`, `encode_tokens`, `encode_questions`."""
+    if reading.target == "tags":
+        return encode_tokens(tokenizer, examples.texts, examples.labels, reading.max_length, reading.stride, pad_id)
+    if reading.target == "span":
+        return encode_questions(tokenizer, examples.texts, examples.labels, reading.max_length, reading.stride, pad_id)
+    return encode(tokenizer, examples.texts, examples.labels, reading.max_length, pad_id)
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,29 +13,38 @@ import numpy as np
 
 from compress import console, fs, hub
 from compress.errors import DataError, did_you_mean
-from compress.task import bbc
+from compress.task import bbc, gold
+from compress.task.gold import shorten
 from compress.task.spec import SPLITS, TaskSpec
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_LABELS = {"", "nan", "None", "<NA>", "-1"}  # how files write that a row has no label
 HELD_OUT = 0.1  # of train, where a task has no validation split
+MANY_LABELS = 200  # beyond these, labels that hardly repeat are no classes
+FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"]}
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts (one or two each) and their labels, as positions in the task's label names."""
+    """Texts and what the task asks of them.
+
+    `texts` holds one or two texts an example; the words of a sentence (tags); question and context (span). `labels`
+    holds, by the task's target: class numbers (n,) int64; zeros and ones (n, labels) float32; values (n,) float32; a
+    list of tag numbers (words,) int64; a list of answers [(first character, text), …].
+    """
 
     texts: list[tuple[str, ...]]
-    labels: np.ndarray  # (n,) int64
+    labels: Any
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, positions: Sequence[int] | np.ndarray) -> Examples:
         """Return the examples at `positions`, in that order."""
-        return Examples([self.texts[i] for i in positions], self.labels[np.asarray(positions, dtype=int)])
+        where = np.asarray(positions, dtype=int)
+        labels = [self.labels[i] for i in where] if isinstance(self.labels, list) else self.labels[where]
+        return Examples([self.texts[i] for i in where], labels)
 
 
 class Task:
@@ -56,12 +66,20 @@ class Task:
 
     @cached_property
     def label_names(self) -> list[str]:
-        """The labels' names in the order of their numbers: the task's own, or those found in its first split."""
+        """The labels' names in the order of their numbers: the task's own, or those found in its first split.
+
+        A regression has the one name `value`, a span the two names of its outputs.
+        """
+        if self.spec.target in FIXED_NAMES:
+            return FIXED_NAMES[self.spec.target]
         if self.spec.labels:
             return self.spec.labels
         first = self.available[0]
-        texts = {_label_text(value) for value in self._columns(first)[1]}
-        found = sorted(texts - NO_LABELS, key=_natural_order)
+        if recorded := self._recorded_labels(first):
+            return recorded
+        texts, raw = self._columns(first)
+        split = {"labels": gold.label_lists, "tags": gold.tag_lists}.get(self.spec.target)
+        found = gold.found_labels(split(raw) if split else raw)
         if not found:
             raise DataError(f"the {first} split has no labels in column '{self.spec.label}'")
         if len(found) < 2 and first == "train":
@@ -69,7 +87,35 @@ class Task:
                 f"the {first} split has only one label, {found[0]!r}: there is nothing to learn",
                 f"is '{self.spec.label}' the right label column?",
             )
+        if self.spec.target == "class" and len(found) > MANY_LABELS and 2 * len(found) > len(texts):
+            raise DataError(
+                f"column '{self.spec.label}' has {len(found)} different labels in {len(texts)} rows: these are no classes",
+                "for numbers use --kind regression; or name another column with --label",
+            )
         return found
+
+    @property
+    def _labels_given(self) -> bool:
+        """Whether numbers in the label column may stand for names."""
+        return self.spec.labels is not None or bool(self._recorded_labels(self.available[0]))
+
+    def _recorded_labels(self, split: str) -> list[str]:
+        """Return the class names that a Parquet file of the hub's `datasets` library records for its label column."""
+        paths = self._sources.get(split) or []
+        if not paths or paths[0].suffix != ".parquet":
+            return []
+        import pyarrow.parquet
+
+        try:
+            metadata = pyarrow.parquet.read_schema(paths[0]).metadata or {}
+            feature = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"][self.spec.label]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        while isinstance(feature, (dict, list)):
+            if isinstance(feature, dict) and feature.get("names"):
+                return [str(name) for name in feature["names"]]
+            feature = feature[0] if isinstance(feature, list) and feature else feature.get("feature") if isinstance(feature, dict) else None
+        return []
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,7 +124,7 @@ class Task:
             data: Any = fs.digest_json(self._builtin)
         else:
             data = {split: [fs.digest_file(path) for path in paths] for split, paths in self._sources.items()}
-        reading = self.spec.model_dump(include={"kind", "text", "label", "labels", "max_length", "metrics"})
+        reading = self.spec.model_dump(exclude={"name", "description", "builtin", "hub", "train", "validation", "test"})
         return fs.digest_json({"data": data, "reading": reading})
 
     def split(self, name: str) -> Examples:
@@ -131,31 +177,28 @@ class Task:
         from sklearn.model_selection import train_test_split
 
         everything = self._read("train")
-        counts = np.bincount(everything.labels, minlength=len(self.label_names))
-        stratify = everything.labels if counts[counts > 0].min() > 1 and len(everything) * HELD_OUT >= len(counts) else None
         if len(everything) < 10:
             raise DataError("too few training rows to hold out a validation split", "give a validation file")
+        stratify = None
+        if self.spec.target == "class":
+            counts = np.bincount(everything.labels, minlength=len(self.label_names))
+            stratify = everything.labels if counts[counts > 0].min() > 1 and len(everything) * HELD_OUT >= len(counts) else None
         kept, held = train_test_split(np.arange(len(everything)), test_size=HELD_OUT, random_state=0, stratify=stratify)
-        console.info(f"no validation split: {len(held)} of {len(everything)} training rows are held out for it")
+        console.once(f"no validation split: {len(held)} of {len(everything)} training rows are held out for it")
         return everything.take(np.sort(kept)), everything.take(np.sort(held))
 
     def _read(self, name: str) -> Examples:
-        texts, values = self._columns(name)
-        numbers = {label: number for number, label in enumerate(self.label_names)}
-        # A column holds names or numbers, never a mix: where all are names, the digits of a name are no position.
-        by_number = self.spec.labels is not None and not all(_label_text(value) in numbers for value in values)
-        labels = [_label_number(value, numbers, by_number) for value in values]
-        wrong = [value for value, number in zip(values, labels, strict=True) if number is None]
-        if wrong:
-            raise DataError(
-                f"{len(wrong)} of {len(values)} labels of the {name} split are unusable, the first is {wrong[0]!r} "
-                f"(known: {_shorten(self.label_names)})",
-                "unlabelled rows cannot be used here; correct the label column or the task's 'labels'",
-            )
-        examples = Examples(texts, np.array(labels, dtype=np.int64))
-        if name == "train" and len(set(labels)) < 2:
-            raise DataError(f"every row of the train split has the label {self.label_names[labels[0] or 0]!r}: there is nothing to learn")
-        return examples
+        spec = self.spec
+        texts, raw = self._columns(name)
+        labels = gold.READERS[spec.target](raw, self.label_names, self._labels_given, f"the {name} split")
+        if spec.target == "tags":
+            gold.check_tokens(texts, labels, f"the {name} split")
+        if spec.target == "span":
+            gold.check_spans([context for _, context in texts], labels, spec.no_answer, f"the {name} split")
+        if name == "train" and spec.target in ("class", "value") and len(np.unique(labels)) < 2:
+            only = self.label_names[int(labels[0])] if spec.target == "class" else float(labels[0])
+            raise DataError(f"every row of the train split has the label {only!r}: there is nothing to learn")
+        return Examples(texts, labels)
 
     def _columns(self, name: str) -> tuple[list[tuple[str, ...]], list[Any]]:
         """Return the texts and the raw labels of a given split."""
@@ -173,15 +216,30 @@ class Task:
             if column not in frame.columns:
                 names = [str(known) for known in frame.columns]
                 raise DataError(
-                    f"{where} has no column '{column}'{did_you_mean(column, names)}; it has: {_shorten(names)}",
+                    f"{where} has no column '{column}'{did_you_mean(column, names)}; it has: {shorten(names)}",
                     "name the columns with --text and --label",
                 )
         for column in spec.text:
             missing = sum(frame[column].isna().tolist())
             if missing:
                 raise DataError(f"{missing} of {len(frame)} rows of {where} have no text in column '{column}'")
-        texts = list(zip(*(frame[column].astype(str) for column in spec.text), strict=True))
+        if spec.target == "tags":
+            texts = [gold.words_of(value) for value in frame[spec.text[0]].tolist()]
+            if spec.segment:
+                return gold.segmented(texts)
+        else:
+            self._refuse_lists(frame, where)
+            texts = list(zip(*(frame[column].astype(str) for column in spec.text), strict=True))
         return texts, frame[spec.label].tolist()
+
+    def _refuse_lists(self, frame: pd.DataFrame, where: str) -> None:
+        """Tell apart a column of texts and one of token lists: the latter belongs to another kind of task."""
+        for column in self.spec.text:
+            if isinstance(frame[column].iloc[0], (list, tuple, np.ndarray, dict)):
+                raise DataError(
+                    f"column '{column}' of {where} holds lists, and {self.spec.kind} needs text",
+                    "for tokens use --kind token-classification",
+                )
 
 
 def overlap(first: Examples, second: Examples) -> int:
@@ -232,25 +290,3 @@ def _existing(path: str) -> Path:
         siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise DataError(f"there is no file {path}{did_you_mean(file.name, siblings)}")
     return file
-
-
-def _label_text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None else str(value)
-
-
-def _label_number(value: Any, numbers: dict[str, int], by_number: bool) -> int | None:
-    """Return a label's number, by its name or by the number itself; None where it has none."""
-    text = _label_text(value)
-    if not by_number:
-        return numbers.get(text)
-    return int(text) if text.isdecimal() and int(text) < len(numbers) else None
-
-
-def _natural_order(label: str) -> tuple[bool, int, str]:
-    return (not label.isdecimal(), int(label) if label.isdecimal() else 0, label)
-
-
-def _shorten(names: list[str], limit: int = 12) -> str:
-    return ", ".join(names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")

@@ -12,6 +12,7 @@ import torch
 from compress import console, fs
 from compress.machine import cpu_name
 from compress.model.family import family_of
+from compress.model.objective import logits_of
 from compress.settings import TrainSettings
 from compress.task.encode import Encoded
 from compress.train.speed import fast_steps
@@ -66,7 +67,7 @@ def _time_both(model: Any, batch: dict[str, torch.Tensor], device: torch.device)
         for precision in best:
             start = time.perf_counter()
             with autocast(precision, device):
-                loss = model(**inputs).logits.float().square().mean()
+                loss = logits_of(model(**inputs)).float().square().mean()
             loss.backward()
             best[precision] = min(best[precision], time.perf_counter() - start)
     model.zero_grad(set_to_none=True)

@@ -146,5 +146,7 @@ def test_flags_that_do_not_go_together(arguments: list[str], message: str) -> No
 
 
 def test_an_unknown_metric_is_named() -> None:
-    with pytest.raises(RecipeError, match="metrics"):
-        resolve(task("--test", "a.csv", "--text", "x", "--metric", "acuracy"))
+    with pytest.raises(click.BadParameter, match="'acuracy' is not one of 'accuracy'"):
+        task("--test", "a.csv", "--text", "x", "--metric", "acuracy")
+    with pytest.raises(RecipeError, match="'spearman' does not measure text-classification"):
+        resolve(task("--test", "a.csv", "--text", "x", "--metric", "spearman"))

@@ -98,7 +98,7 @@ def test_eval_prints_a_document_or_a_table(checkpoint: Maker, graph: Path, capsy
     document = machine(capsys, "eval", checkpoint(), graph, "--task", "tiny.yaml")
     assert (document["task"], document["split"], document["n"]) == ("tiny", "test", 24)
     first, second = document["results"]
-    assert set(first) == {"model", "metrics", "ci95"}
+    assert set(first) == {"model", "metrics", "ci95", "per_class", "confusion"}
     assert set(second["vs_first"]) >= {"delta", "ci95", "p_value"}
     assert first["metrics"] == second["metrics"]
     out = human(capsys, "eval", checkpoint(), graph, "--task", "tiny.yaml", "--split", "validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task import resolve
+from compress.task.labels import relabel
 from compress.task.load import Task
 from tests import tiny
 
@@ -55,9 +57,10 @@ def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_pruned_student_comes_nearer_to_its_teacher(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:
     from compress.model.scorer import score, torch_forward
     from compress.task.encode import encode_for
+    from compress.task.reading import Reading
 
     result = run(checkpoint(), slim, tiny_task, tmp_path / "out", epochs=6, lr=3e-3, hard_weight=0.0)
-    data = encode_for(slim, Task(resolve(tiny_task)).split("train"), 32)
+    data = encode_for(slim, Task(resolve(tiny_task)).split("train"), Reading(max_length=32))
     logits = [torch.from_numpy(score(torch_forward(load_model(folder)), data)) for folder in (checkpoint(), slim, tmp_path / "out")]
     before, after = (float(soft_cross_entropy(student, logits[0], 2.0)) for student in logits[1:])
     assert after < 0.7 * before
@@ -108,7 +111,8 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     answers = teacher_outputs(teacher, "digest", data, [number for _, number in pairs], CPU)
     assert (answers.hidden is not None) == (cached and bool(pairs))
     classes = np.array([2, 0, 1])  # the model's classes are the task's in another order
-    loss_of = _loss(student, teacher, answers, data, classes, pairs, _projections(student, teacher, len(pairs)), options, CPU)
+    asked = replace(data, labels=relabel(data.labels, "class", classes))
+    loss_of = _loss(student, teacher, answers, asked, "class", pairs, _projections(student, teacher, len(pairs)), options, CPU)
     positions = np.array([3, 0, 7, 11])
     batch = to_tensors(data.batch(positions), student, CPU)
     with torch.no_grad():

@@ -17,7 +17,7 @@ RNG = np.random.default_rng(0)
 
 def outcome(graph: GraphBuilder, output: str, batch: np.ndarray) -> np.ndarray:
     """Close a graph over `input_ids` and run it."""
-    model = graph.model(["input_ids"], output, 3)
+    model = graph.model(["input_ids"], {"logits": (output, ["batch", 3])})
     return open_session(model.SerializeToString(), 1, "cpu", {}).run(["logits"], {"input_ids": batch})[0]
 
 
@@ -74,9 +74,9 @@ def test_a_constant_of_the_same_name_stands_once() -> None:
 
 def test_graphs_are_checked_and_name_their_maker() -> None:
     graph = GraphBuilder()
-    model = graph.model(["input_ids"], first(graph, embedded(graph, np.zeros((2, 3), dtype=np.float32))), 3)
+    model = graph.model(["input_ids"], {"logits": (first(graph, embedded(graph, np.zeros((2, 3), dtype=np.float32))), ["batch", 3])})
     assert model.producer_name == "compress"
     assert model.opset_import[0].version == OPSET
     assert [dimension.dim_param for dimension in model.graph.input[0].type.tensor_type.shape.dim] == ["batch", "sequence"]
     with pytest.raises(onnx.checker.ValidationError):
-        GraphBuilder().model(["input_ids"], "nowhere", 3)
+        GraphBuilder().model(["input_ids"], {"logits": ("nowhere", ["batch", 3])})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from compress.measure.accuracy import compare, describe, interval, run
 from compress.measure.statistics import mcnemar_p, wilson_interval
 from compress.model.checkpoint import load_model
 from compress.settings import EvalSettings
-from compress.stage import Inputs
+from compress.stage import ERRORS_FILE, Inputs
 from compress.task import resolve
 from compress.task.load import Task
 from compress.task.metrics import METRICS
@@ -30,38 +31,43 @@ LABELS = RNG.integers(0, 2, 300)
 GOOD, BAD = np.where(RNG.random(300) < 0.1, 1 - LABELS, LABELS), np.where(RNG.random(300) < 0.3, 1 - LABELS, LABELS)
 
 
+def rows(name: str, answers: np.ndarray) -> np.ndarray:
+    """The metric's rows for `LABELS`."""
+    return METRICS[name].rows(LABELS, answers, ["no", "yes"])
+
+
 def test_accuracy_has_wilsons_interval() -> None:
     right = int((GOOD == LABELS).sum())
-    assert interval("accuracy", LABELS, GOOD) == list(wilson_interval(right, 300))
+    assert interval("accuracy", rows("accuracy", GOOD)) == list(wilson_interval(right, 300))
 
 
 @pytest.mark.parametrize("name", ["f1", "macro_f1", "matthews"])
 def test_other_metrics_have_the_bootstraps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "RESAMPLES", 100)  # scikit-learn takes milliseconds for each
-    part = slice(0, 60)
-    low, high = interval(name, LABELS[part], GOOD[part])
-    assert low < METRICS[name](LABELS[part], GOOD[part]) < high
-    assert interval(name, LABELS[part], GOOD[part]) == [low, high]
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)  # enough to tell
+    low, high = interval(name, rows(name, GOOD))
+    assert low < METRICS[name](LABELS, GOOD) < high
+    assert interval(name, rows(name, GOOD)) == [low, high]
 
 
-def test_a_model_compared_with_itself_differs_by_nothing() -> None:
-    assert compare("accuracy", LABELS, GOOD, GOOD) == {"metric": "accuracy", "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0}
-    assert compare("f1", LABELS[:50], GOOD[:50], GOOD[:50]) == {"metric": "f1", "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0}
+@pytest.mark.parametrize(("name", "test"), [("accuracy", "McNemar"), ("f1", "paired bootstrap")])
+def test_a_model_compared_with_itself_differs_by_nothing(name: str, test: str) -> None:
+    found = compare(name, rows(name, GOOD), rows(name, GOOD))
+    assert found == {"metric": name, "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0, "test": test}
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1"])
 def test_a_worse_model_is_worse_for_sure(name: str) -> None:
-    found = compare(name, LABELS, GOOD, BAD)
+    found = compare(name, rows(name, GOOD), rows(name, BAD))
     low, high = found["ci95"]
     assert low < found["delta"] < high < 0
     assert found["p_value"] < 0.01
-    better = compare(name, LABELS, BAD, GOOD)
+    better = compare(name, rows(name, BAD), rows(name, GOOD))
     assert better["delta"] == pytest.approx(-found["delta"])
     assert better["ci95"] == pytest.approx([-high, -low], abs=0.02)
 
 
 def test_accuracy_is_compared_by_mcnemar_on_the_same_examples() -> None:
-    found = compare("accuracy", LABELS, GOOD, BAD)
+    found = compare("accuracy", rows("accuracy", GOOD), rows("accuracy", BAD))
     assert found["p_value"] == mcnemar_p(GOOD == LABELS, BAD == LABELS)
     assert found["delta"] == pytest.approx((BAD == LABELS).mean() - (GOOD == LABELS).mean())
 
@@ -70,22 +76,25 @@ def test_pairing_narrows_the_interval() -> None:
     """A model that differs on three examples: paired, the difference is known far better than either accuracy."""
     near = GOOD.copy()
     near[:3] = 1 - near[:3]
-    low, high = compare("accuracy", LABELS, GOOD, near)["ci95"]
-    alone = interval("accuracy", LABELS, GOOD)
+    low, high = compare("accuracy", rows("accuracy", GOOD), rows("accuracy", near))["ci95"]
+    alone = interval("accuracy", rows("accuracy", GOOD))
     assert high - low < 0.5 * (alone[1] - alone[0])
 
 
 def test_the_document_has_every_metric_and_a_comparison_only_against_a_first() -> None:
-    first = describe(["accuracy", "f1"], LABELS, GOOD, None)
+    first = describe(["accuracy", "f1"], [rows("accuracy", GOOD), rows("f1", GOOD)], None)
     assert set(first) == {"metrics", "ci95"}
     assert list(first["metrics"]) == list(first["ci95"]) == ["accuracy", "f1"]
-    second = describe(["f1", "accuracy"], LABELS[:50], BAD[:50], GOOD[:50])
+    second = describe(["f1", "accuracy"], [rows("f1", BAD), rows("accuracy", BAD)], [rows("f1", GOOD), rows("accuracy", GOOD)])
     assert second["vs_first"]["metric"] == "f1"
 
 
 def evaluate(sources: dict[str, Path], document: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """Run the stage."""
-    return run(Inputs(sources, 0, Task(resolve(document))), EvalSettings(**settings), Path())
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(Inputs(sources, 0, Task(resolve(document))), EvalSettings(**settings), Path(folder))
+        lines = (Path(folder) / ERRORS_FILE).read_text(encoding="utf-8").splitlines()
+    return found | {"listed": [json.loads(line) for line in lines]}
 
 
 def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict[str, Any], family: str, tmp_path: Path) -> None:
@@ -96,7 +105,7 @@ def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict
     assert [first["model"], second["model"]] == ["a", "b"]
     assert first["metrics"] == second["metrics"]
     assert "vs_first" not in first
-    assert second["vs_first"] == {"metric": "accuracy", "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0}
+    assert second["vs_first"] == {"metric": "accuracy", "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0, "test": "McNemar"}
     assert document["metrics"] == {"a": first["metrics"], "b": second["metrics"]}
     json.dumps(document)
 
@@ -104,9 +113,10 @@ def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict
 def test_predictions_are_those_of_the_model_by_hand(checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
     from compress.model.scorer import torch_forward
     from compress.task.encode import encode_for
+    from compress.task.reading import Reading
 
     examples = Task(resolve(tiny_task)).split("validation")
-    data = encode_for(checkpoint(), examples, 32)
+    data = encode_for(checkpoint(), examples, Reading(max_length=32))
     forward = torch_forward(load_model(checkpoint()))
     right = [forward(data.batch([number]))[0].argmax() == label for number, label in enumerate(examples.labels)]
     document = evaluate({"a": checkpoint()}, tiny_task, split="validation")
@@ -141,3 +151,23 @@ def test_a_split_that_is_not_there(checkpoint: Maker, tiny_task: dict[str, Any])
     with pytest.raises(DataError, match="no test split"):
         evaluate({"a": checkpoint()}, document, split="test")
     assert evaluate({"a": checkpoint()}, document)["split"] == "validation"
+
+
+def test_errors_and_classes_agree_with_the_metric(checkpoint: Maker, own_checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
+    document = evaluate({"a": checkpoint(), "b": own_checkpoint(seed=1)}, tiny_task)
+    first = document["results"][0]
+    confusion = np.array(first["confusion"])
+    assert confusion.sum() == document["n"] == sum(row["n"] for row in first["per_class"])
+    assert np.trace(confusion) / confusion.sum() == pytest.approx(first["metrics"]["accuracy"])
+    for number, row in enumerate(first["per_class"]):
+        assert row["recall"] == pytest.approx(confusion[number, number] / confusion[number].sum())
+        if row["precision"] is not None:
+            assert row["precision"] == pytest.approx(confusion[number, number] / confusion[:, number].sum())
+    listed = document["listed"]
+    for entry in document["results"]:
+        wrong = sum(entry["model"] in error["wrong"] for error in listed)
+        assert 1 - wrong / document["n"] == pytest.approx(entry["metrics"]["accuracy"])
+    disputed = [error["disagree"] for error in listed]
+    assert disputed == sorted(disputed, reverse=True)
+    assert document["errors"] == {"n": len(listed), "disagreements": sum(disputed)}
+    assert all(error["gold"] in tiny.LABELS and set(error["answers"]) == {"a", "b"} for error in listed)

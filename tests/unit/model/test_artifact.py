@@ -17,9 +17,10 @@ from compress.errors import ModelError, ResourceError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
 from compress.model import artifact as module
-from compress.model.artifact import OnnxModel, Prediction, load_onnx, open_session, softmax
+from compress.model.artifact import OnnxModel, load_onnx, open_session
 from compress.model.checkpoint import load_model
 from compress.model.scorer import torch_forward
+from compress.task.answers import Prediction, softmax
 from tests import tiny
 
 Maker = Callable[..., Path]

@@ -43,7 +43,7 @@ def test_a_checkpoint_of_transformers_loads_whole(checkpoint: Maker, family: str
     assert same_weights(model, tiny.make_model(family))
     assert not model.training
     assert model_labels(model) == tiny.LABELS
-    assert type(model).__name__ == FAMILIES[family].classifier
+    assert type(model).__name__ == FAMILIES[family].head_class("class")
 
 
 def test_a_saved_dense_model_loads_in_plain_transformers(family: str, tmp_path: Path) -> None:

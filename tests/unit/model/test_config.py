@@ -345,10 +345,11 @@ def test_config_without_a_vocabulary_size(own_checkpoint: Maker, tiny_task: dict
     from compress.task import resolve
     from compress.task.encode import encode_for
     from compress.task.load import Task
+    from compress.task.reading import Reading
 
     folder = tiny.edit_config(own_checkpoint(), vocab_size=None)
     with pytest.raises(ModelError, match="vocab_size"):
-        encode_for(folder, Task(resolve(tiny_task)).split("test"), 32)
+        encode_for(folder, Task(resolve(tiny_task)).split("test"), Reading(max_length=32))
 
 
 @pytest.mark.parametrize("pad", ["x", 1.5, -7, 10**9, [1]], ids=str)

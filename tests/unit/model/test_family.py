@@ -181,7 +181,7 @@ def test_every_family_has_a_tiny_config_and_every_part() -> None:
             assert layer.query is not None
             assert layer.query.weight.shape == (tiny.HIDDEN, tiny.HIDDEN)
             assert layer.ffn_in.weight.shape == (tiny.FFN, tiny.HIDDEN)
-        assert type(model).__name__ == family.classifier
+        assert type(model).__name__ == family.head_class("class")
 
 
 def test_descend_stops_at_what_is_not_there() -> None:

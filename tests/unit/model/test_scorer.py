@@ -14,7 +14,7 @@ from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.model.checkpoint import load_model
 from compress.model.device import pick_device
-from compress.model.scorer import open_classifier, score, torch_forward
+from compress.model.scorer import open_model, score, torch_forward
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -34,9 +34,7 @@ def test_scores_come_in_the_order_of_the_data(batch_size: int) -> None:
 def test_checkpoint_and_artifact_open_alike(checkpoint: Maker, family: str, tmp_path: Path) -> None:
     write_artifact(build_graph(load_model(checkpoint(family))), checkpoint(family), tmp_path)
     data = tiny.encoded(family, pairs=True)
-    first, first_labels = open_classifier(checkpoint(family))
-    second, second_labels = open_classifier(tmp_path, threads=1)
-    assert first_labels == second_labels == tiny.LABELS
+    first, second = open_model(checkpoint(family)), open_model(tmp_path, threads=1)
     np.testing.assert_allclose(score(first, data, 4), score(second, data, 4), atol=1e-4)
 
 
@@ -50,7 +48,7 @@ def test_forward_keeps_no_gradients() -> None:
 def test_cuda_without_a_gpu(checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ResourceError, match="--device cuda") as caught:
-        open_classifier(checkpoint(), "cuda")
+        open_model(checkpoint(), "cuda")
     assert caught.value.exit_code == 5
     assert "compress doctor" in (caught.value.hint or "")
 

@@ -57,8 +57,9 @@ def test_parameters_as_target(tiny_task: dict[str, Any], checkpoint: Maker, shar
 
 def test_length_for_counting_is_the_tasks_mean_or_what_is_asked(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     from compress.task.encode import encode_for
+    from compress.task.reading import Reading
 
-    lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), 32).lengths
+    lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), Reading(max_length=32)).lengths
     assert run(checkpoint(), tiny_task, tmp_path / "a", target_flops=0.5)["target"] == {"flops": 0.5, "seq_len": round(lengths.mean())}
     assert run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.5, seq_len=100)["target"]["seq_len"] == 100
 

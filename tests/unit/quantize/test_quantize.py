@@ -67,10 +67,10 @@ def test_without_a_task_it_is_compared_on_samples(graph: Path, tmp_path: Path) -
 def test_the_gate(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Int8 gets every third example wrong: 33 points are lost, and more than that may be allowed."""
 
-    def compute(names: list[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    def measure(*args: Any) -> dict[str, float]:
         return {"accuracy": next(answers)}
 
-    monkeypatch.setattr(module, "compute", compute)
+    monkeypatch.setattr(module, "measure", measure)
     answers = iter([0.9, 0.57] * 2)
     with pytest.raises(
         GateMissed, match=r"int8 loses 33\.00 points of accuracy on validation \(n = 24\), more than --max-drop 32\.5"
@@ -84,13 +84,13 @@ def test_a_drop_of_exactly_the_limit_passes(
     graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([0.9, 0.88])
-    monkeypatch.setattr(module, "compute", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(module, "measure", lambda *args: {"accuracy": next(answers)})
     run(graph, tmp_path / "out", tiny_task, max_drop=2.0)
 
 
 def test_a_gain_passes_a_gate_of_zero(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.5, 0.6])
-    monkeypatch.setattr(module, "compute", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(module, "measure", lambda *args: {"accuracy": next(answers)})
     assert run(graph, tmp_path / "out", tiny_task, max_drop=0.0)["metrics"]["validation"]["drop_points"] == pytest.approx(-10)
 
 

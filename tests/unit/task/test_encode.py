@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from compress.model.tokenizer import load_tokenizer
 from compress.task.encode import Encoded, encode, encode_for, evaluation_batches, training_batches
 from compress.task.load import Examples
+from compress.task.reading import Reading
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -117,11 +118,11 @@ def test_texts_of_one_and_two_columns_mix() -> None:
 
 def test_length_is_bounded_by_task_and_model(checkpoint: Maker, family: str) -> None:
     examples = Examples([("dog " * 1000,)], np.zeros(1, dtype=int))
-    assert encode_for(checkpoint(family), examples, 8192).lengths.tolist() == [tiny.POSITIONS]
-    assert encode_for(checkpoint(family), examples, 10).lengths.tolist() == [10]
+    assert encode_for(checkpoint(family), examples, Reading(max_length=8192)).lengths.tolist() == [tiny.POSITIONS]
+    assert encode_for(checkpoint(family), examples, Reading(max_length=10)).lengths.tolist() == [10]
 
 
 def test_padding_id_is_the_models(checkpoint: Maker, family: str) -> None:
-    data = encode_for(checkpoint(family), Examples([("a",), ("a dog",)], np.array([1, 0])), 10)
+    data = encode_for(checkpoint(family), Examples([("a",), ("a dog",)], np.array([1, 0])), Reading(max_length=10))
     assert data.batch([0, 1])["input_ids"][0, -1] == tiny.CONFIGS[family]["pad_token_id"]
     assert data.labels.tolist() == [1, 0]

@@ -1,0 +1,58 @@
+"""The loss of every kind of task, by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from compress.model.objective import IGNORED, task_loss
+
+MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
+
+
+def test_classes() -> None:
+    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]])
+    assert task_loss(logits, torch.tensor([0, 1]), MASK, "class").item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+
+
+def test_labels_are_the_mean_over_labels() -> None:
+    logits, labels = torch.zeros(2, 4), torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 0]])
+    assert task_loss(logits, labels, MASK, "labels").item() == pytest.approx(math.log(2))
+    assert task_loss(logits, labels, MASK, "labels", summed=True).item() == pytest.approx(2 * math.log(2))
+
+
+def test_values() -> None:
+    assert task_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 0.0]), MASK, "value").item() == pytest.approx((1 + 9) / 2)
+
+
+def test_tags_that_are_not_asked_for_do_not_count() -> None:
+    logits = torch.randn(2, 3, 5)
+    labels = torch.tensor([[IGNORED, 2, IGNORED], [IGNORED, 1, IGNORED]])
+    expected = (functional.cross_entropy(logits[0, 1:2], labels[0, 1:2]) + functional.cross_entropy(logits[1, 1:2], labels[1, 1:2])) / 2
+    assert task_loss(logits, labels, MASK, "tags").item() == pytest.approx(expected.item())
+
+
+def test_a_span_does_not_end_in_padding() -> None:
+    """Two real tokens, all logits equal: each end costs log 2, whatever stands at the padding."""
+    logits = torch.zeros(1, 3, 2)
+    logits[0, 2] = 50.0
+    assert task_loss(logits, torch.tensor([[0, 1]]), torch.tensor([[1, 1, 0]]), "span").item() == pytest.approx(math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("target", ["class", "labels", "value", "tags", "span"])
+def test_a_sum_is_the_mean_times_what_is_averaged(target: str) -> None:
+    shapes = {"class": (4, 3), "labels": (4, 3), "value": (4, 1), "tags": (4, 5, 3), "span": (4, 5, 2)}
+    labels = {
+        "class": torch.tensor([0, 1, 2, 1]),
+        "labels": torch.tensor([[1.0, 0, 1]] * 4),
+        "value": torch.randn(4),
+        "tags": torch.randint(0, 3, (4, 5)),
+        "span": torch.randint(0, 5, (4, 2)),
+    }[target]
+    logits, mask = torch.randn(shapes[target]), torch.ones(4, 5, dtype=torch.long)
+    count = 20 if target == "tags" else 4
+    mean, total = (task_loss(logits, labels, mask, target, summed) for summed in (False, True))  # pyright: ignore
+    assert total.item() == pytest.approx(count * mean.item(), rel=1e-5)

@@ -118,9 +118,14 @@ def evaluate(models: Sequence[Reference], task: TaskLike, *, errors: Reference |
     return document | {"output": str(errors)}
 
 
-def bench(models: Sequence[Reference], **settings: Any) -> dict[str, Any]:
-    """Measure latency, throughput, memory and size, interleaved; `settings` are the fields of `BenchSettings`."""
-    return run_single(one_stage("bench", models, None, 0, settings), None)
+def bench(models: Sequence[Reference], task: TaskLike = None, **settings: Any) -> dict[str, Any]:
+    """Measure latency, throughput, memory and size, interleaved; `settings` are the fields of `BenchSettings`.
+
+    With a task its own texts are timed, too, at their own lengths.
+    """
+    if task is not None:
+        settings = {"task_lengths": True, **settings}
+    return run_single(one_stage("bench", models, task, 0, settings), None)
 
 
 def run(

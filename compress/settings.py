@@ -14,6 +14,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["auto", "train", "validation", "test"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels."
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -27,7 +28,7 @@ class TrainSettings(Settings):
     """The training loop's settings."""
 
     epochs: int = Field(3, ge=1, le=1000, description="Passes over the training data.")
-    lr: float | None = Field(None, gt=0, le=1, description="Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above.")
+    lr: float | None = Field(None, gt=0, le=1, description=LEARNING_RATE)
     batch_size: int = Field(32, ge=1, le=4096, description="Examples per training step.")
     weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's decay of weight matrices.")
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
@@ -101,7 +102,20 @@ class BenchSettings(Settings):
     batch_size: list[Positive] = Field([1], min_length=1, max_length=16, description="Batch sizes.")
     seq_len: list[Positive] = Field([32, 128], min_length=1, max_length=16, description="Lengths in tokens.")
     threads: list[Positive] = Field([1], min_length=1, max_length=16, description="Thread counts.")
-    rounds: int = Field(40, ge=5, le=10_000, description="Interleaved rounds per cell.")
+    rounds: int = Field(100, ge=5, le=10_000, description="Interleaved rounds per cell.")
     seconds: float = Field(20.0, gt=0, le=3600, description="Time limit per cell; fewer rounds are run if it is hit.")
-    memory: bool = Field(True, description="Measure each model's peak memory in a process of its own.")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where to compute.")
+    memory: bool = Field(True, description="Measure each model's cold start and peak memory in a process of its own.")
+    task_lengths: bool = Field(False, description="Time the task's own texts too, at their own lengths.")
+    tokenize: bool = Field(False, description="Time tokenization too (on the task's own texts).")
+    runtime: list[Literal["auto", "pytorch", "onnxruntime", "openvino"]] = Field(
+        ["auto"], min_length=1, max_length=4, description="Runtimes; auto: PyTorch for checkpoints, ONNX Runtime for artifacts."
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="Of checkpoints in PyTorch, and of fp32 graphs in OpenVINO.")
+    pin: bool = Field(False, description="Keep the process on as many cores as threads.")
+    device: Literal["cpu", "cuda", "tensorrt"] = Field("cpu", description="Where to compute.")
+
+    @model_validator(mode="after")
+    def _texts_for_tokens(self) -> BenchSettings:
+        if self.tokenize and not self.task_lengths:
+            raise ValueError("tokenize needs the task's own texts: set task_lengths too (--task T on the command line)")
+        return self

@@ -10,27 +10,33 @@ from compress import console
 from compress.cli import options
 from compress.settings import BenchSettings
 
-KEYS = ("machine", "results", "control", "seconds")
+KEYS = ("machine", "results", "control", "waterfall", "seconds")
 
 
 @click.command("bench", short_help="Measure latency, throughput, memory and size, interleaved.")
 @click.argument("models", nargs=-1, required=True)
-@options.settings_options(BenchSettings)
+@options.task_options(required=False)
+@options.settings_options(BenchSettings, skip=("task_lengths",))
 def command(models: tuple[str, ...], **values: Any) -> None:
     """Measure latency, throughput, memory and size, interleaved.
 
-    Checkpoints run in PyTorch fp32, ONNX artifacts in ONNX Runtime. In every round each model runs once, in shuffled
-    order; a speedup is the median of the round-by-round ratios to the first model, with a 95 % interval. The A/A
-    control times the first model against itself: its interval is the noise floor. Tokenization is not included.
+    Checkpoints run in PyTorch, ONNX artifacts in ONNX Runtime (or, by --runtime, in OpenVINO). In every round each model
+    runs once, in shuffled order; a speedup is the median of the round-by-round ratios to the first model, with a 95 %
+    interval. The A/A control times the first model against itself: its interval is the noise floor. Fixed lengths are
+    full rows of random tokens; with --task its own texts are timed too, each batch padded to its longest. Tokenization
+    is timed on demand.
 
     \b
     Examples:
       compress bench teacher graph int8
       compress bench teacher int8 --batch-size 1 --batch-size 8 --seq-len 128 --threads 1 --threads 2
+      compress bench teacher int8 --task bbc-news --tokenize
+      compress bench teacher graph int8 --runtime auto --runtime openvino
     """
     from compress import api
 
-    document = api.bench(models, **options.given(BenchSettings, values))
+    task = options.task_of(values)
+    document = api.bench(models, task, **options.given(BenchSettings, values))
     console.result({key: document[key] for key in KEYS}, lambda: show(document))
 
 
@@ -45,22 +51,34 @@ def show(document: dict[str, Any]) -> None:
                 f"{entry['runtime']} {entry['precision']}",
                 f"{entry['threads']}",
                 f"{entry['batch_size']}",
-                f"{entry['seq_len']}",
+                length_of(entry),
                 f"{latency['p50']:.2f}",
                 f"{latency['p90']:.2f}",
                 f"{entry['throughput_per_s']:.0f}",
                 f"{entry['size_mb']:.1f}",
+                "-" if entry["load_ms"] is None else f"{entry['load_ms']:.0f}",
                 f"{memory:.0f}" if memory is not None else "-",
                 ratio(entry["speedup"]),
                 ratio(entry["speedup_vs_onnx"]),
             ]
         )
-    columns = ["model", "runtime", "threads", "batch", "length", "p50 ms", "p90 ms", "per s", "MB", "peak MB"]
+    columns = ["model", "runtime", "threads", "batch", "length", "p50 ms", "p90 ms", "per s", "MB", "load ms", "peak MB"]
     console.table([*columns, "speedup", "vs ONNX fp32"], rows, document["machine"]["cpu"])
     for control in document["control"]:
         low, high = control["ci95"]
-        cell = f"threads {control['threads']}, batch {control['batch_size']}, length {control['seq_len']}"
+        cell = f"threads {control['threads']}, batch {control['batch_size']}, length {length_of(control)}"
         print(f"A/A control ({cell}): {control['ratio']:.3f} [{low:.3f}, {high:.3f}]")
+        if "padding" in control:
+            print(f"padding every text to the task's limit instead ({cell}): {ratio(control['padding'])} slower")
+    for entry in document["waterfall"][:1]:
+        if len(entry["steps"]) > 1:
+            steps = " x ".join(f"{step['ratio']:.2f} ({step['what']})" for step in entry["steps"])
+            print(f"where the speedup comes from (batch {entry['batch_size']}, length {length_of(entry)}): {steps}")
+
+
+def length_of(entry: dict[str, Any]) -> str:
+    """Write a cell's length: a number of tokens, or the task's own with their mean."""
+    return f"task's, mean {entry['seq_len']}" if entry["lengths"] == "task" else f"{entry['seq_len']}"
 
 
 def ratio(speedup: dict[str, Any] | None) -> str:

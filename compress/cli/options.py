@@ -38,10 +38,14 @@ def _option(name: str, annotation: Any, default: Any, description: str) -> Decor
     if get_origin(kind) is list:
         shown = " ".join(str(value) for value in default)
         text = f"{description} Several: repeat it.  [default: {shown}]"
-        return click.option(flag, name, type=_bare(get_args(kind)[0]), multiple=True, help=text)
+        return click.option(flag, name, type=_click_type(_bare(get_args(kind)[0])), multiple=True, help=text)
     if get_origin(kind) is Literal:
-        return click.option(flag, name, type=click.Choice(list(get_args(kind))), default=default, show_default=True, help=description)
+        return click.option(flag, name, type=_click_type(kind), default=default, show_default=True, help=description)
     return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=description)
+
+
+def _click_type(kind: Any) -> Any:
+    return click.Choice(list(get_args(kind))) if get_origin(kind) is Literal else kind
 
 
 def _bare(annotation: Any) -> Any:

@@ -22,7 +22,7 @@ from compress.task.encode import Encoded, encode_examples
 from compress.task.load import Examples
 from compress.task.reading import reading_of
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 Texts = str | tuple[str, ...]
 ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
 EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
@@ -34,7 +34,7 @@ class OnnxModel:
     Args:
         folder: the artifact.
         threads: of one inference; by default what ONNX Runtime chooses.
-        device: `cpu` or `cuda`; there is no silent fall-back.
+        device: `cpu`, `cuda` or `tensorrt`; there is no silent fall-back.
         hints: session options, in the place of the recorded ones (an artifact in the making has no manifest yet).
 
     Raises:
@@ -150,7 +150,7 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
         session = onnxruntime.InferenceSession(
             str(graph) if isinstance(graph, Path) else graph,
             options,
-            providers=[provider],
+            providers=list(dict.fromkeys([provider, *([PROVIDERS["cuda"]] if device == "tensorrt" else [])])),
             disabled_optimizers=hints.get("disabled_optimizers") or None,
         )
     except Exception as error:  # onnxruntime's exceptions share no base class

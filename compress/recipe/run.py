@@ -227,7 +227,7 @@ def check_gates(recipe: Recipe, manifests: dict[str, Document]) -> list[Document
         gates.append(_gate("max_drop", recipe.gates.max_drop, drop, drop <= recipe.gates.max_drop, where))
     if recipe.gates.min_speedup is not None:
         results = done["bench"]["results"]
-        cell = {key: results[0][key] for key in ("threads", "batch_size", "seq_len")}
+        cell = {key: results[0][key] for key in ("threads", "batch_size", "seq_len", "lengths")}
         last = [entry for entry in results if all(entry[key] == value for key, value in cell.items())][-1]
         ratio = last["speedup"]["ratio"]
         shape = f"batch {cell['batch_size']}, length {cell['seq_len']}, threads {cell['threads']}"

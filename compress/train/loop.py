@@ -22,6 +22,7 @@ from compress.train.precision import autocast, choose_precision
 from compress.train.speed import fast_steps
 
 LossFunction = Callable[[Batch, np.ndarray], torch.Tensor]
+MANY_LABELS = 20
 NO_DECAY_DIMENSIONS = 1  # biases and LayerNorm gains are not decayed
 
 
@@ -43,9 +44,13 @@ class FitResult:
 
 
 def default_lr(model: Any) -> float:
-    """Return the learning rate for a model's width: narrow encoders take larger steps."""
+    """Return the learning rate for a model's width and labels: narrow encoders take larger steps, and so do many labels.
+
+    Measured with MiniLM, three epochs, validation: 77 intents 86.0 with 1e-4 and 91.6 with 3e-4 (n = 1,001, one seed).
+    """
     family = family_of(model.config.model_type)
-    return 1e-4 if getattr(model.config, family.hidden_key) <= 512 else 3e-5
+    base = 1e-4 if getattr(model.config, family.hidden_key) <= 512 else 3e-5
+    return 3 * base if model.config.num_labels > MANY_LABELS else base
 
 
 def schedule(step: int, total: int, warmup: float) -> float:

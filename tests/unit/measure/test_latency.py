@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,29 +16,41 @@ import pytest
 import torch
 
 from compress import fs
-from compress.errors import ModelError, ResourceError
+from compress.errors import CompressError, ModelError, ResourceError, UsageError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
 from compress.measure import statistics
 from compress.measure.latency import (
+    COLD,
     CONTROL,
+    PADDED,
     WARM_UPS,
     Candidate,
+    Cell,
+    Work,
     _describe,
     _measure,
     _percentiles,
-    candidate_of,
+    candidates_of,
+    padded,
+    pinned,
     quick_speedup,
     random_batch,
     run,
+    waterfall,
 )
+from compress.measure.runners import ClockRunner, OrtCudaRunner, TokenizingRunner, TorchCudaRunner, openvino_forward
 from compress.model.checkpoint import load_model
 from compress.settings import BenchSettings
 from compress.stage import Inputs
+from compress.task import resolve
+from compress.task.load import Task
 from tests import tiny
 
 Maker = Callable[..., Path]
 module = importlib.import_module("compress.measure.latency")
+runners_module = importlib.import_module("compress.measure.runners")
+WHERE = Cell(1, 4, 32).describe(32)
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +63,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr(module.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(runners_module.time, "perf_counter", lambda: self.now)
         monkeypatch.setattr(module.time, "monotonic", lambda: self.now)
 
     def runner(self, name: str, seconds: float, calls: list[str]) -> Any:
@@ -64,17 +77,14 @@ class Clock:
         return forward
 
 
-def candidates(*names: str) -> list[Candidate]:
-    """Return candidates that are never opened."""
-    return [Candidate(name, Path(name), "onnxruntime", "fp32", 100) for name in names]
-
-
 def measure(monkeypatch: pytest.MonkeyPatch, speeds: dict[str, float], **settings: Any) -> tuple[dict[str, np.ndarray], list[str]]:
     """Run the rounds of one cell; returns the times and the order of the calls."""
     calls: list[str] = []
     clock = Clock(monkeypatch)
-    forwards = {name: clock.runner(name, seconds, calls) for name, seconds in speeds.items()}
-    times = _measure(candidates(*speeds), forwards, (1, 2, 8), BenchSettings(**settings), np.random.default_rng(0))
+    runners: dict[str, Any] = {name: ClockRunner(clock.runner(name, seconds, calls)) for name, seconds in speeds.items()}
+    runners[CONTROL] = runners[next(iter(speeds))]
+    work = Work({name: [{}] for name in runners}, 8)
+    times = _measure(runners, work, BenchSettings(**settings), np.random.default_rng(0))
     return times, calls
 
 
@@ -107,8 +117,8 @@ def test_garbage_collection_is_off_while_timing_and_on_again_after(monkeypatch: 
         return np.zeros((1, 2))
 
     with pytest.raises(RuntimeError, match="stop here"):
-        _measure(candidates("a"), {"a": forward}, (1, 1, 4), BenchSettings(), np.random.default_rng(0))
-    assert not any(states[2 * WARM_UPS :])
+        _measure({"a": ClockRunner(forward)}, Work({"a": [{}]}, 4), BenchSettings(), np.random.default_rng(0))
+    assert not any(states[WARM_UPS:])
     assert gc.isenabled()
 
 
@@ -120,14 +130,14 @@ def test_speedups_are_ratios_to_the_first_model_and_to_the_first_float_graph() -
     ]
     drift = np.exp(np.random.default_rng(0).normal(0, 1, 40))
     times = {"torch": 6 * drift, "int8": 1 * drift, "graph": 2 * drift, CONTROL: 6 * drift}
-    static = {model.name: {"size_mb": 1.0, "peak_rss_mb": None} for model in models}
-    found = _describe(models, times, (1, 4, 32), static, BenchSettings())
+    static: dict[str, Any] = {model.name: {"size_mb": 1.0, **COLD} for model in models}
+    found = _describe(models, times, WHERE, static, BenchSettings())
     assert [entry["speedup"]["ratio"] for entry in found] == pytest.approx([1, 6, 3])
     assert [entry["speedup_vs_onnx"]["ratio"] for entry in found] == pytest.approx([1 / 3, 2, 1])
     assert {entry["speedup"]["vs"] for entry in found} == {"torch"}
     assert {entry["speedup_vs_onnx"]["vs"] for entry in found} == {"graph"}
     assert found[0]["throughput_per_s"] == pytest.approx(4 / np.median(times["torch"]))
-    without = _describe(models[:2], times, (1, 4, 32), static, BenchSettings())
+    without = _describe(models[:2], times, WHERE, static, BenchSettings())
     assert [entry["speedup_vs_onnx"] for entry in without] == [None, None]
 
 
@@ -171,11 +181,15 @@ def artifact_of(source: Path, folder: Path, precision: str) -> Path:
 
 def test_candidates_are_told_apart(checkpoint: Maker, tmp_path: Path) -> None:
     vocab = len(tiny.vocabulary())
-    assert candidate_of("a", checkpoint()) == Candidate("a", checkpoint(), "pytorch", "fp32", vocab)
+    assert candidates_of("a", checkpoint(), BenchSettings()) == [Candidate("a", checkpoint(), "pytorch", "fp32", vocab)]
     folder = artifact_of(checkpoint(), tmp_path / "graph", "int8")
-    assert candidate_of("b", folder) == Candidate("b", folder, "onnxruntime", "int8", vocab)
+    assert candidates_of("b", folder, BenchSettings()) == [Candidate("b", folder, "onnxruntime", "int8", vocab)]
     (folder / fs.MANIFEST).unlink()
-    assert candidate_of("b", folder).precision == "fp32"
+    assert candidates_of("b", folder, BenchSettings())[0].precision == "fp32"
+    both = candidates_of("b", folder, BenchSettings(runtime=["auto", "openvino"], precision="bf16"))
+    assert [(c.name, c.runtime, c.precision) for c in both] == [("b", "onnxruntime", "fp32"), ("b (openvino)", "openvino", "bf16")]
+    with pytest.raises(UsageError, match="a is a checkpoint, which openvino does not run"):
+        candidates_of("a", checkpoint(), BenchSettings(runtime=["openvino"]))
 
 
 def bench(sources: dict[str, Path], **settings: Any) -> dict[str, Any]:
@@ -201,10 +215,11 @@ def test_every_cell_of_the_grid_is_timed(checkpoint: Maker, tmp_path: Path, monk
     folder = artifact_of(checkpoint(), tmp_path / "graph", "fp32")
     timed: list[Any] = []
 
-    def fake(models: list[Candidate], forwards: dict[str, Any], cell: Any, settings: BenchSettings, rng: Any) -> dict[str, np.ndarray]:
-        timed.append(cell)
-        torch.set_num_threads(cell[0])
-        return {name: np.full(5, 0.001) for name in [*forwards, CONTROL]}
+    def fake(runners: dict[str, Any], work: Work, settings: BenchSettings, rng: Any, label: str) -> dict[str, np.ndarray]:
+        batch = work.batches["a"][0]["input_ids"]
+        timed.append((int(label.split(",")[0].removeprefix("threads ")), *batch.shape))
+        torch.set_num_threads(timed[-1][0])
+        return {name: np.full(5, 0.001) for name in runners}
 
     monkeypatch.setattr(module, "_measure", fake)
     document = bench({"a": checkpoint(), "b": folder}, batch_size=[1, 2], threads=[1, 2], seq_len=[4, 8])
@@ -225,7 +240,11 @@ def test_peak_memory_is_that_of_a_process_of_its_own(checkpoint: Maker, tmp_path
     """An artifact opens without PyTorch: tens of megabytes, not hundreds."""
     folder = artifact_of(checkpoint(), tmp_path / "graph", "fp32")
     document = bench({"a": folder}, memory=True)
-    assert 20 < document["results"][0]["peak_rss_mb"] < 300
+    entry = document["results"][0]
+    assert 20 < entry["peak_rss_mb"] < 300
+    assert entry["load_ms"] > 0
+    assert entry["first_run_ms"] > 0
+    assert entry["runs_on"] == ["CPUExecutionProvider"]
 
 
 def test_memory_that_cannot_be_measured_is_a_warning(
@@ -236,13 +255,13 @@ def test_memory_that_cannot_be_measured_is_a_warning(
     monkeypatch.setattr(
         module.subprocess, "run", lambda *args, **kwargs: SimpleNamespace(returncode=1, stderr="trace\nlast line\n", stdout="")
     )
-    assert module._peak_memory(tmp_path / "model", "cpu") is None
+    assert module._cold_start(Candidate("model", tmp_path, "pytorch", "fp32", 9), "cpu") == COLD
     assert "last line" in capsys.readouterr().err
 
 
 def test_cuda_without_a_gpu_fails_before_any_time_is_spent(checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(module, "_peak_memory", lambda *args: pytest.fail("measured"))
+    monkeypatch.setattr(module, "_cold_start", lambda *args: pytest.fail("measured"))
     with pytest.raises(ResourceError, match="--device cuda"):
         bench({"a": checkpoint()}, device="cuda", memory=True)
 
@@ -250,7 +269,190 @@ def test_cuda_without_a_gpu_fails_before_any_time_is_spent(checkpoint: Maker, mo
 def test_a_damaged_model_fails_before_any_time_is_spent(checkpoint: Maker, own_checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = own_checkpoint()
     (broken / "model.safetensors").write_bytes(b"")
-    monkeypatch.setattr(module, "_peak_memory", lambda *args: pytest.fail("measured"))
+    monkeypatch.setattr(module, "_cold_start", lambda *args: pytest.fail("measured"))
     monkeypatch.setattr(module, "_measure", lambda *args: pytest.fail("measured"))
     with pytest.raises(ModelError, match="damaged"):
         bench({"a": checkpoint(), "b": broken}, memory=True)
+
+
+def test_the_tasks_own_lengths(checkpoint: Maker, tiny_task: dict[str, Any], tmp_path: Path) -> None:
+    """Each model gets the same texts by its own tokenizer; padding them to the limit is timed beside."""
+    folder = artifact_of(checkpoint(), tmp_path / "graph", "fp32")
+    settings = BenchSettings(rounds=5, memory=False, seq_len=[8], task_lengths=True, batch_size=[2])
+    document = run(Inputs({"a": checkpoint(), "b": folder}, 0, Task(resolve(tiny_task))), settings, Path())
+    own = [entry for entry in document["results"] if entry["lengths"] == "task"]
+    assert [entry["model"] for entry in own] == ["a", "b"]
+    lengths = [len(text.split()) for (text,) in Task(resolve(tiny_task)).split("test").texts]
+    assert min(lengths) + 2 <= own[0]["seq_len"] <= max(lengths) + 2
+    assert own[0]["seq_len"] == own[1]["seq_len"]
+    control = next(entry for entry in document["control"] if entry["lengths"] == "task")
+    assert control["padding"]["ratio"] > 0
+    with pytest.raises(UsageError, match="needs a task"):
+        run(Inputs({"a": checkpoint()}), settings, Path())
+
+
+def test_tokenization_is_timed_on_demand(checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
+    settings = BenchSettings(rounds=5, memory=False, seq_len=[8], task_lengths=True, tokenize=True)
+    document = run(Inputs({"a": checkpoint()}, 0, Task(resolve(tiny_task))), settings, Path())
+    assert [(entry["lengths"], entry["tokenized"]) for entry in document["results"]] == [("fixed", False), ("task", True)]
+    with pytest.raises(ValueError, match="task_lengths"):
+        BenchSettings(tokenize=True)
+
+
+def test_padding_adds_masked_tokens_only() -> None:
+    batch = random_batch(np.random.default_rng(0), 50, 2, 3)
+    wide = padded(batch, 5, 7)
+    assert {array.shape for array in wide.values()} == {(2, 5)}
+    assert (wide["input_ids"][:, 3:] == 7).all()
+    assert not wide["attention_mask"][:, 3:].any()
+    assert padded(batch, 2, 7)["input_ids"].shape == (2, 3)
+    assert PADDED != CONTROL
+
+
+def test_a_waterfall_multiplies_to_the_total() -> None:
+    names = {"torch": ("pytorch", "fp32"), "slow": ("pytorch", "fp32"), "graph": ("onnxruntime", "fp32"), "int8": ("onnxruntime", "int8")}
+    models = [Candidate(name, Path(), *kind, 9) for name, kind in names.items()]
+    drift = np.exp(np.random.default_rng(0).normal(0, 1, 30))
+    times = {name: seconds * drift for name, seconds in {"torch": 12.0, "slow": 15.0, "graph": 6.0, "int8": 2.0}.items()}
+    found = waterfall(models, times)
+    assert found is not None
+    assert [(step["from"], step["to"], step["what"]) for step in found["steps"]] == [
+        ("torch", "graph", "runtime"), ("graph", "int8", "int8"),
+    ]  # fmt: skip
+    assert np.prod([step["ratio"] for step in found["steps"]]) == pytest.approx(found["total"]["ratio"]) == pytest.approx(6)
+    assert waterfall(models[:1], times) is None
+
+
+def test_tokenizing_is_part_of_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+
+    def encode(texts: Any) -> Any:
+        clock.now += 2.0
+        return texts
+
+    runner = TokenizingRunner(encode, ClockRunner(clock.runner("a", 3.0, [])))
+    assert runner.seconds(runner.prepare("texts")) == pytest.approx(5.0)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+def test_pinning_ends_with_its_block() -> None:
+    before = os.sched_getaffinity(0)
+    with pinned(1):
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before
+    with pinned(None):
+        assert os.sched_getaffinity(0) == before
+
+
+class FakeCuda:
+    """Stands in for `torch` on a machine without a GPU: events that tell how long the stream was busy."""
+
+    def __init__(self) -> None:
+        self.busy, self.order = 0.0, []
+        self.cuda = self
+
+    def device(self, name: str) -> torch.device:
+        assert name == "cuda"
+        return torch.device("cpu")
+
+    def synchronize(self) -> None:
+        self.order.append("synchronize")
+
+    def inference_mode(self) -> Any:
+        return torch.inference_mode()
+
+    def Event(self, enable_timing: bool) -> Any:
+        assert enable_timing
+        parent = self
+
+        class Event:
+            def record(self) -> None:
+                self.at = parent.busy
+                parent.order.append("record")
+
+            def synchronize(self) -> None:
+                parent.order.append("event synchronized")
+
+            def elapsed_time(self, other: Any) -> float:
+                return 1e3 * (other.at - self.at)
+
+        return Event()
+
+
+def test_pytorch_on_a_gpu_is_timed_between_events() -> None:
+    fake, model = FakeCuda(), tiny.make_model()
+
+    def forward(**tensors: Any) -> None:
+        assert set(tensors) == {"input_ids", "attention_mask", "token_type_ids"}
+        fake.busy += 0.25
+        fake.order.append("model")
+
+    runner = TorchCudaRunner(type("Model", (), {"config": model.config, "__call__": staticmethod(forward)})(), fake)
+    prepared = runner.prepare(random_batch(np.random.default_rng(0), 50, 1, 4))
+    assert runner.seconds(prepared) == pytest.approx(0.25)
+    assert fake.order == ["synchronize", "record", "model", "record", "event synchronized"]
+
+
+def test_onnx_runtime_on_a_gpu_is_timed_through_its_binding(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, order = Clock(monkeypatch), []
+
+    class Binding:
+        def bind_ortvalue_input(self, name: str, value: Any) -> None:
+            order.append(f"in {name} {value}")
+
+        def bind_output(self, name: str, device: str) -> None:
+            order.append(f"out {name} {device}")
+
+        def synchronize_inputs(self) -> None:
+            order.append("inputs there")
+
+        def synchronize_outputs(self) -> None:
+            clock.now += 0.5
+            order.append("outputs there")
+
+    class Session:
+        def get_inputs(self) -> Any:
+            return [type("Entry", (), {"name": "input_ids"})()]
+
+        def get_outputs(self) -> Any:
+            return [type("Entry", (), {"name": "logits"})()]
+
+        def io_binding(self) -> Binding:
+            return Binding()
+
+        def run_with_iobinding(self, binding: Any) -> None:
+            clock.now += 0.25
+            order.append("run")
+
+    runner = OrtCudaRunner(Session(), lambda array: f"on device {array.shape}")
+    prepared = runner.prepare(random_batch(np.random.default_rng(0), 50, 1, 4))
+    assert runner.seconds(prepared) == pytest.approx(0.75)  # not only until the call returns
+    assert order == ["in input_ids on device (1, 4)", "out logits cuda", "inputs there", "run", "outputs there"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [({"device": "tensorrt"}, ResourceError), ({"precision": "fp16"}, UsageError), ({"device": "cuda"}, ResourceError)],
+    ids=str,
+)
+def test_what_this_machine_cannot_run(checkpoint: Maker, settings: dict[str, Any], error: type[CompressError]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine can")
+    with pytest.raises(error):
+        bench({"a": checkpoint()}, **settings)
+
+
+def test_openvino_needs_an_artifact_and_a_cpu(checkpoint: Maker) -> None:
+    with pytest.raises(UsageError, match="a checkpoint"):
+        openvino_forward(checkpoint(), "fp32", "cpu", 1)
+    with pytest.raises(UsageError, match="CPU only"):
+        openvino_forward(checkpoint(), "fp32", "cuda", 1)
+
+
+def test_openvino_agrees_with_onnx_runtime(checkpoint: Maker, family: str, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    from compress.model.artifact import OnnxModel
+
+    folder = artifact_of(checkpoint(family), tmp_path / "graph", "fp32")
+    batch = tiny.encoded(family).batch([0, 3])
+    np.testing.assert_allclose(openvino_forward(folder, "fp32", "cpu", 1)(batch), OnnxModel(folder).logits(batch), atol=1e-4)

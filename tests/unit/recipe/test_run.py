@@ -305,7 +305,7 @@ def test_a_missed_gate_is_an_error_after_everything_is_written(again: Path, docu
 def entry(model: str, accuracy: float = 0.0, ratio: float = 1.0, threads: int = 1) -> Document:
     """Return a model's result in an evaluation or a benchmark."""
     return {
-        "model": model, "metrics": {"accuracy": accuracy}, "threads": threads, "batch_size": 1, "seq_len": 32,
+        "model": model, "metrics": {"accuracy": accuracy}, "threads": threads, "batch_size": 1, "seq_len": 32, "lengths": "fixed",
         "speedup": {"vs": "a", "ratio": ratio, "ci95": [ratio, ratio]},
     }  # fmt: skip
 

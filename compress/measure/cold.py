@@ -1,0 +1,44 @@
+"""Run as `python -m compress.measure.cold FOLDER RUNTIME DEVICE`: a cold start in a fresh process, and its peak memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+LENGTH = 128
+
+
+def main() -> None:
+    """Print one JSON line with `load_ms` (imports and opening), `first_run_ms` and `peak_rss_mb`."""
+    folder, runtime, device = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    start = time.perf_counter()
+    from compress.measure.runners import open_runner
+
+    runner, _ = open_runner(folder, runtime, "fp32", device, threads=1)
+    import numpy as np
+
+    loaded = time.perf_counter()
+    ids = np.full((1, LENGTH), 5, dtype=np.int64)
+    runner.seconds(runner.prepare({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}))
+    done = time.perf_counter()
+    found = {"load_ms": 1e3 * (loaded - start), "first_run_ms": 1e3 * (done - loaded), "peak_rss_mb": peak_bytes() / 1e6}
+    print(json.dumps(found))
+
+
+def peak_bytes() -> int:
+    """Return this process's peak resident memory.
+
+    Linux carries `ru_maxrss` over from the parent process at fork, so the kernel's own high-water mark is read there.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The other kinds of task through the real command line: the real MiniLM, real sentences, answers that can be read off them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.task import bbc
+from tests.integration.conftest import Command
+
+NUMBER = re.compile(r"\d+")
+FLAGS = {
+    "labels": ["--text", "text", "--multi-label"],
+    "value": ["--text", "text", "--kind", "regression"],
+    "tags": ["--text", "tokens", "--label", "tags", "--kind", "token-classification"],
+    "span": ["--text", "question", "--text", "context", "--kind", "question-answering"],
+}
+MAIN = {"labels": "micro_f1", "value": "spearman", "tags": "accuracy", "span": "squad_f1"}
+
+
+def tag(word: str) -> str:
+    """What kind of word this is, to the eye."""
+    return "NUMBER" if word.isdigit() else "NAME" if word[:1].isupper() else "WORD" if word.isalpha() else "MARK"
+
+
+def rows(target: str, count: int) -> list[dict[str, Any]]:
+    """Sentences of the BBC's articles with answers that are in the text itself."""
+    texts = [row["text"][:160] for row in bbc.load()["train"] if NUMBER.search(row["text"][:160])]
+    found = []
+    for text in texts[:count]:
+        words = re.findall(r"\w+|[^\w\s]", text)
+        number = NUMBER.search(text)
+        assert number is not None
+        labels = [
+            name for name, there in (("money", "£" in text or "$" in text), ("quote", '"' in text), ("percent", "%" in text)) if there
+        ]
+        found.append(
+            {
+                "labels": {"text": text, "label": labels},
+                "value": {"text": text, "label": sum(word.isdigit() for word in words)},
+                "tags": {"tokens": words, "tags": [tag(word) for word in words]},
+                "span": {
+                    "question": "Which number?",
+                    "context": text,
+                    "answers": {"text": [number.group()], "answer_start": [number.start()]},
+                },
+            }[target]
+        )
+    return found
+
+
+@pytest.fixture(params=list(FLAGS))
+def target(request: pytest.FixtureRequest) -> str:
+    """Every target but one class."""
+    return request.param
+
+
+def test_the_way_from_text_to_answer(compress: Command, target: str, tmp_path: Path) -> None:
+    """Fine-tune, quantize, evaluate both, write the errors, predict: every number in bounds, every answer well-formed."""
+    everything = rows(target, 200)
+    for name, part in {"train": everything[:150], "validation": everything[150:]}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    files = ["--train", str(tmp_path / "train.jsonl"), "--validation", str(tmp_path / "validation.jsonl")]
+    task = [*files, *FLAGS[target], "--max-length", "48"]
+    tuned = compress("--json", "finetune", "builtin:minilm-l6", *task, "--epochs", "2", "--lr", "3e-4", "-o", "t", cwd=tmp_path).document
+    small = compress("--json", "quantize", "t", *task, "-o", "q", cwd=tmp_path).document
+    assert small["verification"]["agreement"] > 0.8
+    found = compress("--json", "eval", "t", "q", *task, "--errors", "errors.jsonl", cwd=tmp_path).document
+    scores = [entry["metrics"][MAIN[target]] for entry in found["results"]]
+    assert scores[0] == pytest.approx(tuned["metrics"]["validation"][MAIN[target]], abs=1e-6)
+    assert scores[1] == pytest.approx(scores[0], abs=0.1)
+    assert scores[0] > {"labels": 0.2, "value": 0.2, "tags": 0.85, "span": 0.05}[target]
+    assert len((tmp_path / "errors.jsonl").read_text(encoding="utf-8").splitlines()) == found["errors"]["n"]
+    texts = ["--pair", "Which number?", "Sales rose by 12 in May"] if target == "span" else ["Sales rose by 12 in May"]
+    for model in ("t", "q"):
+        (answer,) = compress("--json", "predict", model, *texts, cwd=tmp_path).document["predictions"]
+        assert set(answer) >= {"labels": {"labels"}, "value": {"value"}, "tags": {"words"}, "span": {"answer", "start"}}[target]
+    if target == "tags":
+        told = [(entry["word"], entry["label"]) for entry in answer["words"]]
+        assert [word for word, _ in told] == ["Sales", "rose", "by", "12", "in", "May"]
+        assert dict(told)["12"] == "NUMBER"

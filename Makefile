@@ -26,6 +26,15 @@ install: $(STAMP) ## Make the virtual environment .venv and install the project 
 demo: $(STAMP) ## Run the whole way on BBC News: train, prune, distill, export, quantize, measure (minutes)
 	$(BIN)/compress run demo
 
+# `make peers DATA=DIR` reads DIR/sst2/train.parquet and so on in the place of the hub; ARGS are passed on.
+.PHONY: peers
+peers: $(STAMP) ## Compare with other tools on SST-2, side by side: [DATA=DIR] (10 to 30 minutes)
+	$(BIN)/python eval/run.py eval/suites/short.yaml $(if $(DATA),--data "$(DATA)") $(ARGS)
+
+.PHONY: suite
+suite: $(STAMP) ## Run another comparison: SUITE=eval/suites/glue.yaml [DATA=DIR]
+	$(BIN)/python eval/run.py "$(or $(SUITE),eval/suites/glue.yaml)" $(if $(DATA),--data "$(DATA)") $(ARGS)
+
 .PHONY: test
 test: $(STAMP) ## Run the unit and integration tests (under ten minutes on two cores)
 	$(BIN)/python -m pytest
@@ -37,6 +46,10 @@ test-unit: $(STAMP) ## Run the unit tests only (seconds)
 .PHONY: regression
 regression: $(STAMP) ## Run the recorded-accuracy tests (long; not part of 'make test')
 	$(BIN)/python -m pytest tests/regression
+
+.PHONY: gpu-check
+gpu-check: $(STAMP) ## Run the GPU part of the tests; fails on a machine without a GPU
+	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest tests/gpu
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types and formatting

@@ -14,6 +14,8 @@ BUILTIN = "builtin:minilm-l6"
 BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _PATTERNS = [
+    "model.onnx",
+    "compress.json",
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,7 +13,6 @@ from compress import fs
 from compress.errors import UsageError
 
 Document = dict[str, Any]
-RUNTIMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime"}
 CELL = ("threads", "batch_size", "seq_len")
 _WEIGHTS = {".safetensors", ".onnx", ".data"}  # what `bench` counts as a model's size
 
@@ -25,6 +25,8 @@ class Run:
     stages: dict[str, Document]
     sizes_mb: dict[str, float]  # weights on disk of every model that a stage made
     recipe: str  # the resolved recipe's text
+    disagreements: list[Document] = field(default_factory=list)  # examples on which the models of the last evaluation differ
+    delivered: str | None = None  # the stage whose model lies in `model/`
 
     def made_by(self, verb: str) -> dict[str, Document]:
         """Return the manifests of the stages that did `verb`."""
@@ -77,12 +79,32 @@ def read_run(run_folder: Path) -> Run:
     folders = {name: run_folder / entry["folder"] for name, entry in entries.items()}
     stages = {name: {**entries[name], **(fs.read_manifest(folder) or {})} for name, folder in folders.items()}
     recipe = run_folder / "recipe.resolved.yaml"
+    evaluated = [name for name, stage in stages.items() if stage.get("verb") == "eval" and stage.get("results")]
     return Run(
         manifest=manifest,
         stages=stages,
         sizes_mb={name: size for name, folder in folders.items() if (size := _weights_mb(folder))},
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        disagreements=_disagreements(folders[evaluated[-1]]) if evaluated else [],
+        delivered=(fs.read_manifest(run_folder / "model") or {}).get("stage"),
     )
+
+
+def _disagreements(folder: Path) -> list[Document]:
+    """Return the examples on which two models of an evaluation differ: the first lines of its file of errors."""
+    from compress.stage import ERRORS_FILE
+
+    found: list[Document] = []
+    try:
+        with (folder / ERRORS_FILE).open(encoding="utf-8") as stream:
+            for line in stream:
+                entry = json.loads(line)
+                if not entry["disagree"]:
+                    break
+                found.append(entry)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # an older run has no such file, and a page without these examples is better than none
+    return found
 
 
 def _weights_mb(folder: Path) -> float:
@@ -115,8 +137,8 @@ def _merged(order: Iterable[str], other: Sequence[str]) -> list[str]:
 
 
 def metric_of(run: Run) -> str:
-    """Return the name of the main metric, in words."""
-    return next((entry["main_metric"] for entry in evaluation(run).values()), "accuracy").replace("_", " ")
+    """Return the name of the main metric of the last evaluation."""
+    return next((entry["main_metric"] for entry in evaluation(run).values()), "accuracy")
 
 
 def _row(run: Run, name: str, evaluated: Document | None, benched: Document | None) -> Document:
@@ -187,108 +209,10 @@ def first_cell(run: Run) -> dict[str, Document]:
 
 
 def cell_of(entry: Document) -> tuple[Any, ...]:
-    """Return the threads, batch size and length of a benchmark's entry."""
-    return tuple(entry.get(key) for key in CELL)
+    """Return the threads, batch size and length of a benchmark's entry, and whether the length is the texts' own."""
+    return (*(entry.get(key) for key in CELL), has_own_lengths(entry))
 
 
-# The same in words
-
-
-def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
-    """Write a number, with a real minus sign; a dash where there is none."""
-    if value is None or value != value:
-        return "–"
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
-
-
-def interval(bounds: Any, digits: int = 2, scale: float = 1, signed: bool = False) -> str:
-    """Write an interval as `a to b`, or an empty text where there is none."""
-    if not is_interval(bounds):
-        return ""
-    return " to ".join(number(scale * bound, digits, signed) for bound in bounds)
-
-
-def p_value(value: float | None) -> str:
-    """Write a p value: `0.60`, `0.032`, `< 0.001`."""
-    if value is None:
-        return "–"
-    return "< 0.001" if value < 0.001 else f"{value:.2f}" if value >= 0.095 else f"{value:.3f}"
-
-
-def verdict(run: Run, rows: Sequence[Document]) -> list[str]:
-    """Return one to three sentences: what was gained and lost, against what, and where it was measured."""
-    if not rows:
-        made = ", ".join(name for name, stage in run.stages.items() if stage.get("verb") not in {"eval", "bench"}) or "nothing"
-        return [f"This run made {made} and measured neither accuracy nor latency: stages that do eval and bench would tell."]
-    both = [row for row in rows if row["accuracy"] is not None and row["p50_ms"]]
-    row = (both or [row for row in rows if row["p50_ms"]] or rows)[-1]
-    parts = [part for part in (_speed(row, rows), _accuracy(row, run)) if part]
-    first = f"{row['model']} {' and '.join(parts)}." if parts else f"{row['model']} was measured, without a result."
-    return [sentence for sentence in (first, _onnx(row, rows), _where(row, rows, run)) if sentence]
-
-
-def _speed(row: Document, rows: Sequence[Document]) -> str:
-    speedup = row["speedup"] or {}
-    if speedup.get("ratio") and speedup.get("vs") != row["model"]:
-        return f"is {ratio_in_words(speedup, rows)}"
-    return f"takes {number(row['p50_ms'])} ms (p50)" if row["p50_ms"] else ""
-
-
-def ratio_in_words(speedup: Document, rows: Sequence[Document]) -> str:
-    """Write a speedup: faster, slower, or not to be told apart from the model that it is compared with."""
-    ratio, bounds = speedup["ratio"], speedup.get("ci95")
-    other = next((row for row in rows if row["model"] == speedup["vs"]), {})
-    against = f"{speedup['vs']} in {runtime_of(other)}" if other.get("runtime") else str(speedup["vs"])
-    if is_interval(bounds) and bounds[0] <= 1 <= bounds[1]:
-        return f"as fast as {against} within the noise (ratio {number(ratio)}, 95 % interval {interval(bounds)})"
-    word = "faster"
-    if ratio < 1:
-        ratio, word = 1 / ratio, "slower"
-        bounds = [1 / bound for bound in reversed(bounds)] if is_interval(bounds) and min(bounds) > 0 else None
-    digits = 1 if ratio >= 2 else 2
-    told = f" (95 % interval {interval(bounds, digits)})" if is_interval(bounds) else ""
-    return f"{number(ratio, digits)}× {word} than {against}{told}"
-
-
-def _accuracy(row: Document, run: Run) -> str:
-    if row["accuracy"] is None:
-        return ""
-    metric, stage = metric_of(run), run.measured("eval")[-1]
-    on = f"on {stage.get('task')}, {stage.get('split')}, n = {stage.get('n')}"
-    delta, bounds = row["delta_points"], row["delta_ci95"]
-    if delta is None:
-        told = f" (95 % interval {interval(row['ci95'], 1, 100)})" if is_interval(row["ci95"]) else ""
-        return f"reaches {number(100 * row['accuracy'], 1)} points of {metric}{told} {on}"
-    verb, first = "gains" if delta > 0 else "loses", stage["results"][0]["model"]
-    evidence = [f"95 % interval of the change {interval(bounds, 1, signed=True)}"] if bounds else []
-    if row["p_value"] is not None:
-        evidence.append(f"p {p_value(row['p_value'])}" if row["p_value"] < 0.001 else f"p = {p_value(row['p_value'])}")
-    doubt = "; not distinguishable from zero" if bounds and bounds[0] <= 0 <= bounds[1] else ""
-    return f"{verb} {number(abs(delta), 1)} points of {metric} against {first} ({', '.join(evidence) or 'no interval'}{doubt}) {on}"
-
-
-def _onnx(row: Document, rows: Sequence[Document]) -> str:
-    speedup = row["speedup_vs_onnx"] or {}
-    if not speedup.get("ratio") or speedup["vs"] in {row["model"], (row["speedup"] or {}).get("vs")}:
-        return ""
-    meant = ", the baseline in the same runtime" if row["runtime"] == "onnxruntime" else ""
-    return f"{row['model']} is {ratio_in_words(speedup, rows)}{meant}."
-
-
-def _where(row: Document, rows: Sequence[Document], run: Run) -> str:
-    entry = first_cell(run).get(row["model"])
-    told = []
-    if entry:
-        threads = f"{entry.get('threads')} thread{'' if entry.get('threads') == 1 else 's'}"
-        device = str(entry.get("device", "cpu")).upper()
-        told.append(f"Timed on {device}, {threads}, batch {entry.get('batch_size')}, {entry.get('seq_len')} tokens.")
-    if row["size_mb"] and rows[0]["size_mb"] and row is not rows[0]:
-        ours, first = number(row["size_mb"], 1), number(rows[0]["size_mb"], 1)
-        told.append(f"The weights take {ours} MB on disk; those of {rows[0]['model']} take {first} MB.")
-    return " ".join(told)
-
-
-def runtime_of(row: Document) -> str:
-    """Write where a model runs: `PyTorch fp32`."""
-    runtime = row.get("runtime")
-    return " ".join(str(word) for word in (RUNTIMES.get(runtime or "", runtime), row.get("precision")) if word)
+def has_own_lengths(entry: Document) -> bool:
+    """Tell whether a benchmark's entry was timed on the task's texts; its `seq_len` is then their mean length."""
+    return entry.get("lengths") == "task"

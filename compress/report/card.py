@@ -2,95 +2,223 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
 
+import yaml
+
+from compress.model.family import Target
+from compress.model.reference import LEGACY
 from compress.model.shape import sketch
+from compress.report import Document, Run, has_own_lengths, is_interval, summarize
+from compress.report.usage import BY_LOADING, WORDS, by_compress, by_onnxruntime, example
+from compress.report.words import heading, interval, length_of, metric_in_words, number, runtime_of, verdict
+from compress.task.reading import Reading
+from compress.task.spec import target_of
+
+PIPELINES = {"tags": "token-classification", "span": "question-answering"}  # the Hub has no tag for a regression of its own
+HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
+    "matthews": "matthews_correlation",
+    "pearson": "pearsonr",
+    "spearman": "spearmanr",
+    **dict.fromkeys(("macro_f1", "micro_f1", "entity_f1", "word_f1", "squad_f1"), "f1"),
+}
+_HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 
 
-def model_card(recipe: str, stage: str, manifests: dict[str, dict[str, Any]]) -> str:
+def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
     """Write the card of the model that `stage` made, from the manifests of the run's stages."""
     manifest = manifests[stage]
-    task = manifest.get("task") or {}
-    lines = [
-        "---",
-        "library_name: onnx" if manifest["kind"] == "onnx" else "library_name: transformers",
-        f"pipeline_tag: {task.get('kind', 'text-classification')}",
-        "tags: [bert, compression, onnx, int8]" if manifest.get("precision") == "int8" else "tags: [bert, compression]",
-        "---",
-        "",
-        f"# {recipe}: {stage}",
-        "",
-        "Made by `compress`. What was done to the model, in order:",
-        "",
-        *(f"- {_step(step)}" for step in manifest["lineage"]),
-        "",
-        *_accuracy(stage, manifests),
-        *_speed(stage, manifests),
-        *_shape(manifest),
-        "## Use",
-        "",
-        "```python",
-        "import compress",
-        "" if manifest["kind"] == "onnx" else "# a PyTorch classifier; its tokenizer is beside it",
-        'model = compress.load_onnx("path/to/this/folder")'
-        if manifest["kind"] == "onnx"
-        else 'model = compress.load_model("path/to/this/folder")',
-        'print(model("a text to classify"))' if manifest["kind"] == "onnx" else "print(model)",
-        "```",
-        "",
-        "## Limits",
-        "",
-        f"Inputs are cut to {(manifest.get('reading') or task).get('max_length') or 'the model’s'} tokens.",
-        "The scores above hold for data like the task's, the latency for the machine named.",
-        "",
+    run = Run({}, manifests, {}, "", delivered=stage)
+    rows = [row for row in summarize(run) if row["accuracy"] is not None or row["p50_ms"]]
+    measured = verdict(run, rows) if any(row["model"] == stage for row in rows) else []
+    matter = yaml.safe_dump(front_matter(recipe, stage, manifests), sort_keys=False, allow_unicode=True)
+    return "\n".join(
+        [
+            f"---\n{matter}---\n",
+            f"# {recipe}: {stage}\n",
+            *(f"{sentence}\n" for sentence in measured),
+            "## Use\n",
+            *_use(manifest),
+            "## What was done\n",
+            "Made by `compress`, in this order:\n",
+            *(f"- {_step(step)}" for step in manifest["lineage"]),
+            "",
+            *_shape(manifest),
+            *_accuracy(stage, run),
+            *_speed(stage, run),
+            "## Limits\n",
+            *(f"- {limit}" for limit in _limits(stage, run)),
+            "",
+        ]
+    )
+
+
+def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Document:
+    """Return what the Hub reads of a card; the license is not known here, so it is left out."""
+    manifest = manifests[stage]
+    onnx = manifest["kind"] == "onnx"
+    base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
+    plain = len({tuple(layer.items()) for layer in manifest.get("layers") or []}) <= 1  # else transformers cannot open it
+    library = "onnx" if onnx else "transformers" if plain else None
+    tags = ["bert", "compression", *(["onnx"] if onnx else []), *(["int8"] if manifest.get("precision") == "int8" else [])]
+    results = _results(stage, manifests)
+    index = {"model-index": [{"name": f"{recipe}-{stage}", "results": results}]} if results else {}
+    return {
+        **({"library_name": library} if library else {}),
+        "pipeline_tag": PIPELINES.get(_target(manifest), "text-classification"),
+        "tags": tags,
+        **({"base_model": base} if base else {}),
+        **index,
+    }
+
+
+def base_model(reference: str) -> str | None:
+    """Return the hub id of a model reference, without its revision; None for folders and builtins."""
+    found = _HUB_ID.fullmatch(LEGACY.get(reference.partition("@")[0], reference))
+    return found[1] if found and not reference.startswith(".") else None
+
+
+def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
+    found = []
+    task = manifests[stage].get("task") or {}
+    for manifest in manifests.values():
+        for entry in (manifest.get("results") or []) if manifest["verb"] == "eval" else []:
+            scores = {name: value for name, value in entry["metrics"].items() if isinstance(value, int | float) and value == value}
+            if entry["model"] != stage or not scores:
+                continue
+            name = str(manifest.get("task"))
+            dataset = {"name": name, "type": (task.get("hub") or {}).get("repo", name), "split": manifest.get("split")}
+            metrics = [
+                {"type": HUB_METRICS.get(metric, metric), "name": metric_in_words(metric), "value": round(float(value), 6)}
+                for metric, value in scores.items()
+            ]
+            pipeline = PIPELINES.get(_target(manifests[stage]), "text-classification")
+            found.append({"task": {"type": pipeline}, "dataset": dataset, "metrics": metrics})
+    return found
+
+
+def _target(manifest: Document) -> Target:
+    recorded, task = manifest.get("reading") or {}, manifest.get("task") or {}
+    return recorded.get("target") or target_of(task.get("kind", "text-classification"), bool(task.get("multi_label")))
+
+
+def _reading(manifest: Document) -> Reading:
+    """Return how the model's inputs and outputs are read; what no manifest tells is the default."""
+    recorded: Document = {**(manifest.get("task") or {}), **(manifest.get("reading") or {})}
+    keys = ("max_length", "stride", "max_answer", "no_answer", "null_threshold")
+    return Reading(_target(manifest), **{key: recorded[key] for key in keys if recorded.get(key) is not None})
+
+
+def _use(manifest: Document) -> list[str]:
+    """Return the section of how to run the model, from its own folder."""
+    columns = len((manifest.get("task") or {}).get("text") or [""])
+    reading = _reading(manifest)
+    if manifest["kind"] != "onnx":
+        given = " ".join([json.dumps(" ".join(WORDS))] if reading.target == "tags" else example(reading.target, columns))
+        pair = "--pair " if columns > 1 else ""
+        shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
+        return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
+    hints = manifest.get("runtime") or {}
+    plain = by_onnxruntime(reading, columns, hints.get("disabled_optimizers") or [], hints.get("session_config") or {})
+    windows = (
+        " Beyond the limit below these lines cut the input, where compress takes several windows." if reading.target in PIPELINES else ""
+    )
+    return [
+        "In the model's folder (a copy, or from the Hub: `hf download OWNER/NAME --local-dir FOLDER`):\n",
+        f"```python\n{by_compress(reading.target, columns)}```\n",
+        f"Without compress, by `onnxruntime`, `tokenizers` and `numpy` alone.{windows}\n",
+        f"```python\n{plain}```\n",
     ]
-    return "\n".join(lines)
 
 
-def _step(step: dict[str, Any]) -> str:
+def _step(step: Document) -> str:
     if "model" in step:
-        return f"started from `{step['model']}`"
+        name = str(step["model"])
+        if name.startswith("builtin:") or base_model(name):
+            return f"started from `{name}`"
+        return f"started from a local model, `{name.rstrip('/').rpartition('/')[-1]}`"  # where it lay is nobody's business
     told = {key: value for key, value in step["settings"].items() if value is not None}
     return f"`{step['verb']}` (seed {step['seed']}; " + ", ".join(f"{key} {value}" for key, value in told.items()) + ")"
 
 
-def _accuracy(stage: str, manifests: dict[str, dict[str, Any]]) -> list[str]:
-    lines = []
-    for manifest in manifests.values():
-        for entry in manifest.get("results", []) if manifest["verb"] == "eval" else []:
-            if entry["model"] == stage:
-                scores = ", ".join(
-                    f"{name} {value:.4f} (95 % interval {entry['ci95'][name][0]:.4f} to {entry['ci95'][name][1]:.4f})"
-                    for name, value in entry["metrics"].items()
-                )
-                lines += ["## Accuracy", "", f"On {manifest['task']}, {manifest['split']} (n = {manifest['n']}): {scores}.", ""]
-    return lines
-
-
-def _speed(stage: str, manifests: dict[str, dict[str, Any]]) -> list[str]:
-    lines = []
-    for manifest in manifests.values():
-        if manifest["verb"] != "bench":
-            continue
-        lines += [
-            "## Latency",
-            "",
-            f"On {manifest['machine']['cpu']}:",
-            "",
-            "| threads | batch | length | p50 ms | speedup |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {entry['threads']} | {entry['batch_size']} | {entry['seq_len']} | {entry['latency_ms']['p50']:.2f} | "
-            f"{entry['speedup']['ratio']:.2f}x over {entry['speedup']['vs']} |"
-            for entry in manifest["results"]
-            if entry["model"] == stage
-        ]
-        lines.append("")
-    return lines
-
-
-def _shape(manifest: dict[str, Any]) -> list[str]:
+def _shape(manifest: Document) -> list[str]:
     if not manifest.get("layers"):
         return []
-    return ["## Shape", "", "Heads and FFN neurons, from the first layer to the last:", "", "```", sketch(manifest["layers"]), "```", ""]
+    return ["Heads and FFN neurons that are left, from the first layer to the last:\n", f"```\n{sketch(manifest['layers'])}\n```\n"]
+
+
+def _accuracy(stage: str, run: Run) -> list[str]:
+    """Return a table an evaluation: the first model beside this one."""
+    lines = []
+    for manifest in run.measured("eval"):
+        entries = {entry["model"]: entry for entry in manifest["results"]}
+        if stage not in entries:
+            continue
+        shown = list(dict.fromkeys([manifest["results"][0]["model"], stage]))
+        names = list(entries[stage]["metrics"])
+        lines += ["## Accuracy\n", f"On {manifest['task']}, {manifest['split']} (n = {manifest['n']}), × 100, with 95 % intervals:\n"]
+        lines += _table(
+            ["Model", *(heading(metric_in_words(name)) for name in names)],
+            [[name, *(_score(entries[name], metric) for metric in names)] for name in shown],
+        )
+    return lines
+
+
+def _score(entry: Document, metric: str) -> str:
+    value, bounds = entry["metrics"].get(metric), entry.get("ci95", {}).get(metric)
+    told = f" ({interval(bounds, 1, 100)})" if is_interval(bounds) else ""
+    return f"{number(None if value is None else 100 * value)}{told}"
+
+
+def _speed(stage: str, run: Run) -> list[str]:
+    lines = []
+    for manifest in run.measured("bench"):
+        entries = [entry for entry in manifest["results"] if entry["model"] == stage or entry["model"].startswith(f"{stage} (")]
+        rows = [
+            [
+                runtime_of(entry),
+                str(entry["threads"]),
+                str(entry["batch_size"]),
+                length_of(entry),
+                number((entry.get("latency_ms") or {}).get("p50")),
+                f"{number(entry['speedup']['ratio'])}× over {entry['speedup']['vs']}",
+            ]
+            for entry in entries
+        ]
+        if rows:
+            lines += ["## Latency\n", f"On {(manifest.get('machine') or {}).get('cpu', 'a machine that was not recorded')}:\n"]
+            lines += _table(["Runs on", "Threads", "Batch", "Tokens", "p50, ms", "Speedup"], rows)
+    return lines
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return [*("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines), ""]
+
+
+def _limits(stage: str, run: Run) -> list[str]:
+    manifest, target = run.stages[stage], _target(run.stages[stage])
+    limit = _reading(manifest).max_length
+    long = "spread over windows" if target in PIPELINES else "cut"
+    found = [f"Inputs beyond {limit} tokens are {long}."]
+    evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]
+    on = ", ".join(f"{entry['task']} ({entry['split']}, n = {entry['n']})" for entry in evaluated)
+    found.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else "Its accuracy was not measured in this run.")
+    timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
+    if timed:
+        own = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"
+        cpu = (timed[-1].get("machine") or {}).get("cpu", "one machine")
+        found.append(f"Latency was measured on {cpu}{own}; tokenization and queueing come on top.")
+    if manifest.get("precision") == "int8":
+        found.append(_int8(str(manifest.get("weights") or "")))
+    return [*found, "The license follows from the base model's and the data's, which are not recorded here."]
+
+
+def _int8(weights: str) -> str:
+    if "7 bits" in weights:
+        return "Weights keep to 7 bits, so that processors without int8 dot products (VNNI) compute right, too; there they are slower."
+    return (
+        "int8 was made for processors with int8 dot products (VNNI). Those without add products in 16 bits, which can overflow: "
+        "answers may differ there, so measure the accuracy again."
+    )

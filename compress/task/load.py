@@ -87,6 +87,11 @@ class Task:
                 f"the {first} split has only one label, {found[0]!r}: there is nothing to learn",
                 f"is '{self.spec.label}' the right label column?",
             )
+        if self.spec.target == "class" and any(isinstance(value, float) and not value.is_integer() for value in raw if value == value):
+            raise DataError(
+                f"column '{self.spec.label}' of the {first} split holds numbers with decimals: these are no classes",
+                "for numbers use --kind regression; or name another column with --label",
+            )
         if self.spec.target == "class" and len(found) > MANY_LABELS and 2 * len(found) > len(texts):
             raise DataError(
                 f"column '{self.spec.label}' has {len(found)} different labels in {len(texts)} rows: these are no classes",

@@ -402,3 +402,12 @@ def test_the_tiny_task_is_learnable_and_disjoint(tiny_task: dict[str, Any]) -> N
     assert [len(found.split(name)) for name in found.available] == [60, 24, 24]
     assert overlap(found.split("train"), found.split("test")) == 0
     assert found.label_names == tiny.LABELS
+
+
+def test_decimals_are_no_classes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [(f"text {n}", n / 2) for n in range(12)], ("text", "label"))
+    with pytest.raises(DataError, match="holds numbers with decimals") as caught:
+        Task(resolve({"text": ["text"], "train": str(path)})).split("train")
+    assert "--kind regression" in str(caught.value.hint)
+    whole = write(tmp_path / "b.parquet", [(f"text {n}", float(n % 2)) for n in range(12)], ("text", "label"))
+    assert Task(resolve({"text": ["text"], "train": str(whole)})).label_names == ["0", "1"]

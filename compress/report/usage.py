@@ -1,0 +1,105 @@
+"""The model card's code: a few lines that run the model, by compress and without it, for every kind of task.
+
+A test executes these very lines, so they are kept free of placeholders: they run in the model's own folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from compress.model.family import Target
+from compress.task.reading import Reading
+
+TEXT, OTHER = "The new phone lasts two days.", "Its battery holds out for 48 hours."
+QUESTION, CONTEXT = "When did it open?", "The bridge opened in 1932, after eight years of work."
+WORDS = ["The", "bridge", "opened", "in", "Sydney", "."]
+
+BY_LOADING = 'import compress\n\nmodel = compress.load_model(".")  # a torch.nn.Module; its tokenizer lies beside it\n'
+BY_COMPRESS: dict[Target, str] = {
+    "class": """answer = model({given})
+print(answer.label, answer.score)""",
+    "labels": """answer = model({given})  # the labels beyond a probability of a half
+print([(found.label, found.score) for found in answer])""",
+    "value": """answer = model({given})
+print(answer.value)""",
+    "tags": """answer = model(({given}))  # words; or one text, which is then split
+print([(found.word, found.label) for found in answer])""",
+    "span": """answer = model(({given}))  # question, context
+print(answer.text, answer.score, answer.start, answer.end)""",
+}
+
+ENCODE: dict[Target, str] = {
+    "tags": """words = [{given}]
+encoding = tokenizer.encode([" " + word for word in words], is_pretokenized=True)""",
+    "span": """question, context = {given}
+encoding = tokenizer.encode(question, context)""",
+}
+
+RUN: dict[Target, str] = {"span": 'start, end = (output[0] for output in session.run(["start_logits", "end_logits"], batch))'}
+
+DECODE: dict[Target, str] = {
+    "class": """shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+answer = labels.get(str(shares.argmax()), shares.argmax())
+print(answer, shares.max())""",
+    "labels": """shares = 1 / (1 + np.exp(-logits))
+answer = [labels.get(str(number), number) for number, share in enumerate(shares) if share > 0.5]
+print(answer, shares)""",
+    "value": """answer = float(logits[0])
+print(answer)""",
+    "tags": """tags = {{}}
+for token, word in enumerate(encoding.word_ids):
+    if word is not None and word not in tags:  # a word's tag is that of its first piece
+        tags[word] = labels.get(str(logits[token].argmax()))
+answer = [(words[word], tag) for word, tag in tags.items()]
+print(answer)""",
+    "span": """asked = np.array([sequence == 1 for sequence in encoding.sequence_ids])  # the tokens of the context
+pairs = np.where(asked[:, None] & asked, start[:, None] + end, -np.inf)
+pairs[np.tril(np.ones_like(pairs), -1) + np.triu(np.ones_like(pairs), {max_answer}) > 0] = -np.inf  # backwards, or too long
+begin, last = np.unravel_index(pairs.argmax(), pairs.shape)
+answer = context[encoding.offsets[begin][0] : encoding.offsets[last][1]]{no_answer}
+print(answer)""",
+}
+
+
+def example(target: Target, columns: int) -> list[str]:
+    """Return the texts of an example, as literals: one or two texts, words, or a question with its context."""
+    texts = {"tags": WORDS, "span": [QUESTION, CONTEXT]}.get(target, [TEXT, OTHER][:columns])
+    return [json.dumps(text) for text in texts]
+
+
+def by_compress(target: Target, columns: int) -> str:
+    """Return the lines that run an ONNX artifact by compress."""
+    given = ", ".join(example(target, columns))
+    pair = target not in ("tags", "span") and columns > 1
+    return f'import compress\n\nmodel = compress.load_onnx(".")\n{BY_COMPRESS[target].format(given=f"({given})" if pair else given)}\n'
+
+
+def by_onnxruntime(reading: Reading, columns: int, disabled_optimizers: Sequence[str], session_config: dict[str, Any]) -> str:
+    """Return the lines that run an ONNX artifact by onnxruntime, tokenizers and numpy alone."""
+    target = reading.target
+    only = ', strategy="only_second"' if target == "span" else ""
+    encode = ENCODE.get(target, "encoding = tokenizer.encode({given})")
+    threshold = f" + {reading.null_threshold:g}" if reading.null_threshold else ""
+    no_answer = f' if start[0] + end[0] <= pairs.max(){threshold} else ""' if reading.no_answer else ""
+    options = ["options = onnxruntime.SessionOptions()"] if session_config else []
+    options += [f"options.add_session_config_entry({json.dumps(key)}, {json.dumps(str(value))})" for key, value in session_config.items()]
+    arguments = ['"model.onnx"'] + (["options"] if options else [])
+    arguments += [f"disabled_optimizers={json.dumps(list(disabled_optimizers))}"] if disabled_optimizers else []
+    return "\n".join(
+        [
+            "import json\n\nimport numpy as np\nimport onnxruntime\nfrom tokenizers import Tokenizer\n",
+            'tokenizer = Tokenizer.from_file("tokenizer.json")',
+            f"tokenizer.enable_truncation({reading.max_length}{only})",
+            *options,
+            f"session = onnxruntime.InferenceSession({', '.join(arguments)})",
+            *(['labels = json.load(open("config.json")).get("id2label", {})'] if target not in ("value", "span") else []),
+            encode.format(given=", ".join(example(target, columns))),
+            'columns = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}',
+            "batch = {entry.name: np.array([columns[entry.name]], dtype=np.int64) for entry in session.get_inputs()}",
+            RUN.get(target, 'logits = session.run(["logits"], batch)[0][0]'),
+            DECODE[target].format(max_answer=reading.max_answer, no_answer=no_answer),
+            "",
+        ]
+    )

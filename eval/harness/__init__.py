@@ -1,0 +1,1 @@
+"""What `run.py` is made of: the suite, environments, worker processes, interleaved rounds, results."""

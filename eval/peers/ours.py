@@ -1,0 +1,28 @@
+"""Our own artifacts: an ONNX artifact with the session options that it records, or a checkpoint in PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peers import Opened
+
+
+def open_model(variant: str, folder: Path, threads: int) -> Opened:
+    """Open a folder that `compress` wrote, as `compress.load_onnx` and `compress.load_model` do."""
+    from compress import fs
+    from compress.model.artifact import OnnxModel
+    from compress.model.config import is_graph
+    from peers.onnx_session import SESSION_CONFIG
+
+    if is_graph(folder):
+        recorded: dict[str, Any] = (fs.read_manifest(folder) or {}).get("runtime", {})
+        hints = recorded | {"session_config": recorded.get("session_config", {}) | SESSION_CONFIG}
+        artifact = OnnxModel(folder, threads, hints=hints)
+        return artifact.logits, {"providers": artifact.session.get_providers()}
+    import torch
+
+    from compress.model.scorer import open_model as open_checkpoint
+
+    torch.set_num_threads(threads)
+    return open_checkpoint(folder), {}

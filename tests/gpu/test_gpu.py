@@ -1,0 +1,99 @@
+"""What needs a GPU, on a machine that has one: `make gpu-check`. Not part of the default run.
+
+Models are tiny and random: this checks that the paths work and agree with the CPU, not how fast they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import compress
+from compress.measure.latency import run as bench
+from compress.measure.runners import open_runner
+from compress.model.artifact import OnnxModel
+from compress.model.checkpoint import load_model
+from compress.model.scorer import torch_forward
+from compress.settings import BenchSettings
+from compress.stage import Inputs
+from tests import tiny
+
+Maker = Callable[..., Path]
+DEMANDED = bool(os.environ.get("COMPRESS_REQUIRE_GPU"))
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        if DEMANDED:
+            pytest.fail("PyTorch sees no GPU on this machine")
+        pytest.skip("no GPU")
+
+
+def needs_provider(name: str) -> None:
+    """Skip where this ONNX Runtime was built without a provider."""
+    import onnxruntime
+
+    if name not in onnxruntime.get_available_providers():
+        pytest.skip(f"this ONNX Runtime has no {name}")
+
+
+@pytest.fixture
+def graph(checkpoint: Maker, family: str, tmp_path: Path) -> Path:
+    """The exported tiny classifier of a family."""
+    compress.export(checkpoint(family), tmp_path / "graph")
+    return tmp_path / "graph"
+
+
+def test_pytorch_agrees_with_the_cpu(checkpoint: Maker, family: str) -> None:
+    model, batch = load_model(checkpoint(family)), tiny.encoded(family).batch(range(6))
+    expected = torch_forward(model)(batch)
+    found = torch_forward(model.to("cuda"), torch.device("cuda"))(batch)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_fine_tuning_pruning_and_distilling_on_a_gpu(tiny_task: dict[str, Any], tmp_path: Path) -> None:
+    encoder = tiny.write_encoder(tmp_path / "encoder")
+    common: dict[str, Any] = {"epochs": 2, "batch_size": 8, "device": "cuda"}
+    compress.finetune(encoder, tiny_task, tmp_path / "teacher", lr=3e-3, **common)
+    compress.prune(tmp_path / "teacher", tiny_task, tmp_path / "slim", target_flops=0.5, device="cuda")
+    compress.distill(tmp_path / "teacher", tmp_path / "slim", tiny_task, tmp_path / "student", **common)
+    found = compress.evaluate([tmp_path / "teacher", tmp_path / "student"], tiny_task, device="cuda")
+    assert all(entry["metrics"]["accuracy"] > 0.5 for entry in found["results"])
+
+
+def test_onnx_runtime_agrees_with_the_cpu(graph: Path, family: str) -> None:
+    needs_provider("CUDAExecutionProvider")
+    batch = tiny.encoded(family).batch(range(6))
+    on_gpu = OnnxModel(graph, device="cuda")
+    np.testing.assert_allclose(on_gpu.logits(batch), OnnxModel(graph).logits(batch), atol=1e-3)
+    assert on_gpu.session.get_providers()[0] == "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_pytorch_is_timed(checkpoint: Maker, precision: str) -> None:
+    runner, runs_on = open_runner(checkpoint(), "pytorch", precision, "cuda", 1)
+    prepared = runner.prepare(tiny.encoded().batch([0, 1]))
+    assert all(0 < runner.seconds(prepared) < 10 for _ in range(3))
+    assert runs_on == ["PyTorch CUDA"]
+
+
+@pytest.mark.parametrize(("device", "provider"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")])
+def test_the_benchmark_reports_what_really_ran(checkpoint: Maker, graph: Path, family: str, device: Any, provider: str) -> None:
+    needs_provider(provider)
+    settings = BenchSettings(rounds=5, memory=False, seq_len=[8], device=device)
+    document = bench(Inputs({"a": checkpoint(family), "b": graph}), settings, Path())
+    assert document["results"][1]["runs_on"][0] == provider
+    assert all(entry["latency_ms"]["p50"] > 0 for entry in document["results"])
+
+
+def test_the_machine_names_its_gpus() -> None:
+    from compress import machine
+
+    assert machine.gpus()

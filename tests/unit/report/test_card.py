@@ -1,0 +1,197 @@
+"""The model card: what the Hub reads of it is right, and its lines of code run."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from compress import fs
+from compress.model.artifact import load_onnx
+from compress.report.card import base_model, model_card
+from compress.report.usage import CONTEXT, OTHER, QUESTION, TEXT, WORDS
+from compress.settings import ExportSettings
+from compress.stage import Inputs
+from tests import tiny
+
+Document = dict[str, Any]
+Maker = Callable[..., Path]
+TASKS: dict[str, Document] = {
+    "class": {"name": "topics", "kind": "text-classification", "text": ["text"], "metrics": ["accuracy"]},
+    "pairs": {"name": "pairs", "kind": "text-classification", "text": ["one", "other"], "metrics": ["accuracy", "f1"]},
+    "labels": {"name": "genres", "kind": "text-classification", "multi_label": True, "text": ["text"], "metrics": ["micro_f1", "macro_f1"]},
+    "value": {"name": "scores", "kind": "regression", "text": ["one", "other"], "metrics": ["spearman", "pearson"]},
+    "tags": {"name": "names", "kind": "token-classification", "text": ["tokens"], "metrics": ["entity_f1"]},
+    "span": {"name": "squad", "kind": "question-answering", "text": ["question", "context"], "metrics": ["squad_f1", "exact_match"],
+             "hub": {"repo": "rajpurkar/squad", "train": "x"}},
+}  # fmt: skip
+PIPELINES = {"tags": "token-classification", "span": "question-answering"}
+
+
+def manifests(case: str, **changes: Any) -> dict[str, Document]:
+    """Return the documents of a run that made `int8`, evaluated and timed it."""
+    task = TASKS[case]
+    target = "class" if case == "pairs" else case
+    lineage = [{"model": "google-bert/bert-base-uncased@main"}, {"verb": "finetune", "seed": 1, "settings": {"lr": 1e-5, "patience": None}}]
+    int8 = {
+        "kind": "onnx", "verb": "quantize", "stage": "int8", "precision": "int8", "weights": "int8 per channel", "task": task,
+        "lineage": lineage, "inputs": {}, "layers": [{"heads": 4, "ffn": 64}, {"heads": 2, "ffn": 8}],
+        "runtime": {"disabled_optimizers": ["BiasGeluFusion"]}, "reading": {"target": target, "max_length": 48, "max_answer": 5},
+    }  # fmt: skip
+    scores = {name: 0.9 - 0.01 * number for number, name in enumerate(task["metrics"])}
+    entry = {"metrics": scores, "ci95": {name: [value - 0.02, value + 0.02] for name, value in scores.items()}}
+    compared = {"delta": -0.01, "ci95": [-0.02, 0.0], "p_value": 0.2}
+    proof = {
+        "kind": "measurement", "verb": "eval", "task": task["name"], "split": "test", "n": 100, "main_metric": task["metrics"][0],
+        "results": [{"model": "teacher", **entry}, {"model": "int8", **entry, "vs_first": compared}],
+    }  # fmt: skip
+    timed = {
+        "model": "int8", "runtime": "onnxruntime", "precision": "int8", "threads": 1, "batch_size": 1, "seq_len": 32, "size_mb": 1.0,
+        "latency_ms": {"p50": 1.5}, "speedup": {"vs": "teacher", "ratio": 4.0, "ci95": [3.9, 4.1]},
+    }  # fmt: skip
+    speed = {
+        "kind": "measurement",
+        "verb": "bench",
+        "machine": {"cpu": "A Processor"},
+        "results": [timed, {**timed, "seq_len": 41, "lengths": "task"}],
+    }
+    return {"int8": {**int8, **changes}, "proof": proof, "speed": speed}
+
+
+def front(card: str) -> Document:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def code(card: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_hub_can_read_the_front_matter(kind: str) -> None:
+    card = model_card("demo", "int8", manifests(kind))
+    matter = front(card)
+    assert "license" not in matter
+    assert matter["base_model"] == "google-bert/bert-base-uncased"
+    assert matter["pipeline_tag"] == PIPELINES.get(kind, "text-classification")
+    (result,) = matter["model-index"][0]["results"]
+    assert result["dataset"] == {
+        "name": TASKS[kind]["name"],
+        "type": "rajpurkar/squad" if kind == "span" else TASKS[kind]["name"],
+        "split": "test",
+    }
+    assert [type(metric["value"]) for metric in result["metrics"]] == [float] * len(TASKS[kind]["metrics"])
+    read = ModelCard(card).data
+    assert read.model_name == "demo-int8"
+    assert read.eval_results is not None
+    assert [found.metric_value for found in read.eval_results] == pytest.approx([0.9, 0.89][: len(read.eval_results)])
+
+
+def test_the_card_tells_what_was_done_and_where_it_ends() -> None:
+    card = model_card("demo", "int8", manifests("class"))
+    assert "int8 is 4.0× faster than teacher" in card
+    assert "- `finetune` (seed 1; lr 1e-05)" in card
+    assert "| ONNX Runtime int8 | 1 | 1 | task's own (mean 41) | 1.50 | 4.00× over teacher |" in card
+    limits = card.split("## Limits")[1]
+    for told in ("48 tokens are cut", "topics (test, n = 100)", "A Processor", "VNNI", "license"):
+        assert told in limits
+    assert "7 bits" in model_card("demo", "int8", manifests("class", weights="int8 per channel, 7 bits"))
+
+
+def test_a_card_without_measurements_or_a_task() -> None:
+    only = {"int8": manifests("class")["int8"] | {"task": None, "lineage": [{"model": "/home/me/secret/teacher"}], "precision": "fp32"}}
+    card = model_card("demo", "int8", only)
+    assert "model-index" not in front(card)
+    assert "base_model" not in front(card)
+    assert "secret" not in card
+    assert "a local model, `teacher`" in card
+    assert "VNNI" not in card
+
+
+def test_values_of_none_are_left_out() -> None:
+    documents = manifests("pairs")
+    documents["proof"]["results"][1] |= {"metrics": {"accuracy": 0.9, "f1": None}, "ci95": {"accuracy": [None, None], "f1": None}}
+    card = model_card("demo", "int8", documents)
+    assert [metric["type"] for metric in front(card)["model-index"][0]["results"][0]["metrics"]] == ["accuracy"]
+    assert "None" not in card
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("google-bert/bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("owner/name@v1.0", "owner/name"),
+        ("bert-base-uncased", "google-bert/bert-base-uncased"),
+        ("builtin:minilm-l6", None),
+        ("./teacher", None),
+        ("../a/b", None),
+        ("/models/teacher", None),
+        ("", None),
+    ],
+)
+def test_the_base_model_is_a_hub_id_or_nothing(reference: str, expected: str | None) -> None:
+    assert base_model(reference) == expected
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_card_of_a_checkpoint(kind: str) -> None:
+    card = model_card("demo", "int8", manifests(kind, kind="checkpoint", precision=None, layers=[{"heads": 4, "ffn": 64}] * 3))
+    assert front(card)["library_name"] == "transformers"
+    assert "compress predict ." in card
+    assert "library_name" not in front(model_card("demo", "int8", manifests(kind, kind="checkpoint")))
+    assert "onnxruntime" not in card.split("## What was done")[0]
+
+
+RUNS = [(kind, None) for kind in TASKS] + [("span", threshold) for threshold in (0.0, -1000.0, 1000.0)]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+@pytest.mark.parametrize(("kind", "threshold"), RUNS)
+def test_the_lines_of_the_card_run_and_agree(
+    kind: str, threshold: float | None, family: str, own_checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target: Any = "class" if kind == "pairs" else kind
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    module = importlib.import_module("compress.export")  # `compress.export` is the verb
+    result = module.run(Inputs({"model": own_checkpoint(family, target=target)}), ExportSettings(), folder)
+    result["reading"] |= {"max_length": 64} | ({} if threshold is None else {"no_answer": True, "null_threshold": threshold})
+    fs.write_json(folder / fs.MANIFEST, result)
+    document = {**manifests(kind)["int8"], **result, "task": TASKS[kind]}
+    ours, plain = code(model_card("demo", "int8", {"int8": document}))
+
+    monkeypatch.chdir(folder)
+    by_compress: Document = {}
+    exec(ours, by_compress)  # noqa: S102 - that the reader can is the point
+    by_onnxruntime: Document = {}
+    exec(plain, by_onnxruntime)  # noqa: S102
+    assert "compress" not in plain
+    model, answer = load_onnx(folder), by_onnxruntime["answer"]
+    texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, (TEXT, OTHER) if len(TASKS[kind]["text"]) == 2 else TEXT)
+    expected: Any = model(texts)
+    assert by_compress["answer"] == expected
+    if target == "class":
+        np.testing.assert_allclose(by_onnxruntime["shares"], model.probabilities([texts])[0], atol=1e-5)
+        assert answer == expected.label
+    elif target == "labels":
+        assert answer == [name for name in tiny.LABELS if name in {found.label for found in expected}]
+    elif target == "value":
+        assert answer == pytest.approx(expected.value, abs=1e-5)
+    elif target == "tags":
+        assert answer == [(found.word, found.label) for found in expected]
+    else:
+        assert answer == expected.text
+        assert bool(answer) == (threshold != -1000) or threshold == 0
+
+
+def test_the_reading_of_a_card_needs_no_task() -> None:
+    from compress.report.card import _reading
+
+    assert _reading({"kind": "onnx"}).target == "class"
+    assert _reading({"kind": "onnx", "reading": {"target": "span", "max_length": 9}}).max_length == 9

@@ -48,9 +48,17 @@ class FinetuneSettings(TrainSettings):
 class PruneSettings(Settings):
     """`prune`: remove attention heads and FFN neurons."""
 
-    method: Literal["taylor", "magnitude"] = Field("taylor", description="How units are scored.")
+    method: Literal["fisher", "taylor", "magnitude"] = Field(
+        "fisher", description="fisher: steps of per-example scores and least-squares refits; taylor: the scores alone; magnitude."
+    )
+    target_speedup: float | None = Field(
+        None, gt=1, le=100, description="Measured speedup to reach (ONNX Runtime fp32, batch 1, one thread, seq_len or 32 tokens)."
+    )
     target_flops: Fraction | None = Field(None, description="Share of the encoder's FLOPs to keep, e.g. 0.5.")
     target_params: Fraction | None = Field(None, description="Share of the encoder's parameters (embeddings aside) to keep, e.g. 0.5.")
+    steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
+        None, description="Steps of fisher on the way to the target; by default each leaves about three quarters."
+    )
     calib_samples: Positive = Field(1024, description="Training examples that the scores are computed on.")
     seq_len: Annotated[int, Field(ge=1, le=8192)] | None = Field(
         None, description="Length at which FLOPs are counted; by default the task's mean length."
@@ -59,8 +67,11 @@ class PruneSettings(Settings):
 
     @model_validator(mode="after")
     def _one_target(self) -> PruneSettings:
-        if (self.target_flops is None) == (self.target_params is None):
-            raise ValueError("give exactly one target: target_flops or target_params")
+        targets = (self.target_speedup, self.target_flops, self.target_params)
+        if sum(target is not None for target in targets) != 1:
+            raise ValueError("give exactly one target: target_speedup, target_flops or target_params")
+        if self.steps is not None and self.method != "fisher":
+            raise ValueError(f"steps go with method fisher, not {self.method}")
         return self
 
 

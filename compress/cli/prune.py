@@ -28,6 +28,7 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     \b
     Examples:
       compress prune teacher --task bbc-news --target-flops 0.5 -o slim
+      compress prune teacher --task sst2 --target-speedup 3 -o slim
       compress prune teacher --task sst2 --target-params 0.3 --method magnitude -o slim
     """
     from compress import api
@@ -36,7 +37,7 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     document = api.prune(model, task, output, seed=seed, overwrite=overwrite, **options.given(PruneSettings, values))
 
     def human() -> None:
-        print(f"{document['params']:,} parameters, {document['predicted_speedup']:.2f}x fewer FLOPs")
+        print(f"{document['params']:,} parameters, measured {document['measured_speedup']:.2f}x as fast in ONNX Runtime")
         print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
     console.result({key: document[key] for key in KEYS}, human)

@@ -45,3 +45,34 @@ def task_loss(
         return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction=reduction)
     ends = logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(torch.float32).min)
     return sum(functional.cross_entropy(ends[..., end], labels[:, end], reduction=reduction) for end in range(2)) / 2  # pyright: ignore[reportReturnType]
+
+
+def sampled_labels(
+    logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, target: Target, draw: torch.Generator
+) -> torch.Tensor:
+    """Draw labels from a model's own distribution: with these, squared gradients estimate the Fisher information.
+
+    (Kunstner et al. 2019, arXiv 1905.12558: with the data's labels they estimate another matrix.) A value is drawn
+    from a normal distribution of variance one half, whose negative log-likelihood is the squared error. Tags that are not
+    asked for stay so.
+
+    Args:
+        logits: as `task_loss` takes them.
+        labels: of the batch; their shape and what of them is asked for.
+        attention_mask: (batch, length).
+        target: what the logits answer.
+        draw: the source of randomness, on the CPU.
+    """
+    logits = logits.float().cpu()
+    if target == "value":
+        noise = torch.randn(len(logits), generator=draw) * 0.5**0.5
+        return (logits.squeeze(-1) + noise).to(labels.device)
+    if target == "labels":
+        return torch.bernoulli(torch.sigmoid(logits), generator=draw).to(labels.device)
+    if target == "span":
+        masked = logits.masked_fill(attention_mask.cpu().unsqueeze(-1) == 0, torch.finfo(torch.float32).min)
+        ends = [torch.multinomial(torch.softmax(masked[..., end], dim=1), 1, generator=draw)[:, 0] for end in range(2)]
+        return torch.stack(ends, dim=1).to(labels.device)
+    flat = torch.multinomial(torch.softmax(logits.flatten(0, -2), dim=1), 1, generator=draw)[:, 0]
+    drawn = flat.reshape(logits.shape[:-1]).to(labels.device)
+    return torch.where(labels == IGNORED, labels, drawn) if target == "tags" else drawn

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.model.objective import IGNORED, task_loss
+from compress.model.objective import IGNORED, sampled_labels, task_loss
 
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
 
@@ -56,3 +56,25 @@ def test_a_sum_is_the_mean_times_what_is_averaged(target: str) -> None:
     count = 20 if target == "tags" else 4
     mean, total = (task_loss(logits, labels, mask, target, summed) for summed in (False, True))  # pyright: ignore
     assert total.item() == pytest.approx(count * mean.item(), rel=1e-5)
+
+
+def test_labels_are_drawn_from_the_models_own_distribution() -> None:
+    draw = torch.Generator().manual_seed(0)
+    many = 4000
+    logits = torch.tensor([[0.0, math.log(3.0)]]).expand(many, 2)
+    mask = torch.ones(many, 3, dtype=torch.long)
+    drawn = sampled_labels(logits, torch.zeros(many, dtype=torch.long), mask, "class", draw)
+    assert drawn.float().mean().item() == pytest.approx(0.75, abs=0.03)
+    sets = sampled_labels(logits, torch.zeros(many, 2), mask, "labels", draw)
+    assert sets.mean(0).tolist() == pytest.approx([0.5, 0.75], abs=0.03)
+    values = sampled_labels(logits[:, 1:], torch.zeros(many), mask, "value", draw)
+    assert values.mean().item() == pytest.approx(math.log(3), abs=0.05)
+    assert values.var().item() == pytest.approx(0.5, abs=0.05)  # whose log-likelihood is the squared error
+    asked = torch.tensor([[IGNORED, 1, IGNORED]] * many)
+    tags = sampled_labels(logits[:, None].expand(many, 3, 2), asked, mask, "tags", draw)
+    assert (tags[:, [0, 2]] == IGNORED).all()
+    assert tags[:, 1].float().mean().item() == pytest.approx(0.75, abs=0.03)
+    half = torch.tensor([[1, 1, 0]] * many)
+    ends = sampled_labels(torch.zeros(many, 3, 2), torch.zeros(many, 2), half, "span", draw)
+    assert ends.max() == 1  # never in padding
+    assert ends.float().mean().item() == pytest.approx(0.5, abs=0.03)

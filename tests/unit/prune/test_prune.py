@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from compress.task.load import Examples, Task
 from tests import tiny
 
 Maker = Callable[..., Path]
+module = importlib.import_module("compress.prune")
 
 
 def run(source: Path, document: dict[str, Any], output: Path, seed: int = 0, **settings: Any) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def run(source: Path, document: dict[str, Any], output: Path, seed: int = 0, **s
     return prune(Inputs({"model": source}, seed, Task(resolve(document))), options, output)
 
 
-@pytest.mark.parametrize("method", ["taylor", "magnitude"])
+@pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude"])
 def test_the_target_is_kept_and_told_truly(tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, tmp_path: Path) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=0.5, method=method)
     model = load_model(tmp_path / "out")
@@ -103,14 +105,14 @@ def test_labels_are_matched_by_name(tiny_task: dict[str, Any], own_checkpoint: M
     from safetensors.torch import load_file, save_file
 
     plain = own_checkpoint()
-    expected = run(plain, tiny_task, tmp_path / "a", target_flops=0.5)
+    expected = run(plain, tiny_task, tmp_path / "a", target_flops=0.5, method="taylor")
     state, order = load_file(plain / "model.safetensors"), [2, 0, 1]
     for name in ("classifier.weight", "classifier.bias"):
         state[name] = state[name][order].contiguous()
     save_file(state, plain / "model.safetensors", metadata={"format": "pt"})
     names = [tiny.LABELS[number] for number in order]
     tiny.edit_config(plain, id2label=dict(enumerate(names)), label2id={name: number for number, name in enumerate(names)})
-    found = run(plain, tiny_task, tmp_path / "b", target_flops=0.5)
+    found = run(plain, tiny_task, tmp_path / "b", target_flops=0.5, method="taylor")
     assert found["metrics"] == expected["metrics"]
     assert found["layers"] == expected["layers"]
     assert torch.equal(
@@ -128,3 +130,41 @@ def test_calibration_examples_are_drawn_in_order_without_repeats() -> None:
     assert calibration_examples(examples, 20, 4).texts != drawn.texts
     assert calibration_examples(examples, 50, 0) is examples
     assert calibration_examples(examples, 10**6, 0) is examples
+
+
+def test_a_speedup_is_solved_for_until_it_is_measured(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that counts FLOPs (and a fixed part), the measured speedup ends within five percent of its target."""
+
+    def speedup(before: Any, after: Any, batch: Any) -> tuple[float, list[float]]:
+        ratio = cost(before) / cost(after)
+        return ratio, [ratio, ratio]
+
+    def cost(forward: Any) -> float:
+        return 2000.0 + forward.flops(20) ** 0.95  # not quite a straight line
+
+    monkeypatch.setattr(module, "onnx_forward", model_shape)
+    monkeypatch.setattr(module, "quick_speedup", speedup)
+    result = run(checkpoint(), tiny_task, tmp_path / "out", target_speedup=2.0, calib_samples=24)
+    assert result["measured_speedup"] == pytest.approx(2.0, rel=0.12)  # tiny layers: blocks are coarse
+    assert result["target"] == {"speedup": 2.0, "seq_len": result["target"]["seq_len"]}
+    with pytest.raises(UsageError, match="out of reach"):
+        run(checkpoint(), tiny_task, tmp_path / "far", target_speedup=99.0)
+
+
+def test_fisher_reports_its_refits(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    result = run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.4, steps=2)
+    assert len(result["refits"]) == tiny.LAYERS
+    assert all(errors["ffn_after"] <= errors["ffn_before"] for errors in result["refits"])
+    assert run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.4, method="taylor")["refits"] == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"target_flops": 0.5, "target_speedup": 2.0}, {"target_flops": 0.5, "steps": 2, "method": "taylor"}, {"target_speedup": 1.0}],
+    ids=str,
+)
+def test_one_target_and_steps_only_where_they_mean_something(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"target|steps|greater"):
+        PruneSettings(**settings)

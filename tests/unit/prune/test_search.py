@@ -11,9 +11,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compress.errors import UsageError
+from compress.model.checkpoint import model_shape
 from compress.model.shape import LayerShape, Shape
 from compress.prune.scores import LayerScores
-from compress.prune.search import ALIGNMENT, Kept, select, unit_costs
+from compress.prune.search import ALIGNMENT, Costs, Kept, fitting_shares, measured_costs, select, unit_costs
+from tests import tiny
 
 
 def vector(size: int) -> st.SearchStrategy[torch.Tensor]:
@@ -38,7 +40,7 @@ def problems(draw: st.DrawFn) -> tuple[list[LayerScores], int, int, float]:
 def solve(problem: tuple[list[LayerScores], int, int, float]) -> list[Kept]:
     """Select; nothing, where nothing fits."""
     try:
-        return select(*problem)
+        return select(problem[0], Costs(problem[1], problem[2]), problem[3])
     except UsageError:
         return [Kept([], [])] * len(problem[0])
 
@@ -67,7 +69,7 @@ def test_everything_fits_its_own_cost(problem: tuple[list[LayerScores], int, int
     layers, head, neuron, _ = problem
     total = sum(len(layer.heads) * head + len(layer.neurons) * neuron for layer in layers)
     assume(total)
-    kept = select(layers, head, neuron, total)
+    kept = select(layers, Costs(head, neuron), total)
     assert [(len(layer.heads), len(layer.neurons)) for layer in kept] == [(len(layer.heads), len(layer.neurons)) for layer in layers]
 
 
@@ -138,27 +140,54 @@ def test_by_hand() -> None:
     first = LayerScores(torch.tensor([5.0, 1.0]), torch.arange(32.0))
     second = LayerScores(torch.tensor([4.0, 9.0]), torch.zeros(20))
     # Per cost: heads 9, 5, 4, 1; blocks 16..31 (376 / 32 = 11.75), 0..15 (120 / 32 = 3.75), zeros.
-    assert select([first, second], 1, 2, 34) == [Kept([0], list(range(16, 32))), Kept([1], [])]
-    assert select([first, second], 1, 2, 35) == [Kept([0], list(range(16, 32))), Kept([0, 1], [])]
-    assert select([first, second], 1, 2, 36) == [Kept([0, 1], list(range(16, 32))), Kept([0, 1], [])]
-    assert select([first, second], 1, 2, 67) == [Kept([0], list(range(32))), Kept([0, 1], [])]
+    assert select([first, second], Costs(1, 2), 34) == [Kept([0], list(range(16, 32))), Kept([1], [])]
+    assert select([first, second], Costs(1, 2), 35) == [Kept([0], list(range(16, 32))), Kept([0, 1], [])]
+    assert select([first, second], Costs(1, 2), 36) == [Kept([0, 1], list(range(16, 32))), Kept([0, 1], [])]
+    assert select([first, second], Costs(1, 2), 67) == [Kept([0], list(range(32))), Kept([0, 1], [])]
 
 
 def test_ties_are_settled_by_place() -> None:
     same = LayerScores(torch.ones(2), torch.zeros(0))
-    assert select([same, same], 1, 1, 3) == [Kept([0, 1], []), Kept([0], [])]
+    assert select([same, same], Costs(1, 1), 3) == [Kept([0, 1], []), Kept([0], [])]
 
 
 @pytest.mark.parametrize("budget", [0, 0.99, -5])
 def test_a_budget_for_nothing_is_a_usage_error(budget: float) -> None:
     with pytest.raises(UsageError, match="so small") as caught:
-        select([LayerScores(torch.ones(2), torch.ones(16))], 1, 1, budget)
+        select([LayerScores(torch.ones(2), torch.ones(16))], Costs(1, 1), budget)
     assert caught.value.exit_code == 2
 
 
 def test_unit_costs_add_up_to_the_shape() -> None:
     shape = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 7)))
-    head, neuron = unit_costs(shape, "flops", 17)
-    assert 5 * head + 71 * neuron == shape.flops(17)
-    head, neuron = unit_costs(shape, "params", 17)
-    assert 5 * head + 71 * neuron == shape.params() - 2 * 2 * 32  # the output biases stay
+    assert unit_costs(shape, "flops", 17).total(shape) == shape.flops(17)
+    assert unit_costs(shape, "params", 17).total(shape) == shape.params() - 2 * 2 * 32  # the output biases stay
+
+
+def test_steps_lead_to_the_share_by_equal_factors() -> None:
+    assert fitting_shares(0.8, None) == [0.8]
+    found = fitting_shares(0.1, None)
+    assert found[-1] == pytest.approx(0.1)
+    factors = np.array(found) / np.array([1.0, *found[:-1]])
+    assert factors == pytest.approx(factors[0])
+    assert 0.7 < factors[0] < 0.8
+    assert fitting_shares(0.25, 2) == pytest.approx([0.5, 0.25])
+
+
+def test_costs_in_time_are_what_units_save() -> None:
+    """A clock by which a head takes 3, a neuron 0.1 and everything else 20: the line through it is found again."""
+    model = tiny.make_model()
+    dense = model_shape(model)
+    ticks = Costs(3.0, 0.1, 20.0)
+    found = measured_costs(model, lambda smaller: ticks.total(model_shape(smaller)) / ticks.total(dense))
+    whole = ticks.total(dense)
+    assert (found.head, found.neuron, found.fixed) == pytest.approx((3 / whole, 0.1 / whole, 20 / whole))
+    assert found.total(dense) == pytest.approx(1)
+    assert model_shape(model) == dense
+
+
+def test_costs_never_leave_less_than_nothing_fixed() -> None:
+    model = tiny.make_model()
+    found = measured_costs(model, lambda smaller: 0.1)  # noise: halves that save nearly everything
+    assert 0 < found.fixed <= 0.02
+    assert found.total(model_shape(model)) == pytest.approx(1)

@@ -59,7 +59,7 @@ class PruneSettings(Settings):
     steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
         None, description="Steps of fisher on the way to the target; by default each leaves about three quarters."
     )
-    calib_samples: Positive = Field(1024, description="Training examples that the scores are computed on.")
+    calib_samples: Positive = Field(1024, description="Training examples for scores and refits, fewer beyond 25,000 tokens.")
     seq_len: Annotated[int, Field(ge=1, le=8192)] | None = Field(
         None, description="Length at which FLOPs are counted; by default the task's mean length."
     )

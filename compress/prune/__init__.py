@@ -35,6 +35,7 @@ from compress.task.labels import connect, relabel
 from compress.task.load import Examples
 
 BATCH = 32
+MAX_TOKENS = 25_000  # of calibration data: sixteen to each input of a MiniLM's FFN output
 TIMED_LENGTH = 32
 NEAR = 0.05  # a measured speedup this near to its target is good enough
 ATTEMPTS = 6
@@ -85,8 +86,7 @@ class Pruner:
         self.dense = load_model(self.source)
         self.before = model_shape(self.dense)
         self.classes = connect(read_config(self.source), self.task, str(self.source.name))
-        examples = calibration_examples(self.task.split("train"), settings.calib_samples, inputs.seed)
-        self.data = encode_for(self.source, examples, self.task.spec.reading)
+        self.data = self._calibration(settings.calib_samples)
         self.seq_len = settings.seq_len or round(float(self.data.lengths.mean()))
         self.timed_length = settings.seq_len or TIMED_LENGTH
         self.refits: list[dict[str, float]] = []
@@ -95,6 +95,16 @@ class Pruner:
         self.kind = "speedup" if settings.target_speedup else "flops" if settings.target_flops else "params"
         self.share = settings.target_flops or settings.target_params or 1.0
         self.costs = self._costs()
+
+    def _calibration(self, count: int) -> Encoded:
+        """Encode `count` training examples, fewer where they are so long that time would go into more of the same."""
+        train, reading = self.task.split("train"), self.task.spec.reading
+        data = encode_for(self.source, calibration_examples(train, count, self.seed), reading)
+        tokens = int(data.lengths.sum())
+        if tokens <= MAX_TOKENS:
+            return data
+        fewer = max(2, round(min(count, len(train)) * MAX_TOKENS / tokens))
+        return encode_for(self.source, calibration_examples(train, fewer, self.seed), reading)
 
     def _costs(self) -> Costs:
         if self.kind == "speedup":

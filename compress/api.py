@@ -11,6 +11,7 @@ Each function returns the stage's manifest as a dictionary (`output`, `metrics`,
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -110,8 +111,9 @@ def evaluate(models: Sequence[Reference], task: TaskLike, *, errors: Reference |
     recipe = one_stage("eval", models, task, 0, settings)
     if errors is None:
         return run_single(recipe, None)
-    if not Path(errors).absolute().parent.is_dir():
-        raise UsageError(f"{errors} cannot be written: its folder does not exist")
+    target = Path(errors).absolute()
+    if target.is_dir() or not target.parent.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise UsageError(f"{errors} cannot be written", "name a file in a folder that exists and may be written")
     with tempfile.TemporaryDirectory() as scratch:
         document = run_single(recipe, Path(scratch) / "eval")
         shutil.copyfile(Path(scratch) / "eval" / ERRORS_FILE, errors)

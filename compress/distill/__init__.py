@@ -37,7 +37,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         raise UsageError("distill needs a teacher", "give --teacher MODEL")
     device = pick_device(settings.device)
     torch.manual_seed(inputs.seed)
-    teacher = load_model(teacher_folder)
+    teacher = load_model(teacher_folder, target=task.spec.target)
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
     validation = task.split("validation")

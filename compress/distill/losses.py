@@ -48,6 +48,8 @@ def logits_loss(
         return functional.mse_loss(student, teacher)
     if target == "tags":
         asked = labels != IGNORED
+        if not asked.any():
+            return 0 * student.sum()
         return soft_cross_entropy(student[asked], teacher[asked], temperature)
     if target == "span":
         padding = attention_mask == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from compress.export.graph import build_graph
 from compress.export.verify import Verification, verify
 from compress.model.artifact import OnnxModel
 from compress.model.checkpoint import count_params, load_model, model_shape
-from compress.model.config import GRAPH, read_config
+from compress.model.config import GRAPH, max_tokens, read_config
 from compress.model.scorer import torch_forward
 from compress.model.tokenizer import save_tokenizer
 from compress.settings import ExportSettings
@@ -80,9 +81,11 @@ def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
 
 def recorded_reading(inputs: Inputs) -> Reading:
     """Return how inputs are to be cut and outputs read: as the task says, or the task that the source was made for."""
-    if inputs.task_or_none is not None:
-        return inputs.task_or_none.spec.reading
-    return reading_of(read_config(inputs.source), fs.read_manifest(inputs.source))
+    config = read_config(inputs.source)
+    if inputs.task_or_none is None:
+        return reading_of(config, fs.read_manifest(inputs.source))
+    reading = inputs.task_or_none.spec.reading
+    return replace(reading, max_length=min(reading.max_length, max_tokens(config)))
 
 
 def announce(found: Verification, against: str) -> None:

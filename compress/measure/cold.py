@@ -1,4 +1,4 @@
-"""Run as `python -m compress.measure.cold FOLDER RUNTIME DEVICE`: a cold start in a fresh process, and its peak memory."""
+"""Run as `python -m compress.measure.cold FOLDER RUNTIME DEVICE PRECISION`: a cold start in a fresh process, and its peak memory."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ LENGTH = 128
 
 def main() -> None:
     """Print one JSON line with `load_ms` (imports and opening), `first_run_ms` and `peak_rss_mb`."""
-    folder, runtime, device = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    folder, runtime, device, precision = Path(sys.argv[1]), *sys.argv[2:5]
     start = time.perf_counter()
     from compress.measure.runners import open_runner
+    from compress.model.config import max_tokens, read_config
 
-    runner, _ = open_runner(folder, runtime, "fp32", device, threads=1)
+    runner, _ = open_runner(folder, runtime, precision if runtime != "onnxruntime" else "fp32", device, threads=1)
     import numpy as np
 
     loaded = time.perf_counter()
-    ids = np.full((1, LENGTH), 5, dtype=np.int64)
+    ids = np.full((1, min(LENGTH, max_tokens(read_config(folder)))), 5, dtype=np.int64)
     runner.seconds(runner.prepare({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}))
     done = time.perf_counter()
     found = {"load_ms": 1e3 * (loaded - start), "first_run_ms": 1e3 * (done - loaded), "peak_rss_mb": peak_bytes() / 1e6}

@@ -195,7 +195,7 @@ def prepare(
     tokens = 0.0
     for candidate in candidates:
         limit = min(task.spec.max_length, max_tokens(read_config(candidate.folder)))
-        reading = replace(task.spec.reading, max_length=limit, stride=0)
+        reading = replace(task.spec.reading, max_length=limit)
         tokenizer, padding = load_tokenizer(candidate.folder, candidate.vocab_size), pad_id(candidate.folder)
 
         def encode(texts: Examples, tokenizer: Any = tokenizer, reading: Any = reading, padding: int = padding) -> Batch:
@@ -343,9 +343,9 @@ def change(before: Candidate, after: Candidate) -> str:
     told = []
     if before.runtime != after.runtime:
         told.append("runtime")
-    sizes = [(fs.read_manifest(c.folder) or {}).get("params") for c in (before, after)]
-    if sizes[0] != sizes[1] and None not in sizes:
-        told.append("smaller model")
+    old, new = ((fs.read_manifest(c.folder) or {}).get("params") for c in (before, after))
+    if old and new and old != new:
+        told.append("smaller model" if new < old else "larger model")
     if before.precision != after.precision:
         told.append(after.precision)
     return " + ".join(told) or "weights"
@@ -379,7 +379,7 @@ def _static_facts(candidate: Candidate, settings: BenchSettings) -> dict[str, An
 
 def _cold_start(candidate: Candidate, device: str) -> dict[str, float | None]:
     """Load the model and run it once in a fresh process; returns `load_ms`, `first_run_ms` and `peak_rss_mb`."""
-    command = [sys.executable, "-m", "compress.measure.cold", str(candidate.folder), candidate.runtime, device]
+    command = [sys.executable, "-m", "compress.measure.cold", str(candidate.folder), candidate.runtime, device, candidate.precision]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode == 0:

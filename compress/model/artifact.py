@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from compress import console, fs, machine
-from compress.errors import ModelError, ResourceError
+from compress.errors import ModelError, ResourceError, UsageError
 from compress.model.config import GRAPH, class_names, read_config
 from compress.model.family import Target
 from compress.model.reference import locate
@@ -51,13 +51,17 @@ class OnnxModel:
         self.reading = reading_of(self.config, manifest)
         self._threads, self._device = threads, device
         self._lock = threading.Lock()
+        self._session: Any = None
 
-    @cached_property
+    @property
     def session(self) -> Any:
-        """The `onnxruntime.InferenceSession`."""
-        with self._lock:
-            self._warn_of_saturation()
-            return open_session(self.folder / GRAPH, self._threads, self._device, self._hints)
+        """The `onnxruntime.InferenceSession`, opened once by whichever thread asks first."""
+        if self._session is None:
+            with self._lock:
+                if self._session is None:
+                    self._warn_of_saturation()
+                    self._session = open_session(self.folder / GRAPH, self._threads, self._device, self._hints)
+        return self._session
 
     def _warn_of_saturation(self) -> None:
         """Warn where 8-bit weights meet a processor that adds their products in 16 bits."""
@@ -85,13 +89,21 @@ class OnnxModel:
         return session_forward(self.session)
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
-        """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order."""
-        return softmax(self._outputs(examples_of(texts, self.reading), batch_size)[0])
+        """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order.
+
+        Raises:
+            UsageError: the model does not answer with labels of a text.
+        """
+        if self.target not in ("class", "labels"):
+            raise UsageError("this model answers with no labels of a text: call it for its answers")
+        outputs = self._outputs(examples_of(texts, self.reading), batch_size)[0]
+        return softmax(outputs) if self.target == "class" else 1 / (1 + np.exp(-outputs))
 
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
         from compress.model.scorer import score
 
-        data = encode_examples(self._tokenizer, examples, self.reading, pad_id(self.folder))
+        with self._lock:  # encoding sets the tokenizer's truncation
+            data = encode_examples(self._tokenizer, examples, self.reading, pad_id(self.folder))
         return score(self.logits, data, batch_size), data
 
     @overload

@@ -77,16 +77,23 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
         raise ModelError(
             f"{folder} is a pre-trained encoder without a classifier", "train one first: compress finetune MODEL --task T -o DIR"
         )
-    wanted = target if labels or own is None else own
+    unsaid = own == "class" and target == "labels" and not config.get("problem_type")  # older multi-label models
+    wanted = target if labels or own is None or unsaid else own
     load = _load_pruned if shapes.CONFIG_KEY in config else _load_dense
     model = load(folder, config, family, labels, wanted)
-    if labels and own is not None and family.head_class(own) == family.head_class(wanted) and class_names(config) != labels:
+    trained = own is not None and family.head_class(own) == family.head_class(wanted)
+    if labels and trained and not names_fixed(own, wanted) and class_names(config) != labels:
         _reorder_classes(descend(model, family.last_linear(wanted)), class_names(config), labels)
     model.config.problem_type = PROBLEM_TYPES.get(wanted)
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"{folder}: the weight {name} has values that are not finite", "the checkpoint is broken: train it again")
     return model.eval()
+
+
+def names_fixed(own: Target | None, wanted: Target) -> bool:
+    """Tell whether a model answers this already and its logits' names say nothing: a value, or a span's two ends."""
+    return own == wanted and wanted in ("value", "span")
 
 
 def _quiet_transformers() -> Any:
@@ -124,7 +131,8 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
     from safetensors.torch import load_file
 
     transformers = _quiet_transformers()
-    if labels and (class_names(config) != labels or target_of(config) != target):
+    own = target_of(config)
+    if labels and not names_fixed(own, target) and (class_names(config) != labels or own != target):
         raise ModelError(f"{folder} is a pruned model for other labels", "fine-tune the dense model on this task, then prune it")
     try:
         model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config))

@@ -42,7 +42,8 @@ def task_loss(
     if target == "value":
         return functional.mse_loss(logits.squeeze(-1), labels, reduction=reduction)
     if target == "tags":
-        return functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction=reduction)
+        total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return total if summed else total / (labels != IGNORED).sum().clamp_min(1)  # a window may ask for nothing
     ends = logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(torch.float32).min)
     return sum(functional.cross_entropy(ends[..., end], labels[:, end], reduction=reduction) for end in range(2)) / 2  # pyright: ignore[reportReturnType]
 

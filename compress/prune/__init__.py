@@ -83,7 +83,7 @@ class Pruner:
     def __init__(self, inputs: Inputs, settings: PruneSettings) -> None:
         self.task, self.source, self.settings, self.seed = inputs.task, inputs.source, settings, inputs.seed
         self.device = pick_device(settings.device)
-        self.dense = load_model(self.source)
+        self.dense = load_model(self.source, target=self.task.spec.target)
         self.before = model_shape(self.dense)
         self.classes = connect(read_config(self.source), self.task, str(self.source.name))
         self.data = self._calibration(settings.calib_samples)

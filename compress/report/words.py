@@ -140,7 +140,8 @@ def _accuracy(row: Document, run: Run) -> str:
     if row["p_value"] is not None:
         evidence.append(f"p {p_value(row['p_value'])}" if row["p_value"] < 0.001 else f"p = {p_value(row['p_value'])}")
     doubt = "; not distinguishable from zero" if bounds and bounds[0] <= 0 <= bounds[1] else ""
-    return f"{verb} {number(abs(delta), 1)} {points} against {first} ({', '.join(evidence) or 'no interval'}{doubt}) {on}"
+    told = f"{verb} {number(abs(delta), 1)} {points} against" if delta else f"has as many {points} as"
+    return f"{told} {first} ({', '.join(evidence) or 'no interval'}{doubt}) {on}"
 
 
 def _onnx(row: Document, rows: Sequence[Document]) -> str:

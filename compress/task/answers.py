@@ -158,7 +158,10 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, rea
         tags = word_tags(shares.argmax(axis=1), data, examples)
         scores = word_tags(shares.max(axis=1), data, examples, np.float64)
         return [
-            [TaggedWord(*entry) for entry in zip(words, [labels[i] for i in numbers], chances.tolist(), strict=True)]
+            [
+                TaggedWord(word, labels[number] if number >= 0 else "", max(0.0, chance))  # a word that the tokenizer drops has no tag
+                for word, number, chance in zip(words, numbers.tolist(), chances.tolist(), strict=True)
+            ]
             for words, numbers, chances in zip(examples.texts, tags, scores, strict=True)
         ]
     found = []
@@ -175,7 +178,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-_WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|\w+(?:['’]\w+)?|[^\w\s]")
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORDS = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+(?:['’](?:(?![{_CJK}])\w)+)?|[^\w\s]")
 
 
 def examples_of(texts: Sequence[str | tuple[str, ...]], reading: Reading) -> Examples:
@@ -186,7 +190,7 @@ def examples_of(texts: Sequence[str | tuple[str, ...]], reading: Reading) -> Exa
     """
     inputs: list[tuple[str, ...]] = [text if isinstance(text, tuple) else (text,) for text in texts]
     if reading.target == "tags":
-        words = [text if isinstance(text, tuple) else tuple(_WORDS.findall(text)) or ("",) for text in texts]
+        words = [text if isinstance(text, tuple) else tuple(_WORDS.findall(text)) for text in texts]
         return Examples(words, [np.zeros(len(entry), dtype=np.int64) for entry in words])
     if reading.target == "span":
         if any(len(text) != 2 for text in inputs):

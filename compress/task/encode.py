@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from compress.errors import DataError
 from compress.model.config import max_tokens, read_config
 from compress.model.tokenizer import load_tokenizer, pad_id, split_words
 from compress.task.load import Examples
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 POOL_BATCHES = 50  # batches shuffled together before sorting by length: random enough, padded little
+MIN_ROOM = 8  # tokens that a question and a piece of its context need
 IGNORED = -100  # the tag of a token that is not asked for: specials, later pieces of a word, words of an earlier window
 
 
@@ -135,15 +137,18 @@ def encode_questions(
     (Devlin et al. 2019, section 4.3). Places are the characters of the context that a token stands for.
     """
     room = max_length - tokenizer.num_special_tokens_to_add(True)
+    if room < MIN_ROOM:
+        raise DataError(f"a window of {max_length} tokens has no room for a question and its context", "raise --max-length")
     contexts = tokenizer.encode_batch([context for _, context in texts], add_special_tokens=False)
     collected = _Windows()
     for number, (question, _) in enumerate(texts):
         asked = tokenizer.encode(question.strip(), add_special_tokens=False)
         asked.truncate(max(1, room // 2))
         for window in _windows(contexts[number], room - len(asked.ids), stride):
+            offsets = np.array(window.offsets, dtype=np.int64).reshape(-1, 2)  # a second post-processing would trim them twice
             piece = tokenizer.post_process(asked, window, True)
-            places = np.array(piece.offsets, dtype=np.int64).reshape(-1, 2)
-            places[[sequence != 1 for sequence in piece.sequence_ids]] = -1
+            places = np.full((len(piece.ids), 2), -1, dtype=np.int64)
+            places[[sequence == 1 for sequence in piece.sequence_ids]] = offsets
             collected.add(piece, number, _span_tokens(places, answers[number]), places)
     return collected.encoded(pad_id, np.array)
 

@@ -5,6 +5,7 @@ One reader a target. A reader returns the gold of every row, or raises `DataErro
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -63,7 +64,13 @@ def label_sets(values: Sequence[Any], names: list[str], given: bool, where: str)
     number_of = _numbering([label for row in rows for label in row], names, given)
     matrix = np.zeros((len(rows), len(names)), dtype=np.float32)
     for position, row in enumerate(rows):
-        matrix[position, _refuse([number_of(label) for label in row], row, names, f"row {position + 1} of {where}")] = 1
+        numbers = _refuse([number_of(label) for label in row], row, names, f"row {position + 1} of {where}")
+        if len(set(numbers)) < len(numbers):
+            raise DataError(
+                f"row {position + 1} of {where} holds a label twice: {shorten(row)}",
+                "a row lists its labels by name or number; a vector of zeros and ones is not understood",
+            )
+        matrix[position, numbers] = 1
     return matrix
 
 
@@ -95,8 +102,13 @@ def spans(raw: Sequence[Any], names: list[str], given: bool, where: str) -> list
     found = []
     for position, value in enumerate(raw):
         document = _answer_document(value)
-        texts, starts = document.get("text"), document.get("answer_start")
-        if texts is None or starts is None or len(texts) != len(starts):
+        texts, starts = (_plain_list(document.get(key)) for key in ("text", "answer_start"))
+        if (
+            texts is None
+            or starts is None
+            or len(texts) != len(starts)
+            or not all(isinstance(start, (int, np.integer)) for start in starts)
+        ):
             raise DataError(
                 f"row {position + 1} of {where} is no SQuAD answer: {str(value)[:80]!r}",
                 "it needs the lists 'text' and 'answer_start', of the same length",
@@ -197,11 +209,29 @@ def _refuse(numbers: Sequence[int | None], values: Sequence[Any], names: list[st
 def _listed(value: Any, separator: str | None) -> list[Any]:
     """Return a list cell as a list; text is split at the separator (blanks where it is None), nothing is empty."""
     if isinstance(value, str):
+        if value.startswith("[") and value.endswith("]"):
+            return _written_list(value)
         parts = value.split(separator)
         return [part.strip() for part in parts if part.strip()]
     if isinstance(value, (list, tuple, np.ndarray)):
         return list(value)
     return [] if value is None or (isinstance(value, float) and math.isnan(value)) else [value]
+
+
+def _written_list(text: str) -> list[Any]:
+    """Read a list that a CSV cell holds as text; `['a', 'b']`, as pandas writes it, counts as well as JSON."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        if isinstance(found, list):
+            return found
+    raise DataError(f"a cell looks like a list and is none: {text[:60]!r}", "write lists as JSON, or use Parquet or JSON lines")
+
+
+def _plain_list(value: Any) -> list[Any] | None:
+    return list(value) if isinstance(value, (list, tuple, np.ndarray)) else None
 
 
 def _number(value: Any) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,7 +88,9 @@ class Task:
                 f"the {first} split has only one label, {found[0]!r}: there is nothing to learn",
                 f"is '{self.spec.label}' the right label column?",
             )
-        if self.spec.target == "class" and any(isinstance(value, float) and not value.is_integer() for value in raw if value == value):
+        if self.spec.target == "class" and any(
+            isinstance(value, float) and math.isfinite(value) and not value.is_integer() for value in raw
+        ):
             raise DataError(
                 f"column '{self.spec.label}' of the {first} split holds numbers with decimals: these are no classes",
                 "for numbers use --kind regression; or name another column with --label",
@@ -239,6 +242,12 @@ class Task:
 
     def _refuse_lists(self, frame: pd.DataFrame, where: str) -> None:
         """Tell apart a column of texts and one of token lists: the latter belongs to another kind of task."""
+        label = frame[self.spec.label].iloc[0]
+        if self.spec.target in ("class", "value") and isinstance(label, (list, tuple, np.ndarray, dict)):
+            raise DataError(
+                f"column '{self.spec.label}' of {where} holds lists, and {self.spec.kind} needs one answer a row",
+                "for several labels add --multi-label",
+            )
         for column in self.spec.text:
             if isinstance(frame[column].iloc[0], (list, tuple, np.ndarray, dict)):
                 raise DataError(

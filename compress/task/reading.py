@@ -31,4 +31,6 @@ def reading_of(config: dict[str, Any], manifest: dict[str, Any] | None) -> Readi
     known = {field.name: recorded[field.name] for field in fields(Reading) if recorded.get(field.name) is not None}
     limit = max_tokens(config)
     known["max_length"] = min(known.get("max_length") or (manifest or {}).get("max_length") or limit, limit)
-    return Reading(**{**known, "target": target_of(config) or "class"})
+    own = target_of(config) or "class"
+    unsaid = own == "class" and not config.get("problem_type") and known.get("target") == "labels"
+    return Reading(**{**known, "target": "labels" if unsaid else own})

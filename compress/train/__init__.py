@@ -10,6 +10,7 @@ import torch
 
 from compress import console
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
+from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device
 from compress.model.family import descend, family_of
 from compress.model.objective import logits_of, task_loss
@@ -33,7 +34,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
     console.info(f"  {len(train)} training and {len(validation)} validation examples{asked}")
     data = encode_for(source, train, spec.reading)
     held_out = encode_for(source, validation, spec.reading)
-    if spec.target == "value":
+    if spec.target == "value" and target_of(read_config(source)) != "value":
         start_at_mean(model, train.labels)
     classes = np.arange(len(task.label_names))
 

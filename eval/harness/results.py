@@ -66,7 +66,10 @@ def versions(tables: list[Document]) -> list[str]:
 def _accuracy(row: Document, metric: str) -> str:
     low, high = row["ci95"][metric]
     text = f"{100 * row['metrics'][metric]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    return f"{text} ({row['vs_first']['p_value']:.2f})" if "vs_first" in row else text
+    if "vs_first" not in row:
+        return text
+    p_value = row["vs_first"]["p_value"]
+    return f"{text} ({'<0.01' if p_value < 0.01 else f'{p_value:.2f}'})"
 
 
 def _latency(cell: Document) -> str:

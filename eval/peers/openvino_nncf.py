@@ -5,6 +5,7 @@ It never gets one of ONNX Runtime's dynamically quantized graphs, which it runs 
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ def build(variant: str, teacher: Path, output: Path, calibration: list[Batch]) -
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(teacher, dtype=torch.float32).eval()
+    taken = inspect.signature(model.forward).parameters  # DistilBERT has no token types
+    calibration = [{name: array for name, array in batch.items() if name in taken} for batch in calibration]
     example = {name: torch.from_numpy(array) for name, array in calibration[0].items()}
     # By name and with dynamic shapes: forward() takes attention_mask second, a tokenizer yields it last.
     inputs = [(name, openvino.PartialShape([-1, -1])) for name in example]

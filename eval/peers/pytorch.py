@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ def open_model(variant: str, folder: Path, threads: int) -> Opened:
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    taken = inspect.signature(model.forward).parameters  # DistilBERT has no token types
     if variant == "bf16":
         model = model.to(torch.bfloat16)
     elif variant == "int8":
@@ -26,7 +28,7 @@ def open_model(variant: str, folder: Path, threads: int) -> Opened:
         model = torch.compile(model)
 
     def forward(batch: Batch) -> object:
-        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in batch.items() if name in taken}
         with torch.inference_mode():
             return model(**tensors).logits.float().numpy()
 

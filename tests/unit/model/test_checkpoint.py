@@ -189,3 +189,14 @@ def test_loading_never_reaches_for_pickles_or_code(checkpoint: Maker, monkeypatc
     assert seen["use_safetensors"] is True
     assert seen["trust_remote_code"] is False
     assert seen["local_files_only"] is True
+
+
+@pytest.mark.parametrize("target", ["value", "span"])
+def test_a_trained_head_whose_names_say_nothing_is_kept(tmp_path: Path, target: Any) -> None:
+    """The hub's models call a value LABEL_0 and a span's ends LABEL_0 and LABEL_1: that is no other head."""
+    numbered = {"value": ["LABEL_0"], "span": ["LABEL_0", "LABEL_1"]}[target]
+    folder = tiny.write_checkpoint(tmp_path / "model", labels=numbered, target=target)
+    model = load_model(folder, labels={"value": ["value"], "span": ["start", "end"]}[target], target=target)
+    own = tiny.make_model(labels=numbered, target=target)
+    for name, tensor in own.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor)

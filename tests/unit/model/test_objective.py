@@ -78,3 +78,10 @@ def test_labels_are_drawn_from_the_models_own_distribution() -> None:
     ends = sampled_labels(torch.zeros(many, 3, 2), torch.zeros(many, 2), half, "span", draw)
     assert ends.max() == 1  # never in padding
     assert ends.float().mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_window_that_asks_for_nothing_costs_nothing() -> None:
+    logits = torch.randn(1, 3, 4, requires_grad=True)
+    loss = task_loss(logits, torch.full((1, 3), IGNORED), torch.ones(1, 3), "tags")
+    loss.backward()
+    assert loss.item() == 0

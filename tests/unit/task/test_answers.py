@@ -112,3 +112,51 @@ def test_texts_are_split_for_tagging() -> None:
 def test_a_question_needs_its_context() -> None:
     with pytest.raises(DataError, match="a context"):
         examples_of(["who ?"], Reading("span"))
+
+
+def roberta_tokenizer() -> Any:
+    """A byte-level tokenizer with RoBERTa's own post-processing, which trims the blank that words begin with."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    names = ["<s>", "<pad>", "</s>", *sorted(alphabet), "Ġd", "Ġdo", "Ġdog"]
+    tokenizer = Tokenizer(models.BPE({name: number for number, name in enumerate(names)}, [("Ġ", "d"), ("Ġd", "o"), ("Ġdo", "g")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False)
+    return tokenizer
+
+
+def test_byte_level_words_keep_their_first_letter() -> None:
+    texts, answers = [("who ?", "the dog ran")], [[(4, "dog")]]
+    data = encode_questions(roberta_tokenizer(), texts, answers, 40, 4, 1)
+    first, last = data.labels[0]
+    places = data.places[0] if data.places else np.empty((0, 2))
+    assert "the dog ran"[places[first, 0] : places[last, 1]].strip() == "dog"
+    assert first > 0
+
+
+def test_byte_level_words_are_tagged_with_their_blank() -> None:
+    data = encode_tokens(roberta_tokenizer(), [("dog", "dog")], [np.array([1, 2])], 20, 2, 1)
+    assert data.input_ids[0].tolist()[1:-1] == [data.input_ids[0][1]] * 2  # each is the one token that a word after a blank is
+    assert data.labels[0].tolist() == [IGNORED, 1, 2, IGNORED]
+
+
+def test_a_word_that_the_tokenizer_drops_has_no_tag(tmp_path: Path) -> None:
+    tiny.write_tokenizer(tmp_path)
+    words = [("dog", "\u200b", "tea")]
+    data = encode_tokens(load_tokenizer(tmp_path), words, [np.zeros(3, dtype=int)], 20, 2, 0)
+    outputs = np.random.default_rng(0).normal(size=(int(data.starts[-1]), 2))
+    told: Any = describe_outputs(outputs, data, Examples(words, [np.zeros(3, dtype=int)]), Reading("tags"), ["x", "y"])
+    assert [entry.word for entry in told[0]] == ["dog", "\u200b", "tea"]
+    assert (told[0][1].label, told[0][1].score) == ("", 0.0)
+    assert all(entry.label in ("x", "y") for entry in told[0][::2])
+
+
+def test_a_window_without_room_for_a_context(tokenizer: Any) -> None:
+    with pytest.raises(DataError, match="no room for a question"):
+        encode_questions(tokenizer, [("what ?", CONTEXT)], [[]], 6, 0, 0)
+
+
+def test_chinese_beside_latin_letters_is_split() -> None:
+    assert examples_of(["2019年中国GDP增长"], Reading("tags")).texts == [("2019", "年", "中", "国", "GDP", "增", "长")]

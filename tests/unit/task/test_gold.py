@@ -76,3 +76,23 @@ def test_words_become_tagged_characters() -> None:
 def test_labels_are_found_in_natural_order() -> None:
     assert gold.found_labels([10, 9, "x", None, math.nan, -1]) == ["9", "10", "x"]
     assert gold.found_labels(gold.label_lists(["b|a", "", "c"])) == ["a", "b", "c"]
+
+
+def test_lists_that_a_csv_holds_as_text() -> None:
+    assert gold.words_of("['EU', 'rejects']") == gold.words_of('["EU", "rejects"]') == ("EU", "rejects")
+    assert gold.label_sets(['["a"]', "[]"], ["a", "b"], True, "here").tolist() == [[1, 0], [0, 0]]
+    with pytest.raises(DataError, match="looks like a list and is none"):
+        gold.words_of("[EU rejects]")
+
+
+def test_vectors_of_zeros_and_ones_are_not_guessed_at() -> None:
+    with pytest.raises(DataError, match="row 1 of here holds a label twice"):
+        gold.label_sets([[0, 1, 0, 1]], ["a", "b", "c", "d"], True, "here")
+
+
+@pytest.mark.parametrize(
+    "answers", [{"text": "Paris", "answer_start": 10}, {"text": ["a"], "answer_start": [None]}, {"text": ["a"], "answer_start": ["x"]}]
+)
+def test_answers_that_are_no_lists_of_numbers(answers: Any) -> None:
+    with pytest.raises(DataError, match="no SQuAD answer"):
+        gold.spans([answers], [], False, "here")

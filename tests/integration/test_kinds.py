@@ -66,7 +66,9 @@ def test_the_way_from_text_to_answer(compress: Command, target: str, tmp_path: P
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     files = ["--train", str(tmp_path / "train.jsonl"), "--validation", str(tmp_path / "validation.jsonl")]
     task = [*files, *FLAGS[target], "--max-length", "48"]
-    tuned = compress("--json", "finetune", "builtin:minilm-l6", *task, "--epochs", "3", "--lr", "3e-4", "--batch-size", "8", "-o", "t", cwd=tmp_path).document
+    tuned = compress(
+        "--json", "finetune", "builtin:minilm-l6", *task, "--epochs", "3", "--lr", "3e-4", "--batch-size", "8", "-o", "t", cwd=tmp_path
+    ).document
     small = compress("--json", "quantize", "t", *task, "-o", "q", cwd=tmp_path).document
     if target != "value":  # int8 moves a value by more than the one percent that counts as equal
         assert small["verification"]["agreement"] > 0.8

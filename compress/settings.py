@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["auto", "train", "validation", "test"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Speedup = Annotated[float, Field(gt=1, le=100)]
 LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels."
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -46,32 +47,61 @@ class FinetuneSettings(TrainSettings):
 
 
 class PruneSettings(Settings):
-    """`prune`: remove attention heads and FFN neurons."""
+    """`prune`: remove attention heads and FFN neurons; or layers, width, words, single weights."""
 
-    method: Literal["fisher", "taylor", "magnitude"] = Field(
-        "fisher", description="fisher: steps of per-example scores and least-squares refits; taylor: the scores alone; magnitude."
+    method: Literal["obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden", "vocab", "sparse"] = Field(
+        "obs",
+        description="obs, fisher: steps of scores, exact search and least-squares refits; taylor, magnitude, random: the scores alone; "
+        "layers, hidden, vocab, sparse: whole layers, width, unused words, single weights.",
     )
-    target_speedup: float | None = Field(
-        None, gt=1, le=100, description="Measured speedup to reach (ONNX Runtime fp32, batch 1, one thread, seq_len or 32 tokens)."
+    target_speedup: list[Speedup] | None = Field(
+        None, min_length=1, max_length=16, description="Measured speedup to reach; several write a model each, into folders 2x, 3x…"
     )
+    target_latency_ms: float | None = Field(None, gt=0, description="Measured latency to reach, in milliseconds.")
     target_flops: Fraction | None = Field(None, description="Share of the encoder's FLOPs to keep, e.g. 0.5.")
     target_params: Fraction | None = Field(None, description="Share of the encoder's parameters (embeddings aside) to keep, e.g. 0.5.")
-    steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
-        None, description="Steps of fisher on the way to the target; by default each leaves about three quarters."
+    max_drop: float | None = Field(
+        None, ge=0, le=100, description="Find the fastest model that loses at most so many points on validation."
     )
-    calib_samples: Positive = Field(1024, description="Training examples for scores and refits, fewer beyond 25,000 tokens.")
+    runtime: Literal["onnxruntime", "openvino", "pytorch"] = Field("onnxruntime", description="What will serve the model, and is timed.")
+    precision: Literal["fp32", "int8", "bf16"] = Field("fp32", description="In which it will be served, and is timed.")
+    batch_size: int = Field(1, ge=1, le=4096, description="Texts in a batch, as timed.")
     seq_len: Annotated[int, Field(ge=1, le=8192)] | None = Field(
-        None, description="Length at which FLOPs are counted; by default the task's mean length."
+        None, description="Tokens of a text: as timed (default 32), and for FLOPs (default: the task's mean length)."
     )
+    threads: int = Field(1, ge=1, le=1024, description="Threads, as timed.")
+    steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
+        None, description="Steps of obs and fisher to each target; by default each leaves about three quarters."
+    )
+    refit: bool = Field(True, description="Refit what is left by least squares (obs and fisher).")
+    calib_samples: Positive = Field(1024, description="Training examples for scores and refits, fewer beyond 25,000 tokens.")
+    unlabeled: str | None = Field(
+        None, description="Texts without labels for scores, refits and recovery: .txt, or a table with the task's columns."
+    )
+    recover_epochs: Annotated[int, Field(ge=0, le=1000)] = Field(
+        0, description="Epochs of distillation from the dense model at each target."
+    )
+    recover_lr: float | None = Field(None, gt=0, le=1, description="Peak learning rate of the recovery; by default as in training.")
+    pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")
+    sparsity: Fraction = Field(0.5, description="Share of the weights that method sparse removes (2:4 removes half).")
     device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+
+    @field_validator("target_speedup", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _one_target(self) -> PruneSettings:
-        targets = (self.target_speedup, self.target_flops, self.target_params)
-        if sum(target is not None for target in targets) != 1:
-            raise ValueError("give exactly one target: target_speedup, target_flops or target_params")
-        if self.steps is not None and self.method != "fisher":
-            raise ValueError(f"steps go with method fisher, not {self.method}")
+        names = ("target_speedup", "target_latency_ms", "target_flops", "target_params", "max_drop")
+        given = [name for name in names if getattr(self, name) is not None]
+        if self.method in ("vocab", "sparse"):
+            if given:
+                raise ValueError(f"method {self.method} takes no {given[0]}")
+        elif len(given) != 1:
+            raise ValueError(f"give exactly one target: {', '.join(names)}")
+        if self.steps is not None and self.method not in ("fisher", "obs"):
+            raise ValueError(f"steps go with methods obs and fisher, not {self.method}")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -16,6 +17,7 @@ Decorator = Callable[[Any], Any]
 TASK_FIELDS = ("kind", "multi_label", "no_answer", "train", "validation", "test", "text", "label", "max_length", "metric")
 KINDS = get_args(Kind)
 METRIC_NAMES = get_args(MetricName)
+_NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decorator:
@@ -36,12 +38,34 @@ def _option(name: str, annotation: Any, default: Any, description: str) -> Decor
     if kind is bool:
         return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=default, show_default=True, help=description)
     if get_origin(kind) is list:
-        shown = " ".join(str(value) for value in default)
-        text = f"{description} Several: repeat it.  [default: {shown}]"
-        return click.option(flag, name, type=_click_type(_bare(get_args(kind)[0])), multiple=True, help=text)
+        item = _bare(get_args(kind)[0])
+        shown = f"  [default: {' '.join(str(value) for value in default)}]" if default else ""
+        several = "" if default is None else " Several: repeat it." if get_origin(item) is Literal else " Several: list them."
+        text = f"{description}{several}{shown}"
+        return click.option(flag, name, cls=Several, type=_click_type(item), multiple=True, help=text)
     if get_origin(kind) is Literal:
         return click.option(flag, name, type=_click_type(kind), default=default, show_default=True, help=description)
     return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=description)
+
+
+class Several(click.Option):
+    """An option that takes all the numbers that follow it (`--threads 1 2`), and may be repeated."""
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Let the parser hand over the numbers behind the first value, too."""
+        super().add_to_parser(parser, ctx)
+        for name in self.opts:
+            option = parser._long_opt[name]
+            option.process = _greedy(option.process)
+
+
+def _greedy(process: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    def take(value: Any, state: Any) -> None:
+        process(value, state)
+        while state.rargs and _NUMBER.fullmatch(state.rargs[0]):
+            process(state.rargs.pop(0), state)
+
+    return take
 
 
 def _click_type(kind: Any) -> Any:

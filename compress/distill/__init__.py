@@ -27,7 +27,9 @@ from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
 from compress.task.labels import connect, relabel
-from compress.train.loop import fit
+from compress.task.load import Examples, Task
+from compress.task.unlabeled import joined
+from compress.train.loop import FitResult, fit
 
 
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
@@ -35,40 +37,74 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     task, teacher_folder = inputs.task, inputs.teacher
     if teacher_folder is None:
         raise UsageError("distill needs a teacher", "give --teacher MODEL")
-    device = pick_device(settings.device)
     torch.manual_seed(inputs.seed)
     teacher = load_model(teacher_folder, target=task.spec.target)
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
+    before, fitted, metrics = teach(
+        student, teacher, teacher_folder, task, task.split("train"), None, classes, settings, inputs.seed, student_folder
+    )
+    student.to("cpu")
+    save_model(student, output, student_folder)
+    return {
+        "metrics": {"validation": {"n": len(task.split("validation")), **metrics, "before": before}},
+        "training": fitted.as_json(),
+        "params": count_params(student),
+        "layers": model_shape(student).as_json(),
+    }
+
+
+def teach(
+    student: Any, teacher: Any, teacher_folder: Path, task: Task, labeled: Examples | None, unlabeled: Examples | None,
+    classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
+) -> tuple[float, FitResult, dict[str, float]]:  # fmt: skip
+    """Train a student in place to answer as its teacher, keep its best epoch on validation.
+
+    Labels count only where every example has one.
+
+    Args:
+        student: a model with a head, which takes the tokens that the teacher takes.
+        teacher: a model with a head for the same task.
+        teacher_folder: of the teacher's tokenizer and weights (their digest names the cache of its outputs).
+        task: whose validation split judges.
+        labeled: training examples.
+        unlabeled: texts beside them, or alone.
+        classes: of the teacher's logits in the task's order.
+        settings: of training and of the losses.
+        seed: of shuffling and dropout.
+        tokens_from: the folder whose tokenizer and limits encode the texts; by default the teacher's.
+
+    Returns:
+        The score before, what training did, and the metrics after.
+    """
+    device, target = pick_device(settings.device), task.spec.target
+    parts = [part for part in (labeled, unlabeled) if part is not None]
+    examples = parts[0] if len(parts) == 1 else joined(*parts)
+    if unlabeled is not None:
+        settings = settings.model_copy(update={"hard_weight": 0.0})
     validation = task.split("validation")
-    data = encode_for(student_folder, task.split("train"), task.spec.reading)
-    held_out = encode_for(student_folder, validation, task.spec.reading)
+    folder = tokens_from or teacher_folder
+    data = encode_for(folder, examples, task.spec.reading)
+    held_out = encode_for(folder, validation, task.spec.reading)
     pairs = layer_map(len(model_shape(student).layers), len(model_shape(teacher).layers), settings.match)
     pairs = pairs if settings.hidden_weight else []
     answers = teacher_outputs(teacher, digest(teacher_folder), data, [number for _, number in pairs], device)
     projections = _projections(student, teacher, len(pairs)).to(device)
     teacher.to(device)  # hidden states that do not fit the cache are computed in every step
-    asked = replace(data, labels=relabel(data.labels, task.spec.target, classes))
-    loss_of = _loss(student, teacher, answers, asked, task.spec.target, pairs, projections, settings, device)
+    asked = data if unlabeled is not None else replace(data, labels=relabel(data.labels, target, classes))
+    loss_of = _loss(student, teacher, answers, asked, target, pairs, projections, settings, device)
 
     def evaluate() -> dict[str, float]:
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
+    student.to(device)
     start = evaluate()[task.spec.main_metric]
     console.info(f"  student before distillation: validation {100 * start:.2f}")
     fitted = fit(
-        student, data, loss_of, settings, seed=inputs.seed, device=device,
+        student, data, loss_of, settings, seed=seed, device=device,
         validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
     )  # fmt: skip
-    metrics = evaluate()
-    student.to("cpu")
-    save_model(student, output, student_folder)
-    return {
-        "metrics": {"validation": {"n": len(validation), **metrics, "before": start}},
-        "training": fitted.as_json(),
-        "params": count_params(student),
-        "layers": model_shape(student).as_json(),
-    }
+    return start, fitted, evaluate()
 
 
 def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path) -> tuple[Any, Path]:

@@ -169,3 +169,10 @@ def layers(model: Any) -> Iterator[Layer]:
     parts = [name for name in Layer.__dataclass_fields__ if name != "module"]
     for module in descend(model, f"{family.encoder}.{family.layers}"):
         yield Layer(module, **{part: descend(module, getattr(family, part)) for part in parts})
+
+
+def activation_of(model: Any) -> Any:
+    """Return the function between the two linears of a model's FFNs."""
+    from transformers.activations import ACT2FN
+
+    return ACT2FN[getattr(model.config, "hidden_act", None) or model.config.activation]

@@ -16,11 +16,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.model.checkpoint import model_shape
 from compress.model.device import Batch
-from compress.model.family import Layer, layers
+from compress.model.family import Layer, activation_of, layers
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # tried, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch judges the fit and is not fitted
+KEPT_BYTES = 1 << 30  # of a teacher's sums in half precision, beyond which they are computed anew
+Sums = tuple[torch.Tensor, torch.Tensor]
 
 
 class Moments:
@@ -34,8 +37,7 @@ class Moments:
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Add rows: inputs (n, k), targets (n, d)."""
-        ones = torch.ones(len(inputs), 1)
-        rows = torch.cat([inputs, ones], dim=1)
+        rows = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
         self.xx += (rows.T @ rows).double()
         self.xy += (rows.T @ targets).double()
         self.yy += float(targets.double().square().sum())
@@ -56,7 +58,9 @@ class Moments:
         if size:
             penalty[:size] = ridge * self.xx.diagonal()[:size].mean().clamp_min(1e-12)
         penalty[size] = 1e-9 * max(1, self.count)
-        return torch.linalg.solve(self.xx + torch.diag(penalty), self.xy + penalty.unsqueeze(1) * old)
+        factor, failed = torch.linalg.cholesky_ex(self.xx + torch.diag(penalty))
+        wanted = self.xy + penalty.unsqueeze(1) * old
+        return torch.cholesky_solve(wanted, factor) if not failed else torch.linalg.lstsq(self.xx + torch.diag(penalty), wanted).solution
 
 
 def refit(linear: nn.Linear, fitted: Moments, held_out: Moments) -> tuple[float, float]:
@@ -86,15 +90,15 @@ class _Stream:
     states: list[torch.Tensor]
     rest: list[tuple[tuple[Any, ...], dict[str, Any]]]
 
-    def step(self, layer: Layer, number: int, tensor: torch.Tensor | None = None) -> torch.Tensor:
+    def step(self, layer: Layer, number: int) -> torch.Tensor:
         """Run a layer on batch `number`; returns its output (batch, length, hidden)."""
         arguments, options = self.rest[number]
-        found = layer.module(self.states[number] if tensor is None else tensor, *arguments, **options)
+        found = layer.module(self.states[number], *arguments, **options)
         return found[0] if isinstance(found, tuple) else found
 
 
 class _Stop(Exception):
-    """Ends a forward pass at the first layer."""
+    """Ends a forward pass where what is wanted is there."""
 
 
 def _enter(model: Any, batches: Iterable[Batch]) -> _Stream:
@@ -143,40 +147,105 @@ def _inputs_of(*modules: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 @torch.no_grad()
-def reconstruct(student: Any, teacher: Any, batches: Sequence[Batch], advance: Callable[[], None] = lambda: None) -> list[dict[str, float]]:
+def reconstruct(student: Any, teacher: Teacher, advance: Callable[[], None] = lambda: None) -> list[dict[str, float]]:
     """Refit every output projection of a pruned model against its dense teacher, in place.
 
     Args:
         student: the pruned (sliced) model in evaluation mode, its layers those of the teacher.
-        teacher: the dense model in evaluation mode.
-        batches: calibration inputs of both, on their device; at least two.
+        teacher: the dense model with the calibration batches.
         advance: called after each layer.
 
     Returns:
         For each layer the held-out mean squared error of the sum before its attention and output LayerNorms, before
         and after the fit: `attention_before`, `attention_after`, `ffn_before`, `ffn_after`.
     """
-    masks = [batch["attention_mask"].bool() for batch in batches]
-    lower, upper = _enter(student, batches), _enter(teacher, batches)
+    masks = [batch["attention_mask"].bool() for batch in teacher.batches]
+    lower = _enter(student, teacher.batches)
+    activation = activation_of(student)
     report = []
-    for small, large in zip(layers(student), layers(teacher), strict=True):
-        wanted: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for number in range(len(batches)):
-            with _inputs_of(large.attention_norm, large.output_norm) as sums:
-                upper.states[number] = upper.step(large, number)
-            wanted.append((sums[0], sums[1]))
+    for small, wanted in zip(layers(student), teacher.sums(), strict=True):
         errors: dict[str, float] = {}
-        for part, linear, norm in (("attention", small.attention_output, 0), ("ffn", small.ffn_out, 1)):
-            moments = [Moments(linear.in_features, linear.out_features) for _ in range(2)]
-            for number, mask in enumerate(masks):
-                with _inputs_of(linear, small.ffn_in) as seen:
-                    lower.step(small, number)
-                residual = lower.states[number] if norm == 0 else seen[1]
-                target = wanted[number][norm] - residual
-                moments[number % HELD_OUT == 0].add(seen[0][mask].float().cpu(), target[mask].float().cpu())
-            errors[f"{part}_before"], errors[f"{part}_after"] = refit(linear, *moments)
-        for number in range(len(batches)):
-            lower.states[number] = lower.step(small, number)
+        contexts = [_context(lower, small, number) for number in range(len(masks))]
+        moments = _Split(small.attention_output)
+        for number, mask in enumerate(masks):
+            moments.add(number, contexts[number][mask], wanted[number][0] - lower.states[number][mask])
+        errors["attention_before"], errors["attention_after"] = refit(small.attention_output, *moments.parts)
+        for number, context in enumerate(contexts):
+            lower.states[number] = small.attention_norm(small.attention_output(context) + lower.states[number])
+        del contexts
+        moments = _Split(small.ffn_out)
+        for number, mask in enumerate(masks):
+            state = lower.states[number][mask]
+            moments.add(number, activation(small.ffn_in(state)), wanted[number][1] - state)
+        errors["ffn_before"], errors["ffn_after"] = refit(small.ffn_out, *moments.parts)
+        for number, state in enumerate(lower.states):
+            lower.states[number] = small.output_norm(small.ffn_out(activation(small.ffn_in(state))) + state)
         report.append(errors)
         advance()
     return report
+
+
+class _Split:
+    """The moments of a linear's inputs and wanted outputs: those to fit on, and those that judge the fit."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        self.parts = [Moments(linear.in_features, linear.out_features) for _ in range(2)]
+
+    def add(self, number: int, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add the rows of batch `number`: inputs (n, k), targets (n, d)."""
+        self.parts[number % HELD_OUT == 0].add(inputs.float().cpu(), targets.float().cpu())
+
+
+def _context(stream: _Stream, layer: Layer, number: int) -> torch.Tensor:
+    """Run a layer up to the input of its attention's output projection, (batch, length, heads * head_size)."""
+
+    def stop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        raise _Stop(arguments[0])
+
+    hook = layer.attention_output.register_forward_pre_hook(stop)
+    try:
+        stream.step(layer, number)
+    except _Stop as found:
+        return found.args[0]
+    finally:
+        hook.remove()
+    raise AssertionError("a layer that never projects its attention")
+
+
+class Teacher:
+    """A dense model on calibration batches: what every layer's sums before its LayerNorms are.
+
+    They are kept in half precision where they fit `KEPT_BYTES`, so that later fits need no pass of the dense model, and
+    computed layer by layer where not; either way the batches' hidden states are all that is held of the model itself.
+
+    Args:
+        model: the dense model in evaluation mode, on the device of the batches.
+        batches: calibration inputs, at least two.
+    """
+
+    def __init__(self, model: Any, batches: Sequence[Batch]) -> None:
+        self.model, self.batches = model, batches
+        shape = model_shape(model)
+        tokens = sum(int(batch["attention_mask"].sum()) for batch in batches)
+        self._kept: list[list[Sums]] | None = [] if 4 * tokens * shape.hidden * len(shape.layers) <= KEPT_BYTES else None
+
+    def sums(self) -> Iterator[list[Sums]]:
+        """Yield, layer by layer, each batch's sums before the attention and the output LayerNorm, (tokens, hidden) each."""
+        if self._kept:
+            for layer in self._kept:
+                yield [(first.float(), second.float()) for first, second in layer]
+            return
+        masks = [batch["attention_mask"].bool() for batch in self.batches]
+        upper = _enter(self.model, self.batches)
+        kept = []
+        for layer in layers(self.model):
+            found: list[Sums] = []
+            for number, mask in enumerate(masks):
+                with _inputs_of(layer.attention_norm, layer.output_norm) as sums:
+                    upper.states[number] = upper.step(layer, number)
+                found.append((sums[0][mask].float(), sums[1][mask].float()))
+            if self._kept is not None:
+                kept.append([(first.half(), second.half()) for first, second in found])
+            yield found
+        if self._kept is not None:
+            self._kept = kept

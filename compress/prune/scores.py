@@ -6,7 +6,7 @@ column of the FFN output for a neuron. Scores are comparable across layers and b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,14 @@ from compress.model.family import layers
 @dataclass(frozen=True)
 class LayerScores:
     """The scores of a layer's units, higher matters more: `heads` (heads,), `neurons` (ffn,), both float64."""
+
+    heads: torch.Tensor
+    neurons: torch.Tensor
+
+
+@dataclass(frozen=True)
+class GateGradients:
+    """Each example's gradient of the loss by a gate on each unit of a layer: `heads` (examples, heads), `neurons` (examples, ffn)."""
 
     heads: torch.Tensor
     neurons: torch.Tensor
@@ -44,36 +52,58 @@ def _column_squares(linear: Any) -> torch.Tensor:
     return linear.weight.detach().double().square().sum(0)
 
 
-def taylor(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor]) -> list[LayerScores]:
-    """Score a unit by the squared change of the loss that a first-order Taylor expansion expects from removing it.
+def random(model: Any, seed: int) -> list[LayerScores]:
+    """Score units at random, per parameter alike: the baseline that every method must beat."""
+    draw = torch.Generator().manual_seed(seed)
 
-    With `a` the unit's activations, the input of the output projection, the score is the sum over examples of
-    `(sum_tokens a . dL/da)^2` (Molchanov et al. 2019, eq. 8, taken per example, so that effects of opposite sign on
-    different examples do not cancel). The squares of units whose effects are independent add up, so scores per FLOP
-    compare heads with blocks of neurons.
+    def drawn(count: int) -> torch.Tensor:
+        return torch.rand(count, generator=draw, dtype=torch.float64)
+
+    return [LayerScores(drawn(layer.heads), drawn(layer.ffn)) for layer in model_shape(model).layers]
+
+
+def gate_gradients(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor]) -> list[GateGradients]:
+    """Return each example's own gradient of the loss by a gate of 1 on every unit.
+
+    With `a` the unit's activations, the input of the output projection, the gradient is `sum_tokens a . dL/da`: by it,
+    to first order, the example's loss changes when the unit fades.
 
     Args:
-        model: a classifier in evaluation mode; its weights get no gradients.
+        model: a model with its head in evaluation mode; its weights get no gradients.
         batches: whatever `loss_of` takes.
         loss_of: the loss of one batch, **summed** over its examples, so that each example's gradient is its own.
 
     Returns:
-        One `LayerScores` a layer.
+        One `GateGradients` a layer, float32 on the CPU, the examples in the order of the batches.
     """
     size = model_shape(model).head_size
     found = list(layers(model))
-    sums = [
-        (
-            torch.zeros(layer.attention_output.in_features // size, dtype=torch.float64),
-            torch.zeros(layer.ffn_out.in_features, dtype=torch.float64),
-        )
-        for layer in found
-    ]
-    captured: dict[tuple[int, int], torch.Tensor] = {}
+    rows: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = [([], []) for _ in found]
+    for gradients in backward(model, batches, loss_of):
+        for number, parts in enumerate(gradients):
+            for part, (activations, gradient) in enumerate(parts):
+                product = (activations * gradient).double().sum(1)  # (batch, tokens, units) -> (batch, units)
+                if part == 0:
+                    product = product.reshape(len(product), -1, size).sum(2)
+                rows[number][part].append(product.float().cpu())
+    return [GateGradients(torch.cat(heads), torch.cat(neurons)) for heads, neurons in rows]
+
+
+Captured = list[list[tuple[torch.Tensor, torch.Tensor]]]  # by layer and part: an output projection's input, and a gradient
+
+
+def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor], outputs: bool = False) -> Iterator[Captured]:
+    """Run forward and backward; yield, batch by batch, what enters each output projection, with the loss's gradient by it.
+
+    With `outputs` the gradients are those by what leaves the projections.
+    """
+    found = list(layers(model))
+    entering: dict[tuple[int, int], torch.Tensor] = {}
+    leaving: dict[tuple[int, int], torch.Tensor] = {}
 
     def capture(key: tuple[int, int]) -> Callable[..., None]:
-        def hook(module: Any, args: tuple[torch.Tensor, ...]) -> None:
-            captured[key] = args[0]
+        def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            entering[key], leaving[key] = args[0], output
 
         return hook
 
@@ -81,25 +111,36 @@ def taylor(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Te
     hooks = []
     for number, layer in enumerate(found):
         for part, linear in enumerate((layer.attention_output, layer.ffn_out)):
-            hooks.append(linear.register_forward_pre_hook(capture((number, part))))
+            hooks.append(linear.register_forward_hook(capture((number, part))))
     # The embeddings keep their gradient so that autograd has a path; every other weight would only cost time.
     anchor = model.get_input_embeddings().weight
     try:
         for parameter in trainable:
             parameter.requires_grad_(parameter is anchor)
         for batch in batches:
-            captured.clear()
+            entering.clear()
             loss = loss_of(batch)
-            keys = [key for key, value in captured.items() if value.shape[-1] and value.requires_grad]
-            gradients = torch.autograd.grad(loss, [captured[key] for key in keys])
-            for (number, part), gradient in zip(keys, gradients, strict=True):
-                product = (captured[number, part].detach() * gradient).double().sum(1)  # (batch, tokens, units) -> (batch, units)
-                if part == 0:
-                    product = product.reshape(len(product), -1, size).sum(2)
-                sums[number][part].add_(product.square().sum(0).cpu())
+            wanted = leaving if outputs else entering
+            keys = [key for key, value in wanted.items() if value.shape[-1] and value.requires_grad]
+            found_gradients = torch.autograd.grad(loss, [wanted[key] for key in keys], allow_unused=True)
+            gradients = {key: gradient for key, gradient in zip(keys, found_gradients, strict=True) if gradient is not None}
+            yield [
+                [(entering[key].detach(), gradients.get(key, torch.zeros_like(wanted[key]))) for key in ((number, 0), (number, 1))]
+                for number in range(len(found))
+            ]
     finally:
         for hook in hooks:
             hook.remove()
         for parameter in trainable:
             parameter.requires_grad_(True)
-    return [LayerScores(heads, neurons) for heads, neurons in sums]
+
+
+def taylor(gradients: list[GateGradients]) -> list[LayerScores]:
+    """Score a unit by the squared change of the loss that a first-order Taylor expansion expects from removing it.
+
+    The score is the sum over examples of the squared gate gradient (Molchanov et al. 2019, eq. 8, taken per example, so
+    that effects of opposite sign on different examples do not cancel): with labels sampled from the model itself, the
+    diagonal of the gates' Fisher information (Kwon et al. 2022, eq. 6). The squares of units whose effects are
+    independent add up, so scores per FLOP compare heads with blocks of neurons.
+    """
+    return [LayerScores(layer.heads.double().square().sum(0), layer.neurons.double().square().sum(0)) for layer in gradients]

@@ -1,23 +1,26 @@
-"""Which units to keep: the best score within a budget of FLOPs or parameters."""
+"""Which units to keep: the least loss within a budget of time, FLOPs or parameters, exactly.
+
+Units are ranked within each sublayer, so that a sublayer's choice is only how many to keep; which numbers to keep is a
+multiple-choice knapsack over all sublayers, solved by dynamic programming (Kellerer et al. 2004, ch. 11).
+"""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+import numpy as np
 import torch
 
 from compress.errors import UsageError
 from compress.model import shape as shapes
-from compress.model.checkpoint import model_shape
 from compress.prune.scores import LayerScores
 
-TINY = 1e-12  # a cost that no division minds
 STEP = 0.75  # of the cost is left by a step of pruning
 ALIGNMENT = 16  # FFN widths are kept to multiples of this, where vector units are full
+CELLS = 4096  # into which a budget is divided; costs are rounded up to whole cells, so that no budget is exceeded
 
 
 @dataclass(frozen=True)
@@ -29,65 +32,106 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """What a model costs as a sum over its units: so much a head, a neuron, and so much whatever is kept.
+class Ranking:
+    """A sublayer's units, those that matter most first, and the loss of keeping only the first k of them.
 
-    In FLOPs of a sequence, in parameters, or in time as a share of the dense model's.
+    `order` (units,) positions; `loss` (units + 1,) float64, from keeping none to keeping all, which loses nothing.
     """
 
-    head: float
-    neuron: float
-    fixed: float = 0.0
+    order: np.ndarray
+    loss: np.ndarray
 
-    def prunable(self, shape: shapes.Shape) -> float:
-        """Return the cost of a shape's heads and neurons."""
-        return sum(layer.heads * self.head + layer.ffn * self.neuron for layer in shape.layers)
+
+@dataclass(frozen=True)
+class LayerRanking:
+    """The rankings of a layer's two sublayers."""
+
+    heads: Ranking
+    neurons: Ranking
+
+
+def ranked(scores: np.ndarray) -> Ranking:
+    """Rank units by their scores (units,), whose losses add up.
+
+    >>> ranked(np.array([1.0, 3.0, 2.0])).loss.tolist()
+    [6.0, 3.0, 1.0, 0.0]
+    """
+    order = np.argsort(-scores, kind="stable")
+    lost = np.concatenate([[0.0], np.cumsum(scores[order][::-1])])[::-1]
+    return Ranking(order, np.maximum(lost, 0.0))
+
+
+def rankings(scores: Sequence[LayerScores]) -> list[LayerRanking]:
+    """Rank the units of every layer by scores that add up."""
+    return [LayerRanking(ranked(layer.heads.numpy()), ranked(layer.neurons.numpy())) for layer in scores]
+
+
+def ranked_jointly(gradients: torch.Tensor) -> Ranking:
+    """Rank units by their gates' gradients (examples, units), with what they do together: the block of the Fisher matrix.
+
+    Units go one by one, each time the one whose going raises `sum_examples (sum_gone gradient)^2 / 2` least (the
+    rearrangement of Kwon et al. 2022, section 4.3, done for every number of units at once). What the gone ones' own terms
+    add up to counts half, so that a sum that cancels by chance on the calibration examples is not taken for free.
+    """
+    fisher = (gradients.T @ gradients).double().numpy()
+    own = fisher.diagonal().copy()
+    count = len(own)
+    together, left = np.zeros(count), np.ones(count, dtype=bool)
+    order, lost = [], [0.0]
+    block = alone = 0.0
+    for _ in range(count):
+        rise = np.where(left, own + together, np.inf)  # of (block + alone) / 2: own + own / 2 + half the cross terms
+        unit = int(np.argmin(rise))
+        block += own[unit] + 2 * together[unit]
+        alone += own[unit]
+        together += fisher[unit]
+        left[unit] = False
+        order.append(unit)
+        lost.append(max(lost[-1], (block + alone) / 4))
+    return Ranking(np.array(order[::-1], dtype=np.int64), np.array(lost[::-1]))
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a model costs, by the number of units in each sublayer: in time, in FLOPs of a sequence, or in parameters.
+
+    A classifier of texts computes its first token only from the last layer that mixes tokens on, which makes those
+    sublayers cheaper: they have costs of their own. Every array starts with the cost of zero units.
+
+    `heads` is (most heads + 1,), `neurons` (widest FFN + 1,), float64; `last` holds the same two for the last layers, or
+    nothing where all layers cost the same; `fixed` is what no choice changes.
+    """
+
+    heads: np.ndarray
+    neurons: np.ndarray
+    fixed: float = 0.0
+    last: tuple[np.ndarray, np.ndarray] | None = None
 
     def total(self, shape: shapes.Shape) -> float:
         """Return the cost of a shape."""
-        return self.fixed + self.prunable(shape)
+        mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
+        last = mixing[-1] if mixing else -1
+        cost = self.fixed
+        for number, layer in enumerate(shape.layers):
+            heads, neurons = self.of_layer(number, last)
+            cost += heads[layer.heads] + neurons[layer.ffn]
+        return float(cost)
+
+    def of_layer(self, number: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the costs of a layer's heads and neurons, where layer `last` is the last that mixes tokens."""
+        last_heads, last_neurons = self.last or (self.heads, self.neurons)
+        return (self.heads if number < last else last_heads), (self.neurons if number < last else last_neurons)
 
 
-def unit_costs(shape: shapes.Shape, count: Literal["flops", "params"], seq_len: int) -> Costs:
-    """Return what one head and one neuron cost, in FLOPs of a sequence or in parameters."""
+def counted_costs(shape: shapes.Shape, count: Literal["flops", "params"], seq_len: int) -> Costs:
+    """Return costs in FLOPs of a sequence of `seq_len` tokens, or in parameters: each unit costs the same."""
     if count == "flops":
-        return Costs(shapes.head_flops(shape.hidden, shape.head_size, seq_len), shapes.neuron_flops(shape.hidden, seq_len))
-    return Costs(shapes.head_params(shape.hidden, shape.head_size), shapes.neuron_params(shape.hidden))
-
-
-def measured_costs(model: Any, share_of_time: Callable[[Any], float]) -> Costs:
-    """Return unit costs in measured time, the dense model's being 1: two half models are timed in the runtime.
-
-    Half of the heads away, or half of the neurons: a straight line through the dense model and each of these is what
-    units cost where most of the search happens; what is left at zero units is fixed.
-
-    Args:
-        model: the dense model; it is not changed.
-        share_of_time: times a model, as a share of the dense one's.
-    """
-    from compress.prune.surgery import slice_model
-
-    shape = model_shape(model)
-    heads, neurons = (sum(getattr(layer, part) for layer in shape.layers) for part in ("heads", "ffn"))
-
-    def half(part: str) -> tuple[float, int]:
-        smaller, gone = copy.deepcopy(model), 0
-        kept = []
-        for layer in shape.layers:
-            count = {"heads": layer.heads, "ffn": layer.ffn}
-            left = count[part] // 2 if part == "heads" else count[part] // 2 // ALIGNMENT * ALIGNMENT
-            gone += count[part] - left
-            count[part] = left
-            kept.append(Kept(list(range(count["heads"])), list(range(count["ffn"]))))
-        slice_model(smaller, kept)
-        return max(1e-3, 1 - share_of_time(smaller)), gone
-
-    (saved_heads, gone_heads), (saved_neurons, gone_neurons) = half("heads"), half("ffn")
-    head = saved_heads / gone_heads if gone_heads else 0.0
-    neuron = saved_neurons / gone_neurons if gone_neurons else 0.0
-    total = heads * head + neurons * neuron
-    scale = min(1.0, 0.99 / total) if total else 1.0  # what is fixed cannot be negative
-    return Costs(scale * head, scale * neuron, 1 - scale * total)
+        head, neuron = shapes.head_flops(shape.hidden, shape.head_size, seq_len), shapes.neuron_flops(shape.hidden, seq_len)
+    else:
+        head, neuron = shapes.head_params(shape.hidden, shape.head_size), shapes.neuron_params(shape.hidden)
+    heads = head * np.arange(max(layer.heads for layer in shape.layers) + 1, dtype=np.float64)
+    neurons = neuron * np.arange(max(layer.ffn for layer in shape.layers) + 1, dtype=np.float64)
+    return Costs(heads, neurons)
 
 
 def fitting_shares(share: float, steps: int | None) -> list[float]:
@@ -100,44 +144,104 @@ def fitting_shares(share: float, steps: int | None) -> list[float]:
     return [share ** ((number + 1) / count) for number in range(count)]
 
 
-def select(scores: Sequence[LayerScores], costs: Costs, budget: float) -> list[Kept]:
-    """Keep units by descending score per cost until the budget is spent (the greedy solution of the knapsack).
+@dataclass(frozen=True)
+class _Choice:
+    """One sublayer in the knapsack: each option keeps a number of units, at a loss and a cost."""
 
-    Neurons are taken in blocks of 16, best first within each layer, so that widths stay aligned; a layer's last
-    block may be smaller where its width is no multiple of 16.
+    counts: np.ndarray
+    loss: np.ndarray
+    cost: np.ndarray
+
+
+def solve(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[Kept]:
+    """Return the units that lose least within a budget: optimal for the given losses and costs, up to one cell a sublayer.
+
+    Minimises the sum of the sublayers' losses subject to the sum of their costs. Widths of FFNs are multiples of 16, or
+    whole. Where the last layers are cheaper, each layer in turn is taken for the last that mixes tokens.
 
     Args:
-        scores: one entry a layer.
-        costs: of one head and one neuron, in the budget's unit.
-        budget: what the kept units may cost together.
-
-    Returns:
-        The kept units of each layer; a layer may keep none.
+        layers: one entry a layer.
+        costs: of the sublayers.
+        budget: what the model may cost, `costs.fixed` included.
 
     Raises:
-        UsageError: not even one unit fits.
+        UsageError: not even the cheapest model is within the budget.
     """
-    head_cost, neuron_cost = max(costs.head, TINY), max(costs.neuron, TINY)
-    candidates: list[tuple[float, float, int, str, list[int]]] = []  # (score per cost, cost, layer, part, units)
-    for number, layer in enumerate(scores):
-        for head, score in enumerate(layer.heads.tolist()):
-            candidates.append((score / head_cost, head_cost, number, "heads", [head]))
-        ranked = torch.argsort(layer.neurons, descending=True, stable=True).tolist()
-        for start in range(0, len(ranked), ALIGNMENT):
-            block = ranked[start : start + ALIGNMENT]
-            cost = neuron_cost * len(block)
-            candidates.append((float(layer.neurons[block].sum()) / cost, cost, number, "neurons", block))
-    candidates.sort(key=lambda candidate: (-candidate[0], candidate[2], candidate[3], candidate[4]))
-    chosen: dict[tuple[int, str], list[int]] = {}
-    spent = 0.0
-    full: set[tuple[int, str]] = set()
-    for _, cost, number, part, units in candidates:
-        # Once a layer's block did not fit, its later (worse) blocks of the same part are skipped: widths stay ranked.
-        if spent + cost > budget or (number, part) in full:
-            full.add((number, part))
-            continue
-        spent += cost
-        chosen.setdefault((number, part), []).extend(units)
-    if not chosen:
-        raise UsageError("the target is so small that nothing of the encoder would be left", "choose a larger target")
-    return [Kept(sorted(chosen.get((number, "heads"), [])), sorted(chosen.get((number, "neurons"), []))) for number in range(len(scores))]
+    best_loss, best = np.inf, None
+    for choices in _problems(layers, costs):
+        found = knapsack([(choice.loss, choice.cost) for choice in choices], budget - costs.fixed)
+        if found is not None and found[0] < best_loss:
+            best_loss, best = found[0], [int(choice.counts[option]) for choice, option in zip(choices, found[1], strict=True)]
+    if best is None or not any(best):
+        raise UsageError("the target is so small that nothing of the encoder would be left", "choose a less ambitious target")
+    return [
+        Kept(sorted(layer.heads.order[:heads].tolist()), sorted(layer.neurons.order[:neurons].tolist()))
+        for layer, heads, neurons in zip(layers, best[::2], best[1::2], strict=True)
+    ]
+
+
+def _problems(layers: Sequence[LayerRanking], costs: Costs) -> Iterator[list[_Choice]]:
+    """Yield the knapsacks to solve: one, or one for each layer that may be the last to mix tokens."""
+    if costs.last is None:
+        yield [choice for layer in layers for choice in _choices(layer, costs.heads, costs.neurons)]
+        return
+    for last, top in enumerate(layers):
+        choices = []
+        for number, layer in enumerate(layers):
+            attention, ffn = _choices(layer, *costs.of_layer(number, last))
+            if number >= last:  # some head here, none above
+                asked = attention.counts > 0 if number == last else attention.counts == 0
+                attention = _Choice(attention.counts[asked], attention.loss[asked], attention.cost[asked])
+            choices += [attention, ffn]
+        if len(top.heads.order):
+            yield choices
+
+
+def _choices(layer: LayerRanking, heads: np.ndarray, neurons: np.ndarray) -> tuple[_Choice, _Choice]:
+    return _choice(layer.heads, heads, 1), _choice(layer.neurons, neurons, ALIGNMENT)
+
+
+def _choice(ranking: Ranking, cost: np.ndarray, step: int) -> _Choice:
+    size = len(ranking.order)
+    counts = np.unique(np.append(np.arange(0, size + 1, step), size))
+    return _Choice(counts, ranking.loss[counts], cost[counts])
+
+
+def knapsack(groups: Sequence[tuple[np.ndarray, np.ndarray]], budget: float, cells: int = CELLS) -> tuple[float, list[int]] | None:
+    """Choose one option of each group so that the losses' sum is least and the costs' sum within the budget.
+
+    Dynamic programming over a grid of costs: `best[c]` is the least loss of the groups so far at a cost of at most c
+    cells. Costs are rounded up to cells, so the result is feasible, and optimal but for that rounding.
+
+    Args:
+        groups: losses and costs of each group's options, (options,) each; costs are not negative.
+        budget: of all costs together.
+        cells: of the grid.
+
+    Returns:
+        The least loss and each group's option; None where nothing fits.
+    """
+    if budget <= 0:
+        if budget < 0 or any((cost > 0).all() for _, cost in groups):
+            return None
+        budget = 1e-300
+    best = np.zeros(cells + 1)
+    taken = np.zeros((len(groups), cells + 1), dtype=np.int16)
+    steps = [np.ceil(np.minimum(cost, 2 * budget) / budget * cells - 1e-9).astype(np.int64) for _, cost in groups]
+    for number, ((loss, _), step) in enumerate(zip(groups, steps, strict=True)):
+        found = np.full(cells + 1, np.inf)
+        for option in np.flatnonzero(step <= cells):
+            start = step[option]
+            candidate = best[: cells + 1 - start] + loss[option]
+            better = candidate < found[start:]
+            found[start:][better] = candidate[better]
+            taken[number, start:][better] = option
+        best = found
+    if not np.isfinite(best[cells]):
+        return None
+    chosen, left = [], cells
+    for number in reversed(range(len(groups))):
+        option = int(taken[number, left])
+        chosen.append(option)
+        left -= int(steps[number][option])
+    return float(best[cells]), chosen[::-1]

@@ -41,7 +41,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         if quantized_share(float_graph)[0]:
             raise ModelError(f"{inputs.source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
         seven_bits = needs_seven_bits()
-        graph = _quantized(source / GRAPH, Path(scratch) / "int8.onnx", seven_bits)
+        graph = quantized_graph(source / GRAPH, Path(scratch) / "int8.onnx", seven_bits)
         write_artifact(graph, source, output)
         reference, candidate = OnnxModel(source, hints=RUNTIME_HINTS), OnnxModel(output, hints=RUNTIME_HINTS)
         data, texts = verification_data(inputs, source)
@@ -81,7 +81,8 @@ def _exported(inputs: Inputs, scratch: Path) -> Path:
     return folder
 
 
-def _quantized(source: Path, target: Path, seven_bits: bool) -> onnx.ModelProto:
+def quantized_graph(source: Path, target: Path, seven_bits: bool) -> onnx.ModelProto:
+    """Return a float graph's int8 form: dynamic int8 products (written to `target` on the way), embeddings int8 by row."""
     quantize_dynamic(source, target, seven_bits)
     graph = onnx.load(str(target))
     quantize_embeddings(graph)

@@ -79,7 +79,7 @@ def _checked(document: dict[str, Any], where: str, files: dict[str, str] | None)
 def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return a recipe file's document with its relative paths made absolute, so that they start at the recipe's folder.
 
-    These are model paths that start with `./` or `../`, a task file, and the files of a task written out in the recipe.
+    These are model paths that start with `./` or `../`, a task file, a task's files and a stage's file of unlabeled texts.
     What the command line overrides later starts at the current folder.
     """
 
@@ -99,8 +99,14 @@ def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     stages = document.get("stages")
     if isinstance(stages, dict):
         roles = {"from", "teacher", "student"}
+
+        def of_stage(key: str, value: Any) -> Any:
+            if key == "unlabeled" and isinstance(value, str):
+                return str((folder / value).absolute())
+            return anchor(value) if key in roles else value
+
         result["stages"] = {
-            name: {key: anchor(value) if key in roles else value for key, value in fields.items()} if isinstance(fields, dict) else fields
+            name: {key: of_stage(key, value) for key, value in fields.items()} if isinstance(fields, dict) else fields
             for name, fields in stages.items()
         }
     return result

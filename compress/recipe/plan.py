@@ -13,7 +13,7 @@ from compress.errors import DataError
 from compress.model.reference import digest, locate
 from compress.recipe.schema import MODEL, Recipe, Stage
 from compress.recipe.verbs import code_version
-from compress.task.load import Task
+from compress.task.load import Task, existing
 
 MANIFEST_SCHEMA = 1
 
@@ -59,6 +59,8 @@ class Workspace:
             "code": code_version(stage.verb.name),
             "libraries": machine.versions(),
         }
+        if unlabeled := getattr(stage.settings, "unlabeled", None):
+            facts["unlabeled"] = fs.digest_file(existing(unlabeled))
         if stage.verb.machine_bound:
             facts["machine"] = machine.identity()
         return fs.digest_json(facts)

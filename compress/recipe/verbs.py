@@ -45,7 +45,7 @@ VERBS: dict[str, Verb] = {
             "prune",
             settings.PruneSettings,
             "compress.prune:run",
-            ("model", "task", "export", "measure", "prune"),
+            ("model", "task", "train", "distill", "export", "quantize", "measure", "prune"),
             "checkpoint",
             machine_bound=True,
         ),

@@ -164,7 +164,7 @@ class Task:
         if spec.builtin:
             return {name: [] for name in SPLITS}
         if spec.hub is None:
-            return {name: [_existing(path)] for name, path in spec.local_files().items()}
+            return {name: [existing(path)] for name, path in spec.local_files().items()}
         patterns = {name: pattern for name in SPLITS if (pattern := getattr(spec.hub, name))}
         folder = hub.snapshot(spec.hub.repo, "dataset", spec.hub.revision, list(patterns.values()))
         found = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
@@ -298,7 +298,12 @@ def _warn_of_quotes(path: Path, frame: pd.DataFrame) -> None:
         console.warn(f"{joined} rows of {path} hold line breaks between quotes: if quotes are plain characters there, save it as .jsonl")
 
 
-def _existing(path: str) -> Path:
+def existing(path: str) -> Path:
+    """Return the path of a file that is there.
+
+    Raises:
+        DataError: there is none, with the nearest name beside it.
+    """
     file = Path(path)
     if not file.is_file():
         siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []

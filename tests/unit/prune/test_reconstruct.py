@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import torch
 
 from compress.model.device import to_tensors
 from compress.model.family import layers
-from compress.prune.reconstruct import Moments, reconstruct, refit
+from compress.prune.reconstruct import Moments, Teacher, reconstruct, refit
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
 
 CPU = torch.device("cpu")
+module = importlib.import_module("compress.prune.reconstruct")
 
 
 def moments_of(inputs: torch.Tensor, targets: torch.Tensor) -> Moments:
@@ -70,7 +72,7 @@ def batches(family: str, count: int = 6) -> list[Any]:
 def test_a_model_that_lost_nothing_is_left_as_it_is(family: str) -> None:
     teacher, student = tiny.make_model(family), tiny.make_model(family)
     before = copy.deepcopy(student.state_dict())
-    report = reconstruct(student, teacher, batches(family))
+    report = reconstruct(student, Teacher(teacher, batches(family)))
     assert len(report) == tiny.LAYERS
     assert max(errors["ffn_before"] for errors in report) < 1e-5
     torch.testing.assert_close(student.state_dict(), before, rtol=1e-3, atol=1e-3)
@@ -88,10 +90,26 @@ def test_a_neuron_is_replaced_by_its_twin(family: str) -> None:
     inputs = batches(family)
     with torch.no_grad():
         wanted, lost = teacher(**inputs[1]).logits, student(**inputs[1]).logits
-        report = reconstruct(student, teacher, inputs)
+        report = reconstruct(student, Teacher(teacher, inputs))
         found = student(**inputs[1]).logits
     assert all(errors["ffn_after"] < 0.05 * errors["ffn_before"] for errors in report[:1])
     assert (found - wanted).abs().mean() < 0.2 * (lost - wanted).abs().mean()
+
+
+def test_kept_sums_fit_as_those_computed_anew(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second fit takes the teacher's sums from memory, in half precision; without room it computes them again."""
+    kept = [Kept([0, 3], list(range(0, 64, 2)))] * tiny.LAYERS
+    teacher = Teacher(tiny.make_model(family), batches(family))
+    states = []
+    for room in (1 << 30, 1 << 30, 0):
+        monkeypatch.setattr(module, "KEPT_BYTES", room)
+        teacher = teacher if room else Teacher(tiny.make_model(family), batches(family))
+        student = tiny.make_model(family)
+        slice_model(student, kept)
+        reconstruct(student, teacher)
+        states.append(student.state_dict())
+    torch.testing.assert_close(states[0], states[2], rtol=0, atol=0)
+    torch.testing.assert_close(states[1], states[0], rtol=0.1, atol=2e-2)
 
 
 def test_errors_never_rise_and_gone_sublayers_are_fitted_too(family: str) -> None:
@@ -99,7 +117,7 @@ def test_errors_never_rise_and_gone_sublayers_are_fitted_too(family: str) -> Non
     student = copy.deepcopy(teacher)
     slice_model(student, [Kept([0, 3], list(range(0, 64, 2))), Kept([], [2, 40]), Kept([1], [])])
     calls: list[int] = []
-    report = reconstruct(student, teacher, batches(family), lambda: calls.append(1))
+    report = reconstruct(student, Teacher(teacher, batches(family)), lambda: calls.append(1))
     assert len(calls) == tiny.LAYERS
     for errors in report:
         assert errors["attention_after"] <= errors["attention_before"]

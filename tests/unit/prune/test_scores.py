@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from compress.model.device import to_tensors
 from compress.model.family import layers
-from compress.prune.scores import LayerScores, magnitude, taylor
+from compress.prune.scores import LayerScores, gate_gradients, magnitude, random, taylor
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, slice_model
 from tests import tiny
@@ -38,7 +38,7 @@ def losses(model: Any, positions: Any, family: str) -> torch.Tensor:
 
 def scored(model: Any, family: str, batches: list[Any]) -> list[LayerScores]:
     """Score by the function under test."""
-    return taylor(model, batches, lambda positions: losses(model, positions, family).sum())
+    return taylor(gate_gradients(model, batches, lambda positions: losses(model, positions, family).sum()))
 
 
 def gates(model: Any) -> tuple[list[list[torch.Tensor]], list[Any]]:
@@ -114,8 +114,8 @@ def test_effects_of_opposite_sign_do_not_cancel() -> None:
     def mirrored(sign: float) -> torch.Tensor:
         return sign * losses(model, [0], "bert").sum()
 
-    once = taylor(model, [1.0], mirrored)
-    both = taylor(model, [1.0, -1.0], mirrored)
+    once = taylor(gate_gradients(model, [1.0], mirrored))
+    both = taylor(gate_gradients(model, [1.0, -1.0], mirrored))
     for first, second in zip(once, both, strict=True):
         torch.testing.assert_close(2 * first.heads, second.heads)
         torch.testing.assert_close(2 * first.neurons, second.neurons)
@@ -143,10 +143,10 @@ def test_taylor_leaves_the_model_as_it_was(family: str) -> None:
     before = copy.deepcopy(model.state_dict())
     scored(model, family, [[0, 1]])
     with pytest.raises(RuntimeError, match="stop here"):
-        taylor(model, [0], lambda batch: (_ for _ in ()).throw(RuntimeError("stop here")))
+        gate_gradients(model, [0], lambda batch: (_ for _ in ()).throw(RuntimeError("stop here")))
     assert [parameter.requires_grad for parameter in model.parameters()] == [parameter is not frozen for parameter in model.parameters()]
     assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(not module._forward_pre_hooks for module in model.modules())
+    assert all(not module._forward_hooks for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -187,3 +187,13 @@ def test_magnitude_is_the_squared_norm_of_what_slicing_removes(family: str, prun
                 kept[number] = replace(kept[number], **{part: [other for other in getattr(kept[number], part) if other != unit]})
                 slice_model(cut, kept)
                 assert float(scores[unit]) == pytest.approx(squares(model) - squares(cut))
+
+
+def test_random_scores_are_those_of_their_seed() -> None:
+    model = model_of("bert", pruned=True)
+    first, again, other = random(model, 1), random(model, 1), random(model, 2)
+    assert [(len(layer.heads), len(layer.neurons)) for layer in first] == [(len(kept.heads), len(kept.neurons)) for kept in KEPT]
+    for one, two, three in zip(first, again, other, strict=True):
+        assert torch.equal(one.heads, two.heads)
+        assert torch.equal(one.neurons, two.neurons)
+        assert not len(one.heads) or not torch.equal(one.heads, three.heads)

@@ -1,4 +1,4 @@
-"""The knapsack of heads and neurons: never over budget, in the order of worth, in aligned blocks."""
+"""The knapsack of heads and neurons: exact against brute force, never over budget, aligned widths."""
 
 from __future__ import annotations
 
@@ -7,15 +7,25 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import UsageError
-from compress.model.checkpoint import model_shape
 from compress.model.shape import LayerShape, Shape
 from compress.prune.scores import LayerScores
-from compress.prune.search import ALIGNMENT, Costs, Kept, fitting_shares, measured_costs, select, unit_costs
-from tests import tiny
+from compress.prune.search import ALIGNMENT, Costs, Kept, counted_costs, fitting_shares, knapsack, ranked, rankings, solve
+
+CELLS = 4096
+
+
+def line(unit: float, size: int) -> np.ndarray:
+    """Costs of 0 to `size` units at so much each."""
+    return unit * np.arange(size + 1, dtype=float)
+
+
+def even(head: float, neuron: float, fixed: float = 0.0) -> Costs:
+    """Costs in proportion to units, the same in every layer."""
+    return Costs(line(head, 16), line(neuron, 64), fixed)
 
 
 def vector(size: int) -> st.SearchStrategy[torch.Tensor]:
@@ -26,38 +36,42 @@ def vector(size: int) -> st.SearchStrategy[torch.Tensor]:
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> tuple[list[LayerScores], int, int, float]:
+def problems(draw: st.DrawFn) -> tuple[list[LayerScores], Costs, float]:
     """Draw scores, costs and a budget."""
     layers = [
         LayerScores(draw(vector(draw(st.integers(0, 6)))), draw(vector(draw(st.sampled_from([0, 1, 15, 16, 17, 40])))))
         for _ in range(draw(st.integers(1, 4)))
     ]
-    head, neuron = draw(st.integers(1, 50)), draw(st.integers(1, 10))
-    total = sum(len(layer.heads) * head + len(layer.neurons) * neuron for layer in layers)
-    return layers, head, neuron, draw(st.floats(0, 1.1)) * total
+    costs = even(draw(st.integers(1, 50)), draw(st.integers(1, 10)))
+    return layers, costs, draw(st.floats(0, 1.1)) * costs.total(whole(layers))
 
 
-def solve(problem: tuple[list[LayerScores], int, int, float]) -> list[Kept]:
-    """Select; nothing, where nothing fits."""
+def whole(layers: list[LayerScores]) -> Shape:
+    """The shape of scored layers."""
+    return Shape(32, 8, tuple(LayerShape(len(layer.heads), len(layer.neurons)) for layer in layers))
+
+
+def shape_of(kept: list[Kept]) -> Shape:
+    """The shape of kept units."""
+    return Shape(32, 8, tuple(LayerShape(len(layer.heads), len(layer.neurons)) for layer in kept))
+
+
+def solved(layers: list[LayerScores], costs: Costs, budget: float) -> list[Kept]:
+    """Solve; nothing, where nothing fits."""
     try:
-        return select(problem[0], Costs(problem[1], problem[2]), problem[3])
+        return solve(rankings(layers), costs, budget)
     except UsageError:
-        return [Kept([], [])] * len(problem[0])
-
-
-def spent(kept: list[Kept], head: int, neuron: int) -> int:
-    """Return what kept units cost."""
-    return sum(len(layer.heads) * head + len(layer.neurons) * neuron for layer in kept)
+        return [Kept([], [])] * len(layers)
 
 
 @given(problems())
-def test_kept_units_are_within_budget_real_the_best_and_aligned(problem: tuple[list[LayerScores], int, int, float]) -> None:
-    kept = solve(problem)
-    assert spent(kept, problem[1], problem[2]) <= problem[3]
-    for layer, part in zip(problem[0], kept, strict=True):
+def test_kept_units_are_within_budget_real_the_best_and_aligned(problem: tuple[list[LayerScores], Costs, float]) -> None:
+    layers, costs, budget = problem
+    kept = solved(*problem)
+    assert costs.total(shape_of(kept)) <= budget + 1e-9
+    for layer, part in zip(layers, kept, strict=True):
         for units, scores in ((part.heads, layer.heads.tolist()), (part.neurons, layer.neurons.tolist())):
             assert units == sorted(set(units))
-            assert all(0 <= unit < len(scores) for unit in units)
             inside = [scores[unit] for unit in units]
             outside = [score for unit, score in enumerate(scores) if unit not in set(units)]
             assert not inside or not outside or min(inside) >= max(outside)
@@ -65,103 +79,119 @@ def test_kept_units_are_within_budget_real_the_best_and_aligned(problem: tuple[l
 
 
 @given(problems())
-def test_everything_fits_its_own_cost(problem: tuple[list[LayerScores], int, int, float]) -> None:
-    layers, head, neuron, _ = problem
-    total = sum(len(layer.heads) * head + len(layer.neurons) * neuron for layer in layers)
-    assume(total)
-    kept = select(layers, Costs(head, neuron), total)
-    assert [(len(layer.heads), len(layer.neurons)) for layer in kept] == [(len(layer.heads), len(layer.neurons)) for layer in layers]
-
-
-@given(problems())
-def test_selection_does_not_change_with_the_unit_of_cost_or_score(problem: tuple[list[LayerScores], int, int, float]) -> None:
-    layers, head, neuron, budget = problem
-    kept = solve(problem)
+def test_selection_does_not_change_with_the_unit_of_cost_or_score(problem: tuple[list[LayerScores], Costs, float]) -> None:
+    layers, costs, budget = problem
     scaled = [LayerScores(4 * layer.heads, 4 * layer.neurons) for layer in layers]
-    assert solve((scaled, 8 * head, 8 * neuron, 8 * budget)) == kept
+    larger = Costs(8 * costs.heads, 8 * costs.neurons)
+    assert lost(layers, solved(scaled, larger, 8 * budget)) == pytest.approx(lost(layers, solved(*problem)))
 
 
-def blocks(layers: list[LayerScores], head: int, neuron: int) -> list[tuple[float, int]]:
-    """Return (value, cost) of every head and every aligned block of neurons."""
-    found = []
-    for layer in layers:
-        found += [(score, head) for score in layer.heads.tolist()]
-        ranked = sorted(layer.neurons.tolist(), reverse=True)
-        parts = [ranked[start : start + ALIGNMENT] for start in range(0, len(ranked), ALIGNMENT)]
-        found += [(sum(part), neuron * len(part)) for part in parts]
-    return found
-
-
-def value(layers: list[LayerScores], kept: list[Kept]) -> float:
-    """Return the score of what is kept."""
-    return sum(float(layer.heads[part.heads].sum() + layer.neurons[part.neurons].sum()) for layer, part in zip(layers, kept, strict=True))
-
-
-def best(items: list[tuple[float, int]], budget: float) -> float:
-    """Return the best value within the budget, by trying every subset."""
-    subsets = itertools.product((0, 1), repeat=len(items))
-    chosen = ([item for item, take in zip(items, subset, strict=True) if take] for subset in subsets)
-    return max(sum(worth for worth, _ in subset) for subset in chosen if sum(cost for _, cost in subset) <= budget)
+def lost(layers: list[LayerScores], kept: list[Kept]) -> float:
+    """The scores of what is not kept."""
+    total = sum(float(layer.heads.sum() + layer.neurons.sum()) for layer in layers)
+    return total - sum(
+        float(layer.heads[part.heads].sum() + layer.neurons[part.neurons].sum()) for layer, part in zip(layers, kept, strict=True)
+    )
 
 
 @st.composite
-def small_problems(draw: st.DrawFn, equal: bool) -> tuple[list[LayerScores], int, int, float]:
-    """Draw two layers of up to nine items; `equal` makes a head cost what a block of neurons costs."""
-    layers = [LayerScores(draw(vector(draw(st.integers(0, 2)))), draw(vector(draw(st.sampled_from([0, 16, 32]))))) for _ in range(2)]
-    neuron = draw(st.integers(1, 4))
-    head = ALIGNMENT * neuron if equal else draw(st.integers(1, 100))
-    total = sum(cost for _, cost in blocks(layers, head, neuron))
-    return layers, head, neuron, draw(st.floats(0, 1)) * total
+def knapsacks(draw: st.DrawFn) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
+    """Draw up to four groups of up to four options with whole costs, and a budget."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    groups = [
+        (rng.exponential(size=size), rng.integers(0, 20, size).astype(float))
+        for size in draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    ]
+    return groups, float(draw(st.integers(0, 60)))
 
 
-@given(small_problems(equal=True))
-def test_greedy_is_optimal_where_all_units_cost_the_same(problem: tuple[list[LayerScores], int, int, float]) -> None:
-    kept = solve(problem)
-    assert value(problem[0], kept) == pytest.approx(best(blocks(*problem[:3]), problem[3]))
+@given(knapsacks())
+def test_dynamic_programming_is_brute_force(problem: tuple[list[tuple[np.ndarray, np.ndarray]], float]) -> None:
+    groups, budget = problem
+    losses = [
+        sum(group[0][option] for group, option in zip(groups, options, strict=True))
+        for options in itertools.product(*(range(len(group[0])) for group in groups))
+        if sum(group[1][option] for group, option in zip(groups, options, strict=True)) <= budget
+    ]
+    # With as many cells as units of cost there is nothing to round.
+    found = knapsack(groups, budget, cells=max(1, int(budget)))
+    if not losses:
+        assert found is None
+        return
+    assert found is not None
+    assert found[0] == pytest.approx(min(losses))
+    assert sum(group[0][option] for group, option in zip(groups, found[1], strict=True)) == pytest.approx(found[0])
+    assert sum(group[1][option] for group, option in zip(groups, found[1], strict=True)) <= budget
 
 
-@given(small_problems(equal=False))
-def test_greedy_is_within_one_unit_of_the_optimum(problem: tuple[list[LayerScores], int, int, float]) -> None:
-    """Dantzig's bound: the greedy value plus the best single unit is at least the optimum."""
-    items = blocks(*problem[:3])
-    assert value(problem[0], solve(problem)) + max((v for v, _ in items), default=0) >= best(items, problem[3]) - 1e-9
+@st.composite
+def first_token_problems(draw: st.DrawFn) -> tuple[list[LayerScores], Costs, float]:
+    """Draw up to three layers whose last sublayers cost less, and a budget."""
+    layers = [
+        LayerScores(draw(vector(draw(st.integers(1, 2)))), draw(vector(draw(st.sampled_from([0, 16, 32])))))
+        for _ in range(draw(st.integers(1, 3)))
+    ]
+    costs = Costs(5 + line(7, 2), 5 + line(0.5, 32), 2.0, (line(3, 2), line(0.05, 32)))
+    return layers, costs, draw(st.floats(0.1, 1)) * costs.total(whole(layers))
 
 
-@given(small_problems(equal=True), st.floats(0, 1))
-def test_a_larger_budget_keeps_what_a_smaller_kept(problem: tuple[list[LayerScores], int, int, float], share: float) -> None:
-    layers, head, neuron, budget = problem
-    small, large = solve((layers, head, neuron, share * budget)), solve(problem)
-    for less, more in zip(small, large, strict=True):
-        assert set(less.heads) <= set(more.heads)
-        assert set(less.neurons) <= set(more.neurons)
+@given(first_token_problems())
+def test_the_last_layer_that_mixes_is_searched_too(problem: tuple[list[LayerScores], Costs, float]) -> None:
+    """By brute force over every shape: none within the budget loses less, but for the rounding of costs to cells."""
+    layers, costs, budget = problem
+    ranges = [
+        range(len(part) + 1) if number % 2 == 0 else range(0, len(part) + 1, 16)
+        for layer in layers
+        for number, part in enumerate((layer.heads, layer.neurons))
+    ]
+    ranked_layers = rankings(layers)
+    best = np.inf
+    for counts in itertools.product(*ranges):
+        shape = Shape(32, 8, tuple(LayerShape(counts[i], counts[i + 1]) for i in range(0, len(counts), 2)))
+        if any(layer.heads for layer in shape.layers) and costs.total(shape) <= budget * (1 - 2 * len(layers) / CELLS):
+            losses = (
+                layer.heads.loss[size.heads] + layer.neurons.loss[size.ffn] for layer, size in zip(ranked_layers, shape.layers, strict=True)
+            )
+            best = min(best, sum(losses))
+    try:
+        kept = solve(ranked_layers, costs, budget)
+    except UsageError:
+        assert best == np.inf
+        return
+    assert costs.total(shape_of(kept)) <= budget + 1e-9
+    assert lost(layers, kept) <= best + 1e-9
 
 
 def test_by_hand() -> None:
     first = LayerScores(torch.tensor([5.0, 1.0]), torch.arange(32.0))
     second = LayerScores(torch.tensor([4.0, 9.0]), torch.zeros(20))
-    # Per cost: heads 9, 5, 4, 1; blocks 16..31 (376 / 32 = 11.75), 0..15 (120 / 32 = 3.75), zeros.
-    assert select([first, second], Costs(1, 2), 34) == [Kept([0], list(range(16, 32))), Kept([1], [])]
-    assert select([first, second], Costs(1, 2), 35) == [Kept([0], list(range(16, 32))), Kept([0, 1], [])]
-    assert select([first, second], Costs(1, 2), 36) == [Kept([0, 1], list(range(16, 32))), Kept([0, 1], [])]
-    assert select([first, second], Costs(1, 2), 67) == [Kept([0], list(range(32))), Kept([0, 1], [])]
+    # Worth: heads 9, 5, 4, 1 at 1; blocks 16..31 (376) and 0..15 (120) at 32, zeros.
+    found = [solve(rankings([first, second]), even(1, 2), budget) for budget in (34.1, 35.1, 36.1, 67.1)]
+    upper = list(range(16, 32))
+    assert found[0] == [Kept([0], upper), Kept([1], [])]
+    assert found[1] == [Kept([0], upper), Kept([0, 1], [])]
+    assert found[2] == [Kept([0, 1], upper), Kept([0, 1], [])]
+    assert found[3] == [Kept([0], list(range(32))), Kept([0, 1], [])]
 
 
-def test_ties_are_settled_by_place() -> None:
-    same = LayerScores(torch.ones(2), torch.zeros(0))
-    assert select([same, same], Costs(1, 1), 3) == [Kept([0, 1], []), Kept([0], [])]
+def test_a_ranking_keeps_the_best_and_loses_the_rest() -> None:
+    found = ranked(np.array([1.0, 3.0, 0.0, 3.0]))
+    assert found.order.tolist() == [1, 3, 0, 2]  # ties by place
+    assert found.loss.tolist() == [7, 4, 1, 0, 0]
+    assert ranked(np.zeros(0)).loss.tolist() == [0]
 
 
-@pytest.mark.parametrize("budget", [0, 0.99, -5])
+@pytest.mark.parametrize("budget", [0, 0.9, -5])
 def test_a_budget_for_nothing_is_a_usage_error(budget: float) -> None:
     with pytest.raises(UsageError, match="so small") as caught:
-        select([LayerScores(torch.ones(2), torch.ones(16))], Costs(1, 1), budget)
+        solve(rankings([LayerScores(torch.ones(2), torch.ones(16))]), even(1, 1), budget)
     assert caught.value.exit_code == 2
 
 
-def test_unit_costs_add_up_to_the_shape() -> None:
+def test_counted_costs_add_up_to_the_shape() -> None:
     shape = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 7)))
-    assert unit_costs(shape, "flops", 17).total(shape) == shape.flops(17)
-    assert unit_costs(shape, "params", 17).total(shape) == shape.params() - 2 * 2 * 32  # the output biases stay
+    assert counted_costs(shape, "flops", 17).total(shape) == shape.flops(17)
+    assert counted_costs(shape, "params", 17).total(shape) == shape.params() - 2 * 2 * 32  # the output biases stay
 
 
 def test_steps_lead_to_the_share_by_equal_factors() -> None:
@@ -172,22 +202,3 @@ def test_steps_lead_to_the_share_by_equal_factors() -> None:
     assert factors == pytest.approx(factors[0])
     assert 0.7 < factors[0] < 0.8
     assert fitting_shares(0.25, 2) == pytest.approx([0.5, 0.25])
-
-
-def test_costs_in_time_are_what_units_save() -> None:
-    """A clock by which a head takes 3, a neuron 0.1 and everything else 20: the line through it is found again."""
-    model = tiny.make_model()
-    dense = model_shape(model)
-    ticks = Costs(3.0, 0.1, 20.0)
-    found = measured_costs(model, lambda smaller: ticks.total(model_shape(smaller)) / ticks.total(dense))
-    whole = ticks.total(dense)
-    assert (found.head, found.neuron, found.fixed) == pytest.approx((3 / whole, 0.1 / whole, 20 / whole))
-    assert found.total(dense) == pytest.approx(1)
-    assert model_shape(model) == dense
-
-
-def test_costs_never_leave_less_than_nothing_fixed() -> None:
-    model = tiny.make_model()
-    found = measured_costs(model, lambda smaller: 0.1)  # noise: halves that save nearly everything
-    assert 0 < found.fixed <= 0.02
-    assert found.total(model_shape(model)) == pytest.approx(1)

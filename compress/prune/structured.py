@@ -1,0 +1,361 @@
+"""Heads and neurons to a target: score, search, cut, refit, time what came out, and (where asked) recover."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from compress import console
+from compress.distill import teach
+from compress.errors import UsageError
+from compress.measure.latency import quick_speedup
+from compress.model import shape as shapes
+from compress.model.checkpoint import load_model, model_shape
+from compress.model.config import read_config
+from compress.model.device import Batch, pick_device, to_tensors
+from compress.model.objective import logits_of, sampled_labels, task_loss
+from compress.model.scorer import measure, torch_forward
+from compress.prune import obs
+from compress.prune import scores as scoring
+from compress.prune.reconstruct import Teacher, reconstruct
+from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, rankings, solve
+from compress.prune.surgery import slice_model
+from compress.prune.table import Serving, check_serving, latency_table, seconds_of
+from compress.settings import DistillSettings, PruneSettings
+from compress.stage import Inputs
+from compress.task.encode import Encoded, encode_for, evaluation_batches
+from compress.task.labels import connect, relabel
+from compress.task.load import Examples
+from compress.task.unlabeled import read_unlabeled
+
+BATCH = 32
+MAX_TOKENS = 25_000  # of calibration data: sixteen to each input of a MiniLM's FFN output
+TIMED_LENGTH = 32
+NEAR = 0.05  # a measured speedup this near to its target is good enough
+ATTEMPTS = 5
+STRIDE = 0.8  # of the cost is left by each step towards a drop in accuracy
+REFINEMENTS = 2  # smaller steps from the last model within the drop
+GLANCE = 1000  # validation examples of a model on the way
+REFITTING = ("obs", "fisher")  # methods that go in steps and refit
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A target in the costs' unit: the model may cost `budget`; `speedup` where time is the target."""
+
+    name: str
+    budget: float
+    speedup: float | None = None
+
+
+@dataclass
+class Pruned:
+    """A model that reached its goal, and what is known of it."""
+
+    goal: Goal
+    model: Any
+    predicted: float
+    measured: float
+    interval: list[float]
+    metrics: dict[str, Any]
+    refits: list[dict[str, float]]
+
+
+class Pruner:
+    """A dense model, its calibration data and costs: what every step towards a target starts from."""
+
+    def __init__(self, inputs: Inputs, settings: PruneSettings) -> None:
+        self.inputs, self.task, self.source, self.settings, self.seed = inputs, inputs.task, inputs.source, settings, inputs.seed
+        self.target = self.task.spec.target
+        self.device = pick_device(settings.device)
+        self.dense = load_model(self.source, target=self.target)
+        self.before = model_shape(self.dense)
+        self.classes = connect(read_config(self.source), self.task, str(self.source.name))
+        self.unlabeled = read_unlabeled(settings.unlabeled, self.task.spec) if settings.unlabeled else None
+        self.data = self._calibration(settings.calib_samples)
+        self.seq_len = settings.seq_len or round(float(self.data.lengths.mean()))
+        self.serving = Serving(
+            settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
+        )
+        check_serving(self.serving)
+        self.curve: list[dict[str, Any]] = []
+        self.refits: list[dict[str, float]] = []
+
+    def _calibration(self, count: int) -> Encoded:
+        """Encode `count` examples, fewer where they are so long that time would go into more of the same."""
+        examples, reading = self.task.split("train") if self.unlabeled is None else self.unlabeled, self.task.spec.reading
+        data = encode_for(self.source, calibration_examples(examples, count, self.seed), reading)
+        tokens = int(data.lengths.sum())
+        if tokens <= MAX_TOKENS:
+            return data
+        fewer = max(2, round(min(count, len(examples)) * MAX_TOKENS / tokens))
+        return encode_for(self.source, calibration_examples(examples, fewer, self.seed), reading)
+
+    # What models cost
+
+    @property
+    def kind(self) -> str:
+        """What the target counts: time, FLOPs or parameters."""
+        return "flops" if self.settings.target_flops else "params" if self.settings.target_params else "time"
+
+    @cached_property
+    def costs(self) -> Costs:
+        """What sublayers cost in the target's unit."""
+        if self.kind == "time":
+            return latency_table(self.dense, self.serving)
+        return counted_costs(self.before, "params" if self.kind == "params" else "flops", self.seq_len)
+
+    @cached_property
+    def _timed(self) -> tuple[Any, Batch]:
+        return self.serving.open(self.dense.to("cpu")), self.serving.batch(self.dense.config.vocab_size, self.seed)
+
+    @cached_property
+    def dense_ms(self) -> float:
+        """The dense model's median latency in milliseconds."""
+        return 1e3 * seconds_of(*self._timed)
+
+    def speedup(self, model: Any) -> tuple[float, list[float]]:
+        """Return the measured speedup of a model over the dense one, interleaved, with its 95 % interval."""
+        dense, batch = self._timed
+        return quick_speedup(dense, self.serving.open(model), batch)
+
+    def predicted(self, shape: shapes.Shape) -> float:
+        """Return the speedup that the costs expect of a shape."""
+        return self.costs.total(self.before) / self.costs.total(shape)
+
+    @cached_property
+    def limit(self) -> float:
+        """The largest speedup that the costs allow: that of one head in the first layer."""
+        costs = self.costs
+        layers = [shapes.LayerShape(0, 0)] * len(self.before.layers)
+        return costs.total(self.before) / costs.total(replace(self.before, layers=(shapes.LayerShape(1, 0), *layers[1:])))
+
+    # Goals
+
+    def goals(self) -> list[Goal]:
+        """Return the targets, the mildest first.
+
+        Raises:
+            UsageError: a target that cannot be reached, or is reached already.
+        """
+        settings, whole = self.settings, self.costs.total(self.before)
+        if self.kind != "time":
+            share = settings.target_flops or settings.target_params or 1.0
+            return [Goal(f"{share:g}", share * whole)]
+        speedups = sorted(set(settings.target_speedup or []))
+        if settings.target_latency_ms is not None:
+            speedups = [self.dense_ms / settings.target_latency_ms]
+            if speedups[0] <= 1:
+                raise UsageError(
+                    f"the model takes {self.dense_ms:.2f} ms already ({self.serving.describe()})",
+                    f"ask for less than that, not for {settings.target_latency_ms:g} ms",
+                )
+        for wanted in speedups:
+            if wanted >= self.limit:
+                raise UsageError(
+                    f"a speedup of {wanted:.3g} is out of reach: with a single head left this model would be {self.limit:.1f}x as fast "
+                    f"({self.serving.describe()})",
+                    "choose a smaller target, or quantize as well (--precision int8 times that)",
+                )
+        return [Goal(f"{wanted:.3g}x", whole / wanted, wanted) for wanted in speedups]
+
+    # The way
+
+    def reach(self, goals: Sequence[Goal]) -> Iterator[Pruned]:
+        """Yield a model for each goal, each cut out of the one before."""
+        model = copy.deepcopy(self.dense)
+        for goal in goals:
+            budgets = self._budgets(self.costs.total(model_shape(model)), goal.budget)
+            for number, budget in enumerate(budgets, 1):
+                last = number == len(budgets)
+                model = self.step(model, budget, goal.speedup if last else None)
+                if not last:
+                    self._note(model)
+            if self.settings.recover_epochs:
+                model = self.recover(model)
+            yield self._finish(goal, model)
+
+    def fastest_within(self, drop: float) -> Pruned:
+        """Return the fastest model that loses at most `drop` points of the task's metric on validation.
+
+        Steps go down until one loses too much; then smaller ones are tried from the last that did not.
+        """
+        main = self.task.spec.main_metric
+        full = self.validate(self.dense)
+        best, score, share = copy.deepcopy(self.dense), full[main], STRIDE
+        refinements = 0
+        while refinements <= REFINEMENTS:
+            cost = self.costs.total(model_shape(best))
+            try:
+                model = self.step(copy.deepcopy(best), self.costs.fixed + share * (cost - self.costs.fixed), None)
+            except UsageError:  # nothing is left to cut
+                break
+            if self.settings.recover_epochs:
+                model = self.recover(model)
+            score = self._note(model, whole=True)
+            if 100 * (full[main] - score) <= drop + 1e-9:
+                best = model
+            else:
+                share, refinements = math.sqrt(share), refinements + 1
+        if model_shape(best) == self.before:
+            raise UsageError(
+                f"no smaller model keeps within {drop:g} points of {full[main]:.4f} on validation",
+                "allow more with --max-drop, or let it recover: --recover-epochs 3",
+            )
+        return self._finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
+
+    def _budgets(self, start: float, goal: float) -> list[float]:
+        """Return the budgets of the steps from a cost to a goal: equal factors of what can be cut."""
+        fixed = self.costs.fixed
+        share = (goal - fixed) / (start - fixed)
+        if self.settings.method not in REFITTING or share >= 1:
+            return [goal]
+        return [fixed + part * (start - fixed) for part in fitting_shares(share, self.settings.steps)]
+
+    def step(self, model: Any, budget: float, speedup: float | None) -> Any:
+        """Return the model cut to a budget and refitted; with `speedup` the budget is moved until that is measured."""
+        ranked = self.rank(model)
+        model.to("cpu")
+        if speedup is None:
+            slice_model(model, solve(ranked, self.costs, budget))
+        else:
+            slice_model(model, self._timed_choice(model, ranked, budget, speedup))
+        if self.settings.method in REFITTING and self.settings.refit:
+            self.refits = self.refit(model)
+        return model
+
+    def _timed_choice(self, model: Any, ranked: list[LayerRanking], budget: float, speedup: float) -> list[Kept]:
+        """Solve, time the sliced model, and solve again with another budget until the speedup is measured."""
+        nearest: tuple[float, list[Kept]] | None = None
+        for _ in range(ATTEMPTS):
+            kept = solve(ranked, self.costs, budget)
+            candidate = copy.deepcopy(model)
+            slice_model(candidate, kept)
+            found = self.speedup(candidate)[0]
+            miss = abs(found / speedup - 1)
+            if nearest is None or miss < nearest[0]:
+                nearest = miss, kept
+            if miss <= NEAR / 2:
+                break
+            budget = max(budget * found / speedup, 1.01 * self.costs.total(self.before) / self.limit)
+        assert nearest is not None  # noqa: S101 (one attempt at least)
+        return nearest[1]
+
+    def _note(self, model: Any, whole: bool = False) -> float:
+        """Add a model on the way to the curve; returns its score on validation."""
+        metrics = self.validate(model, None if whole else GLANCE)
+        score = metrics.get(self.task.spec.main_metric, math.nan)
+        shape = model_shape(model)
+        self.curve.append({"predicted_speedup": self.predicted(shape), "score": score, "layers": shape.as_json()})
+        if metrics:
+            console.info(f"  {self._progress(shape)}, validation {100 * score:.2f}")
+        return score
+
+    def _progress(self, shape: shapes.Shape) -> str:
+        ratio = self.predicted(shape)
+        return f"{ratio:.2f}x (predicted)" if self.kind == "time" else f"{100 / ratio:.1f} % of the {self.kind}"
+
+    def _finish(self, goal: Goal, model: Any) -> Pruned:
+        speedup, interval = self.speedup(model)
+        metrics, shape = self.validate(model), model_shape(model)
+        score = metrics.get(self.task.spec.main_metric, math.nan)
+        predicted = self.predicted(shape)
+        point = {"predicted_speedup": predicted, "score": score, "layers": shape.as_json()}
+        self.curve.append({**point, "measured_speedup": speedup, "goal": goal.name})
+        return Pruned(goal, copy.deepcopy(model), predicted, speedup, interval, metrics, self.refits)
+
+    # The parts
+
+    def rank(self, model: Any) -> list[LayerRanking]:
+        """Rank the units of a model as it stands."""
+        method = self.settings.method
+        if method == "magnitude":
+            return rankings(scoring.magnitude(model))
+        if method == "random":
+            return rankings(scoring.random(model, self.seed))
+        model.to(self.device)
+        batches = evaluation_batches(self.data.lengths, BATCH)
+        with console.progress("scoring units", len(batches)) as advance:
+
+            def counted() -> Iterator[Any]:
+                for positions in batches:
+                    yield positions
+                    advance()
+
+            loss_of = self._loss(model)
+            if method == "obs":
+                gathered = obs.factors(model, counted(), loss_of)
+                return obs.rankings(model.to("cpu"), gathered)
+            return rankings(scoring.taylor(scoring.gate_gradients(model, counted(), loss_of)))
+
+    def _loss(self, model: Any) -> Any:
+        """Return the summed loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
+        target = self.target
+        given = self.unlabeled is None
+        data = replace(self.data, labels=relabel(self.data.labels, target, self.classes)) if given else self.data
+        draw = torch.Generator().manual_seed(self.seed)
+
+        def loss_of(positions: np.ndarray) -> torch.Tensor:
+            batch = to_tensors(data.batch(positions), model, self.device)
+            logits = logits_of(model(**batch))
+            labels = torch.from_numpy(data.targets(positions)).to(self.device)
+            if self.settings.method in REFITTING or not given:
+                labels = sampled_labels(logits.detach(), labels, batch["attention_mask"], target, draw)
+            return task_loss(logits, labels, batch["attention_mask"], target, summed=True)
+
+        return loss_of
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        """The dense model on the calibration batches."""
+        return Teacher(self.dense, list(calibration_batches(self.data, self.dense, self.device, self.seed)))
+
+    def refit(self, model: Any) -> list[dict[str, float]]:
+        """Refit a pruned model against the dense one, on the calibration data."""
+        model.to(self.device)
+        self.dense.to(self.device)
+        with console.progress("refitting layers", len(self.before.layers)) as advance:
+            found = reconstruct(model, self.teacher, advance)
+        model.to("cpu")
+        return found
+
+    def recover(self, model: Any) -> Any:
+        """Distil the dense model into a pruned one for some epochs, on training and unlabeled texts."""
+        settings = DistillSettings.model_validate(
+            {"epochs": self.settings.recover_epochs, "lr": self.settings.recover_lr, "device": self.settings.device}
+        )
+        train = self.task.split("train") if "train" in self.task.available else None
+        teach(model, self.dense, self.source, self.task, train, self.unlabeled, self.classes, settings, self.seed)
+        return model.to("cpu")
+
+    def validate(self, model: Any, at_most: int | None = None) -> dict[str, Any]:
+        """Measure a model on validation (its first examples); nothing, where the task has no such split."""
+        if "validation" not in self.task.available:
+            return {}
+        task = self.task
+        examples = task.split("validation")
+        if at_most is not None and len(examples) > at_most:
+            examples = examples.take(np.arange(at_most))
+        data = encode_for(self.source, examples, task.spec.reading)
+        return {"n": len(examples), **measure(torch_forward(model.to("cpu")), data, examples, task, self.classes, "validating")}
+
+
+def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:
+    """Draw `count` training examples (all, where there are fewer)."""
+    if len(examples) <= count:
+        return examples
+    return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))
+
+
+def calibration_batches(data: Encoded, model: Any, device: torch.device, seed: int) -> Iterator[Batch]:
+    """Yield batches of similar lengths in random order, so that every fifth one is a fair sample; two at least."""
+    batches = evaluation_batches(data.lengths, min(BATCH, max(1, len(data) // 2)))
+    for number in np.random.default_rng(seed).permutation(len(batches)):
+        yield to_tensors(data.batch(batches[number]), model, device)

@@ -136,11 +136,28 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
         raise ModelError(f"{folder} is a pruned model for other labels", "fine-tune the dense model on this task, then prune it")
     try:
         model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config))
+        state = load_file(folder / "model.safetensors")
+        _fit_ends(model, family, target, state)
         resize(model, shapes.shape_of_config(config))
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        model.load_state_dict(state)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
     return model
+
+
+def _fit_ends(model: Any, family: Family, target: Target, state: dict[str, torch.Tensor]) -> None:
+    """Give a narrowed model what its width alone does not tell: the hidden layer of its head, and embeddings that are projected."""
+    last = descend(model, family.last_linear(target))
+    for part in family.head_parts(target):
+        for name, linear in descend(model, part).named_modules(prefix=part):
+            if isinstance(linear, nn.Linear) and linear is not last:
+                inner = len(state[f"{name}.weight"])
+                _reshape(linear, linear.in_features, inner)
+                _reshape(last, inner, last.out_features)
+    encoder = descend(model, family.encoder)
+    projected = state.get(f"{family.encoder}.embeddings_project.weight")
+    if projected is not None and not hasattr(encoder, "embeddings_project"):  # transformers leaves it out where widths happen to agree
+        encoder.embeddings_project = nn.Linear(projected.shape[1], getattr(model.config, family.hidden_key))
 
 
 def _reorder_classes(linear: nn.Linear, old: list[str], new: list[str]) -> None:
@@ -216,7 +233,9 @@ def settle(model: Any, layer: Layer, heads: int, head_size: int) -> None:
         stand_in = NoHeadsWithOutput(layer.attention_output) if inside else NoHeads()
         setattr(descend(layer.module, parent) if parent else layer.module, name, stand_in)
         return
-    for attribute, value in {"num_attention_heads": heads, "n_heads": heads, "all_head_size": heads * head_size}.items():
+    sizes = {"num_attention_heads": heads, "n_heads": heads, "all_head_size": heads * head_size}
+    sizes |= {"attention_head_size": head_size, "scaling": head_size**-0.5}  # of a narrowed model the config tells others
+    for attribute, value in sizes.items():
         if hasattr(attention, attribute):
             setattr(attention, attribute, value)
 

@@ -125,8 +125,8 @@ def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
     if not isinstance(layers, list) or len(layers) != config[family.layers_key]:
         raise ModelError(f"{where} does not describe {config[family.layers_key]} layers")
     head_size = extra.get("head_size")
-    if not isinstance(head_size, int) or isinstance(head_size, bool) or not 1 <= head_size <= config[family.hidden_key]:
-        raise ModelError(f"{where}: head_size is {head_size!r}, not a whole number from 1 to {config[family.hidden_key]}")
+    if not isinstance(head_size, int) or isinstance(head_size, bool) or not 1 <= head_size <= BOUNDS["hidden"]:
+        raise ModelError(f"{where}: head_size is {head_size!r}, not a whole number from 1 to {BOUNDS['hidden']}")
     for layer in layers:
         counts = [layer.get(key) for key in ("heads", "ffn")] if isinstance(layer, dict) else []
         if len(counts) != 2 or not all(isinstance(count, int) and 0 <= count <= BOUNDS["ffn"] for count in counts):

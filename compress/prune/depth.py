@@ -1,0 +1,140 @@
+"""Drop whole layers: which to drop, by the loss without them, and the cut itself.
+
+Chosen layer by layer, not by depth alone: which layers a fine-tuned BERT can spare depends on the task (Sajjad et al. 2023,
+arXiv 2004.03844).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.errors import UsageError
+from compress.model.checkpoint import model_shape, record_shape
+from compress.model.family import descend, family_of
+
+
+def drop_order(
+    model: Any, batches: Sequence[Any], loss_of: Callable[[Any], torch.Tensor], least: int = 1, advance: Callable[[], None] = lambda: None
+) -> list[tuple[int, float]]:
+    """Return layers in the order in which to drop them: greedily, each time the one without which the loss is least.
+
+    A trial takes the hidden states below the dropped layer from the pass before it, and runs only the layers above:
+    about L^3 / 6 layers a batch for L of them, where whole passes would run L^3 / 3. One batch's states are held at a time.
+
+    Args:
+        model: a model with its head, dense or pruned; it is left as it was.
+        batches: whatever `loss_of` takes; they are gone through once for every drop.
+        loss_of: the loss of `model` on one batch, summed over its examples. It must run the model once, and give the
+            same loss for the same logits each time: labels that are drawn, are drawn before.
+        least: how many layers stay at the end.
+        advance: called after each drop.
+
+    Returns:
+        For each drop the layer's position in the model as given, and the summed loss without it and those before it.
+        The first of equally good layers is dropped.
+    """
+    stack = stack_of(model)
+    everything = list(stack)
+    left = list(range(len(everything)))
+    order: list[tuple[int, float]] = []
+    with torch.no_grad():
+        while len(left) > least:
+            losses = _losses_without(stack, [everything[number] for number in left], batches, loss_of)
+            position = min(range(len(left)), key=losses.__getitem__)
+            order.append((left.pop(position), losses[position]))
+            advance()
+    return order
+
+
+def keep_layers(model: Any, kept: Sequence[int]) -> None:
+    """Remove every layer that is not kept, in place; embeddings and head stay whole.
+
+    The config's number of layers follows, so plain transformers loads a dense model cut like this.
+
+    Args:
+        model: a model with its head, dense or pruned.
+        kept: ascending positions, at least one.
+
+    Raises:
+        UsageError: no such layers.
+    """
+    stack = stack_of(model)
+    if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(stack):
+        raise UsageError(f"the kept layers are not ascending positions from 0 to {len(stack) - 1}")
+    family = family_of(model.config.model_type)
+    _fill(stack, [stack[number] for number in kept])
+    for number, layer in enumerate(stack):
+        parts: Iterator[Any] = layer.modules()
+        for part in parts:
+            if getattr(part, "layer_idx", None) is not None:
+                part.layer_idx = number
+    setattr(model.config, family.layers_key, len(kept))
+    for holder in (descend(model, family.encoder), descend(model, f"{family.encoder}.{family.layers.rpartition('.')[0]}")):
+        if hasattr(holder, family.layers_key):
+            setattr(holder, family.layers_key, len(kept))  # DistilBERT counts them a second time
+    record_shape(model, model_shape(model))
+
+
+class Replay(nn.Module):
+    """Stands in for the layers up to one: returns what that one returned, a tensor or (MPNet) a tuple."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return it, whatever is given."""
+        return self.output
+
+
+def _losses_without(
+    stack: nn.ModuleList, present: list[nn.Module], batches: Sequence[Any], loss_of: Callable[[Any], torch.Tensor]
+) -> list[float]:
+    """Return the summed loss without each of the present layers in turn."""
+    losses = [0.0] * len(present)
+    for batch in batches:
+        outputs: list[Any] = []
+
+        def keep(module: nn.Module, args: Any, output: Any, outputs: list[Any] = outputs) -> None:
+            outputs.append(output)
+
+        hooks = [layer.register_forward_hook(keep) for layer in present[:-1]]
+        try:
+            with running(stack, present):
+                whole = loss_of(batch)  # for the layers' outputs only
+        finally:
+            for hook in hooks:
+                hook.remove()
+        del whole
+        for position in range(len(present)):
+            below = [Replay(outputs[position - 1])] if position else []
+            with running(stack, [*below, *present[position + 1 :]]):
+                losses[position] += float(loss_of(batch))
+    return losses
+
+
+@contextmanager
+def running(stack: nn.ModuleList, wanted: list[nn.Module]) -> Iterator[None]:
+    """Run the encoder with other layers for a while."""
+    before = list(stack)
+    try:
+        _fill(stack, wanted)
+        yield
+    finally:
+        _fill(stack, before)
+
+
+def _fill(stack: nn.ModuleList, wanted: list[nn.Module]) -> None:
+    del stack[:]
+    stack.extend(wanted)
+
+
+def stack_of(model: Any) -> nn.ModuleList:
+    """Return the list of a model's layers, to be changed in place."""
+    family = family_of(model.config.model_type)
+    return descend(model, f"{family.encoder}.{family.layers}")

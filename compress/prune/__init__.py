@@ -8,7 +8,8 @@ from typing import Any
 from compress import console
 from compress.model import shape as shapes
 from compress.model.checkpoint import count_params, model_shape, save_model
-from compress.prune.structured import Pruned, Pruner
+from compress.prune import coarse
+from compress.prune.structured import COARSE, Pruned, Pruner
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 
@@ -20,12 +21,15 @@ def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]
         UsageError: a target that cannot be reached.
     """
     pruner = Pruner(inputs, settings)
+    whole = settings.method in COARSE
     if settings.max_drop is not None:
-        results = [_write(pruner, pruner.fastest_within(settings.max_drop), output)]
+        found = coarse.fastest_within(pruner, settings.max_drop) if whole else pruner.fastest_within(settings.max_drop)
+        results = [_write(pruner, found, output)]
     else:
         goals = pruner.goals()
         folders = [output] if len(goals) == 1 else [output / goal.name for goal in goals]
-        results = [_write(pruner, found, folder) for found, folder in zip(pruner.reach(goals), folders, strict=True)]
+        made = coarse.reach(pruner, goals) if whole else pruner.reach(goals)
+        results = [_write(pruner, found, folder) for found, folder in zip(made, folders, strict=True)]
     last = results[-1]
     document = last if len(results) == 1 else {**last, "models": results}
     return document | {"curve": pruner.curve, "layers_before": pruner.before.as_json(), "flops_before": pruner.before.flops(pruner.seq_len)}

@@ -32,36 +32,6 @@ class GateGradients:
     neurons: torch.Tensor
 
 
-def magnitude(model: Any) -> list[LayerScores]:
-    """Score a unit by the squared L2 norm of all of its weights (Li et al. 2017, over the whole coupled group).
-
-    A head's group is its rows of query, key and value and its columns of the output; a neuron's is its row in and its
-    column out. Squared norms add up over units, so a score per parameter compares heads with neurons.
-    """
-    size = model_shape(model).head_size
-    scores = []
-    for layer in layers(model):
-        rows = [linear.weight for linear in (layer.query, layer.key, layer.value) if linear is not None]
-        squares = sum((weight.detach().double().square().sum(1) for weight in rows), _column_squares(layer.attention_output))
-        neurons = layer.ffn_in.weight.detach().double().square().sum(1) + _column_squares(layer.ffn_out)
-        scores.append(LayerScores(squares.reshape(-1, size).sum(1), neurons))
-    return scores
-
-
-def _column_squares(linear: Any) -> torch.Tensor:
-    return linear.weight.detach().double().square().sum(0)
-
-
-def random(model: Any, seed: int) -> list[LayerScores]:
-    """Score units at random, per parameter alike: the baseline that every method must beat."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def drawn(count: int) -> torch.Tensor:
-        return torch.rand(count, generator=draw, dtype=torch.float64)
-
-    return [LayerScores(drawn(layer.heads), drawn(layer.ffn)) for layer in model_shape(model).layers]
-
-
 def gate_gradients(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor]) -> list[GateGradients]:
     """Return each example's own gradient of the loss by a gate of 1 on every unit.
 
@@ -133,14 +103,3 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
             hook.remove()
         for parameter in trainable:
             parameter.requires_grad_(True)
-
-
-def taylor(gradients: list[GateGradients]) -> list[LayerScores]:
-    """Score a unit by the squared change of the loss that a first-order Taylor expansion expects from removing it.
-
-    The score is the sum over examples of the squared gate gradient (Molchanov et al. 2019, eq. 8, taken per example, so
-    that effects of opposite sign on different examples do not cancel): with labels sampled from the model itself, the
-    diagonal of the gates' Fisher information (Kwon et al. 2022, eq. 6). The squares of units whose effects are
-    independent add up, so scores per FLOP compare heads with blocks of neurons.
-    """
-    return [LayerScores(layer.heads.double().square().sum(0), layer.neurons.double().square().sum(0)) for layer in gradients]

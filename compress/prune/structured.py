@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,9 +23,10 @@ from compress.model.device import Batch, pick_device, to_tensors
 from compress.model.objective import logits_of, sampled_labels, task_loss
 from compress.model.scorer import measure, torch_forward
 from compress.prune import obs
-from compress.prune import scores as scoring
+from compress.prune.baselines import torch_pruning_scores
 from compress.prune.reconstruct import Teacher, reconstruct
-from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, rankings, solve
+from compress.prune.scores import gate_gradients
+from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
 from compress.prune.surgery import slice_model
 from compress.prune.table import Serving, check_serving, latency_table, seconds_of
 from compress.settings import DistillSettings, PruneSettings
@@ -44,6 +45,7 @@ STRIDE = 0.8  # of the cost is left by each step towards a drop in accuracy
 REFINEMENTS = 2  # smaller steps from the last model within the drop
 GLANCE = 1000  # validation examples of a model on the way
 REFITTING = ("obs", "fisher")  # methods that go in steps and refit
+COARSE = ("layers", "hidden")  # methods that take what they cut in few sizes
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Pruner:
                     f"ask for less than that, not for {settings.target_latency_ms:g} ms",
                 )
         for wanted in speedups:
-            if wanted >= self.limit:
+            if self.settings.method not in COARSE and wanted >= self.limit:
                 raise UsageError(
                     f"a speedup of {wanted:.3g} is out of reach: with a single head left this model would be {self.limit:.1f}x as fast "
                     f"({self.serving.describe()})",
@@ -180,7 +182,7 @@ class Pruner:
                     self._note(model)
             if self.settings.recover_epochs:
                 model = self.recover(model)
-            yield self._finish(goal, model)
+            yield self.finish(goal, model)
 
     def fastest_within(self, drop: float) -> Pruned:
         """Return the fastest model that loses at most `drop` points of the task's metric on validation.
@@ -209,7 +211,7 @@ class Pruner:
                 f"no smaller model keeps within {drop:g} points of {full[main]:.4f} on validation",
                 "allow more with --max-drop, or let it recover: --recover-epochs 3",
             )
-        return self._finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
+        return self.finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
 
     def _budgets(self, start: float, goal: float) -> list[float]:
         """Return the budgets of the steps from a cost to a goal: equal factors of what can be cut."""
@@ -262,7 +264,8 @@ class Pruner:
         ratio = self.predicted(shape)
         return f"{ratio:.2f}x (predicted)" if self.kind == "time" else f"{100 / ratio:.1f} % of the {self.kind}"
 
-    def _finish(self, goal: Goal, model: Any) -> Pruned:
+    def finish(self, goal: Goal, model: Any) -> Pruned:
+        """Measure a model that has reached its goal."""
         speedup, interval = self.speedup(model)
         metrics, shape = self.validate(model), model_shape(model)
         score = metrics.get(self.task.spec.main_metric, math.nan)
@@ -276,10 +279,6 @@ class Pruner:
     def rank(self, model: Any) -> list[LayerRanking]:
         """Rank the units of a model as it stands."""
         method = self.settings.method
-        if method == "magnitude":
-            return rankings(scoring.magnitude(model))
-        if method == "random":
-            return rankings(scoring.random(model, self.seed))
         model.to(self.device)
         batches = evaluation_batches(self.data.lengths, BATCH)
         with console.progress("scoring units", len(batches)) as advance:
@@ -289,26 +288,30 @@ class Pruner:
                     yield positions
                     advance()
 
-            loss_of = self._loss(model)
             if method == "obs":
-                gathered = obs.factors(model, counted(), loss_of)
+                gathered = obs.factors(model, counted(), self.loss(model))
                 return obs.rankings(model.to("cpu"), gathered)
-            return rankings(scoring.taylor(scoring.gate_gradients(model, counted(), loss_of)))
+            if method == "fisher":
+                gradients = gate_gradients(model, counted(), self.loss(model))
+                return [LayerRanking(ranked_jointly(layer.heads), ranked_jointly(layer.neurons)) for layer in gradients]
+            mean = self.loss(model, summed=False)
+            kind: Any = method
+            return rankings(torch_pruning_scores(model.to("cpu"), kind, counted(), mean, self.seed))
 
-    def _loss(self, model: Any) -> Any:
-        """Return the summed loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
+    def loss(self, model: Any, summed: bool = True) -> Callable[[np.ndarray], torch.Tensor]:
+        """Return the loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
         target = self.target
         given = self.unlabeled is None
         data = replace(self.data, labels=relabel(self.data.labels, target, self.classes)) if given else self.data
         draw = torch.Generator().manual_seed(self.seed)
 
         def loss_of(positions: np.ndarray) -> torch.Tensor:
-            batch = to_tensors(data.batch(positions), model, self.device)
+            batch = to_tensors(data.batch(positions), model, model.device)
             logits = logits_of(model(**batch))
-            labels = torch.from_numpy(data.targets(positions)).to(self.device)
+            labels = torch.from_numpy(data.targets(positions)).to(model.device)
             if self.settings.method in REFITTING or not given:
                 labels = sampled_labels(logits.detach(), labels, batch["attention_mask"], target, draw)
-            return task_loss(logits, labels, batch["attention_mask"], target, summed=True)
+            return task_loss(logits, labels, batch["attention_mask"], target, summed=summed)
 
         return loss_of
 

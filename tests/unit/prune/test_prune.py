@@ -211,6 +211,22 @@ def test_texts_without_labels_calibrate_as_well(tiny_task: dict[str, Any], check
         run(checkpoint(), tiny_task, tmp_path / "c", target_flops=0.5, unlabeled=str(tmp_path / "empty.txt"))
 
 
+@pytest.mark.parametrize("method", ["layers", "hidden"])
+@pytest.mark.parametrize("target", [{"target_flops": 0.6}, {"target_params": 0.6}, {"max_drop": 100.0}], ids=str)
+def test_whole_layers_and_width_reach_their_targets(
+    tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, target: dict[str, float], tmp_path: Path
+) -> None:
+    result = run(checkpoint(family), tiny_task, tmp_path / "out", method=method, seq_len=20, **target)
+    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(load_model(checkpoint(family)))
+    if "max_drop" in target:  # everything may go, so everything goes
+        assert len(shape.layers) == 1 if method == "layers" else shape.hidden == 16
+    else:
+        assert shape.flops(20) <= 0.6 * dense.flops(20) or shape.params() <= 0.6 * dense.params()
+    assert (len(shape.layers) < tiny.LAYERS) == (method == "layers")
+    assert (shape.hidden < tiny.HIDDEN) == (method == "hidden")
+    assert result["layers"] == shape.as_json()
+
+
 def test_recovery_distils_the_dense_model(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     plain = run(checkpoint(), tiny_task, tmp_path / "a", target_flops=0.3)
     recovered = run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.3, recover_epochs=1, recover_lr=1e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from torch.nn import functional
 
 from compress.model.device import to_tensors
 from compress.model.family import layers
-from compress.prune.scores import LayerScores, gate_gradients, magnitude, random, taylor
+from compress.prune.scores import GateGradients, LayerScores, gate_gradients
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, slice_model
 from tests import tiny
@@ -38,7 +37,12 @@ def losses(model: Any, positions: Any, family: str) -> torch.Tensor:
 
 def scored(model: Any, family: str, batches: list[Any]) -> list[LayerScores]:
     """Score by the function under test."""
-    return taylor(gate_gradients(model, batches, lambda positions: losses(model, positions, family).sum()))
+    return squares_of(gate_gradients(model, batches, lambda positions: losses(model, positions, family).sum()))
+
+
+def squares_of(gradients: list[GateGradients]) -> list[LayerScores]:
+    """Sum the squares over examples: the diagonal of the gates' Fisher information."""
+    return [LayerScores(layer.heads.double().square().sum(0), layer.neurons.double().square().sum(0)) for layer in gradients]
 
 
 def gates(model: Any) -> tuple[list[list[torch.Tensor]], list[Any]]:
@@ -63,7 +67,7 @@ def gates(model: Any) -> tuple[list[list[torch.Tensor]], list[Any]]:
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-def test_taylor_is_the_gradient_of_a_gate_example_by_example(family: str, pruned: bool) -> None:
+def test_a_score_is_the_gradient_of_a_gate_example_by_example(family: str, pruned: bool) -> None:
     """d loss / d gate of a unit is its sum over tokens of a . dL/da; taken of each example alone, unpadded."""
     model = model_of(family, pruned)
     found, hooks = gates(model)
@@ -81,7 +85,7 @@ def test_taylor_is_the_gradient_of_a_gate_example_by_example(family: str, pruned
         torch.testing.assert_close(layer.neurons, neurons, rtol=1e-6, atol=1e-9)
 
 
-def test_taylor_is_the_slope_of_the_loss_when_a_unit_fades() -> None:
+def test_a_score_is_the_slope_of_the_loss_when_a_unit_fades() -> None:
     """Finite differences: L(gate = 1 + h) - L(gate = 1 - h), over 2 h, of each example."""
     model, step = model_of("bert"), 1e-5
     found = scored(model, "bert", [list(range(12))])
@@ -99,7 +103,7 @@ def test_taylor_is_the_slope_of_the_loss_when_a_unit_fades() -> None:
 
 
 @pytest.mark.parametrize("batches", [[[number] for number in range(12)], [list(range(12))], [[11, 0], [3, 2, 1], list(range(4, 11))]])
-def test_taylor_does_not_depend_on_the_batches(batches: list[Any]) -> None:
+def test_a_score_does_not_depend_on_the_batches(batches: list[Any]) -> None:
     model = model_of("bert")
     expected = scored(model, "bert", [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]])
     for first, second in zip(scored(model, "bert", batches), expected, strict=True):
@@ -114,8 +118,8 @@ def test_effects_of_opposite_sign_do_not_cancel() -> None:
     def mirrored(sign: float) -> torch.Tensor:
         return sign * losses(model, [0], "bert").sum()
 
-    once = taylor(gate_gradients(model, [1.0], mirrored))
-    both = taylor(gate_gradients(model, [1.0, -1.0], mirrored))
+    once = squares_of(gate_gradients(model, [1.0], mirrored))
+    both = squares_of(gate_gradients(model, [1.0, -1.0], mirrored))
     for first, second in zip(once, both, strict=True):
         torch.testing.assert_close(2 * first.heads, second.heads)
         torch.testing.assert_close(2 * first.neurons, second.neurons)
@@ -130,13 +134,12 @@ def test_a_unit_that_does_nothing_scores_nothing(family: str) -> None:
                 linear.weight[columns([2], tiny.HEAD_SIZE)] = 0
             layer.ffn_out.weight[:, 9] = 0
             layer.ffn_in.weight[9] = 0
-    for method in (scored(model, family, [list(range(12))]), magnitude(model)):
-        for layer in method:
-            assert layer.heads[2] == layer.neurons[9] == 0
-            assert (layer.heads.nonzero().numel(), layer.neurons.nonzero().numel()) == (tiny.HEADS - 1, tiny.FFN - 1)
+    for layer in scored(model, family, [list(range(12))]):
+        assert layer.heads[2] == layer.neurons[9] == 0
+        assert (layer.heads.nonzero().numel(), layer.neurons.nonzero().numel()) == (tiny.HEADS - 1, tiny.FFN - 1)
 
 
-def test_taylor_leaves_the_model_as_it_was(family: str) -> None:
+def test_scoring_leaves_the_model_as_it_was(family: str) -> None:
     model = model_of(family, pruned=True)
     frozen = next(iter(model.classifier.parameters()))
     frozen.requires_grad_(False)
@@ -148,52 +151,3 @@ def test_taylor_leaves_the_model_as_it_was(family: str) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(not module._forward_hooks for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-
-
-def test_magnitude_by_hand() -> None:
-    model = tiny.make_model()
-    for number, layer in enumerate(layers(model)):
-        with torch.no_grad():
-            for linear in (layer.query, layer.key, layer.value, layer.attention_output):
-                linear.weight.zero_()
-            layer.attention_output.weight[:, columns([1], tiny.HEAD_SIZE)] = 0.5
-            layer.attention_output.weight[3, columns([2], tiny.HEAD_SIZE)[0]] = -7
-            layer.query.weight[columns([2], tiny.HEAD_SIZE)[1], 5] = 2
-            layer.key.weight[columns([3], tiny.HEAD_SIZE)[2], 6] = 3
-            layer.value.weight[columns([3], tiny.HEAD_SIZE)[3], 7] = 4
-            layer.ffn_out.weight.copy_(torch.arange(tiny.FFN).expand(tiny.HIDDEN, -1) * (number + 1))
-            layer.ffn_in.weight.fill_(0.25)
-    for number, layer in enumerate(magnitude(model)):
-        assert layer.heads.tolist() == pytest.approx([0, 0.25 * tiny.HIDDEN * tiny.HEAD_SIZE, 49 + 4, 9 + 16])
-        assert layer.neurons.tolist() == pytest.approx([((unit * (number + 1)) ** 2 + 0.0625) * tiny.HIDDEN for unit in range(tiny.FFN)])
-
-
-@pytest.mark.parametrize("pruned", [False, True])
-def test_magnitude_is_the_squared_norm_of_what_slicing_removes(family: str, pruned: bool) -> None:
-    """Cut one unit: the weights' squared norm falls by its score."""
-
-    def squares(model: Any) -> float:
-        parts = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-        found = [getattr(layer, part) for layer in layers(model) for part in parts]
-        return sum(float(linear.weight.detach().double().square().sum()) for linear in found if linear is not None)
-
-    model = model_of(family, pruned)
-    everything = [Kept(list(range(len(layer.heads))), list(range(len(layer.neurons)))) for layer in magnitude(model)]
-    for number, layer in enumerate(magnitude(model)):
-        for part, scores in (("heads", layer.heads), ("neurons", layer.neurons)):
-            for unit in range(min(2, len(scores))):
-                cut = copy.deepcopy(model)
-                kept = list(everything)
-                kept[number] = replace(kept[number], **{part: [other for other in getattr(kept[number], part) if other != unit]})
-                slice_model(cut, kept)
-                assert float(scores[unit]) == pytest.approx(squares(model) - squares(cut))
-
-
-def test_random_scores_are_those_of_their_seed() -> None:
-    model = model_of("bert", pruned=True)
-    first, again, other = random(model, 1), random(model, 1), random(model, 2)
-    assert [(len(layer.heads), len(layer.neurons)) for layer in first] == [(len(kept.heads), len(kept.neurons)) for kept in KEPT]
-    for one, two, three in zip(first, again, other, strict=True):
-        assert torch.equal(one.heads, two.heads)
-        assert torch.equal(one.neurons, two.neurons)
-        assert not len(one.heads) or not torch.equal(one.heads, three.heads)

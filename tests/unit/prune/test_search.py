@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from compress.errors import UsageError
 from compress.model.shape import LayerShape, Shape
 from compress.prune.scores import LayerScores
-from compress.prune.search import ALIGNMENT, Costs, Kept, counted_costs, fitting_shares, knapsack, ranked, rankings, solve
+from compress.prune.search import (
+    ALIGNMENT,
+    Costs,
+    Kept,
+    counted_costs,
+    fitting_shares,
+    knapsack,
+    ranked,
+    ranked_jointly,
+    rankings,
+    solve,
+)
 
 CELLS = 4096
 
@@ -202,3 +213,24 @@ def test_steps_lead_to_the_share_by_equal_factors() -> None:
     assert factors == pytest.approx(factors[0])
     assert 0.7 < factors[0] < 0.8
     assert fitting_shares(0.25, 2) == pytest.approx([0.5, 0.25])
+
+
+def test_units_that_cancel_go_together_and_those_that_add_up_do_not() -> None:
+    """Two gates whose effects cancel on every example, two whose effects add up, one alone: by hand."""
+    one = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    gradients = torch.stack([2 * one, -2 * one, 1.5 * one, 1.5 * one, 1.9 * one.abs()], dim=1)
+    found = ranked_jointly(gradients)
+    own = {0: 16.0, 1: 16.0, 2: 9.0, 3: 9.0, 4: 14.44}
+    # 2 goes first (least alone); then 0 or 1, whichever cancels it: 1.
+    assert found.order.tolist()[::-1][:2] == [2, 1]
+    assert found.loss[-1] == 0
+    assert found.loss[-2] == pytest.approx((own[2] + own[2]) / 4)
+    assert found.loss[-3] == pytest.approx(max(own[2] / 2, (4 * 0.25 + own[2] + own[1]) / 4))
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_independent_units_rank_by_their_own_squares(seed: int) -> None:
+    squares = np.random.default_rng(seed).permutation(8) + 1.0
+    found = ranked_jointly(torch.diag(torch.from_numpy(squares).sqrt().float()))
+    assert found.order.tolist() == np.argsort(-squares).tolist()
+    np.testing.assert_allclose(found.loss, ranked(squares).loss / 2, rtol=1e-5)

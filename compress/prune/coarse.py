@@ -1,0 +1,122 @@
+"""Whole layers, or width: models in few sizes, of which the mildest that reaches a target is taken."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from compress import console
+from compress.errors import UsageError
+from compress.model.checkpoint import model_shape
+from compress.model.family import family_of
+from compress.prune.depth import drop_order, keep_layers
+from compress.prune.hidden import best, fitting_width, hidden_scores, narrow, rescale
+from compress.prune.structured import BATCH, Goal, Pruned, Pruner, calibration_batches
+from compress.task.encode import evaluation_batches
+
+
+def reach(pruner: Pruner, goals: Sequence[Goal]) -> Iterator[Pruned]:
+    """Yield, for each goal, the mildest cut that reaches it.
+
+    Raises:
+        UsageError: none does.
+    """
+    waiting = list(goals)
+    for model in sizes(pruner):
+        while waiting and reaches(pruner, model, waiting[0]):
+            goal = waiting.pop(0)
+            yield pruner.finish(goal, pruner.recover(model) if pruner.settings.recover_epochs else model)
+        if not waiting:
+            return
+    raise UsageError(
+        f"method {pruner.settings.method} does not reach {waiting[0].name}, whatever it leaves", "choose a milder target, or method obs"
+    )
+
+
+def fastest_within(pruner: Pruner, drop: float) -> Pruned:
+    """Return the smallest model that loses at most `drop` points on validation.
+
+    Raises:
+        UsageError: already the mildest cut loses more.
+    """
+    main = pruner.task.spec.main_metric
+    full, found = pruner.validate(pruner.dense)[main], None
+    for model in sizes(pruner):
+        cut = pruner.recover(model) if pruner.settings.recover_epochs else model
+        if 100 * (full - pruner.validate(cut)[main]) > drop + 1e-9:
+            break
+        found = cut
+    if found is None:
+        raise UsageError(f"no smaller model keeps within {drop:g} points of {full:.4f} on validation", "allow more with --max-drop")
+    return pruner.finish(Goal(f"drop {drop:g}", pruner.costs.total(model_shape(found))), found)
+
+
+def reaches(pruner: Pruner, model: Any, goal: Goal) -> bool:
+    """Tell whether a model is as fast, or as small, as a goal wants."""
+    if goal.speedup is not None:
+        return pruner.speedup(model)[0] >= goal.speedup
+    shape, before = model_shape(model), pruner.before
+    if pruner.kind == "params":
+        return shape.params() <= float(goal.name) * before.params()
+    return shape.flops(pruner.seq_len) <= float(goal.name) * before.flops(pruner.seq_len)
+
+
+def sizes(pruner: Pruner) -> Iterator[Any]:
+    """Yield ever smaller copies of the dense model, by the method of the settings."""
+    return _shallower(pruner) if pruner.settings.method == "layers" else _narrower(pruner)
+
+
+def _shallower(pruner: Pruner) -> Iterator[Any]:
+    """Drop one layer after the other, each time the one that the calibration loss misses least."""
+    dense = pruner.dense
+    batches = evaluation_batches(pruner.data.lengths, BATCH)
+    count = len(pruner.before.layers)
+    if count < 2:
+        return
+    with console.progress("dropping layers", count - 1) as advance:
+        order = drop_order(dense, batches, _labels_fixed(pruner), advance=advance)
+    kept = list(range(count))
+    for gone, _ in order:
+        kept.remove(gone)
+        model = copy.deepcopy(dense)
+        keep_layers(model, kept)
+        console.info(f"  layers kept: {' '.join(str(number + 1) for number in kept)}")
+        yield model
+
+
+def _labels_fixed(pruner: Pruner) -> Any:
+    """Return the calibration loss by the data's labels, or by the dense model's answers where there are none."""
+    if pruner.unlabeled is None:
+        return pruner.loss(pruner.dense)
+    raise UsageError("method layers judges by labels, and --unlabeled has none", "leave --unlabeled out")
+
+
+def _narrower(pruner: Pruner) -> Iterator[Any]:
+    """Narrow the hidden states, a multiple of sixteen and of the heads at a time."""
+    dense, before = pruner.dense, pruner.before
+    batches = evaluation_batches(pruner.data.lengths, BATCH)
+    with console.progress("scoring the hidden width", len(batches)) as advance:
+
+        def counted() -> Iterator[np.ndarray]:
+            for positions in batches:
+                yield positions
+                advance()
+
+        scores = hidden_scores(dense, counted(), pruner.loss(dense))
+    heads = getattr(dense.config, family_of(dense.config.model_type).heads_key)
+    unit = fitting_width(before.hidden, heads, 1e-9)
+    samples = list(calibration_batches(pruner.data, dense, pruner.device, pruner.seed))
+    for width in range(before.hidden - unit, 0, -unit):
+        kept = best(scores, width)
+        model = copy.deepcopy(dense)
+        narrow(model, kept)
+        plain = copy.deepcopy(model)
+        rescale(dense, model, kept, samples)
+        main = pruner.task.spec.main_metric
+        if "validation" in pruner.task.available and pruner.validate(plain)[main] > pruner.validate(model)[main]:
+            model = plain  # matching every LayerNorm helps on most models, not on all
+        console.info(f"  hidden width {width}")
+        yield model

@@ -21,7 +21,7 @@ from typing import Any
 from compress.errors import UsageError
 from compress.model.reference import LEGACY
 from compress.recipe import load as loading
-from compress.recipe.run import run_recipe, run_single
+from compress.recipe.run import plan_single, run_recipe, run_single
 from compress.recipe.schema import MODEL, Recipe, check
 from compress.recipe.verbs import VERBS
 from compress.stage import ERRORS_FILE, is_spec
@@ -79,6 +79,11 @@ def prune(
 ) -> dict[str, Any]:
     """Remove attention heads and FFN neurons; `settings` are the fields of `PruneSettings`."""
     return run_single(one_stage("prune", [model], task, seed, settings), Path(output), overwrite)
+
+
+def plan_prune(model: Reference, task: TaskLike, *, seed: int = 0, **settings: Any) -> dict[str, Any]:
+    """Return what `prune` would cut for each target, and the latency that it predicts; nothing is written."""
+    return plan_single(one_stage("prune", [model], task, seed, settings))
 
 
 def distill(

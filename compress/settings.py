@@ -74,7 +74,7 @@ class PruneSettings(Settings):
         None, description="Steps of obs and fisher to each target; by default each leaves about three quarters."
     )
     refit: bool = Field(True, description="Refit what is left by least squares (obs and fisher).")
-    calib_samples: Positive = Field(1024, description="Training examples for scores and refits, fewer beyond 25,000 tokens.")
+    calib_samples: Positive = Field(2048, description="Training examples for scores and refits, fewer beyond 50,000 tokens.")
     unlabeled: str | None = Field(
         None, description="Texts without labels for scores, refits and recovery: .txt, or a table with the task's columns."
     )

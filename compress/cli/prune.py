@@ -10,34 +10,73 @@ from compress import console
 from compress.cli import common, options
 from compress.settings import PruneSettings
 
-KEYS = ("output", "target", "method", "predicted_speedup", "measured_speedup", "params", "flops", "layers", "metrics", "seconds")
+KEYS = (
+    "output", "target", "method", "predicted_speedup", "measured_speedup", "measured", "params", "flops", "layers", "metrics", "curve",
+    "models", "seconds",
+)  # fmt: skip
 
 
-@click.command("prune", short_help="Remove attention heads and FFN neurons.")
+@click.command("prune", short_help="Remove heads and FFN neurons; layers, width, words or weights.")
 @click.argument("model")
-@common.output_option
+@click.option("-o", "--output", type=click.Path(), help="Folder to write; it appears whole or not at all.")
 @options.task_options(required=True)
 @options.settings_options(PruneSettings)
+@click.option("--dry-run", is_flag=True, help="Print the plan and the predicted latency; write nothing.")
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
-    """Remove attention heads and FFN neurons.
+def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: Any) -> None:
+    """Remove heads and FFN neurons; layers, width, words or weights.
 
-    Writes a small, fast checkpoint, not a mask: 'compress.load_model(DIR)' and every other verb reload it.
+    Writes a small, fast checkpoint, not a mask: 'compress.load_model(DIR)' and every other verb reload it. Nothing is
+    trained, unless --recover-epochs asks for it.
 
     \b
     Examples:
-      compress prune teacher --task bbc-news --target-flops 0.5 -o slim
       compress prune teacher --task sst2 --target-speedup 3 -o slim
-      compress prune teacher --task sst2 --target-params 0.3 --method magnitude -o slim
+      compress prune teacher --task sst2 --target-speedup 2 3 4 -o family
+      compress prune teacher --task sst2 --max-drop 1 --precision int8 -o slim
+      compress prune teacher --task bbc-news --target-flops 0.5 --recover-epochs 3 -o slim
     """
     from compress import api
+    from compress.errors import UsageError
 
     task = options.task_of(values)
-    document = api.prune(model, task, output, seed=seed, overwrite=overwrite, **options.given(PruneSettings, values))
+    settings = options.given(PruneSettings, values)
+    if dry_run:
+        document = api.plan_prune(model, task, seed=seed, **settings)
+        console.result(document, lambda: _show_plan(document))
+        return
+    if output is None:
+        raise UsageError("the folder to write is missing", "add -o DIR, or --dry-run to see the plan alone")
+    document = api.prune(model, task, output, seed=seed, overwrite=overwrite, **settings)
+    console.result({key: document[key] for key in KEYS if key in document}, lambda: _show(document))
 
-    def human() -> None:
-        print(f"{document['params']:,} parameters, measured {document['measured_speedup']:.2f}x as fast in ONNX Runtime")
-        print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
-    console.result({key: document[key] for key in KEYS}, human)
+def _show(document: dict[str, Any]) -> None:
+    """Print the curve and what was written."""
+    from compress.model.shape import sketch_curve
+
+    points = [
+        (point.get("measured_speedup") or point["predicted_speedup"], point["score"])
+        for point in document.get("curve") or []
+        if point.get("score") is not None
+    ]
+    if len(points) > 1:
+        print("  speedup  validation")
+        print(sketch_curve(points))
+    for model in document.get("models") or [document]:
+        speed = f"measured {model['measured_speedup']:.2f}x as fast" if model.get("measured_speedup") else "no faster"
+        where = f"{document['output']}/{model['folder']}" if "models" in document else document["output"]
+        print(f"{where}: {model['params']:,} parameters, {speed}")
+    print(f"({console.duration(document['seconds'])})")
+
+
+def _show_plan(document: dict[str, Any]) -> None:
+    from compress.model.shape import sketch
+
+    print(f"{document['serving']}: {document['latency_ms']:.2f} ms now")
+    for plan in document["plans"]:
+        latency = f", {plan['predicted_latency_ms']:.2f} ms" if plan.get("predicted_latency_ms") else ""
+        print(f"{plan['goal']}: predicted {plan['predicted_speedup']:.2f}x{latency}, {100 * plan['flops_kept']:.1f} % of the FLOPs")
+        print(sketch(plan["layers"]))
+    print("(a plan from one pass of scores; the run goes in steps, and times what it makes)")

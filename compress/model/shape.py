@@ -85,3 +85,12 @@ def sketch(layers: Sequence[dict[str, int]]) -> str:
     """Write the layers on two lines, for a terminal: heads and FFN neurons from the first layer to the last."""
     heads = " ".join(f"{layer['heads']:>5}" for layer in layers)
     return f"  heads {heads}\n  ffn   " + " ".join(f"{layer['ffn']:>5}" for layer in layers)
+
+
+def sketch_curve(points: Sequence[tuple[float, float]], width: int = 40) -> str:
+    """Draw (speedup, score) points for a terminal, a line each; bars start below the lowest score, so that losses show."""
+    low = min(score for _, score in points)
+    high = max(score for _, score in points)
+    floor = low - max(0.01, 0.25 * (high - low))
+    bars = ["#" * max(1, round(width * (score - floor) / (high - floor))) for _, score in points]
+    return "\n".join(f"  {speedup:>6.2f}x  {100 * score:6.2f} {bar}" for (speedup, score), bar in zip(points, bars, strict=True))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from compress import console
+from compress.errors import UsageError
 from compress.model import shape as shapes
 from compress.model.checkpoint import count_params, model_shape, save_model
 from compress.prune import coarse
-from compress.prune.structured import COARSE, Pruned, Pruner
+from compress.prune.search import solve
+from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 
@@ -33,6 +37,33 @@ def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]
     last = results[-1]
     document = last if len(results) == 1 else {**last, "models": results}
     return document | {"curve": pruner.curve, "layers_before": pruner.before.as_json(), "flops_before": pruner.before.flops(pruner.seq_len)}
+
+
+def plan(inputs: Inputs, settings: PruneSettings) -> dict[str, Any]:
+    """Return what one pass of scores would cut for each target, and the latency that the costs predict.
+
+    Raises:
+        UsageError: a target that cannot be reached, or a method or target without a plan.
+    """
+    if settings.method not in STRUCTURED or settings.max_drop is not None:
+        raise UsageError("there is no plan for this method or target", "only heads and neurons, cut to a given size or speed, have one")
+    pruner = Pruner(inputs, settings)
+    ranked = pruner.rank(copy.deepcopy(pruner.dense))
+    plans = []
+    for goal in pruner.goals():
+        kept = solve(ranked, pruner.costs, goal.budget)
+        layers = tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in kept)
+        shape = replace(pruner.before, layers=layers)
+        plans.append(
+            {
+                "goal": goal.name,
+                "predicted_speedup": pruner.predicted(shape),
+                "predicted_latency_ms": pruner.dense_ms / pruner.predicted(shape) if pruner.kind == "time" else None,
+                "flops_kept": shape.flops(pruner.seq_len) / pruner.before.flops(pruner.seq_len),
+                "layers": shape.as_json(),
+            }
+        )
+    return {"serving": pruner.serving.describe(), "latency_ms": pruner.dense_ms, "plans": plans}
 
 
 def _write(pruner: Pruner, found: Pruned, folder: Path) -> dict[str, Any]:

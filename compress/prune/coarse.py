@@ -14,8 +14,7 @@ from compress.model.checkpoint import model_shape
 from compress.model.family import family_of
 from compress.prune.depth import drop_order, keep_layers
 from compress.prune.hidden import best, fitting_width, hidden_scores, narrow, rescale
-from compress.prune.structured import BATCH, Goal, Pruned, Pruner, calibration_batches
-from compress.task.encode import evaluation_batches
+from compress.prune.structured import Goal, Pruned, Pruner
 
 
 def reach(pruner: Pruner, goals: Sequence[Goal]) -> Iterator[Pruned]:
@@ -72,7 +71,7 @@ def sizes(pruner: Pruner) -> Iterator[Any]:
 def _shallower(pruner: Pruner) -> Iterator[Any]:
     """Drop one layer after the other, each time the one that the calibration loss misses least."""
     dense = pruner.dense
-    batches = evaluation_batches(pruner.data.lengths, BATCH)
+    batches = pruner.batches()
     count = len(pruner.before.layers)
     if count < 2:
         return
@@ -97,7 +96,7 @@ def _labels_fixed(pruner: Pruner) -> Any:
 def _narrower(pruner: Pruner) -> Iterator[Any]:
     """Narrow the hidden states, a multiple of sixteen and of the heads at a time."""
     dense, before = pruner.dense, pruner.before
-    batches = evaluation_batches(pruner.data.lengths, BATCH)
+    batches = pruner.batches()
     with console.progress("scoring the hidden width", len(batches)) as advance:
 
         def counted() -> Iterator[np.ndarray]:
@@ -108,7 +107,7 @@ def _narrower(pruner: Pruner) -> Iterator[Any]:
         scores = hidden_scores(dense, counted(), pruner.loss(dense))
     heads = getattr(dense.config, family_of(dense.config.model_type).heads_key)
     unit = fitting_width(before.hidden, heads, 1e-9)
-    samples = list(calibration_batches(pruner.data, dense, pruner.device, pruner.seed))
+    samples = pruner.fitted_batches
     for width in range(before.hidden - unit, 0, -unit):
         kept = best(scores, width)
         model = copy.deepcopy(dense)

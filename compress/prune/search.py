@@ -18,7 +18,8 @@ from compress.errors import UsageError
 from compress.model import shape as shapes
 from compress.prune.scores import LayerScores
 
-STEP = 0.75  # of the cost is left by a step of pruning
+FIRST = 0.6  # of the cost is left by the first step of pruning
+STEP = 0.75  # and by each further one
 ALIGNMENT = 16  # FFN widths are kept to multiples of this, where vector units are full
 CELLS = 4096  # into which a budget is divided; costs are rounded up to whole cells, so that no budget is exceeded
 
@@ -135,12 +136,20 @@ def counted_costs(shape: shapes.Shape, count: Literal["flops", "params"], seq_le
 
 
 def fitting_shares(share: float, steps: int | None) -> list[float]:
-    """Return the shares of the cost kept after each step on the way to `share`: equal factors, about three quarters each.
+    """Return the shares of the cost kept after each step on the way to `share`.
+
+    By default the first step leaves six tenths, because a dense model spares that much at once and is the dearest to
+    score, and each further one about three quarters; a given number of steps goes by equal factors.
 
     >>> [round(kept, 2) for kept in fitting_shares(0.25, None)]
-    [0.76, 0.57, 0.44, 0.33, 0.25]
+    [0.6, 0.45, 0.33, 0.25]
     """
-    count = steps or max(1, math.ceil(math.log(share) / math.log(STEP) - 1e-9))
+    if steps is None and share < FIRST * STEP:
+        return [FIRST, *(FIRST * part for part in _even(share / FIRST, max(1, math.ceil(math.log(share / FIRST) / math.log(STEP) - 1e-9))))]
+    return _even(share, steps or (1 if share >= FIRST else 2))
+
+
+def _even(share: float, count: int) -> list[float]:
     return [share ** ((number + 1) / count) for number in range(count)]
 
 

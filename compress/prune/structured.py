@@ -37,7 +37,9 @@ from compress.task.load import Examples
 from compress.task.unlabeled import read_unlabeled
 
 BATCH = 32
-MAX_TOKENS = 25_000  # of calibration data: sixteen to each input of a MiniLM's FFN output
+MAX_TOKENS = 50_000  # of calibration data
+FITTED_TOKENS = 25_000  # of these, for refits: sixteen to each input of a MiniLM's FFN output
+DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller one, which costs less, is scored on more
 TIMED_LENGTH = 32
 NEAR = 0.05  # a measured speedup this near to its target is good enough
 ATTEMPTS = 5
@@ -45,6 +47,7 @@ STRIDE = 0.8  # of the cost is left by each step towards a drop in accuracy
 REFINEMENTS = 2  # smaller steps from the last model within the drop
 GLANCE = 1000  # validation examples of a model on the way
 REFITTING = ("obs", "fisher")  # methods that go in steps and refit
+STRUCTURED = (*REFITTING, "taylor", "magnitude", "random")
 COARSE = ("layers", "hidden")  # methods that take what they cut in few sizes
 
 
@@ -280,7 +283,8 @@ class Pruner:
         """Rank the units of a model as it stands."""
         method = self.settings.method
         model.to(self.device)
-        batches = evaluation_batches(self.data.lengths, BATCH)
+        share = model_shape(model).flops(self.seq_len) / self.before.flops(self.seq_len)
+        batches = self.batches(min(1.0, DENSE_SHARE / max(share, 1e-6)))
         with console.progress("scoring units", len(batches)) as advance:
 
             def counted() -> Iterator[Any]:
@@ -297,6 +301,25 @@ class Pruner:
             mean = self.loss(model, summed=False)
             kind: Any = method
             return rankings(torch_pruning_scores(model.to("cpu"), kind, counted(), mean, self.seed))
+
+    def batches(self, share: float = 1.0) -> list[np.ndarray]:
+        """Return the positions of batches of similar lengths, of a random share of the calibration data (a batch at least)."""
+        chosen = np.sort(self._order[: max(BATCH, round(share * len(self.data)))])
+        return [chosen[positions] for positions in evaluation_batches(self.data.lengths[chosen], BATCH)]
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        return np.random.default_rng(self.seed).permutation(len(self.data))
+
+    @cached_property
+    def fitted_batches(self) -> list[Batch]:
+        """The batches of refits: in random order, so that every fifth one is a fair sample; two at least."""
+        share = min(1.0, FITTED_TOKENS / max(1, int(self.data.lengths.sum())))
+        batches = self.batches(share)
+        if len(batches) == 1:
+            batches = [part for part in np.array_split(batches[0], 2) if len(part)]
+        order = np.random.default_rng(self.seed).permutation(len(batches))
+        return [to_tensors(self.data.batch(batches[number]), self.dense, self.device) for number in order]
 
     def loss(self, model: Any, summed: bool = True) -> Callable[[np.ndarray], torch.Tensor]:
         """Return the loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
@@ -318,7 +341,7 @@ class Pruner:
     @cached_property
     def teacher(self) -> Teacher:
         """The dense model on the calibration batches."""
-        return Teacher(self.dense, list(calibration_batches(self.data, self.dense, self.device, self.seed)))
+        return Teacher(self.dense, self.fitted_batches)
 
     def refit(self, model: Any) -> list[dict[str, float]]:
         """Refit a pruned model against the dense one, on the calibration data."""
@@ -355,10 +378,3 @@ def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:
     if len(examples) <= count:
         return examples
     return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))
-
-
-def calibration_batches(data: Encoded, model: Any, device: torch.device, seed: int) -> Iterator[Batch]:
-    """Yield batches of similar lengths in random order, so that every fifth one is a fair sample; two at least."""
-    batches = evaluation_batches(data.lengths, min(BATCH, max(1, len(data) // 2)))
-    for number in np.random.default_rng(seed).permutation(len(batches)):
-        yield to_tensors(data.batch(batches[number]), model, device)

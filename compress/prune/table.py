@@ -35,12 +35,14 @@ from compress.prune.search import ALIGNMENT, Costs
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits
 
-VERSION = 1
+VERSION = 2
 DEPTH = 4  # layers of a timed model: enough to tell one from noise, few enough for memory
 VOCABULARY = 1024  # of a timed model: what is looked up costs nothing, what is built does
 ROUNDS = 20
 HEAD_LEVELS = 6
-WIDTHS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+WIDTHS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+MIXED = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)  # sizes of models of heads and neurons, as shares of the largest
+CREDIBLE = (0.5, 2.0)  # factors beyond these are noise
 Shape = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
 
 
@@ -147,7 +149,8 @@ def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ff
     and a dash where only the first token is computed, n layers of h heads without neurons take
     `fixed + (n - 1) (a(h) + f(0)) + a'(h)`; FFNs of w neurons below one head take
     `fixed + (n - 1) (a(0) + f(w)) + a'(1)`; one layer takes `fixed + a'(h) + f'(w)`. Sublayers without units still add
-    their bias and normalise: `a(0) = f(0)`.
+    their bias and normalise: `a(0) = f(0)`. Models of both kinds, at a few sizes, then tell by what factor sublayers take
+    longer (or less long) together than alone.
 
     Args:
         times: seconds of models of given shapes, (models,), measured together.
@@ -156,17 +159,20 @@ def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ff
         first_token: whether the last layers compute the first token only.
 
     Returns:
-        `head_levels`, `widths` and, at these, `heads`, `neurons`, `last_heads`, `last_neurons` in milliseconds; `fixed`.
+        `head_levels`, `widths` and, at these, `heads`, `neurons`, `last_heads`, `last_neurons` in milliseconds; `fixed`;
+        `factors` at `shares` of the units.
     """
     head_levels = sorted({max(1, round(heads * part / HEAD_LEVELS)) for part in range(1, HEAD_LEVELS + 1)})
     widths = sorted({min(ffn, max(ALIGNMENT, round(ffn * part / ALIGNMENT) * ALIGNMENT)) for part in WIDTHS})
     n = DEPTH
     top = ((1, 0),)
+    mixed = [(max(1, round(heads * part)), min(ffn, max(ALIGNMENT, round(ffn * part / ALIGNMENT) * ALIGNMENT))) for part in MIXED]
     if first_token:
         problems = [((0, 0),) * n, ((0, 0),) * (n - 1) + top]
         problems += [((h, 0),) * n for h in head_levels] + [((0, w),) * (n - 1) + top for w in widths]
         problems += [((h, 0),) for h in head_levels] + [((1, w),) for w in widths] + [top]
-        found = 1e3 * times(problems)
+        found = 1e3 * times([*problems, *((size,) * n for size in mixed)])
+        whole, found = found[len(problems) :], found[: len(problems)]
         fixed, low = found[0], found[1]
         tall_heads, tall_widths, single_heads, single_widths, (single,) = _split(found[2:], head_levels, widths, head_levels, widths, [0])
         last_heads = np.maximum(single_heads - fixed, 0)
@@ -177,13 +183,14 @@ def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ff
         last_feed = np.maximum(single_widths - single, 0)
     else:
         problems = [((0, 0),) * n, ((0, 0),), *(((h, 0),) * n for h in head_levels), *(((0, w),) * n for w in widths)]
-        found = 1e3 * times(problems)
+        found = 1e3 * times([*problems, *((size,) * n for size in mixed)])
+        whole, found = found[len(problems) :], found[: len(problems)]
         gone = max(0.0, (found[0] - found[1]) / (n - 1)) / 2
         fixed = max(0.0, found[1] - 2 * gone)
         tall_heads, tall_widths = _split(found[2:], head_levels, widths)
         attention, feed = (tall_heads - fixed) / n - gone, (tall_widths - fixed) / n - gone
         last_heads, last_feed = attention, feed
-    return {
+    table = {
         "head_levels": [0, *head_levels],
         "widths": [0, *widths],
         "heads": [gone, *np.maximum(attention, gone).tolist()],
@@ -192,7 +199,13 @@ def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ff
         "last_neurons": [0.0 if first_token else gone, *last_feed.tolist()],
         "fixed": float(fixed),
         "first_token": first_token,
+        "shares": list(MIXED),
+        "factors": [1.0] * len(MIXED),
     }
+    costs = _costs(table, heads, ffn)
+    summed = [costs.total(shapes.Shape(0, 0, (shapes.LayerShape(*size),) * n)) for size in mixed]
+    factors = [(time - fixed) / max(total - fixed, 1e-9) for time, total in zip(whole.tolist(), summed, strict=True)]
+    return table | {"factors": np.clip(factors, *CREDIBLE).tolist()}
 
 
 def _split(values: np.ndarray, *parts: Sequence[int]) -> list[np.ndarray]:
@@ -203,7 +216,9 @@ def _costs(measured: dict[str, Any], heads: int, ffn: int) -> Costs:
     """Interpolate a measured table to every number of units; more units never cost less."""
 
     def filled(name: str, levels: str, size: int) -> np.ndarray:
-        return np.interp(np.arange(size + 1), measured[levels], np.maximum.accumulate(measured[name]))
+        alone = np.interp(np.arange(size + 1), measured[levels], np.maximum.accumulate(measured[name]))
+        together = np.interp(np.arange(size + 1) / size, measured["shares"], measured["factors"])
+        return np.maximum.accumulate(alone * together)
 
     over_heads, over_neurons = filled("heads", "head_levels", heads), filled("neurons", "widths", ffn)
     if not measured["first_token"]:

@@ -196,6 +196,15 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
     return {"output": str(output), **manifest}
 
 
+def plan_single(recipe: Recipe) -> Document:
+    """Return the plan of a one-stage recipe whose verb can tell one (`plan` beside its `run`); nothing is written."""
+    (stage,) = recipe.stages.values()
+    workspace = Workspace(recipe)
+    check_inputs(recipe)
+    inputs = Inputs({name.removeprefix("./"): workspace.folder(name) for name in stage.sources}, stage.seed, workspace.task)
+    return stage.verb.load("plan")(inputs, stage.settings)
+
+
 def _nameable(output: Path) -> Path:
     """Return a folder's real path where its name will not do for siblings to be named after: `.`, `..`, a symlink."""
     return output.resolve() if output.name in {"", ".."} or output.is_symlink() else output

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compress import fs, settings
-from compress.stage import Inputs
 
-StageFunction = Callable[[Inputs, Any, Path], dict[str, Any]]
+# A stage's function: (Inputs, settings, folder to write) -> what its manifest tells.
 
 
 @dataclass(frozen=True)
@@ -31,10 +30,10 @@ class Verb:
     needs_task: bool = True
     machine_bound: bool = False  # the result holds for the machine that made it
 
-    def load(self) -> StageFunction:
-        """Import and return the stage's function."""
+    def load(self, name: str | None = None) -> Callable[..., dict[str, Any]]:
+        """Import and return the stage's function, or the one of another name beside it."""
         module, _, function = self.function.partition(":")
-        return getattr(importlib.import_module(module), function)
+        return getattr(importlib.import_module(module), name or function)
 
 
 VERBS: dict[str, Verb] = {

@@ -42,6 +42,7 @@ def draw(run: Run, rows: Sequence[Document]) -> dict[str, str]:
     results = benches[-1]["results"] if benches else []
     steps = waterfall_of(benches[-1]) if benches else None
     kept, before = layer_shapes(run)
+    points_on_the_way = curve_of(run)
     figures = {
         "scatter": points,
         "accuracies": accuracies(rows, metric) if points is None else None,
@@ -50,6 +51,7 @@ def draw(run: Run, rows: Sequence[Document]) -> dict[str, str]:
         "waterfall": waterfall(steps, rows) if steps else None,
         "lengths": lengths(results, rows),
         "latencies": latencies(results, rows),
+        "curve": curve(points_on_the_way, metric) if points_on_the_way else None,
         "heads": layers(kept, before, "heads", "attention heads") if kept else None,
         "ffn": layers(kept, before, "ffn", "FFN neurons") if kept else None,
     }
@@ -82,6 +84,42 @@ def _shapes_on_the_way(run: Run, name: str) -> list[list[Document]]:
             wanted |= set(stage.get("inputs") or {})
             found += [stage[key] for key in ("layers", "layers_before") if stage.get(key)]
     return found[::-1]
+
+
+def curve_of(run: Run) -> list[Document]:
+    """Return the models on the way of the last pruning: two at least, each with its speedup and its score."""
+    for stage in reversed(run.stages.values()):
+        points = [point for point in stage.get("curve") or [] if point.get("score") is not None and point.get("predicted_speedup")]
+        if len(points) > 1:
+            return points
+    return []
+
+
+def curve(points: Sequence[Document], metric: str) -> go.Figure:
+    """Draw a pruning's score on validation over its speedup: what was predicted on the way, what was measured at the end."""
+    figure = empty_figure(height=300)
+    ends = [point for point in points if point.get("measured_speedup")]
+    figure.add_scatter(
+        x=[point["predicted_speedup"] for point in points],
+        y=[100 * point["score"] for point in points],
+        mode="lines+markers",
+        line={"color": PALETTE[0], "width": 1.5},
+        marker={"size": 7},
+        name="on the way, predicted",
+        hovertemplate="%{x:.2f}×, %{y:.2f}",
+    )
+    figure.add_scatter(
+        x=[point["measured_speedup"] for point in ends],
+        y=[100 * point["score"] for point in ends],
+        mode="markers",
+        marker={"size": 12, "symbol": "diamond", "color": PALETTE[1]},
+        name="written, measured",
+        hovertemplate="%{x:.2f}×, %{y:.2f}",
+    )
+    figure.update_layout(showlegend=True, legend=LEGEND)
+    figure.update_xaxes(title_text="speedup over the model before pruning")
+    figure.update_yaxes(title_text=f"validation {html.escape(scaled(metric))}")
+    return figure
 
 
 def accuracies(rows: Sequence[Document], metric: str) -> go.Figure | None:

@@ -137,7 +137,8 @@ def layers_kept(run: Run, charts: dict[str, str]) -> str:
     grey = "; grey: before" if before else ""
     drawn = figure(charts.get("heads"), f"Attention heads kept in each layer{grey}.")
     drawn += figure(charts.get("ffn"), f"FFN neurons kept in each layer{grey}.")
-    return f'<h2>What is left of each layer</h2>\n<div class="columns">{drawn}</div>\n{tables}'
+    way = figure(charts.get("curve"), "The models on the way, on validation, before any recovery that followed.")
+    return f'<h2>What is left of each layer</h2>\n<div class="columns">{drawn}</div>\n{tables}\n{way}'
 
 
 # How it was made

@@ -210,8 +210,10 @@ def test_steps_lead_to_the_share_by_equal_factors() -> None:
     found = fitting_shares(0.1, None)
     assert found[-1] == pytest.approx(0.1)
     factors = np.array(found) / np.array([1.0, *found[:-1]])
-    assert factors == pytest.approx(factors[0])
-    assert 0.7 < factors[0] < 0.8
+    assert factors[0] == pytest.approx(0.6)
+    assert factors[1:] == pytest.approx(factors[1])
+    assert 0.7 < factors[1] < 0.8
+    assert fitting_shares(0.5, None) == pytest.approx([0.5**0.5, 0.5])  # no room for a first step of its own
     assert fitting_shares(0.25, 2) == pytest.approx([0.5, 0.25])
 
 

@@ -77,9 +77,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "eos_token_id": 2,
         "max_position_embeddings": POSITIONS + 2,
     },
+    "xlm-roberta": {},  # as roberta, below
     "electra": {**_COMMON, **_BERT, "embedding_size": 16},
     "distilbert": {**_COMMON, "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN},
 }
+CONFIGS["xlm-roberta"] = CONFIGS["roberta"]
+SPECIALS["xlm-roberta"] = SPECIALS["roberta"]
 FAMILIES = list(CONFIGS)
 
 
@@ -96,7 +99,7 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     names = vocabulary(family)
-    roberta = family == "roberta"
+    roberta = family in ("roberta", "xlm-roberta")
     unknown, start, end = ("<unk>", "<s>", "</s>") if roberta else ("[UNK]", "[CLS]", "[SEP]")
     tokenizer = Tokenizer(models.WordPiece({name: number for number, name in enumerate(names)}, unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

@@ -95,7 +95,7 @@ def _embeddings(graph: GraphBuilder, model: Any, encoder: Any, token_types: bool
         "Gather", [graph.constant(_array(embeddings.word_embeddings.weight), "embeddings.word"), "input_ids"], "embeddings.words"
     )
     table = graph.constant(_array(embeddings.position_embeddings.weight), "embeddings.position")
-    if config.model_type == "roberta":
+    if family_of(config.model_type).positions_after_padding:
         positions = graph.node("Gather", [table, _roberta_positions(graph, config.pad_token_id)], "embeddings.positions")
     else:
         length = graph.node("Shape", ["input_ids"], "length", start=1, end=2)
@@ -186,6 +186,7 @@ def _distilbert_head(graph: GraphBuilder, model: Any, first: str) -> str:
 HEADS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
     "bert": _bert_head,
     "roberta": _roberta_head,
+    "xlm-roberta": _roberta_head,
     "electra": _electra_head,
     "distilbert": _distilbert_head,
 }

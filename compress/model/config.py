@@ -86,9 +86,9 @@ def target_of(config: dict[str, Any]) -> Target | None:
 def max_tokens(config: dict[str, Any]) -> int:
     """Return the longest input that a model's position embeddings allow (RoBERTa's start behind the padding id)."""
     positions = config.get("max_position_embeddings") or 512
-    return positions - (
-        (1 if config.get("pad_token_id") is None else config["pad_token_id"]) + 1 if config["model_type"] == "roberta" else 0
-    )
+    if not family_of(config["model_type"]).positions_after_padding:
+        return positions
+    return positions - (1 if config.get("pad_token_id") is None else config["pad_token_id"]) - 1
 
 
 def _check_bounds(config: dict[str, Any], family: Family, path: Path) -> None:

@@ -48,6 +48,7 @@ class Family:
     head_modules: tuple[str, ...]  # parts of the classifier of texts that a pre-trained encoder may lack
     logits: str = "classifier"  # the last linear of the classifier of texts: one row a class
     token_types: bool = True
+    positions_after_padding: bool = False  # real tokens are numbered from the padding id + 1 on, padding keeps the padding id
     hidden_key: str = "hidden_size"  # names in config.json
     layers_key: str = "num_hidden_layers"
     heads_key: str = "num_attention_heads"
@@ -91,6 +92,16 @@ FAMILIES: dict[str, Family] = {
             "roberta",
             head_modules=("classifier",),
             logits="classifier.out_proj",
+            positions_after_padding=True,
+            **_BERT_LAYER,
+        ),
+        Family(
+            "xlm-roberta",
+            "XLMRoberta",
+            "roberta",
+            head_modules=("classifier",),
+            logits="classifier.out_proj",
+            positions_after_padding=True,
             **_BERT_LAYER,
         ),
         Family(

@@ -91,8 +91,13 @@ def _builtin(reference: str) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """Return the content digest of a model folder: of its config, weights and tokenizer, whatever else lies beside them."""
+    """Return the content digest of a model folder: of its config, weights and tokenizer, whatever else lies beside them.
+
+    Of a folder of models (several targets of one pruning): of all of them.
+    """
     wanted = {"config.json", GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
     weights = (".safetensors", ".data", ".onnx_data")
     files = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.name.endswith(weights)))
+    if not files:
+        return fs.digest_json({path.name: digest(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
     return fs.digest_json({path.name: fs.digest_file(path) for path in files})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from compress.model import shape as shapes
 from compress.model.checkpoint import count_params, model_shape, save_model
 from compress.prune import coarse
 from compress.prune.search import solve
+from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
+from compress.prune.vocab import prune_vocab
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 
@@ -24,6 +27,8 @@ def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]
     Raises:
         UsageError: a target that cannot be reached.
     """
+    if settings.method in ("vocab", "sparse"):
+        return _smaller_file(inputs, settings, output)
     pruner = Pruner(inputs, settings)
     whole = settings.method in COARSE
     if settings.max_drop is not None:
@@ -37,6 +42,41 @@ def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]
     last = results[-1]
     document = last if len(results) == 1 else {**last, "models": results}
     return document | {"curve": pruner.curve, "layers_before": pruner.before.as_json(), "flops_before": pruner.before.flops(pruner.seq_len)}
+
+
+def _smaller_file(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]:
+    """Drop unused words, or single weights: what makes a model smaller on disk and no faster."""
+    pruner = Pruner(inputs, settings)
+    model, before = copy.deepcopy(pruner.dense), count_params(pruner.dense)
+    tokenizer, found = inputs.source, {}
+    with tempfile.TemporaryDirectory() as scratch:
+        if settings.method == "vocab":
+            splits = [pruner.task.split(name).texts for name in pruner.task.available]
+            texts = [text for part in (*splits, pruner.unlabeled.texts if pruner.unlabeled else []) for text in part]
+            found = prune_vocab(model, inputs.source, texts, Path(scratch))
+            tokenizer = Path(scratch)
+            console.info(f"  {found['vocab_after']:,} of {found['vocab_before']:,} tokens are used by the task's {len(texts):,} texts")
+        else:
+            console.warn(SIZE_ONLY)
+            zipped = zipped_bytes(model)
+            with console.progress("removing weights", len(pruner.before.layers)) as advance:
+                zeros = sparsify(model, pruner.fitted_batches, settings.pattern, settings.sparsity, advance)
+            found = {"zeros": zeros, "zipped_bytes_before": zipped, "zipped_bytes_after": zipped_bytes(model)}
+            console.info(f"  the encoder's weights, zipped: {found['zipped_bytes_after'] / zipped:.0%} of what they were")
+        save_model(model, output, tokenizer)
+        metrics = pruner.validate(model, tokenizer=output)
+    return {
+        "target": {},
+        "method": settings.method,
+        **found,
+        "predicted_speedup": 1.0,
+        "measured_speedup": None,
+        "params": count_params(model),
+        "params_before": before,
+        "flops": pruner.before.flops(pruner.seq_len),
+        "layers": pruner.before.as_json(),
+        "metrics": {"validation": metrics},
+    }
 
 
 def plan(inputs: Inputs, settings: PruneSettings) -> dict[str, Any]:

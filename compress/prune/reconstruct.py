@@ -84,7 +84,7 @@ def refit(linear: nn.Linear, fitted: Moments, held_out: Moments) -> tuple[float,
 
 
 @dataclass
-class _Stream:
+class Stream:
     """One model's hidden states on their way up, a batch each, with what a layer takes beside them."""
 
     states: list[torch.Tensor]
@@ -101,9 +101,9 @@ class _Stop(Exception):
     """Ends a forward pass where what is wanted is there."""
 
 
-def _enter(model: Any, batches: Iterable[Batch]) -> _Stream:
+def enter(model: Any, batches: Iterable[Batch]) -> Stream:
     """Run the embeddings only: what the first layer is given, for every batch."""
-    stream = _Stream([], [])
+    stream = Stream([], [])
 
     def catch(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         if arguments:
@@ -128,7 +128,7 @@ def _enter(model: Any, batches: Iterable[Batch]) -> _Stream:
 
 
 @contextmanager
-def _inputs_of(*modules: nn.Module) -> Iterator[list[torch.Tensor]]:
+def inputs_of(*modules: nn.Module) -> Iterator[list[torch.Tensor]]:
     """Collect, in order, the first input of each module as a layer runs."""
     seen: list[torch.Tensor] = [torch.empty(0)] * len(modules)
 
@@ -160,7 +160,7 @@ def reconstruct(student: Any, teacher: Teacher, advance: Callable[[], None] = la
         and after the fit: `attention_before`, `attention_after`, `ffn_before`, `ffn_after`.
     """
     masks = [batch["attention_mask"].bool() for batch in teacher.batches]
-    lower = _enter(student, teacher.batches)
+    lower = enter(student, teacher.batches)
     activation = activation_of(student)
     report = []
     for small, wanted in zip(layers(student), teacher.sums(), strict=True):
@@ -196,7 +196,7 @@ class _Split:
         self.parts[number % HELD_OUT == 0].add(inputs.float().cpu(), targets.float().cpu())
 
 
-def _context(stream: _Stream, layer: Layer, number: int) -> torch.Tensor:
+def _context(stream: Stream, layer: Layer, number: int) -> torch.Tensor:
     """Run a layer up to the input of its attention's output projection, (batch, length, heads * head_size)."""
 
     def stop(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -236,12 +236,12 @@ class Teacher:
                 yield [(first.float(), second.float()) for first, second in layer]
             return
         masks = [batch["attention_mask"].bool() for batch in self.batches]
-        upper = _enter(self.model, self.batches)
+        upper = enter(self.model, self.batches)
         kept = []
         for layer in layers(self.model):
             found: list[Sums] = []
             for number, mask in enumerate(masks):
-                with _inputs_of(layer.attention_norm, layer.output_norm) as sums:
+                with inputs_of(layer.attention_norm, layer.output_norm) as sums:
                     upper.states[number] = upper.step(layer, number)
                 found.append((sums[0][mask].float(), sums[1][mask].float()))
             if self._kept is not None:

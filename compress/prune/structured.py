@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -361,7 +362,7 @@ class Pruner:
         teach(model, self.dense, self.source, self.task, train, self.unlabeled, self.classes, settings, self.seed)
         return model.to("cpu")
 
-    def validate(self, model: Any, at_most: int | None = None) -> dict[str, Any]:
+    def validate(self, model: Any, at_most: int | None = None, tokenizer: Path | None = None) -> dict[str, Any]:
         """Measure a model on validation (its first examples); nothing, where the task has no such split."""
         if "validation" not in self.task.available:
             return {}
@@ -369,7 +370,7 @@ class Pruner:
         examples = task.split("validation")
         if at_most is not None and len(examples) > at_most:
             examples = examples.take(np.arange(at_most))
-        data = encode_for(self.source, examples, task.spec.reading)
+        data = encode_for(tokenizer or self.source, examples, task.spec.reading)
         return {"n": len(examples), **measure(torch_forward(model.to("cpu")), data, examples, task, self.classes, "validating")}
 
 

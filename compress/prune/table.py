@@ -1,8 +1,8 @@
 """What every sublayer costs in the runtime that will serve the model: a measured latency table.
 
-A few small models are timed, interleaved, and each sublayer's time follows from differences: layers of heads alone,
-layers of FFNs alone, and single layers, whose text classifier computes one token only. Times between the measured
-sizes are interpolated. The table is kept in the user's cache, by machine, runtime and dimensions.
+Some fifty small models are timed, interleaved, and the times of sublayers are fitted to theirs: layers of heads alone, of
+FFNs alone, single layers, whose text classifier computes one token only, and mixtures of all sizes. The table is kept in the
+user's cache, by machine, runtime and dimensions.
 """
 
 from __future__ import annotations
@@ -35,14 +35,12 @@ from compress.prune.search import ALIGNMENT, Costs
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits
 
-VERSION = 2
+VERSION = 3
 DEPTH = 4  # layers of a timed model: enough to tell one from noise, few enough for memory
 VOCABULARY = 1024  # of a timed model: what is looked up costs nothing, what is built does
-ROUNDS = 20
-HEAD_LEVELS = 6
-WIDTHS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
-MIXED = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)  # sizes of models of heads and neurons, as shares of the largest
-CREDIBLE = (0.5, 2.0)  # factors beyond these are noise
+ROUNDS = 40
+KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of the units of a sublayer between which time grows in a straight line
+MIXTURES = 24  # timed models of heads and neurons of all sizes
 Shape = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
 
 
@@ -143,14 +141,12 @@ def latency_table(model: Any, serving: Serving) -> Costs:
 
 
 def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ffn: int, first_token: bool) -> dict[str, Any]:
-    """Solve the times of small models for the times of their sublayers.
+    """Fit the times of sublayers to the times of small models.
 
-    With `fixed` the time of a model without any layer's work, `a`, `f` the times of an attention and an FFN sublayer,
-    and a dash where only the first token is computed, n layers of h heads without neurons take
-    `fixed + (n - 1) (a(h) + f(0)) + a'(h)`; FFNs of w neurons below one head take
-    `fixed + (n - 1) (a(0) + f(w)) + a'(1)`; one layer takes `fixed + a'(h) + f'(w)`. Sublayers without units still add
-    their bias and normalise: `a(0) = f(0)`. Models of both kinds, at a few sizes, then tell by what factor sublayers take
-    longer (or less long) together than alone.
+    A model's time is a fixed part, the times of its sublayers by their numbers of units (another one where only the first
+    token is computed), and what every normalised sum of all tokens takes. Between knots time grows in a straight line, and
+    never falls: the increments are the non-negative least-squares solution (Lawson and Hanson 1974) over all models, of
+    relative errors.
 
     Args:
         times: seconds of models of given shapes, (models,), measured together.
@@ -159,89 +155,102 @@ def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ff
         first_token: whether the last layers compute the first token only.
 
     Returns:
-        `head_levels`, `widths` and, at these, `heads`, `neurons`, `last_heads`, `last_neurons` in milliseconds; `fixed`;
-        `factors` at `shares` of the units.
+        `head_knots`, `ffn_knots` and, at these, `heads`, `neurons`, `last_heads`, `last_neurons` in milliseconds; `fixed`;
+        `error`, the mean relative error of the fit.
     """
-    head_levels = sorted({max(1, round(heads * part / HEAD_LEVELS)) for part in range(1, HEAD_LEVELS + 1)})
-    widths = sorted({min(ffn, max(ALIGNMENT, round(ffn * part / ALIGNMENT) * ALIGNMENT)) for part in WIDTHS})
-    n = DEPTH
-    top = ((1, 0),)
-    mixed = [(max(1, round(heads * part)), min(ffn, max(ALIGNMENT, round(ffn * part / ALIGNMENT) * ALIGNMENT))) for part in MIXED]
-    if first_token:
-        problems = [((0, 0),) * n, ((0, 0),) * (n - 1) + top]
-        problems += [((h, 0),) * n for h in head_levels] + [((0, w),) * (n - 1) + top for w in widths]
-        problems += [((h, 0),) for h in head_levels] + [((1, w),) for w in widths] + [top]
-        found = 1e3 * times([*problems, *((size,) * n for size in mixed)])
-        whole, found = found[len(problems) :], found[: len(problems)]
-        fixed, low = found[0], found[1]
-        tall_heads, tall_widths, single_heads, single_widths, (single,) = _split(found[2:], head_levels, widths, head_levels, widths, [0])
-        last_heads = np.maximum(single_heads - fixed, 0)
-        last_one = max(0.0, single - fixed)
-        gone = max(0.0, (low - fixed - last_one) / (n - 1)) / 2
-        attention = (tall_heads - fixed - last_heads) / (n - 1) - gone
-        feed = (tall_widths - fixed - last_one) / (n - 1) - gone
-        last_feed = np.maximum(single_widths - single, 0)
-    else:
-        problems = [((0, 0),) * n, ((0, 0),), *(((h, 0),) * n for h in head_levels), *(((0, w),) * n for w in widths)]
-        found = 1e3 * times([*problems, *((size,) * n for size in mixed)])
-        whole, found = found[len(problems) :], found[: len(problems)]
-        gone = max(0.0, (found[0] - found[1]) / (n - 1)) / 2
-        fixed = max(0.0, found[1] - 2 * gone)
-        tall_heads, tall_widths = _split(found[2:], head_levels, widths)
-        attention, feed = (tall_heads - fixed) / n - gone, (tall_widths - fixed) / n - gone
-        last_heads, last_feed = attention, feed
+    from scipy.optimize import nnls
+
+    head_knots, ffn_knots = _knots(heads, 1), _knots(ffn, ALIGNMENT)
+    problems = _problems(head_knots, ffn_knots)
+    measured = 1e3 * times(problems)
+    rows = np.array([_features(shape, head_knots, ffn_knots, first_token) for shape in problems])
+    found = nnls(rows / measured[:, None], np.ones(len(problems)))[0]
+    fixed, gone = found[0], found[1]
+    sizes = [len(knots) - 1 for knots in (head_knots, ffn_knots, head_knots, ffn_knots)]
+    parts = np.split(found[2:], np.cumsum(sizes)[:-1])
+    over = [np.concatenate([[0.0], np.cumsum(part)]) for part in parts]
     table = {
-        "head_levels": [0, *head_levels],
-        "widths": [0, *widths],
-        "heads": [gone, *np.maximum(attention, gone).tolist()],
-        "neurons": [gone, *np.maximum(feed, gone).tolist()],
-        "last_heads": [0.0 if first_token else gone, *last_heads.tolist()],
-        "last_neurons": [0.0 if first_token else gone, *last_feed.tolist()],
+        "heads": gone + over[0],
+        "neurons": gone + over[1],
+        "last_heads": over[2] if first_token else gone + over[0],
+        "last_neurons": over[3] if first_token else gone + over[1],
+    }
+    return {
+        "head_knots": head_knots,
+        "ffn_knots": ffn_knots,
+        **{name: values.tolist() for name, values in table.items()},
         "fixed": float(fixed),
         "first_token": first_token,
-        "shares": list(MIXED),
-        "factors": [1.0] * len(MIXED),
+        "error": float(np.abs(rows @ found / measured - 1).mean()),
     }
-    costs = _costs(table, heads, ffn)
-    summed = [costs.total(shapes.Shape(0, 0, (shapes.LayerShape(*size),) * n)) for size in mixed]
-    factors = [(time - fixed) / max(total - fixed, 1e-9) for time, total in zip(whole.tolist(), summed, strict=True)]
-    return table | {"factors": np.clip(factors, *CREDIBLE).tolist()}
 
 
-def _split(values: np.ndarray, *parts: Sequence[int]) -> list[np.ndarray]:
-    return np.split(values, np.cumsum([len(part) for part in parts])[:-1])
+def _knots(units: int, step: int) -> list[int]:
+    """Return the numbers of units between which time is taken to grow in a straight line, from 0 to all."""
+    return sorted({0, *(min(units, max(step, round(units * part / step) * step)) for part in KNOTS), units})
+
+
+def _problems(head_knots: Sequence[int], ffn_knots: Sequence[int]) -> list[Shape]:
+    """Return the shapes to time: nothing, every knot alone, and mixtures of all sizes."""
+    n, top = DEPTH, ((1, 0),)
+    shapes_of: list[Shape] = [((0, 0),) * n, ((0, 0),), top, ((0, 0),) * (n - 1) + top]
+    for h in head_knots[1:]:
+        shapes_of += [((h, 0),) * n, ((h, 0),)]
+    for w in ffn_knots[1:]:
+        shapes_of += [((0, w),) * (n - 1) + top, ((1, w),)]
+    draw = np.random.default_rng(0)
+    for scale in np.geomspace(1 / 32, 1, MIXTURES):
+        sizes = np.minimum(1, scale * np.exp(draw.normal(0, 0.5, (n, 2))))
+        shapes_of.append(tuple((round(head_knots[-1] * h), round(ffn_knots[-1] * w / ALIGNMENT) * ALIGNMENT) for h, w in sizes.tolist()))
+    return list(dict.fromkeys(shapes_of))
+
+
+def _features(shape: Shape, head_knots: Sequence[int], ffn_knots: Sequence[int], first_token: bool) -> list[float]:
+    """Return what a shape takes of each unknown: fixed, normalised sums, then the increments of the four parts."""
+    mixing = [number for number, (heads, _) in enumerate(shape) if heads]
+    last = (mixing[-1] if mixing else -1) if first_token else len(shape)
+    sums = 0.0
+    parts = [np.zeros(len(knots) - 1) for knots in (head_knots, ffn_knots, head_knots, ffn_knots)]
+    for number, (heads, ffn) in enumerate(shape):
+        whole = number < last
+        sums += 2 * whole
+        parts[0 if whole else 2] += _filled(heads, head_knots)
+        parts[1 if whole else 3] += _filled(ffn, ffn_knots)
+    return [1.0, sums, *np.concatenate(parts).tolist()]
+
+
+def _filled(units: int, knots: Sequence[int]) -> np.ndarray:
+    """Return how much of each stretch between knots a number of units fills, (knots - 1,)."""
+    edges = np.asarray(knots, dtype=np.float64)
+    return np.clip((units - edges[:-1]) / np.diff(edges), 0, 1)
 
 
 def _costs(measured: dict[str, Any], heads: int, ffn: int) -> Costs:
-    """Interpolate a measured table to every number of units; more units never cost less."""
+    """Interpolate a fitted table to every number of units."""
 
-    def filled(name: str, levels: str, size: int) -> np.ndarray:
-        alone = np.interp(np.arange(size + 1), measured[levels], np.maximum.accumulate(measured[name]))
-        together = np.interp(np.arange(size + 1) / size, measured["shares"], measured["factors"])
-        return np.maximum.accumulate(alone * together)
+    def filled(name: str, knots: str, size: int) -> np.ndarray:
+        return np.interp(np.arange(size + 1), measured[knots], measured[name])
 
-    over_heads, over_neurons = filled("heads", "head_levels", heads), filled("neurons", "widths", ffn)
+    over_heads, over_neurons = filled("heads", "head_knots", heads), filled("neurons", "ffn_knots", ffn)
     if not measured["first_token"]:
         return Costs(over_heads, over_neurons, measured["fixed"])
-    last = filled("last_heads", "head_levels", heads), filled("last_neurons", "widths", ffn)
+    last = filled("last_heads", "head_knots", heads), filled("last_neurons", "ffn_knots", ffn)
     return Costs(over_heads, over_neurons, measured["fixed"], last)
 
 
 def _times(model: Any, serving: Serving, wanted: Sequence[Shape]) -> np.ndarray:
     """Time models of the wanted shapes in turns; returns seconds, (models,).
 
-    Each is compared with one reference, the largest, in the same rounds, so that a machine that slows down on the way
+    Each is compared with one reference of a middle size, in the same rounds, so that a machine that slows down on the way
     does not bend the table.
     """
     batch = serving.batch(VOCABULARY)
-    largest = max(wanted, key=lambda shape: sum(heads * 4096 + ffn for heads, ffn in shape))
-    reference = serving.open(skeleton(model, largest))
-    for _ in range(3):
-        reference(batch)
+    middle = sorted(wanted, key=lambda shape: sum(heads * 128 + ffn for heads, ffn in shape))[2 * len(wanted) // 3]
+    reference = serving.open(skeleton(model, middle))
     shares = np.ones(len(wanted))
     with console.progress("timing sublayers", len(wanted)) as advance:
         for number, shape in enumerate(wanted):
-            if shape != largest:
+            if shape != middle:
                 shares[number] = 1 / quick_speedup(reference, serving.open(skeleton(model, shape)), batch, ROUNDS)[0]
             advance()
     return shares * seconds_of(reference, batch)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from compress import fs, machine
-from compress.errors import DataError
+from compress.errors import DataError, ModelError
 from compress.model.reference import digest, locate
-from compress.recipe.schema import MODEL, Recipe, Stage
+from compress.recipe.schema import MODEL, Recipe, Stage, stage_of
 from compress.recipe.verbs import code_version
 from compress.task.load import Task, existing
 
@@ -32,9 +32,17 @@ class Workspace:
         return Task(self.recipe.task) if self.recipe.task else None
 
     def folder(self, reference: str) -> Path:
-        """Return the folder of a finished stage, of the recipe's model, or of any model reference."""
-        if reference in self.folder_of:
-            return self.folder_of[reference]
+        """Return the folder of a finished stage (or of one of its models, `slim/2x`), of the recipe's model, or of any reference.
+
+        Raises:
+            ModelError: a stage that made no such model.
+        """
+        stage, _, part = reference.partition("/")
+        if stage in self.folder_of:
+            if not (self.folder_of[stage] / part).is_dir():
+                made = ", ".join(sorted(path.name for path in self.folder_of[stage].iterdir() if path.is_dir())) or "a single one"
+                raise ModelError(f"stage {stage} made no model '{part}'", f"it made: {made}")
+            return self.folder_of[stage] / part
         return locate(self.recipe.model if reference == MODEL and self.recipe.model else reference)
 
     def digest(self, reference: str) -> str:
@@ -95,7 +103,7 @@ def plan(recipe: Recipe, output: Path) -> Iterator[Planned]:
     pending: set[str] = set()
     for name, folder in stage_folders(recipe, output).items():
         stage = recipe.stages[name]
-        key = None if pending & set(stage.references()) else workspace.key(stage)
+        key = None if pending & {stage_of(reference) for reference in stage.references()} else workspace.key(stage)
         cached = finished(folder, key) if key else None
         if cached is None:
             pending.add(name)
@@ -113,7 +121,7 @@ def check_inputs(recipe: Recipe) -> None:
     workspace = Workspace(recipe)
     for stage in recipe.stages.values():
         for reference in stage.references():
-            if reference not in recipe.stages:
+            if stage_of(reference) not in recipe.stages:
                 workspace.digest(reference)
         if stage.verb.needs_task and workspace.task is not None:
             _check_split(stage, workspace.task)

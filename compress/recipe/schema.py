@@ -129,10 +129,16 @@ def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _D
     stage = Stage(name, verb, sources, validate(verb.settings, fields, where, RecipeError), seed, own.get("teacher"), own.get("student"))
     for reference in stage.references():
         _check_reference(reference, name, earlier, top, where)
-        made = earlier[reference].verb.makes if reference in earlier else None
+        origin = earlier.get(stage_of(reference))
+        made = origin.verb.makes if origin else None
         if made == "measurement" or (made == "onnx" and do in {"finetune", "prune", "distill", "export"}):
             raise RecipeError(f"{where}: '{do}' cannot start from '{reference}', which makes no checkpoint")
     return stage
+
+
+def stage_of(reference: str) -> str:
+    """Return the stage that a reference names, if it names one: `slim`, or `slim/2x` for one of its models."""
+    return reference.partition("/")[0]
 
 
 def _sources(given: Any, verb: Verb, own: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     ids, mask = batch["input_ids"], batch["attention_mask"]
     columns = index if project is None else torch.arange(embeddings.word_embeddings.embedding_dim)
     positions = torch.arange(ids.shape[1]).expand_as(ids)
-    if family.model_type == "roberta":
+    if family.positions_after_padding:
         real = (ids != model.config.pad_token_id).long()
         positions = real.cumsum(1) * real + model.config.pad_token_id
     state = embeddings.word_embeddings.weight[ids] + embeddings.position_embeddings.weight[positions]
@@ -92,6 +92,7 @@ def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     inner, last, activation = {
         "bert": lambda: (model.bert.pooler.dense, model.classifier, torch.tanh),
         "roberta": lambda: (model.classifier.dense, model.classifier.out_proj, torch.tanh),
+        "xlm-roberta": lambda: (model.classifier.dense, model.classifier.out_proj, torch.tanh),
         "electra": lambda: (model.classifier.dense, model.classifier.out_proj, functional.gelu),
         "distilbert": lambda: (model.pre_classifier, model.classifier, torch.relu),
     }[family.model_type]()

@@ -227,6 +227,21 @@ def test_whole_layers_and_width_reach_their_targets(
     assert result["layers"] == shape.as_json()
 
 
+@pytest.mark.parametrize("settings", [{"method": "vocab"}, {"method": "sparse"}, {"method": "sparse", "pattern": "2:4"}], ids=str)
+def test_a_smaller_file_is_no_other_shape(
+    tiny_task: dict[str, Any], checkpoint: Maker, family: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    result = run(checkpoint(family), tiny_task, tmp_path / "out", **settings)
+    assert model_shape(load_model(tmp_path / "out")) == model_shape(load_model(checkpoint(family)))
+    if settings["method"] == "vocab":
+        assert result["vocab_after"] <= result["vocab_before"]  # the tiny task uses every word
+    else:
+        assert result["zipped_bytes_after"] < result["zipped_bytes_before"]
+        assert result["params"] == result["params_before"]
+    with pytest.raises(ValueError, match="takes no target_flops"):
+        PruneSettings(**{**settings, "target_flops": 0.5})
+
+
 def test_recovery_distils_the_dense_model(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     plain = run(checkpoint(), tiny_task, tmp_path / "a", target_flops=0.3)
     recovered = run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.3, recover_epochs=1, recover_lr=1e-3)

@@ -55,7 +55,10 @@ class PruneSettings(Settings):
         "layers, hidden, vocab, sparse: whole layers, width, unused words, single weights.",
     )
     target_speedup: list[Speedup] | None = Field(
-        None, min_length=1, max_length=16, description="Measured speedup to reach; several write a model each, into folders 2x, 3x…"
+        None,
+        min_length=1,
+        max_length=16,
+        description="Measured speedup to reach; several write a model each, in folders such as 2x.",
     )
     target_latency_ms: float | None = Field(None, gt=0, description="Measured latency to reach, in milliseconds.")
     target_flops: Fraction | None = Field(None, description="Share of the encoder's FLOPs to keep, e.g. 0.5.")

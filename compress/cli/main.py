@@ -20,7 +20,7 @@ from compress.errors import CompressError, ResourceError, did_you_mean
 # Verb: its one-line help, so that `compress --help` imports nothing else. A test compares these with the verbs' own.
 VERBS = {
     "finetune": "Train a pre-trained encoder on a task.",
-    "prune": "Remove attention heads and FFN neurons.",
+    "prune": "Remove heads and FFN neurons; layers, width, words or weights.",
     "distill": "Train a small student to answer as its teacher does.",
     "export": "Write a verified ONNX artifact.",
     "quantize": "Make an int8 ONNX artifact.",

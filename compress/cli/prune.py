@@ -66,9 +66,9 @@ def _show(document: dict[str, Any]) -> None:
         print(sketch_curve(points))
     for model in document.get("models") or [document]:
         speed = f"measured {model['measured_speedup']:.2f}x as fast" if model.get("measured_speedup") else "no faster"
-        where = f"{document['output']}/{model['folder']}" if "models" in document else document["output"]
-        print(f"{where}: {model['params']:,} parameters, {speed}")
-    print(f"({console.duration(document['seconds'])})")
+        where = f"{document['output']}/{model['folder']}: " if "models" in document else ""
+        print(f"{where}{model['params']:,} parameters, {speed}")
+    print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
 
 def _show_plan(document: dict[str, Any]) -> None:

@@ -135,18 +135,20 @@ def counted_costs(shape: shapes.Shape, count: Literal["flops", "params"], seq_le
     return Costs(heads, neurons)
 
 
-def fitting_shares(share: float, steps: int | None) -> list[float]:
+def fitting_shares(share: float, steps: int | None, dense: bool = True) -> list[float]:
     """Return the shares of the cost kept after each step on the way to `share`.
 
-    By default the first step leaves six tenths, because a dense model spares that much at once and is the dearest to
-    score, and each further one about three quarters; a given number of steps goes by equal factors.
+    By default the first step from a dense model leaves six tenths, because it spares that much at once and is the dearest
+    to score, and each further one about three quarters; a given number of steps goes by equal factors.
 
     >>> [round(kept, 2) for kept in fitting_shares(0.25, None)]
     [0.6, 0.45, 0.33, 0.25]
     """
-    if steps is None and share < FIRST * STEP:
-        return [FIRST, *(FIRST * part for part in _even(share / FIRST, max(1, math.ceil(math.log(share / FIRST) / math.log(STEP) - 1e-9))))]
-    return _even(share, steps or (1 if share >= FIRST else 2))
+    if steps is None and dense:
+        if share < FIRST * STEP:
+            return [FIRST, *(FIRST * part for part in fitting_shares(share / FIRST, None, dense=False))]
+        return _even(share, 1 if share >= FIRST else 2)
+    return _even(share, steps or max(1, math.ceil(math.log(share) / math.log(STEP) - 1e-9)))
 
 
 def _even(share: float, count: int) -> list[float]:

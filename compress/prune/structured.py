@@ -21,8 +21,9 @@ from compress.model import shape as shapes
 from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
 from compress.model.device import Batch, pick_device, to_tensors
+from compress.model.family import Target
 from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.scorer import measure, torch_forward
+from compress.model.scorer import Forward, measure, torch_forward
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
 from compress.prune.reconstruct import Teacher, reconstruct
@@ -79,7 +80,7 @@ class Pruner:
 
     def __init__(self, inputs: Inputs, settings: PruneSettings) -> None:
         self.inputs, self.task, self.source, self.settings, self.seed = inputs, inputs.task, inputs.source, settings, inputs.seed
-        self.target = self.task.spec.target
+        self.target: Target = self.task.spec.target
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
         self.before = model_shape(self.dense)
@@ -93,6 +94,7 @@ class Pruner:
         check_serving(self.serving)
         self.curve: list[dict[str, Any]] = []
         self.refits: list[dict[str, float]] = []
+        self._bias = 1.0  # measured over predicted speedup of the last model that was timed; the costs never promise less
 
     def _calibration(self, count: int) -> Encoded:
         """Encode `count` examples, fewer where they are so long that time would go into more of the same."""
@@ -119,7 +121,7 @@ class Pruner:
         return counted_costs(self.before, "params" if self.kind == "params" else "flops", self.seq_len)
 
     @cached_property
-    def _timed(self) -> tuple[Any, Batch]:
+    def _timed(self) -> tuple[Forward, dict[str, np.ndarray]]:
         return self.serving.open(self.dense.to("cpu")), self.serving.batch(self.dense.config.vocab_size, self.seed)
 
     @cached_property
@@ -178,12 +180,16 @@ class Pruner:
         """Yield a model for each goal, each cut out of the one before."""
         model = copy.deepcopy(self.dense)
         for goal in goals:
-            budgets = self._budgets(self.costs.total(model_shape(model)), goal.budget)
-            for number, budget in enumerate(budgets, 1):
-                last = number == len(budgets)
-                model = self.step(model, budget, goal.speedup if last else None)
-                if not last:
-                    self._note(model)
+            left = self.settings.steps
+            while True:
+                # What was measured of the model before tells how far the costs are off for those to come.
+                budgets = self._budgets(model, goal.budget * (self._bias if goal.speedup else 1), left)
+                last = len(budgets) == 1
+                model = self.step(model, budgets[0], goal.speedup if last else None)
+                if last:
+                    break
+                left = None if left is None else left - 1
+                self._note(model, timed=goal.speedup is not None)
             if self.settings.recover_epochs:
                 model = self.recover(model)
             yield self.finish(goal, model)
@@ -217,13 +223,14 @@ class Pruner:
             )
         return self.finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
 
-    def _budgets(self, start: float, goal: float) -> list[float]:
-        """Return the budgets of the steps from a cost to a goal: equal factors of what can be cut."""
-        fixed = self.costs.fixed
+    def _budgets(self, model: Any, goal: float, steps: int | None) -> list[float]:
+        """Return the budgets of the steps from a model to a goal: equal factors of what can be cut."""
+        shape = model_shape(model)
+        fixed, start = self.costs.fixed, self.costs.total(shape)
         share = (goal - fixed) / (start - fixed)
-        if self.settings.method not in REFITTING or share >= 1:
+        if self.settings.method not in REFITTING or not 0 < share < 1:
             return [goal]
-        return [fixed + part * (start - fixed) for part in fitting_shares(share, self.settings.steps)]
+        return [fixed + part * (start - fixed) for part in fitting_shares(share, steps, shape == self.before)]
 
     def step(self, model: Any, budget: float, speedup: float | None) -> Any:
         """Return the model cut to a budget and refitted; with `speedup` the budget is moved until that is measured."""
@@ -254,8 +261,10 @@ class Pruner:
         assert nearest is not None  # noqa: S101 (one attempt at least)
         return nearest[1]
 
-    def _note(self, model: Any, whole: bool = False) -> float:
+    def _note(self, model: Any, whole: bool = False, timed: bool = False) -> float:
         """Add a model on the way to the curve; returns its score on validation."""
+        if timed:
+            self._bias = min(1.0, self.speedup(model)[0] / self.predicted(model_shape(model)))
         metrics = self.validate(model, None if whole else GLANCE)
         score = metrics.get(self.task.spec.main_metric, math.nan)
         shape = model_shape(model)
@@ -272,6 +281,7 @@ class Pruner:
         """Measure a model that has reached its goal."""
         speedup, interval = self.speedup(model)
         metrics, shape = self.validate(model), model_shape(model)
+        self._bias = min(1.0, speedup / self.predicted(shape))
         score = metrics.get(self.task.spec.main_metric, math.nan)
         predicted = self.predicted(shape)
         point = {"predicted_speedup": predicted, "score": score, "layers": shape.as_json()}

@@ -39,7 +39,7 @@ def test_every_setting_is_an_option_with_its_default(verb: str, name: str) -> No
     kind = options._bare(field.annotation)
     if get_origin(kind) is list:
         assert option.multiple
-        assert " ".join(map(str, field.default)) in (option.help or "")
+        assert " ".join(map(str, field.default or [])) in (option.help or "")
     else:
         assert option.default == field.default or (field.default is None and option.to_info_dict()["default"] is None)
     if get_origin(kind) is Literal:

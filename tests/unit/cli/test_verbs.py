@@ -68,6 +68,8 @@ def test_finetune_prune_distill_export_quantize(checkpoint: Maker, capsys: Print
         "measured_speedup",
         "params",
         "flops",
+        "curve",
+        "measured",
         "layers",
         "metrics",
         "seconds",

@@ -153,3 +153,20 @@ def test_an_unknown_metric_is_named() -> None:
         task("--test", "a.csv", "--text", "x", "--metric", "acuracy")
     with pytest.raises(RecipeError, match="'spearman' does not measure text-classification"):
         resolve(task("--test", "a.csv", "--text", "x", "--metric", "spearman"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--target-speedup", "2", "3", "4.5"], (2.0, 3.0, 4.5)),
+        (["--target-speedup", "2", "--target-speedup", "3"], (2.0, 3.0)),
+        (["--target-speedup", "2", "3", "--steps", "4", "-o", "x"], (2.0, 3.0)),
+    ],
+)
+def test_numbers_may_follow_one_another(words: list[str], expected: tuple[float, ...]) -> None:
+    command = cli.get_command(click.Context(cli), "prune")
+    assert command is not None
+    found = command.make_context("prune", ["teacher", *words])
+    assert found.params["target_speedup"] == expected
+    assert found.params["model"] == "teacher"
+    assert command.make_context("prune", [*words, "teacher"]).params["model"] == "teacher"

@@ -42,7 +42,9 @@ def fastest_within(pruner: Pruner, drop: float) -> Pruned:
         UsageError: already the mildest cut loses more.
     """
     main = pruner.task.spec.main_metric
-    full, found = pruner.validate(pruner.dense)[main], None
+    full, found = pruner.validate(pruner.dense).get(main), None
+    if full is None:
+        raise UsageError("--max-drop needs labels to measure the drop on", "give --validation, or another target")
     for model in sizes(pruner):
         cut = pruner.recover(model) if pruner.settings.recover_epochs else model
         if 100 * (full - pruner.validate(cut)[main]) > drop + 1e-9:

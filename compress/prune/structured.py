@@ -154,6 +154,8 @@ class Pruner:
             UsageError: a target that cannot be reached, or is reached already.
         """
         settings, whole = self.settings, self.costs.total(self.before)
+        if not self.before.flops(self.seq_len):
+            raise UsageError(f"{self.source.name} has no heads and no neurons left to remove", "start from the model that it was cut from")
         if self.kind != "time":
             share = settings.target_flops or settings.target_params or 1.0
             return [Goal(f"{share:g}", share * whole)]
@@ -201,6 +203,8 @@ class Pruner:
         """
         main = self.task.spec.main_metric
         full = self.validate(self.dense)
+        if not full:
+            raise UsageError("--max-drop needs labels to measure the drop on", "give --validation, or another target")
         best, score, share = copy.deepcopy(self.dense), full[main], STRIDE
         refinements = 0
         while refinements <= REFINEMENTS:

@@ -133,6 +133,8 @@ def check_inputs(recipe: Recipe) -> None:
 def _check_split(stage: Stage, task: Task) -> None:
     """Check that the split that a stage reads is there."""
     wanted = getattr(stage.settings, "split", None)
+    if wanted is None and getattr(stage.settings, "unlabeled", None):
+        return  # its texts take the place of the training split
     name = "train" if wanted is None else task.evaluation_split(wanted)
     if name not in task.available:
         raise DataError(

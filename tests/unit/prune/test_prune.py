@@ -14,10 +14,11 @@ import pytest
 from compress.errors import DataError, ModelError, UsageError
 from compress.export import write_artifact
 from compress.export.graph import build_graph
-from compress.model.checkpoint import count_params, load_model, model_shape
+from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.prune import run as prune
-from compress.prune.search import counted_costs
+from compress.prune.search import Kept, counted_costs
 from compress.prune.structured import Pruner, calibration_examples
+from compress.prune.surgery import slice_model
 from compress.prune.table import Serving
 from compress.settings import PruneSettings
 from compress.stage import Inputs
@@ -240,6 +241,27 @@ def test_a_smaller_file_is_no_other_shape(
         assert result["params"] == result["params_before"]
     with pytest.raises(ValueError, match="takes no target_flops"):
         PruneSettings(**{**settings, "target_flops": 0.5})
+
+
+def test_texts_alone_are_enough_to_prune_by(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    """Without a training and a validation split: no score is told, and none can be a target."""
+    (tmp_path / "texts.txt").write_text("\n".join(text for text, _ in tiny.sentences(40)), encoding="utf-8")
+    task = {key: value for key, value in tiny_task.items() if key not in ("train", "validation")}
+    result = run(checkpoint(), task, tmp_path / "out", target_flops=0.5, unlabeled=str(tmp_path / "texts.txt"))
+    assert result["metrics"]["validation"] == {}
+    assert result["flops"] <= 0.5 * result["flops_before"]
+    for method in ("obs", "hidden"):
+        with pytest.raises(UsageError, match="needs labels"):
+            run(checkpoint(), task, tmp_path / method, max_drop=1.0, method=method, unlabeled=str(tmp_path / "texts.txt"))
+
+
+def test_a_model_with_nothing_left_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    model = load_model(checkpoint())
+    slice_model(model, [Kept([], [])] * tiny.LAYERS)
+    (tmp_path / "empty").mkdir()
+    save_model(model, tmp_path / "empty", checkpoint())
+    with pytest.raises(UsageError, match="no heads and no neurons left"):
+        run(tmp_path / "empty", tiny_task, tmp_path / "out", target_flops=0.5)
 
 
 def test_recovery_distils_the_dense_model(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def message(model: Any, document: Any) -> str:
         (FinetuneSettings, {"device": "gpu"}, "device: should be 'auto', 'cpu' or 'cuda', not 'gpu'"),
         (PruneSettings, {"target_flops": 0}, "target_flops: should be greater than 0, not 0"),
         (PruneSettings, {"target_flops": 1.5}, "target_flops: should be less than 1, not 1.5"),
-        (PruneSettings, {}, "give exactly one target: target_speedup, target_flops or target_params"),
+        (PruneSettings, {}, "give exactly one target: target_speedup, target_latency_ms, target_flops"),
         (PruneSettings, {"target_flops": 0.5, "target_params": 0.5}, "give exactly one target"),
         (BenchSettings, {"threads": []}, "threads: "),
         (BenchSettings, {"threads": [0]}, "threads.0: should be greater than or equal to 1, not 0"),

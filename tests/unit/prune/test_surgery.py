@@ -15,6 +15,12 @@ from tests import tiny
 KEPT = [Kept([0, 3], [1, 5, 63]), Kept([], [2]), Kept([1], [])]
 
 
+@pytest.fixture(params=tiny.FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Every family of the table, XLM-R too."""
+    return request.param
+
+
 def test_columns_of_heads() -> None:
     assert columns([0, 2], 3) == [0, 1, 2, 6, 7, 8]
     assert columns([], 3) == []

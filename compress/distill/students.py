@@ -6,9 +6,8 @@ import copy
 from typing import Any
 
 from compress.errors import UsageError, did_you_mean
-from compress.model import shape as shapes
-from compress.model.checkpoint import model_shape, record_shape
-from compress.model.family import descend, family_of
+from compress.model.checkpoint import model_shape
+from compress.model.stack import keep_layers
 
 
 def parse_spec(spec: str) -> int:
@@ -45,22 +44,11 @@ def take_layers(teacher: Any, count: int) -> Any:
     Raises:
         UsageError: more layers than the teacher has.
     """
-    family = family_of(teacher.config.model_type)
-    shape = model_shape(teacher)
-    if count > len(shape.layers):
-        raise UsageError(f"a student of {count} layers cannot be taken from a teacher of {len(shape.layers)}")
+    layers = len(model_shape(teacher).layers)
+    if count > layers:
+        raise UsageError(f"a student of {count} layers cannot be taken from a teacher of {layers}")
     student = copy.deepcopy(teacher)
-    chosen = spread(count, len(shape.layers))
-    stack = descend(student, f"{family.encoder}.{family.layers}")
-    kept = [stack[number] for number in chosen]
-    del stack[:]
-    stack.extend(kept)
-    setattr(student.config, family.layers_key, count)
-    if hasattr(descend(student, family.encoder), "n_layers"):  # pragma: no cover (older DistilBERT)
-        descend(student, family.encoder).n_layers = count
-    if hasattr(student.config, shapes.CONFIG_KEY):
-        delattr(student.config, shapes.CONFIG_KEY)
-    record_shape(student, shapes.Shape(shape.hidden, shape.head_size, tuple(shape.layers[number] for number in chosen)))
+    keep_layers(student, spread(count, layers))
     return student
 
 

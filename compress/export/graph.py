@@ -15,7 +15,7 @@ import onnx
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
 from compress.model.checkpoint import model_shape
-from compress.model.family import TOKEN_HEADS, Layer, descend, family_of, layers
+from compress.model.family import TOKEN_HEADS, Layer, activation_name, descend, family_of, layers
 
 MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -35,7 +35,7 @@ def build_graph(model: Any) -> onnx.ModelProto:
     hidden = _embeddings(graph, model, encoder, family.token_types)
     bias = _mask_bias(graph)
     shape = model_shape(model)
-    activation = getattr(model.config, "hidden_act", None) or getattr(model.config, "activation", "gelu")
+    activation = activation_name(model)
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
     last_mixing = (mixing[-1] if mixing else -1) if head is None else None

@@ -186,4 +186,9 @@ def activation_of(model: Any) -> Any:
     """Return the function between the two linears of a model's FFNs."""
     from transformers.activations import ACT2FN
 
-    return ACT2FN[getattr(model.config, "hidden_act", None) or model.config.activation]
+    return ACT2FN[activation_name(model)]
+
+
+def activation_name(model: Any) -> str:
+    """Return what transformers calls the function between the two linears of a model's FFNs."""
+    return getattr(model.config, "hidden_act", None) or getattr(model.config, "activation", "gelu")

@@ -12,9 +12,11 @@ from compress import console
 from compress.errors import UsageError
 from compress.model.checkpoint import model_shape
 from compress.model.family import family_of
-from compress.prune.depth import drop_order, keep_layers
+from compress.model.stack import keep_layers
+from compress.prune.depth import drop_order
 from compress.prune.hidden import best, fitting_width, hidden_scores, narrow, rescale
 from compress.prune.structured import Goal, Pruned, Pruner
+from compress.task.metrics import points_lost
 
 
 def reach(pruner: Pruner, goals: Sequence[Goal]) -> Iterator[Pruned]:
@@ -27,7 +29,7 @@ def reach(pruner: Pruner, goals: Sequence[Goal]) -> Iterator[Pruned]:
     for model in sizes(pruner):
         while waiting and reaches(pruner, model, waiting[0]):
             goal = waiting.pop(0)
-            yield pruner.finish(goal, pruner.recover(model) if pruner.settings.recover_epochs else model)
+            yield pruner.finish(goal, pruner.recover(model))
         if not waiting:
             return
     raise UsageError(
@@ -41,13 +43,10 @@ def fastest_within(pruner: Pruner, drop: float) -> Pruned:
     Raises:
         UsageError: already the mildest cut loses more.
     """
-    main = pruner.task.spec.main_metric
-    full, found = pruner.validate(pruner.dense).get(main), None
-    if full is None:
-        raise UsageError("--max-drop needs labels to measure the drop on", "give --validation, or another target")
+    full, found = pruner.dense_score(), None
     for model in sizes(pruner):
-        cut = pruner.recover(model) if pruner.settings.recover_epochs else model
-        if 100 * (full - pruner.validate(cut)[main]) > drop + 1e-9:
+        cut = pruner.recover(model)
+        if points_lost(full, pruner.validate(cut)[pruner.task.spec.main_metric]) > drop:
             break
         found = cut
     if found is None:
@@ -59,10 +58,12 @@ def reaches(pruner: Pruner, model: Any, goal: Goal) -> bool:
     """Tell whether a model is as fast, or as small, as a goal wants."""
     if goal.speedup is not None:
         return pruner.speedup(model)[0] >= goal.speedup
-    shape, before = model_shape(model), pruner.before
-    if pruner.kind == "params":
-        return shape.params() <= float(goal.name) * before.params()
-    return shape.flops(pruner.seq_len) <= float(goal.name) * before.flops(pruner.seq_len)
+    # Not by the costs: those are of heads and neurons, and know no other width.
+    shape, before, settings = model_shape(model), pruner.before, pruner.settings
+    if settings.target_params is not None:
+        return shape.params() <= settings.target_params * before.params()
+    assert settings.target_flops is not None  # noqa: S101 (the settings allow no other target here)
+    return shape.flops(pruner.seq_len) <= settings.target_flops * before.flops(pruner.seq_len)
 
 
 def sizes(pruner: Pruner) -> Iterator[Any]:

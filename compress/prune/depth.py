@@ -1,4 +1,4 @@
-"""Drop whole layers: which to drop, by the loss without them, and the cut itself.
+"""Drop whole layers: which to drop, by the loss without them.
 
 Chosen layer by layer, not by depth alone: which layers a fine-tuned BERT can spare depends on the task (Sajjad et al. 2023,
 arXiv 2004.03844).
@@ -13,9 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.errors import UsageError
-from compress.model.checkpoint import model_shape, record_shape
-from compress.model.family import descend, family_of
+from compress.model.stack import fill, stack_of
 
 
 def drop_order(
@@ -49,35 +47,6 @@ def drop_order(
             order.append((left.pop(position), losses[position]))
             advance()
     return order
-
-
-def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Remove every layer that is not kept, in place; embeddings and head stay whole.
-
-    The config's number of layers follows, so plain transformers loads a dense model cut like this.
-
-    Args:
-        model: a model with its head, dense or pruned.
-        kept: ascending positions, at least one.
-
-    Raises:
-        UsageError: no such layers.
-    """
-    stack = stack_of(model)
-    if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(stack):
-        raise UsageError(f"the kept layers are not ascending positions from 0 to {len(stack) - 1}")
-    family = family_of(model.config.model_type)
-    _fill(stack, [stack[number] for number in kept])
-    for number, layer in enumerate(stack):
-        parts: Iterator[Any] = layer.modules()
-        for part in parts:
-            if getattr(part, "layer_idx", None) is not None:
-                part.layer_idx = number
-    setattr(model.config, family.layers_key, len(kept))
-    for holder in (descend(model, family.encoder), descend(model, f"{family.encoder}.{family.layers.rpartition('.')[0]}")):
-        if hasattr(holder, family.layers_key):
-            setattr(holder, family.layers_key, len(kept))  # DistilBERT counts them a second time
-    record_shape(model, model_shape(model))
 
 
 class Replay(nn.Module):
@@ -123,18 +92,7 @@ def running(stack: nn.ModuleList, wanted: list[nn.Module]) -> Iterator[None]:
     """Run the encoder with other layers for a while."""
     before = list(stack)
     try:
-        _fill(stack, wanted)
+        fill(stack, wanted)
         yield
     finally:
-        _fill(stack, before)
-
-
-def _fill(stack: nn.ModuleList, wanted: list[nn.Module]) -> None:
-    del stack[:]
-    stack.extend(wanted)
-
-
-def stack_of(model: Any) -> nn.ModuleList:
-    """Return the list of a model's layers, to be changed in place."""
-    family = family_of(model.config.model_type)
-    return descend(model, f"{family.encoder}.{family.layers}")
+        fill(stack, before)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -21,8 +22,10 @@ from compress.model.checkpoint import model_shape, record_shape
 from compress.model.device import Batch
 from compress.model.family import descend, family_of, layers
 from compress.model.shape import Shape
-from compress.prune.depth import Replay, running, stack_of
+from compress.model.stack import stack_of
+from compress.prune.depth import Replay, running
 from compress.prune.groups import dependency_graph
+from compress.prune.scores import activations_only
 
 ALIGNMENT = 16  # widths are kept to multiples of this, where vector units are full
 FLAT = 1e-6  # the variance of a normalised dimension below which no gain can be told
@@ -74,27 +77,20 @@ def hidden_scores(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], t
     def capture(module: nn.Module, args: Any, output: torch.Tensor) -> None:
         captured.append(output)
 
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     places = [*([project] if project is not None else []), *norms(model)]
     hooks = [place.register_forward_hook(capture) for place in places]
-    # The embeddings keep their gradient so that autograd has a path; every other weight would only cost time.
-    anchor = model.get_input_embeddings().weight
     total = torch.zeros(model_shape(model).hidden, dtype=torch.float64)
     try:
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter is anchor)
-        for batch in batches:
-            captured.clear()
-            loss = loss_of(batch)
-            gradients = torch.autograd.grad(loss, captured)
-            each = [(state.detach() * gradient).double().sum(1) for state, gradient in zip(captured, gradients, strict=True)]
-            total += torch.stack(each).sum(0).square().sum(0).cpu()  # (places, batch, hidden) -> (hidden,)
+        with activations_only(model):
+            for batch in batches:
+                captured.clear()
+                loss = loss_of(batch)
+                gradients = torch.autograd.grad(loss, captured)
+                each = [(state.detach() * gradient).double().sum(1) for state, gradient in zip(captured, gradients, strict=True)]
+                total += torch.stack(each).sum(0).square().sum(0).cpu()  # (places, batch, hidden) -> (hidden,)
     finally:
         for hook in hooks:
             hook.remove()
-        anchor.requires_grad_(False)
-        for parameter in trainable:
-            parameter.requires_grad_(True)
     return total
 
 
@@ -237,9 +233,8 @@ def _seen(model: Any, module: nn.Module, batch: Batch, below: Any) -> tuple[Any,
         start.output = below
     hook = module.register_forward_hook(catch)
     try:
-        model(**batch)
-    except _Stop:
-        pass
+        with suppress(_Stop):
+            model(**batch)
     finally:
         hook.remove()
     return seen[0]

@@ -7,6 +7,7 @@ column of the FFN output for a neuron. Scores are comparable across layers and b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,29 +78,40 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
 
         return hook
 
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     hooks = []
     for number, layer in enumerate(found):
         for part, linear in enumerate((layer.attention_output, layer.ffn_out)):
             hooks.append(linear.register_forward_hook(capture((number, part))))
-    # The embeddings keep their gradient so that autograd has a path; every other weight would only cost time.
-    anchor = model.get_input_embeddings().weight
     try:
-        for parameter in trainable:
-            parameter.requires_grad_(parameter is anchor)
-        for batch in batches:
-            entering.clear()
-            loss = loss_of(batch)
-            wanted = leaving if outputs else entering
-            keys = [key for key, value in wanted.items() if value.shape[-1] and value.requires_grad]
-            found_gradients = torch.autograd.grad(loss, [wanted[key] for key in keys], allow_unused=True)
-            gradients = {key: gradient for key, gradient in zip(keys, found_gradients, strict=True) if gradient is not None}
-            yield [
-                [(entering[key].detach(), gradients.get(key, torch.zeros_like(wanted[key]))) for key in ((number, 0), (number, 1))]
-                for number in range(len(found))
-            ]
+        with activations_only(model):
+            for batch in batches:
+                entering.clear()
+                loss = loss_of(batch)
+                wanted = leaving if outputs else entering
+                keys = [key for key, value in wanted.items() if value.shape[-1] and value.requires_grad]
+                found_gradients = torch.autograd.grad(loss, [wanted[key] for key in keys], allow_unused=True)
+                gradients = {key: gradient for key, gradient in zip(keys, found_gradients, strict=True) if gradient is not None}
+                yield [
+                    [(entering[key].detach(), gradients.get(key, torch.zeros_like(wanted[key]))) for key in ((number, 0), (number, 1))]
+                    for number in range(len(found))
+                ]
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+
+
+@contextmanager
+def activations_only(model: Any) -> Iterator[None]:
+    """Let gradients reach activations, and of the weights the word embeddings alone, for a while.
+
+    These give autograd a path; every other weight's gradient would only cost time.
+    """
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    anchor = model.get_input_embeddings().weight
+    try:
+        for parameter, _ in before:
+            parameter.requires_grad_(parameter is anchor)
+        yield
+    finally:
+        for parameter, needed in before:
+            parameter.requires_grad_(needed)

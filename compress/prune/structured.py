@@ -36,6 +36,7 @@ from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for, evaluation_batches
 from compress.task.labels import connect, relabel
 from compress.task.load import Examples
+from compress.task.metrics import points_lost
 from compress.task.unlabeled import read_unlabeled
 
 BATCH = 32
@@ -92,6 +93,7 @@ class Pruner:
             settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
         )
         check_serving(self.serving)
+        self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
         self.curve: list[dict[str, Any]] = []
         self.refits: list[dict[str, float]] = []
         self._bias = 1.0  # measured over predicted speedup of the last model that was timed; the costs never promise less
@@ -192,8 +194,7 @@ class Pruner:
                     break
                 left = None if left is None else left - 1
                 self._note(model, timed=goal.speedup is not None)
-            if self.settings.recover_epochs:
-                model = self.recover(model)
+            model = self.recover(model)
             yield self.finish(goal, model)
 
     def fastest_within(self, drop: float) -> Pruned:
@@ -201,28 +202,22 @@ class Pruner:
 
         Steps go down until one loses too much; then smaller ones are tried from the last that did not.
         """
-        main = self.task.spec.main_metric
-        full = self.validate(self.dense)
-        if not full:
-            raise UsageError("--max-drop needs labels to measure the drop on", "give --validation, or another target")
-        best, score, share = copy.deepcopy(self.dense), full[main], STRIDE
-        refinements = 0
+        full = self.dense_score()
+        best, share, refinements = copy.deepcopy(self.dense), STRIDE, 0
         while refinements <= REFINEMENTS:
             cost = self.costs.total(model_shape(best))
             try:
                 model = self.step(copy.deepcopy(best), self.costs.fixed + share * (cost - self.costs.fixed), None)
             except UsageError:  # nothing is left to cut
                 break
-            if self.settings.recover_epochs:
-                model = self.recover(model)
-            score = self._note(model, whole=True)
-            if 100 * (full[main] - score) <= drop + 1e-9:
+            model = self.recover(model)
+            if points_lost(full, self._note(model, whole=True)) <= drop:
                 best = model
             else:
                 share, refinements = math.sqrt(share), refinements + 1
         if model_shape(best) == self.before:
             raise UsageError(
-                f"no smaller model keeps within {drop:g} points of {full[main]:.4f} on validation",
+                f"no smaller model keeps within {drop:g} points of {full:.4f} on validation",
                 "allow more with --max-drop, or let it recover: --recover-epochs 3",
             )
         return self.finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
@@ -268,14 +263,23 @@ class Pruner:
     def _note(self, model: Any, whole: bool = False, timed: bool = False) -> float:
         """Add a model on the way to the curve; returns its score on validation."""
         if timed:
-            self._bias = min(1.0, self.speedup(model)[0] / self.predicted(model_shape(model)))
+            self._correct(model, self.speedup(model)[0])
         metrics = self.validate(model, None if whole else GLANCE)
-        score = metrics.get(self.task.spec.main_metric, math.nan)
-        shape = model_shape(model)
-        self.curve.append({"predicted_speedup": self.predicted(shape), "score": score, "layers": shape.as_json()})
+        point = self._point(model, metrics)
+        self.curve.append(point)
         if metrics:
-            console.info(f"  {self._progress(shape)}, validation {100 * score:.2f}")
-        return score
+            console.info(f"  {self._progress(model_shape(model))}, validation {100 * point['score']:.2f}")
+        return point["score"]
+
+    def _point(self, model: Any, metrics: dict[str, Any]) -> dict[str, Any]:
+        """Return a model's point of the curve."""
+        shape = model_shape(model)
+        score = metrics.get(self.task.spec.main_metric, math.nan)
+        return {"predicted_speedup": self.predicted(shape), "score": score, "layers": shape.as_json()}
+
+    def _correct(self, model: Any, speedup: float) -> None:
+        """Learn from a measured speedup how far the costs promise too much."""
+        self._bias = min(1.0, speedup / self.predicted(model_shape(model)))
 
     def _progress(self, shape: shapes.Shape) -> str:
         ratio = self.predicted(shape)
@@ -284,13 +288,11 @@ class Pruner:
     def finish(self, goal: Goal, model: Any) -> Pruned:
         """Measure a model that has reached its goal."""
         speedup, interval = self.speedup(model)
-        metrics, shape = self.validate(model), model_shape(model)
-        self._bias = min(1.0, speedup / self.predicted(shape))
-        score = metrics.get(self.task.spec.main_metric, math.nan)
-        predicted = self.predicted(shape)
-        point = {"predicted_speedup": predicted, "score": score, "layers": shape.as_json()}
+        self._correct(model, speedup)
+        metrics = self.validate(model)
+        point = self._point(model, metrics)
         self.curve.append({**point, "measured_speedup": speedup, "goal": goal.name})
-        return Pruned(goal, copy.deepcopy(model), predicted, speedup, interval, metrics, self.refits)
+        return Pruned(goal, copy.deepcopy(model), point["predicted_speedup"], speedup, interval, metrics, self.refits)
 
     # The parts
 
@@ -368,7 +370,9 @@ class Pruner:
         return found
 
     def recover(self, model: Any) -> Any:
-        """Distil the dense model into a pruned one for some epochs, on training and unlabeled texts."""
+        """Distil the dense model into a pruned one for the epochs that are asked for, on training and unlabeled texts."""
+        if not self.settings.recover_epochs:
+            return model
         settings = DistillSettings.model_validate(
             {"epochs": self.settings.recover_epochs, "lr": self.settings.recover_lr, "device": self.settings.device}
         )
@@ -376,16 +380,33 @@ class Pruner:
         teach(model, self.dense, self.source, self.task, train, self.unlabeled, self.classes, settings, self.seed)
         return model.to("cpu")
 
+    def dense_score(self) -> float:
+        """Return the dense model's score on validation.
+
+        Raises:
+            UsageError: the task has no such split.
+        """
+        metrics = self.validate(self.dense)
+        if not metrics:
+            raise UsageError("--max-drop needs labels to measure the drop on", "give --validation, or another target")
+        return metrics[self.task.spec.main_metric]
+
     def validate(self, model: Any, at_most: int | None = None, tokenizer: Path | None = None) -> dict[str, Any]:
         """Measure a model on validation (its first examples); nothing, where the task has no such split."""
         if "validation" not in self.task.available:
             return {}
-        task = self.task
-        examples = task.split("validation")
-        if at_most is not None and len(examples) > at_most:
-            examples = examples.take(np.arange(at_most))
-        data = encode_for(tokenizer or self.source, examples, task.spec.reading)
-        return {"n": len(examples), **measure(torch_forward(model.to("cpu")), data, examples, task, self.classes, "validating")}
+        examples, data = self._held_out(at_most, tokenizer or self.source)
+        found = measure(torch_forward(model.to("cpu")), data, examples, self.task, self.classes, "validating")
+        return {"n": len(examples), **found}
+
+    def _held_out(self, at_most: int | None, tokenizer: Path) -> tuple[Examples, Encoded]:
+        """Return the validation split (its first examples), encoded once however many models are measured on it."""
+        if (at_most, tokenizer) not in self._encoded:
+            examples = self.task.split("validation")
+            if at_most is not None and len(examples) > at_most:
+                examples = examples.take(np.arange(at_most))
+            self._encoded[at_most, tokenizer] = examples, encode_for(tokenizer, examples, self.task.spec.reading)
+        return self._encoded[at_most, tokenizer]
 
 
 def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:

@@ -24,7 +24,7 @@ from compress.errors import UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.measure.latency import quick_speedup, random_batch
-from compress.measure.runners import openvino_forward
+from compress.measure.runners import ClockRunner, openvino_forward
 from compress.model import shape as shapes
 from compress.model.artifact import open_session, session_forward
 from compress.model.checkpoint import model_shape, resize
@@ -258,8 +258,6 @@ def _times(model: Any, serving: Serving, wanted: Sequence[Shape]) -> np.ndarray:
 
 def seconds_of(forward: Forward, batch: dict[str, np.ndarray], rounds: int = ROUNDS) -> float:
     """Return the median seconds of a forward function on a batch, caches warm."""
-    from compress.measure.runners import ClockRunner
-
     runner = ClockRunner(forward)
     return float(np.median([runner.seconds(batch) for _ in range(rounds + 3)][3:]))
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from compress.errors import ModelError
+from compress.model.family import family_of
 from compress.model.tokenizer import load_tokenizer, save_tokenizer
 
 CONFIG_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id")
@@ -154,13 +155,13 @@ def prune_vocab(model: Any, source: Path, texts: Iterable[tuple[str, ...]], scra
     Raises:
         ModelError: a kind of tokenizer that this cannot shrink, or a padding id that would move a model's positions.
     """
-    save_tokenizer(source, scratch)
-    document = json.loads((scratch / "tokenizer.json").read_text(encoding="utf-8"))
-    kept = [number for number in kept_tokens(document, used_tokens(load_tokenizer(source), texts)) if number < model.config.vocab_size]
+    tokenizer = load_tokenizer(source)
+    found = kept_tokens(json.loads(tokenizer.to_str()), used_tokens(tokenizer, texts))
+    kept = [number for number in found if number < model.config.vocab_size]
     padding = getattr(model.config, "pad_token_id", None)
     if padding is not None and padding not in kept:
         kept = sorted([*kept, padding])
-    if padding is not None and kept.index(padding) != padding and getattr(model.config, "type_vocab_size", 2) == 1:
+    if padding is not None and kept.index(padding) != padding and family_of(model.config.model_type).positions_after_padding:
         raise ModelError("the padding token's id would move, and this family counts positions from it")
     before = model.config.vocab_size
     shrink_tokenizer(source, scratch, kept)

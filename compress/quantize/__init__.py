@@ -23,6 +23,7 @@ from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 from compress.task.encode import encode_for
 from compress.task.labels import connect
+from compress.task.metrics import points_lost
 
 
 def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, Any]:
@@ -106,7 +107,7 @@ def _accuracy(inputs: Inputs, source: Path, reference: OnnxModel, candidate: Onn
         for name, model in (("float", reference), ("int8", candidate))
     ]
     before, after = results
-    drop = round(100 * (before[main] - after[main]), 9)  # 2.0000000000000018 is no more than 2
+    drop = points_lost(before[main], after[main])
     console.info(f"  validation {main} {100 * after[main]:.2f}, float {100 * before[main]:.2f} (n = {len(validation)})")
     if settings.max_drop is not None and drop > settings.max_drop:
         raise GateMissed(

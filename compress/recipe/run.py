@@ -19,6 +19,7 @@ from compress.errors import CompressError, GateMissed, UsageError
 from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
 from compress.recipe.schema import Recipe, Stage
 from compress.stage import Inputs, is_spec
+from compress.task.metrics import points_lost
 
 Document = dict[str, Any]
 
@@ -231,7 +232,7 @@ def check_gates(recipe: Recipe, manifests: dict[str, Document]) -> list[Document
         document = done["eval"]
         first, last = document["results"][0], document["results"][-1]
         main = document["main_metric"]
-        drop = round(100 * (first["metrics"][main] - last["metrics"][main]), 9)  # 2.0000000000000018 is no more than 2
+        drop = points_lost(first["metrics"][main], last["metrics"][main])
         where = f"points of {main} on {document['split']}, n = {document['n']}, {last['model']} against {first['model']}"
         gates.append(_gate("max_drop", recipe.gates.max_drop, drop, drop <= recipe.gates.max_drop, where))
     if recipe.gates.min_speedup is not None:

@@ -213,3 +213,8 @@ METRICS: dict[str, Metric] = {
 def compute(names: Sequence[str], gold: Any, answers: Any, label_names: Sequence[str] = ()) -> dict[str, float]:
     """Compute the named metrics."""
     return {name: METRICS[name](gold, answers, label_names) for name in names}
+
+
+def points_lost(before: float, after: float) -> float:
+    """Return how many hundredths a score fell, without the rounding error that makes 2 points 2.0000000000000018."""
+    return round(100 * (before - after), 9)

@@ -21,7 +21,8 @@ from compress.model.family import descend, family_of, layers
 from compress.model.objective import logits_of
 from compress.model.scorer import torch_forward
 from compress.model.shape import CONFIG_KEY
-from compress.prune.depth import drop_order, keep_layers
+from compress.model.stack import keep_layers
+from compress.prune.depth import drop_order
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny

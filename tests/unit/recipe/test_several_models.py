@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compress.errors import ModelError, RecipeError
 from compress.model.reference import digest
@@ -20,21 +21,18 @@ model: ./teacher
 task: tiny.yaml
 stages:
   slim: {do: prune, from: model, target_speedup: [2, 3]}
-  graph: {do: export, from: %s}
 """
 
 
-def recipe(folder: Path, source: str) -> Recipe:
-    """Read the recipe, its last stage starting from `source`."""
-    import yaml
-
+def recipe(folder: Path, *stages: str) -> Recipe:
+    """Read the recipe with further stages."""
     (folder / "tiny.yaml").write_text(yaml.safe_dump(tiny.write_task(folder / "data")), encoding="utf-8")
-    (folder / "family.yaml").write_text(RECIPE % source, encoding="utf-8")
+    (folder / "family.yaml").write_text(RECIPE + "".join(f"  {stage}\n" for stage in stages), encoding="utf-8")
     return load(str(folder / "family.yaml"), (), None)
 
 
 def test_a_model_of_a_stage_is_a_folder_in_it(tmp_path: Path) -> None:
-    workspace = Workspace(recipe(tmp_path, "slim/2x"))
+    workspace = Workspace(recipe(tmp_path, "graph: {do: export, from: slim/2x}"))
     made = tmp_path / "made"
     for name in ("2x", "3x"):
         tiny.write_checkpoint(made / name, seed=len(name) + int(name[0]))
@@ -53,10 +51,5 @@ def test_a_folder_of_models_is_known_by_all_of_them(tmp_path: Path) -> None:
 
 
 def test_a_measurement_has_no_models_to_name(tmp_path: Path) -> None:
-    text = RECIPE.replace("graph: {do: export, from: %s}", "proof: {do: eval, from: [slim/2x]}\n  graph: {do: export, from: proof/2x}")
-    (tmp_path / "family.yaml").write_text(text, encoding="utf-8")
-    import yaml
-
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny.write_task(tmp_path / "data")), encoding="utf-8")
     with pytest.raises(RecipeError, match="makes no checkpoint"):
-        load(str(tmp_path / "family.yaml"), (), None)
+        recipe(tmp_path, "proof: {do: eval, from: [slim/2x]}", "graph: {do: export, from: proof/2x}")

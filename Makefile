@@ -45,11 +45,11 @@ test-unit: $(STAMP) ## Run the unit tests only (seconds)
 
 .PHONY: regression
 regression: $(STAMP) ## Run the recorded-accuracy tests (long; not part of 'make test')
-	$(BIN)/python -m pytest tests/regression
+	$(BIN)/python -m pytest -n 0 tests/regression
 
 .PHONY: gpu-check
 gpu-check: $(STAMP) ## Run the GPU part of the tests; fails on a machine without a GPU
-	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest tests/gpu
+	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest -n 0 tests/gpu
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types and formatting

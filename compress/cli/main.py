@@ -54,6 +54,9 @@ Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 recipe or task file, 4 model or 
 """
 
 
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
 class ClosedPipe(Exception):
     """The reader of our output has gone, as in `| head`."""
 
@@ -77,7 +80,10 @@ class LazyGroup(click.Group):
         if cmd_name not in VERBS:
             return None
         name = {"eval": "evaluate"}.get(cmd_name, cmd_name)
-        return importlib.import_module(f"compress.cli.{name}").command
+        command: click.Command = importlib.import_module(f"compress.cli.{name}").command
+        # On the verb itself, too: click keeps the help option of the first context that a command gets, whatever its parent.
+        command.context_settings = SETTINGS | command.context_settings
+        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Name the nearest verb for an unknown one."""
@@ -91,7 +97,7 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=LazyGroup, help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=LazyGroup, help=HELP, context_settings=SETTINGS)
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON document on stdout; logs go to stderr.")
 @click.option("--quiet", is_flag=True, help="Print results, warnings and errors only.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")

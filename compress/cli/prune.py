@@ -63,7 +63,7 @@ def _show(document: dict[str, Any]) -> None:
     ]
     if len(points) > 1:
         print("  speedup  validation")
-        print(sketch_curve(points))
+        print(sketch_curve(sorted(points)))
     for model in document.get("models") or [document]:
         speed = f"measured {model['measured_speedup']:.2f}x as fast" if model.get("measured_speedup") else "no faster"
         where = f"{document['output']}/{model['folder']}: " if "models" in document else ""

@@ -113,6 +113,9 @@ def _write(pruner: Pruner, found: Pruned, folder: Path) -> dict[str, Any]:
     flops, params = after.flops(pruner.seq_len) / before.flops(pruner.seq_len), after.params() / before.params()
     console.info(f"  {found.goal.name}: {found.measured:.2f}x as fast ({pruner.serving.describe()}), predicted {found.predicted:.2f}x")
     console.info(f"  {100 * flops:.1f} % of the encoder's FLOPs, {100 * params:.1f} % of its parameters")
+    if found.metrics:
+        main = pruner.task.spec.main_metric
+        console.info(f"  validation {main} {100 * found.metrics[main]:.2f} (n = {found.metrics['n']})")
     console.info(shapes.sketch(after.as_json()))
     serving = pruner.serving
     return {

@@ -137,7 +137,11 @@ class Pruner:
         return quick_speedup(dense, self.serving.open(model), batch)
 
     def predicted(self, shape: shapes.Shape) -> float:
-        """Return the speedup that the costs expect of a shape."""
+        """Return the speedup that the costs expect of a shape; of one with another width, which they do not know, its ratio of FLOPs."""
+        if shape.hidden != self.before.hidden:
+            if self.kind == "params":
+                return self.before.params() / shape.params()
+            return self.before.flops(self.seq_len) / shape.flops(self.seq_len)
         return self.costs.total(self.before) / self.costs.total(shape)
 
     @cached_property

@@ -13,6 +13,8 @@ import pytest
 
 from tests.integration.conftest import Command, command_environment
 
+pytestmark = pytest.mark.xdist_group("recipe")  # one process: its models are made once
+
 RECIPE = """
 schema: 1
 name: short

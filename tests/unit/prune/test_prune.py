@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from compress.errors import DataError, ModelError, UsageError
 from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
+from compress.model.shape import LayerShape, Shape
 from compress.prune import run as prune
 from compress.prune.search import Kept, counted_costs
 from compress.prune.structured import Pruner, calibration_examples
@@ -286,3 +288,14 @@ def test_fisher_reports_its_refits(tiny_task: dict[str, Any], checkpoint: Maker,
 def test_one_target_and_steps_only_where_they_mean_something(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"target|steps|greater"):
         PruneSettings(**settings)
+
+
+@pytest.mark.parametrize(("kind", "ratio"), [("time", "flops"), ("params", "params")])
+def test_a_model_of_another_width_is_predicted_by_its_size(kind: str, ratio: str) -> None:
+    """The costs are of heads and neurons: they would call a narrow model as slow as the wide one."""
+    before = Shape(32, 8, (LayerShape(4, 64),) * 2)
+    narrow = replace(before, hidden=16)
+    pruner: Any = SimpleNamespace(before=before, kind=kind, seq_len=10)
+    expected = before.flops(10) / narrow.flops(10) if ratio == "flops" else before.params() / narrow.params()
+    assert Pruner.predicted(pruner, narrow) == pytest.approx(expected)
+    assert expected > 1.5

@@ -82,7 +82,7 @@ class LazyGroup(click.Group):
         name = {"eval": "evaluate"}.get(cmd_name, cmd_name)
         command: click.Command = importlib.import_module(f"compress.cli.{name}").command
         # On the verb itself, too: click keeps the help option of the first context that a command gets, whatever its parent.
-        command.context_settings = SETTINGS | command.context_settings
+        command.context_settings = {**SETTINGS, **command.context_settings}
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

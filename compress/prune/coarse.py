@@ -59,11 +59,9 @@ def reaches(pruner: Pruner, model: Any, goal: Goal) -> bool:
     if goal.speedup is not None:
         return pruner.speedup(model)[0] >= goal.speedup
     # Not by the costs: those are of heads and neurons, and know no other width.
-    shape, before, settings = model_shape(model), pruner.before, pruner.settings
-    if settings.target_params is not None:
-        return shape.params() <= settings.target_params * before.params()
-    assert settings.target_flops is not None  # noqa: S101 (the settings allow no other target here)
-    return shape.flops(pruner.seq_len) <= settings.target_flops * before.flops(pruner.seq_len)
+    share = pruner.settings.target_params or pruner.settings.target_flops
+    assert share is not None  # noqa: S101 (the settings allow no other target here)
+    return pruner.size(model_shape(model)) <= share * pruner.size(pruner.before)
 
 
 def sizes(pruner: Pruner) -> Iterator[Any]:

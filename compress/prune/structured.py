@@ -136,12 +136,14 @@ class Pruner:
         dense, batch = self._timed
         return quick_speedup(dense, self.serving.open(model), batch)
 
+    def size(self, shape: shapes.Shape) -> int:
+        """Return the encoder's parameters where these are the target, else its FLOPs; unlike the costs, of any width."""
+        return shape.params() if self.kind == "params" else shape.flops(self.seq_len)
+
     def predicted(self, shape: shapes.Shape) -> float:
-        """Return the speedup that the costs expect of a shape; of one with another width, which they do not know, its ratio of FLOPs."""
+        """Return the speedup that the costs expect of a shape; of one with another width, which they do not know, by its size."""
         if shape.hidden != self.before.hidden:
-            if self.kind == "params":
-                return self.before.params() / shape.params()
-            return self.before.flops(self.seq_len) / shape.flops(self.seq_len)
+            return self.size(self.before) / self.size(shape)
         return self.costs.total(self.before) / self.costs.total(shape)
 
     @cached_property

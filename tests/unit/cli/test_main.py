@@ -302,10 +302,6 @@ def test_help_of_a_missing_verb_is_usage(capsys: Printed) -> None:
 
 def test_a_verb_knows_its_short_help_whoever_asks_first() -> None:
     """Click keeps the help option of a command's first context, so that must not depend on a parent."""
-    import importlib
-
-    module = importlib.import_module("compress.cli.report")
-    module.command._help_option = None  # as in a fresh process
     found = cli.get_command(click.Context(cli), "report")
     assert found is not None
     assert found.make_context("report", ["run"], resilient_parsing=True).help_option_names == ["-h", "--help"]

@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -295,7 +294,9 @@ def test_a_model_of_another_width_is_predicted_by_its_size(kind: str, ratio: str
     """The costs are of heads and neurons: they would call a narrow model as slow as the wide one."""
     before = Shape(32, 8, (LayerShape(4, 64),) * 2)
     narrow = replace(before, hidden=16)
-    pruner: Any = SimpleNamespace(before=before, kind=kind, seq_len=10)
+    pruner = Pruner.__new__(Pruner)
+    pruner.before, pruner.seq_len = before, 10
+    pruner.settings = PruneSettings(target_params=0.5) if kind == "params" else PruneSettings(target_speedup=[2.0])
     expected = before.flops(10) / narrow.flops(10) if ratio == "flops" else before.params() / narrow.params()
-    assert Pruner.predicted(pruner, narrow) == pytest.approx(expected)
+    assert pruner.predicted(narrow) == pytest.approx(expected)
     assert expected > 1.5

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from compress.export.weights import Linear, Norm
 from compress.machine import package_version
 
 OPSET = 20  # the first with Gelu
@@ -39,16 +40,19 @@ class GraphBuilder:
         """Add two values."""
         return self.node("Add", [first, second], name)
 
-    def linear(self, value: str, weight: np.ndarray, bias: np.ndarray, name: str) -> str:
-        """Apply x W' + b, with W as PyTorch keeps it, (out, in)."""
-        product = self.node("MatMul", [value, self.constant(weight.T, f"{name}.weight")], f"{name}.matmul")
-        return self.add(product, self.constant(bias, f"{name}.bias"), name)
+    def linear(self, rows: str, linear: Linear, name: str) -> str:
+        """Apply `x weight + bias` to rows."""
+        return self.product(rows, linear.weight, self.constant(linear.bias.astype(np.float32), f"{name}.bias"), name)
 
-    def layer_norm(self, value: str, module: Any, name: str) -> str:
-        """Apply a PyTorch LayerNorm over the last axis."""
-        gain = self.constant(module.weight.detach().numpy(), f"{name}.weight")
-        bias = self.constant(module.bias.detach().numpy(), f"{name}.bias")
-        return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=float(module.eps))
+    def product(self, rows: str, weight: np.ndarray, addend: str, name: str) -> str:
+        """Multiply rows (n, in) by a weight (in, out) and add (out,) or (n, out)."""
+        return self.node("Gemm", [rows, self.constant(weight, f"{name}.weight"), addend], name)
+
+    def layer_norm(self, value: str, norm: Norm, name: str) -> str:
+        """Apply a LayerNorm over the last axis."""
+        gain = self.constant(norm.gain.astype(np.float32), f"{name}.weight")
+        bias = self.constant(norm.bias.astype(np.float32), f"{name}.bias")
+        return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=norm.epsilon)
 
     def model(self, inputs: list[str], outputs: dict[str, tuple[str, list[str | int]]]) -> onnx.ModelProto:
         """Close the graph: int64 inputs (batch, sequence); float outputs, each with the value it shows and its axes."""

@@ -1,7 +1,8 @@
 """Author the ONNX graph of a model directly from its weights, exact for every shape.
 
-Different heads in every layer, layers without heads or FFN, scores scaled by the query weights. A classifier of texts
-reads the first token only: from the last layer that mixes tokens on, no other is computed.
+Different heads in every layer, layers without heads or FFN. Tokens are rows of one matrix, so that every projection with its
+bias, or with the residual it is added to, is one Gemm. A classifier of texts reads the first token only: from the last layer
+that mixes tokens on, no other is computed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import onnx
 
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
+from compress.export.weights import Encoder, Linear, encoder_weights
 from compress.model.checkpoint import model_shape
-from compress.model.family import TOKEN_HEADS, Layer, activation_name, descend, family_of, layers
+from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
 
 MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -28,35 +30,60 @@ def build_graph(model: Any) -> onnx.ModelProto:
     Raises:
         ModelError: an activation or position scheme that the graph does not know.
     """
-    graph = GraphBuilder()
-    family = family_of(model.config.model_type)
-    encoder = descend(model, family.encoder)
+    family, shape = family_of(model.config.model_type), model_shape(model)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
-    hidden = _embeddings(graph, model, encoder, family.token_types)
-    bias = _mask_bias(graph)
-    shape = model_shape(model)
-    activation = activation_name(model)
+    graph, weights, activation = _Graph(), encoder_weights(model), activation_name(model)
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
     last_mixing = (mixing[-1] if mixing else -1) if head is None else None
-    if last_mixing == -1:
-        hidden = _first_token(graph, hidden)
-    for number, (layer, size) in enumerate(zip(layers(model), shape.layers, strict=True)):
+    hidden = _embeddings(graph, model, weights, first_only=last_mixing == -1)
+    bias = _mask_bias(graph) if mixing else ""
+    for number, (block, size) in enumerate(zip(weights.blocks, shape.layers, strict=True)):
         name = f"layer.{number}"
-        queries = _first_token(graph, hidden) if number == last_mixing else hidden
-        context = _attention(graph, layer, hidden, queries, bias, size.heads, shape.head_size, f"{name}.attention")
-        hidden = _finish(graph, context, layer.attention_output, layer.attention_norm, queries, f"{name}.attention")
-        inner = (
-            _activation(graph, _linear(graph, hidden, layer.ffn_in, f"{name}.ffn.in"), activation, f"{name}.ffn.act") if size.ffn else None
-        )
-        hidden = _finish(graph, inner, layer.ffn_out, layer.output_norm, hidden, f"{name}.ffn")
-    if head is not None:
-        logits = _linear(graph, hidden, descend(model, head), head)
-        if head == TOKEN_HEADS["ForQuestionAnswering"]:
-            return graph.model(inputs, _ends(graph, logits))
-        return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
-    first = graph.node("Squeeze", [hidden, graph.integers([1], "axis.1")], "first_token")
-    return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, first), ["batch", model.config.num_labels])})
+        residual = hidden
+        if block.projections is not None:
+            if number == last_mixing:
+                residual = graph.first_token(hidden, shape.hidden, f"{name}.first")
+            context = _attention(graph, block.projections, hidden, residual, bias, size.heads, shape.head_size, f"{name}.attention")
+            residual = graph.product(context, block.mixed, residual, f"{name}.attention.out")
+        hidden = graph.layer_norm(residual, block.attention_norm, f"{name}.attention.norm")
+        residual = hidden
+        if block.inner is not None:
+            inner = _activation(graph, graph.linear(hidden, block.inner, f"{name}.ffn.in"), activation, f"{name}.ffn.act")
+            residual = graph.product(inner, block.outer, hidden, f"{name}.ffn.out")
+        hidden = graph.layer_norm(residual, block.output_norm, f"{name}.ffn.norm")
+    if head is None:
+        return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", model.config.num_labels])})
+    rows = _linear(graph, hidden, descend(model, head), head)
+    logits = graph.shaped(rows, [model.config.num_labels], f"{head}.tokens")
+    if head == TOKEN_HEADS["ForQuestionAnswering"]:
+        return graph.model(inputs, _ends(graph, logits))
+    return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
+
+
+class _Graph(GraphBuilder):
+    """A graph whose hidden states are rows, one for each token of each text: (batch * sequence, hidden)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sizes: dict[str, str] = {}
+
+    def shaped(self, rows: str, tail: list[int], name: str) -> str:
+        """Reshape rows to (batch, sequence, *tail)."""
+        size = "shape." + ".".join(map(str, tail))
+        if size not in self._sizes:
+            if not self._sizes:
+                self.node("Shape", ["input_ids"], "batch_and_sequence")
+            self._sizes[size] = self.node("Concat", ["batch_and_sequence", self.integers(tail, f"{size}.tail")], size, axis=0)
+        return self.node("Reshape", [rows, size], name)
+
+    def first_token(self, rows: str, hidden: int, name: str) -> str:
+        """Keep the first token of every text: (batch, hidden)."""
+        return self.first_of(self.shaped(rows, [hidden], f"{name}.texts"), name)
+
+    def first_of(self, texts: str, name: str) -> str:
+        """Keep the first token of (batch, sequence, hidden): (batch, hidden)."""
+        return self.node("Gather", [texts, self.constant(np.array(0, dtype=np.int64), "index.0")], name, axis=1)
 
 
 def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | int]]]:
@@ -75,7 +102,7 @@ def _array(parameter: Any) -> np.ndarray:
 
 
 def _linear(graph: GraphBuilder, value: str, linear: Any, name: str) -> str:
-    return graph.linear(value, _array(linear.weight), _array(linear.bias), name)
+    return graph.linear(value, Linear.of(linear), name)
 
 
 def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
@@ -86,28 +113,32 @@ def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
     raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join([*GELU, *PLAIN_ACTIVATIONS])}")
 
 
-def _embeddings(graph: GraphBuilder, model: Any, encoder: Any, token_types: bool) -> str:
-    """Sum word, position and type embeddings and normalise: (batch, sequence, hidden)."""
-    embeddings, config = encoder.embeddings, model.config
+def _embeddings(graph: _Graph, model: Any, weights: Encoder, first_only: bool) -> str:
+    """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
+    family, config = family_of(model.config.model_type), model.config
+    embeddings = descend(model, family.encoder).embeddings
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"position embeddings of type '{config.position_embedding_type}' cannot be exported", "supported: absolute")
     words = graph.node(
         "Gather", [graph.constant(_array(embeddings.word_embeddings.weight), "embeddings.word"), "input_ids"], "embeddings.words"
     )
     table = graph.constant(_array(embeddings.position_embeddings.weight), "embeddings.position")
-    if family_of(config.model_type).positions_after_padding:
+    if family.positions_after_padding:
         positions = graph.node("Gather", [table, _roberta_positions(graph, config.pad_token_id)], "embeddings.positions")
     else:
         length = graph.node("Shape", ["input_ids"], "length", start=1, end=2)
         zero, axis = graph.integers([0], "zero"), graph.integers([0], "axis.0")
         positions = graph.node("Slice", [table, zero, length, axis], "embeddings.positions")
     total = graph.add(words, positions, "embeddings.words_positions")
-    if token_types:
+    if family.token_types:
         table = graph.constant(_array(embeddings.token_type_embeddings.weight), "embeddings.type")
         total = graph.add(total, graph.node("Gather", [table, "token_type_ids"], "embeddings.types"), "embeddings.sum")
-    hidden = graph.layer_norm(total, embeddings.LayerNorm, "embeddings.norm")
-    project = getattr(encoder, "embeddings_project", None)
-    return _linear(graph, hidden, project, "embeddings.project") if project is not None else hidden
+    if first_only:
+        rows = graph.first_of(total, "embeddings.first")
+    else:
+        rows = graph.node("Reshape", [total, graph.integers([-1, len(weights.norm.bias)], "shape.rows")], "embeddings.rows")
+    hidden = graph.layer_norm(rows, weights.norm, "embeddings.norm")
+    return hidden if weights.project is None else graph.linear(hidden, weights.project, "embeddings.project")
 
 
 def _roberta_positions(graph: GraphBuilder, pad: int) -> str:
@@ -127,40 +158,31 @@ def _mask_bias(graph: GraphBuilder) -> str:
     return graph.node("Unsqueeze", [bias, graph.integers([1, 2], "axes.1.2")], "mask.bias")
 
 
-def _first_token(graph: GraphBuilder, hidden: str) -> str:
-    """Keep the first token: (batch, sequence, hidden) -> (batch, 1, hidden)."""
-    start, end, axis = graph.integers([0], "zero"), graph.integers([1], "one.int"), graph.integers([1], "axis.1")
-    return graph.node("Slice", [hidden, start, end, axis], f"{hidden}.first")
+def _attention(
+    graph: _Graph, projections: tuple[Linear, Linear, Linear], hidden: str, queries: str, bias: str, heads: int, size: int, name: str
+) -> str:
+    """Mix tokens: softmax(Q K' + bias) V of every head, as rows of (heads * size).
 
+    Queries are those of all tokens, or rows of first tokens alone, which are not `hidden`.
+    """
+    query, key, value = (
+        graph.linear(rows, linear, f"{name}.{part}")
+        for rows, linear, part in zip((queries, hidden, hidden), projections, ("query", "key", "value"), strict=True)
+    )
 
-def _attention(graph: GraphBuilder, layer: Layer, hidden: str, queries: str, bias: str, heads: int, size: int, name: str) -> str | None:
-    """Mix tokens: softmax(Q K' + bias) V of every head, (batch, queries, heads * size), or None without heads."""
-    if not heads or layer.query is None or layer.key is None or layer.value is None:
-        return None
-    split = graph.integers([0, -1, heads, size], f"split.{heads}")
-    merge = graph.integers([0, -1, heads * size], f"merge.{heads}")
+    def per_head(rows: str, order: list[int]) -> str:
+        return graph.node("Transpose", [graph.shaped(rows, [heads, size], f"{rows}.split")], f"{rows}.heads", perm=order)
 
-    def per_head(value: str, linear: Any, part: str, order: list[int], scale: float = 1.0) -> str:
-        projected = graph.linear(
-            value, _array(linear.weight) * np.float32(scale), _array(linear.bias) * np.float32(scale), f"{name}.{part}"
-        )
-        divided = graph.node("Reshape", [projected, split], f"{name}.{part}.split")
-        return graph.node("Transpose", [divided], f"{name}.{part}.heads", perm=order)
-
-    query = per_head(queries, layer.query, "query", [0, 2, 1, 3], scale=size**-0.5)
-    key = per_head(hidden, layer.key, "key", [0, 2, 3, 1])
-    value = per_head(hidden, layer.value, "value", [0, 2, 1, 3])
-    scores = graph.add(graph.node("MatMul", [query, key], f"{name}.scores"), bias, f"{name}.scores.masked")
+    if queries == hidden:
+        query = per_head(query, [0, 2, 1, 3])
+    else:
+        query = graph.node("Reshape", [query, graph.integers([-1, heads, 1, size], f"first.{heads}")], f"{query}.heads")
+    scores = graph.add(graph.node("MatMul", [query, per_head(key, [0, 2, 3, 1])], f"{name}.scores"), bias, f"{name}.scores.masked")
     weights = graph.node("Softmax", [scores], f"{name}.weights", axis=-1)
-    mixed = graph.node("MatMul", [weights, value], f"{name}.mixed")
-    together = graph.node("Transpose", [mixed], f"{name}.mixed.tokens", perm=[0, 2, 1, 3])
-    return graph.node("Reshape", [together, merge], f"{name}.context")
-
-
-def _finish(graph: GraphBuilder, inner: str | None, linear: Any, norm: Any, residual: str, name: str) -> str:
-    """Project, add the residual and normalise; a sublayer that is gone still adds its bias."""
-    projected = _linear(graph, inner, linear, f"{name}.out") if inner else graph.constant(_array(linear.bias), f"{name}.out.bias")
-    return graph.layer_norm(graph.add(projected, residual, f"{name}.residual"), norm, f"{name}.norm")
+    mixed = graph.node("MatMul", [weights, per_head(value, [0, 2, 1, 3])], f"{name}.mixed")
+    if queries == hidden:
+        mixed = graph.node("Transpose", [mixed], f"{name}.mixed.tokens", perm=[0, 2, 1, 3])
+    return graph.node("Reshape", [mixed, graph.integers([-1, heads * size], f"merge.{heads}")], f"{name}.context")
 
 
 def _bert_head(graph: GraphBuilder, model: Any, first: str) -> str:

@@ -35,7 +35,7 @@ from compress.prune.search import ALIGNMENT, Costs
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits
 
-VERSION = 3
+VERSION = 4
 DEPTH = 4  # layers of a timed model: enough to tell one from noise, few enough for memory
 VOCABULARY = 1024  # of a timed model: what is looked up costs nothing, what is built does
 ROUNDS = 40

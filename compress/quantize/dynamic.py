@@ -29,7 +29,7 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool) -> None:
         ort_quantize(
             onnx.load(str(source)),
             str(target),
-            op_types_to_quantize=["MatMul"],
+            op_types_to_quantize=["MatMul", "Gemm"],
             per_channel=True,
             reduce_range=seven_bits,
             weight_type=QuantType.QInt8,
@@ -43,5 +43,5 @@ def quantized_share(model: onnx.ModelProto) -> tuple[int, int]:
     """Count the matrix products that are int8, and those with float weights left."""
     constants = {tensor.name for tensor in model.graph.initializer}
     quantized = sum(node.op_type in {"MatMulInteger", "QLinearMatMul"} for node in model.graph.node)
-    left = sum(node.op_type == "MatMul" and node.input[1] in constants for node in model.graph.node)
+    left = sum(node.op_type in {"MatMul", "Gemm"} and node.input[1] in constants for node in model.graph.node)
     return quantized, left

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from compress.export.builder import OPSET, GraphBuilder
+from compress.export.weights import Linear, Norm
 from compress.model.artifact import open_session
 
 RNG = np.random.default_rng(0)
@@ -38,9 +39,17 @@ def first(graph: GraphBuilder, value: str) -> str:
 def test_linear_is_pytorchs(width: int) -> None:
     linear = torch.nn.Linear(width, 3)
     graph, table, ids = GraphBuilder(), RNG.normal(size=(5, width)).astype(np.float32), np.array([[1, 2], [4, 0]])
-    weight, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
-    found = outcome(graph, graph.linear(first(graph, embedded(graph, table)), weight, bias, "linear"), ids)
-    np.testing.assert_allclose(found, table[ids[:, 0]] @ weight.T + bias, rtol=1e-5, atol=1e-6)
+    found = outcome(graph, graph.linear(first(graph, embedded(graph, table)), Linear.of(linear), "linear"), ids)
+    np.testing.assert_allclose(found, linear(torch.from_numpy(table[ids[:, 0]])).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_product_adds_rows() -> None:
+    weight, graph = RNG.normal(size=(3, 3)).astype(np.float32), GraphBuilder()
+    table, ids = RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
+    rows = first(graph, embedded(graph, table))
+    np.testing.assert_allclose(
+        outcome(graph, graph.product(rows, weight, rows, "sum"), ids), table[ids[:, 0]] @ (weight + np.eye(3)), rtol=1e-5
+    )
 
 
 def test_layer_norm_is_pytorchs() -> None:
@@ -48,7 +57,7 @@ def test_layer_norm_is_pytorchs() -> None:
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     graph, table, ids = GraphBuilder(), RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
-    found = outcome(graph, first(graph, graph.layer_norm(embedded(graph, table), norm, "norm")), ids)
+    found = outcome(graph, first(graph, graph.layer_norm(embedded(graph, table), Norm.of(norm), "norm")), ids)
     np.testing.assert_allclose(found, norm(torch.from_numpy(table[ids[:, 0]])).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 

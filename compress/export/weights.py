@@ -1,0 +1,97 @@
+"""An encoder's weights as arrays, ready for a graph: scores scaled by the query weights, output biases folded away.
+
+The bias of an output projection is added to the residual, which is what the norm before it puts out. So it can be added to
+that norm's bias once and for all, if whatever else reads the norm takes it off again by a bias of its own: the sum before
+the next norm is then one matrix product with an addend, and a sublayer that is gone costs nothing but its norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compress.model.checkpoint import model_shape
+from compress.model.family import descend, family_of, layers
+
+
+@dataclass
+class Linear:
+    """`x weight + bias`: weight (in, out) float32, bias (out,) float64."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def of(cls, module: Any, scale: float = 1.0) -> Linear:
+        """Read a PyTorch linear, scaled."""
+        return cls(_array(module.weight).T * np.float32(scale), _array(module.bias).astype(np.float64) * scale)
+
+    def unshift(self, shift: np.ndarray) -> None:
+        """Take off again what was added to every input: (in,)."""
+        self.bias -= shift @ self.weight.astype(np.float64)
+
+
+@dataclass
+class Norm:
+    """A LayerNorm over the last axis: gain and bias (hidden,) float64."""
+
+    gain: np.ndarray
+    bias: np.ndarray
+    epsilon: float
+
+    @classmethod
+    def of(cls, module: Any) -> Norm:
+        """Read a PyTorch LayerNorm."""
+        return cls(_array(module.weight).astype(np.float64), _array(module.bias).astype(np.float64), float(module.eps))
+
+
+@dataclass
+class Block:
+    """A layer; `projections` (query, key, value) are None without heads, `inner` (the FFN's first product) without neurons."""
+
+    projections: tuple[Linear, Linear, Linear] | None
+    mixed: np.ndarray
+    attention_norm: Norm
+    inner: Linear | None
+    outer: np.ndarray
+    output_norm: Norm
+
+
+@dataclass
+class Encoder:
+    """The norm of the embeddings, their projection to the hidden width (ELECTRA) or None, and the layers."""
+
+    norm: Norm
+    project: Linear | None
+    blocks: list[Block]
+
+
+def encoder_weights(model: Any) -> Encoder:
+    """Return a model's weights, with the biases of the output projections folded into what makes their residual."""
+    family, shape = family_of(model.config.model_type), model_shape(model)
+    module = descend(model, family.encoder)
+    project = getattr(module, "embeddings_project", None)
+    encoder = Encoder(Norm.of(module.embeddings.LayerNorm), None if project is None else Linear.of(project), [])
+    below: Norm | Linear = encoder.project or encoder.norm
+    for layer, size in zip(layers(model), shape.layers, strict=True):
+        projections = None
+        if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
+            projections = Linear.of(layer.query, shape.head_size**-0.5), Linear.of(layer.key), Linear.of(layer.value)
+        mixed, outer = Linear.of(layer.attention_output), Linear.of(layer.ffn_out)
+        inner = Linear.of(layer.ffn_in) if size.ffn else None
+        attention_norm, output_norm = Norm.of(layer.attention_norm), Norm.of(layer.output_norm)
+        below.bias += mixed.bias
+        for projection in projections or ():
+            projection.unshift(mixed.bias)
+        attention_norm.bias += outer.bias
+        if inner is not None:
+            inner.unshift(outer.bias)
+        encoder.blocks.append(Block(projections, mixed.weight, attention_norm, inner, outer.weight, output_norm))
+        below = output_norm
+    return encoder
+
+
+def _array(parameter: Any) -> np.ndarray:
+    return parameter.detach().cpu().numpy()

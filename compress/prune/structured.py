@@ -96,7 +96,8 @@ class Pruner:
         self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
         self.curve: list[dict[str, Any]] = []
         self.refits: list[dict[str, float]] = []
-        self._bias = 1.0  # measured over predicted speedup of the last model that was timed; the costs never promise less
+        self._bias = 1.0  # measured speedup of the last model that was timed, over what the costs predict of it
+        self._expected: dict[shapes.Shape, float] = {}
 
     def _calibration(self, count: int) -> Encoded:
         """Encode `count` examples, fewer where they are so long that time would go into more of the same."""
@@ -146,6 +147,10 @@ class Pruner:
             return self.size(self.before) / self.size(shape)
         return self.costs.total(self.before) / self.costs.total(shape)
 
+    def expected(self, shape: shapes.Shape) -> float:
+        """Return what was expected of a shape before it was timed: what the costs say, as far as they were right of the model before."""
+        return self._expected.setdefault(shape, self.predicted(shape) * (self._bias if self.kind == "time" else 1.0))
+
     @cached_property
     def limit(self) -> float:
         """The largest speedup that the costs allow: that of one head in the first layer."""
@@ -192,8 +197,8 @@ class Pruner:
         for goal in goals:
             left = self.settings.steps
             while True:
-                # What was measured of the model before tells how far the costs are off for those to come.
-                budgets = self._budgets(model, goal.budget * (self._bias if goal.speedup else 1), left)
+                # What was measured of the model before tells how far the costs are off for those to come; they never promise less.
+                budgets = self._budgets(model, goal.budget * (min(1.0, self._bias) if goal.speedup else 1), left)
                 last = len(budgets) == 1
                 model = self.step(model, budgets[0], goal.speedup if last else None)
                 if last:
@@ -217,7 +222,7 @@ class Pruner:
             except UsageError:  # nothing is left to cut
                 break
             model = self.recover(model)
-            if points_lost(full, self._note(model, whole=True)) <= drop:
+            if points_lost(full, self._note(model, whole=True, timed=True)) <= drop:
                 best = model
             else:
                 share, refinements = math.sqrt(share), refinements + 1
@@ -256,7 +261,9 @@ class Pruner:
             kept = solve(ranked, self.costs, budget)
             candidate = copy.deepcopy(model)
             slice_model(candidate, kept)
+            self.expected(model_shape(candidate))
             found = self.speedup(candidate)[0]
+            self._correct(candidate, found)
             miss = abs(found / speedup - 1)
             if nearest is None or miss < nearest[0]:
                 nearest = miss, kept
@@ -268,10 +275,10 @@ class Pruner:
 
     def _note(self, model: Any, whole: bool = False, timed: bool = False) -> float:
         """Add a model on the way to the curve; returns its score on validation."""
-        if timed:
-            self._correct(model, self.speedup(model)[0])
         metrics = self.validate(model, None if whole else GLANCE)
         point = self._point(model, metrics)
+        if timed:
+            self._correct(model, self.speedup(model)[0])
         self.curve.append(point)
         if metrics:
             console.info(f"  {self._progress(model_shape(model))}, validation {100 * point['score']:.2f}")
@@ -281,22 +288,22 @@ class Pruner:
         """Return a model's point of the curve."""
         shape = model_shape(model)
         score = metrics.get(self.task.spec.main_metric, math.nan)
-        return {"predicted_speedup": self.predicted(shape), "score": score, "layers": shape.as_json()}
+        return {"predicted_speedup": self.expected(shape), "score": score, "layers": shape.as_json()}
 
     def _correct(self, model: Any, speedup: float) -> None:
-        """Learn from a measured speedup how far the costs promise too much."""
-        self._bias = min(1.0, speedup / self.predicted(model_shape(model)))
+        """Learn from a measured speedup how far the costs are off."""
+        self._bias = speedup / self.predicted(model_shape(model))
 
     def _progress(self, shape: shapes.Shape) -> str:
-        ratio = self.predicted(shape)
+        ratio = self.expected(shape)
         return f"{ratio:.2f}x (predicted)" if self.kind == "time" else f"{100 / ratio:.1f} % of the {self.kind}"
 
     def finish(self, goal: Goal, model: Any) -> Pruned:
         """Measure a model that has reached its goal."""
-        speedup, interval = self.speedup(model)
-        self._correct(model, speedup)
         metrics = self.validate(model)
         point = self._point(model, metrics)
+        speedup, interval = self.speedup(model)
+        self._correct(model, speedup)
         self.curve.append({**point, "measured_speedup": speedup, "goal": goal.name})
         return Pruned(goal, copy.deepcopy(model), point["predicted_speedup"], speedup, interval, metrics, self.refits)
 

@@ -180,6 +180,16 @@ def test_several_targets_write_a_model_each_nested_in_one_another(tiny_task: dic
 
 
 @pytest.mark.usefixtures("flops_clock")
+def test_what_was_measured_on_the_way_corrects_what_is_expected(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    result = run(checkpoint(), tiny_task, tmp_path / "out", target_speedup=[3.0], calib_samples=24)
+    costs = counted_costs(model_shape(load_model(checkpoint())), "flops", 20)
+    shape = model_shape(load_model(tmp_path / "out"))
+    alone = (2000.0 + costs.total(model_shape(load_model(checkpoint())))) / (2000.0 + costs.total(shape))
+    missed = abs(result["predicted_speedup"] / result["measured_speedup"] - 1)
+    assert missed < min(0.05, abs(alone / result["measured_speedup"] - 1))
+
+
+@pytest.mark.usefixtures("flops_clock")
 def test_a_latency_is_a_speedup_of_this_machine(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     dense = 1e-3 * (2000.0 + model_shape(load_model(checkpoint())).flops(20) ** 0.95)
     result = run(checkpoint(), tiny_task, tmp_path / "out", target_latency_ms=dense / 2, calib_samples=24)

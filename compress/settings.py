@@ -17,6 +17,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Speedup = Annotated[float, Field(gt=1, le=100)]
 LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels."
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Augment = Annotated[int, Field(ge=0, le=100)]
 
 
 class Settings(BaseModel):
@@ -85,6 +86,7 @@ class PruneSettings(Settings):
         0, description="Epochs of distillation from the dense model at each target."
     )
     recover_lr: float | None = Field(None, gt=0, le=1, description="Peak learning rate of the recovery; by default as in training.")
+    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined) for the recovery.")
     pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")
     sparsity: Fraction = Field(0.5, description="Share of the weights that method sparse removes (2:4 removes half).")
     device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
@@ -117,6 +119,8 @@ class DistillSettings(TrainSettings):
     match: Literal["last", "uniform"] = Field(
         "last", description="Hidden states matched: the last one, or every student layer to its teacher layer."
     )
+    unlabeled: str | None = Field(None, description="Texts without labels to learn from as well: .txt, or a table with the task's columns.")
+    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined), which the teacher labels.")
 
 
 class ExportSettings(Settings):

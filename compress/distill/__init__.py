@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from compress import console
+from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.distill.losses import hidden_mse, logits_loss
 from compress.distill.students import layer_map, parse_spec, take_layers
@@ -28,7 +30,7 @@ from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
 from compress.task.labels import connect, relabel
 from compress.task.load import Examples, Task
-from compress.task.unlabeled import joined
+from compress.task.unlabeled import joined, read_unlabeled
 from compress.train.loop import FitResult, fit
 
 
@@ -41,8 +43,10 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     teacher = load_model(teacher_folder, target=task.spec.target)
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
+    unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
+    train = task.split("train") if unlabeled is None or "train" in task.available else None
     before, fitted, metrics = teach(
-        student, teacher, teacher_folder, task, task.split("train"), None, classes, settings, inputs.seed, student_folder
+        student, teacher, teacher_folder, task, train, unlabeled, classes, settings, inputs.seed, student_folder
     )
     student.to("cpu")
     save_model(student, output, student_folder)
@@ -60,7 +64,7 @@ def teach(
 ) -> tuple[float, FitResult, dict[str, float]]:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
 
-    Labels count only where every example has one.
+    Labels count only where every example has one: not with unlabeled texts, nor with variants of texts (`settings.augment`).
 
     Args:
         student: a model with a head, which takes the tokens that the teacher takes.
@@ -79,9 +83,14 @@ def teach(
     """
     device, target = pick_device(settings.device), task.spec.target
     parts = [part for part in (labeled, unlabeled) if part is not None]
-    examples = parts[0] if len(parts) == 1 else joined(*parts)
-    if unlabeled is not None:
+    if settings.augment:
+        parts.append(augmented([text for part in parts for text in part.texts], task.spec.reading, settings.augment, seed))
+    examples = reduce(joined, parts)
+    if len(parts) > 1 or labeled is None:
         settings = settings.model_copy(update={"hard_weight": 0.0})
+    console.info(
+        f"  {len(examples):,} texts to learn from" + (f", {len(parts[-1]):,} of them made of the others" if settings.augment else "")
+    )
     validation = task.split("validation")
     folder = tokens_from or teacher_folder
     data = encode_for(folder, examples, task.spec.reading)
@@ -91,7 +100,7 @@ def teach(
     answers = teacher_outputs(teacher, digest(teacher_folder), data, [number for _, number in pairs], device)
     projections = _projections(student, teacher, len(pairs)).to(device)
     teacher.to(device)  # hidden states that do not fit the cache are computed in every step
-    asked = data if unlabeled is not None else replace(data, labels=relabel(data.labels, target, classes))
+    asked = replace(data, labels=relabel(data.labels, target, classes)) if settings.hard_weight else data
     loss_of = _loss(student, teacher, answers, asked, target, pairs, projections, settings, device)
 
     def evaluate() -> dict[str, float]:

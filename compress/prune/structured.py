@@ -387,7 +387,12 @@ class Pruner:
         if not self.settings.recover_epochs:
             return model
         settings = DistillSettings.model_validate(
-            {"epochs": self.settings.recover_epochs, "lr": self.settings.recover_lr, "device": self.settings.device}
+            {
+                "epochs": self.settings.recover_epochs,
+                "lr": self.settings.recover_lr,
+                "augment": self.settings.augment,
+                "device": self.settings.device,
+            }
         )
         train = self.task.split("train") if "train" in self.task.available else None
         teach(model, self.dense, self.source, self.task, train, self.unlabeled, self.classes, settings, self.seed)

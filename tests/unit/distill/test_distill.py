@@ -126,6 +126,25 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_variants_and_texts_without_labels_teach_as_well(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    """A student learns from what the teacher says of other texts alone; no training split is needed, nor its labels."""
+    (tmp_path / "texts.txt").write_text("\n".join(text for text, _ in tiny.sentences(30)), encoding="utf-8")
+    texts = {"unlabeled": str(tmp_path / "texts.txt")}
+    alone = {key: value for key, value in tiny_task.items() if key != "train"}
+    steps = {}
+    for name, task, settings in (
+        ("plain", tiny_task, {}),
+        ("variants", tiny_task, {"augment": 2}),
+        ("texts", tiny_task, texts),
+        ("alone", alone, texts),
+        ("both", alone, {**texts, "augment": 3}),
+    ):
+        result = run(checkpoint(), "layers=2", task, tmp_path / name, batch_size=1, **settings)
+        steps[name] = result["training"]["steps"]
+    train = steps["plain"]
+    assert steps == {"plain": train, "variants": 3 * train, "texts": train + 30, "alone": 30, "both": 120}
+
+
 def test_the_same_seed_makes_the_same_student(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         torch.manual_seed(ord(name))

@@ -69,7 +69,7 @@ def test_the_whole_way(family: str, target: str, tmp_path: Path) -> None:
     made = {name: tmp_path / name for name in ("teacher", "slim", "student", "graph", "int8")}
     tuned = compress.finetune(encoder, task, made["teacher"], epochs=2, batch_size=8, lr=3e-3)
     compress.prune(made["teacher"], task, made["slim"], target_flops=0.5, calib_samples=16)
-    distilled = compress.distill(made["teacher"], made["slim"], task, made["student"], epochs=1, batch_size=8)
+    distilled = compress.distill(made["teacher"], made["slim"], task, made["student"], epochs=1, batch_size=8, augment=1)
     compress.export(made["student"], made["graph"], task)
     compress.quantize(made["graph"], task, made["int8"])
     document = compress.evaluate([made["teacher"], made["student"], made["graph"], made["int8"]], task)

@@ -1,0 +1,81 @@
+"""More texts out of the ones at hand, for the teacher to judge: spans of texts, and spans of two texts joined.
+
+A student that meets its teacher on the teacher's own training sentences alone hears what it was told before. Parts of
+sentences and unlikely neighbours are where the two still differ, and no label is needed: every variant gets the teacher's
+own answer, never its parent's (TinyBERT, Jiao et al. 2020, section 4.3, replaces words by a masked LM to the same end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compress.model.family import Target
+from compress.task.answers import examples_of
+from compress.task.load import Examples
+from compress.task.reading import Reading
+
+LONG = (0.3, 0.9)  # share of a text's words in a span of it
+SHORT = (0.2, 0.6)  # and in a span that is joined to another
+MOST = (0.6, 1.0)  # of a text that is one of two: what they share must not get lost too often
+UNSPACED = 12  # characters without a space from which a text is taken to be written without spaces
+
+
+def augmented(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, seed: int) -> Examples:
+    """Return `copies` variants of every text, without labels.
+
+    A single text becomes a span of its words, or one span of it and one of another text. Of two texts each becomes a span,
+    or the second one gives way to that of another example. A question keeps its words, its context loses some. A tagged
+    sentence is cut and joined by words.
+
+    Args:
+        texts: of a task's examples: one or two an example, or the words of a sentence (tags).
+        reading: of the task: what the texts are.
+        copies: variants of each.
+        seed: of every draw.
+    """
+    rng = np.random.default_rng(seed)
+    made = [_variant(texts, number, reading.target, rng) for _ in range(copies) for number in range(len(texts))]
+    return examples_of(made, reading)
+
+
+def _variant(texts: Sequence[tuple[str, ...]], number: int, target: Target, rng: np.random.Generator) -> tuple[str, ...]:
+    text, other = texts[number], texts[rng.integers(len(texts))]
+    whole = rng.random() < 0.5
+    if target == "tags":
+        return _span(text, LONG, rng) if whole else (*_span(text, SHORT, rng), *_span(other, SHORT, rng))
+    if target == "span":
+        return text[0], _cut(text[1], LONG, rng)
+    if len(text) > 1:
+        first, second = (_cut(part, MOST, rng) for part in (text[0], text[1] if whole else other[1]))
+        return first, second
+    if whole:
+        return (_cut(text[0], LONG, rng),)
+    return (_glue([*_span(_words(text[0]), SHORT, rng), *_span(_words(other[0]), SHORT, rng)], text[0]),)
+
+
+def _cut(text: str, share: tuple[float, float], rng: np.random.Generator) -> str:
+    return _glue(_span(_words(text), share, rng), text)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Split a text at spaces; one written without them into characters."""
+    return tuple(text) if _unspaced(text) else tuple(text.split())
+
+
+def _glue(words: Sequence[str], like: str) -> str:
+    return ("" if _unspaced(like) else " ").join(words)
+
+
+def _unspaced(text: str) -> bool:
+    return len(text) >= UNSPACED and not any(character.isspace() for character in text.strip())
+
+
+def _span(words: tuple[str, ...], share: tuple[float, float], rng: np.random.Generator) -> tuple[str, ...]:
+    """Draw a contiguous span that holds a share of the words, one at least."""
+    if not words:
+        return words
+    length = max(1, round(len(words) * rng.uniform(*share)))
+    start = rng.integers(len(words) - length + 1)
+    return words[start : start + length]

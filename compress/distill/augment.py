@@ -41,18 +41,20 @@ def augmented(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, s
 
 
 def _variant(texts: Sequence[tuple[str, ...]], number: int, target: Target, rng: np.random.Generator) -> tuple[str, ...]:
-    text, other = texts[number], texts[rng.integers(len(texts))]
+    text, other = texts[number], texts[int(rng.integers(len(texts)))]
     whole = rng.random() < 0.5
     if target == "tags":
-        return _span(text, LONG, rng) if whole else (*_span(text, SHORT, rng), *_span(other, SHORT, rng))
+        return _span(text, LONG, rng) if whole else _span(text, SHORT, rng) + _span(other, SHORT, rng)
     if target == "span":
         return text[0], _cut(text[1], LONG, rng)
-    if len(text) > 1:
+    if len(text) == 2:
         first, second = (_cut(part, MOST, rng) for part in (text[0], text[1] if whole else other[1]))
         return first, second
+    (alone,) = text
     if whole:
-        return (_cut(text[0], LONG, rng),)
-    return (_glue([*_span(_words(text[0]), SHORT, rng), *_span(_words(other[0]), SHORT, rng)], text[0]),)
+        return (_cut(alone, LONG, rng),)
+    first, second = (_span(_words(part), SHORT, rng) for part in (alone, other[0]))
+    return (_glue(first + second, alone),)
 
 
 def _cut(text: str, share: tuple[float, float], rng: np.random.Generator) -> str:
@@ -77,5 +79,5 @@ def _span(words: tuple[str, ...], share: tuple[float, float], rng: np.random.Gen
     if not words:
         return words
     length = max(1, round(len(words) * rng.uniform(*share)))
-    start = rng.integers(len(words) - length + 1)
+    start = int(rng.integers(len(words) - length + 1))
     return words[start : start + length]

@@ -77,6 +77,9 @@ class PruneSettings(Settings):
     steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
         None, description="Steps of obs and fisher to each target; by default each leaves about three quarters."
     )
+    uniform: bool = Field(
+        False, description="Keep all heads, one FFN width and whole layers: a plain checkpoint for any tool (obs and fisher)."
+    )
     refit: bool = Field(True, description="Refit what is left by least squares (obs and fisher).")
     calib_samples: Positive = Field(2048, description="Training examples for scores and refits, fewer beyond 50,000 tokens.")
     unlabeled: str | None = Field(
@@ -105,8 +108,9 @@ class PruneSettings(Settings):
                 raise ValueError(f"method {self.method} takes no {given[0]}")
         elif len(given) != 1:
             raise ValueError(f"give exactly one target: {', '.join(names)}")
-        if self.steps is not None and self.method not in ("fisher", "obs"):
-            raise ValueError(f"steps go with methods obs and fisher, not {self.method}")
+        for name in ("steps", "uniform"):
+            if getattr(self, name) and self.method not in ("fisher", "obs"):
+                raise ValueError(f"{name} goes with methods obs and fisher, not {self.method}")
         return self
 
 

@@ -241,7 +241,10 @@ def settle(model: Any, layer: Layer, heads: int, head_size: int) -> None:
 
 
 def record_shape(model: Any, shape: shapes.Shape) -> None:
-    """Write the per-layer shape into the model's config, where it differs from what the config says."""
+    """Write the shape into the model's config: one FFN width for all layers as any library would, what differs by layer beside it."""
+    widths = {layer.ffn for layer in shape.layers}
+    if len(widths) == 1 and 0 not in widths:
+        setattr(model.config, family_of(model.config.model_type).ffn_key, widths.pop())
     plain = {key: value for key, value in model.config.to_dict().items() if key != shapes.CONFIG_KEY}
     if shape == shapes.shape_of_config(plain):
         if hasattr(model.config, shapes.CONFIG_KEY):

@@ -13,9 +13,9 @@ from compress.errors import UsageError
 from compress.model import shape as shapes
 from compress.model.checkpoint import count_params, model_shape, save_model
 from compress.prune import coarse
-from compress.prune.search import solve
 from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
+from compress.prune.uniform import GONE
 from compress.prune.vocab import prune_vocab
 from compress.settings import PruneSettings
 from compress.stage import Inputs
@@ -91,8 +91,9 @@ def plan(inputs: Inputs, settings: PruneSettings) -> dict[str, Any]:
     ranked = pruner.rank(copy.deepcopy(pruner.dense))
     plans = []
     for goal in pruner.goals():
-        kept = solve(ranked, pruner.costs, goal.budget)
-        layers = tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in kept)
+        kept = pruner.choose(ranked, goal.budget)
+        left = [layer for layer in kept if layer != GONE] if settings.uniform else kept
+        layers = tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in left)
         shape = replace(pruner.before, layers=layers)
         plans.append(
             {

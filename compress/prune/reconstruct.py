@@ -147,12 +147,15 @@ def inputs_of(*modules: nn.Module) -> Iterator[list[torch.Tensor]]:
 
 
 @torch.no_grad()
-def reconstruct(student: Any, teacher: Teacher, advance: Callable[[], None] = lambda: None) -> list[dict[str, float]]:
+def reconstruct(
+    student: Any, teacher: Teacher, origins: Sequence[int] | None = None, advance: Callable[[], None] = lambda: None
+) -> list[dict[str, float]]:
     """Refit every output projection of a pruned model against its dense teacher, in place.
 
     Args:
-        student: the pruned (sliced) model in evaluation mode, its layers those of the teacher.
+        student: the pruned (sliced) model in evaluation mode.
         teacher: the dense model with the calibration batches.
+        origins: for each layer of the student, ascending, its position in the teacher; by default all.
         advance: called after each layer.
 
     Returns:
@@ -163,7 +166,10 @@ def reconstruct(student: Any, teacher: Teacher, advance: Callable[[], None] = la
     lower = enter(student, teacher.batches)
     activation = activation_of(student)
     report = []
-    for small, wanted in zip(layers(student), teacher.sums(), strict=True):
+    found = list(layers(student))
+    positions = range(len(found)) if origins is None else origins
+    asked = (sums for number, sums in enumerate(teacher.sums()) if number in set(positions))
+    for small, wanted in zip(found, asked, strict=True):
         errors: dict[str, float] = {}
         contexts = [_context(lower, small, number) for number in range(len(masks))]
         moments = _Split(small.attention_output)

@@ -24,6 +24,7 @@ from compress.model.device import Batch, pick_device, to_tensors
 from compress.model.family import Target
 from compress.model.objective import logits_of, sampled_labels, task_loss
 from compress.model.scorer import Forward, measure, torch_forward
+from compress.model.stack import keep_layers
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
 from compress.prune.reconstruct import Teacher, reconstruct
@@ -31,6 +32,7 @@ from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
 from compress.prune.surgery import slice_model
 from compress.prune.table import Serving, check_serving, latency_table, seconds_of
+from compress.prune.uniform import GONE, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for, evaluation_batches
@@ -85,6 +87,12 @@ class Pruner:
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
         self.before = model_shape(self.dense)
+        if settings.uniform and (
+            len(set(self.before.layers)) > 1 or self.before.layers[0].heads * self.before.head_size != self.before.hidden
+        ):
+            raise UsageError(
+                f"{self.source.name} has no equal layers with all their heads", "leave out --uniform, or start from the dense model"
+            )
         self.classes = connect(read_config(self.source), self.task, str(self.source.name))
         self.unlabeled = read_unlabeled(settings.unlabeled, self.task.spec) if settings.unlabeled else None
         self.data = self._calibration(settings.calib_samples)
@@ -247,20 +255,36 @@ class Pruner:
         ranked = self.rank(model)
         model.to("cpu")
         if speedup is None:
-            slice_model(model, solve(ranked, self.costs, budget))
+            self.cut(model, self.choose(ranked, budget))
         else:
-            slice_model(model, self._timed_choice(model, ranked, budget, speedup))
+            self.cut(model, self._timed_choice(model, ranked, budget, speedup))
         if self.settings.method in REFITTING and self.settings.refit:
             self.refits = self.refit(model)
         return model
+
+    def choose(self, ranked: list[LayerRanking], budget: float) -> list[Kept]:
+        """Return what to keep within a budget."""
+        return (solve_uniform if self.settings.uniform else solve)(ranked, self.costs, budget)
+
+    def cut(self, model: Any, kept: list[Kept]) -> None:
+        """Cut a model in place; with equal widths, layers that lose everything go as a whole."""
+        slice_model(model, kept)
+        if self.settings.uniform:
+            stay = [number for number, layer in enumerate(kept) if layer != GONE]
+            model.origins = [self.origins(model)[number] for number in stay]
+            keep_layers(model, stay)
+
+    def origins(self, model: Any) -> list[int]:
+        """Return the positions that a model's layers had in the dense one."""
+        return getattr(model, "origins", None) or list(range(len(self.before.layers)))
 
     def _timed_choice(self, model: Any, ranked: list[LayerRanking], budget: float, speedup: float) -> list[Kept]:
         """Solve, time the sliced model, and solve again with another budget until the speedup is measured."""
         nearest: tuple[float, list[Kept]] | None = None
         for _ in range(ATTEMPTS):
-            kept = solve(ranked, self.costs, budget)
+            kept = self.choose(ranked, budget)
             candidate = copy.deepcopy(model)
-            slice_model(candidate, kept)
+            self.cut(candidate, kept)
             self.expected(model_shape(candidate))
             found = self.speedup(candidate)[0]
             self._correct(candidate, found)
@@ -378,7 +402,7 @@ class Pruner:
         model.to(self.device)
         self.dense.to(self.device)
         with console.progress("refitting layers", len(self.before.layers)) as advance:
-            found = reconstruct(model, self.teacher, advance)
+            found = reconstruct(model, self.teacher, self.origins(model), advance)
         model.to("cpu")
         return found
 

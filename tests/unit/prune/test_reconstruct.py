@@ -117,7 +117,7 @@ def test_errors_never_rise_and_gone_sublayers_are_fitted_too(family: str) -> Non
     student = copy.deepcopy(teacher)
     slice_model(student, [Kept([0, 3], list(range(0, 64, 2))), Kept([], [2, 40]), Kept([1], [])])
     calls: list[int] = []
-    report = reconstruct(student, Teacher(teacher, batches(family)), lambda: calls.append(1))
+    report = reconstruct(student, Teacher(teacher, batches(family)), advance=lambda: calls.append(1))
     assert len(calls) == tiny.LAYERS
     for errors in report:
         assert errors["attention_after"] <= errors["attention_before"]

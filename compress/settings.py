@@ -88,6 +88,9 @@ class PruneSettings(Settings):
     recover_epochs: Annotated[int, Field(ge=0, le=1000)] = Field(
         0, description="Epochs of distillation from the dense model at each target."
     )
+    recover: Literal["after", "between"] = Field(
+        "after", description="Recover after the last step to a target, or spend an epoch after each step on the way."
+    )
     recover_lr: float | None = Field(None, gt=0, le=1, description="Peak learning rate of the recovery; by default as in training.")
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined) for the recovery.")
     pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")

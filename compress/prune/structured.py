@@ -203,7 +203,7 @@ class Pruner:
         """Yield a model for each goal, each cut out of the one before."""
         model = copy.deepcopy(self.dense)
         for goal in goals:
-            left = self.settings.steps
+            left, epochs = self.settings.steps, self.settings.recover_epochs
             while True:
                 # What was measured of the model before tells how far the costs are off for those to come; they never promise less.
                 budgets = self._budgets(model, goal.budget * (min(1.0, self._bias) if goal.speedup else 1), left)
@@ -212,8 +212,10 @@ class Pruner:
                 if last:
                     break
                 left = None if left is None else left - 1
+                if self.settings.recover == "between" and epochs > 1:
+                    model, epochs = self.recover(model, 1), epochs - 1
                 self._note(model, timed=goal.speedup is not None)
-            model = self.recover(model)
+            model = self.recover(model, epochs)
             yield self.finish(goal, model)
 
     def fastest_within(self, drop: float) -> Pruned:
@@ -406,13 +408,14 @@ class Pruner:
         model.to("cpu")
         return found
 
-    def recover(self, model: Any) -> Any:
-        """Distil the dense model into a pruned one for the epochs that are asked for, on training and unlabeled texts."""
-        if not self.settings.recover_epochs:
+    def recover(self, model: Any, epochs: int | None = None) -> Any:
+        """Distil the dense model into a pruned one, on training and unlabeled texts, by default for all epochs that are asked for."""
+        epochs = self.settings.recover_epochs if epochs is None else epochs
+        if not epochs:
             return model
         settings = DistillSettings.model_validate(
             {
-                "epochs": self.settings.recover_epochs,
+                "epochs": epochs,
                 "lr": self.settings.recover_lr,
                 "augment": self.settings.augment,
                 "device": self.settings.device,

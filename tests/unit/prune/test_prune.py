@@ -282,6 +282,28 @@ def test_recovery_distils_the_dense_model(tiny_task: dict[str, Any], checkpoint:
     assert (tmp_path / "a" / "model.safetensors").read_bytes() != (tmp_path / "b" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("when", "epochs", "expected"), [("after", 3, [3]), ("between", 3, [1, 1, 1]), ("between", 2, [1, 1]), ("between", 9, [1, 1, 7])]
+)
+def test_epochs_of_recovery_after_or_between_the_steps(
+    tiny_task: dict[str, Any],
+    checkpoint: Maker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    epochs: int,
+    expected: list[int],
+) -> None:
+    spent = []
+
+    def teach(student: Any, *args: Any) -> None:
+        spent.append(args[-2].epochs)
+
+    monkeypatch.setattr(module, "teach", teach)
+    run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.3, steps=3, recover=when, recover_epochs=epochs, calib_samples=24)
+    assert spent == expected
+
+
 def test_fisher_reports_its_refits(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.4, steps=2)
     assert len(result["refits"]) == tiny.LAYERS

@@ -46,9 +46,9 @@ def _fresh_process_state() -> Iterator[None]:
         os.environ["HF_HUB_OFFLINE"] = offline
 
 
-@pytest.fixture(params=[name for name in tiny.FAMILIES if name != "xlm-roberta"])
+@pytest.fixture(params=[name for name in tiny.FAMILIES if name not in ("xlm-roberta", "mpnet")])
 def family(request: pytest.FixtureRequest) -> str:
-    """Every family in turn."""
+    """The families in turn; those that are RoBERTa but for a name or a bias, where that matters."""
     return request.param
 
 

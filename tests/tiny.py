@@ -78,11 +78,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": POSITIONS + 2,
     },
     "xlm-roberta": {},  # as roberta, below
+    "mpnet": {},  # likewise
     "electra": {**_COMMON, **_BERT, "embedding_size": 16},
     "distilbert": {**_COMMON, "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN},
 }
 CONFIGS["xlm-roberta"] = CONFIGS["roberta"]
-SPECIALS["xlm-roberta"] = SPECIALS["roberta"]
+CONFIGS["mpnet"] = {key: value for key, value in CONFIGS["roberta"].items() if key != "type_vocab_size"}
+SPECIALS["xlm-roberta"] = SPECIALS["mpnet"] = SPECIALS["roberta"]
 FAMILIES = list(CONFIGS)
 
 
@@ -99,7 +101,7 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     names = vocabulary(family)
-    roberta = family in ("roberta", "xlm-roberta")
+    roberta = family in ("roberta", "xlm-roberta", "mpnet")
     unknown, start, end = ("<unk>", "<s>", "</s>") if roberta else ("[UNK]", "[CLS]", "[SEP]")
     tokenizer = Tokenizer(models.WordPiece({name: number for number, name in enumerate(names)}, unk_token=unknown))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

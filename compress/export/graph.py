@@ -15,6 +15,7 @@ import onnx
 
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
+from compress.export.relative import position_bias
 from compress.export.weights import Encoder, Linear, encoder_weights
 from compress.model.checkpoint import model_shape
 from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
@@ -44,7 +45,10 @@ def build_graph(model: Any) -> onnx.ModelProto:
         if block.projections is not None:
             if number == last_mixing:
                 residual = graph.first_token(hidden, shape.hidden, f"{name}.first")
-            context = _attention(graph, block.projections, hidden, residual, bias, size.heads, shape.head_size, f"{name}.attention")
+            own = bias
+            if weights.position_bias is not None:
+                own = position_bias(graph, weights.position_bias, block.bias_heads, bias, number == last_mixing)
+            context = _attention(graph, block.projections, hidden, residual, own, size.heads, shape.head_size, f"{name}.attention")
             residual = graph.product(context, block.mixed, residual, f"{name}.attention.out")
         hidden = graph.layer_norm(residual, block.attention_norm, f"{name}.attention.norm")
         residual = hidden
@@ -124,7 +128,7 @@ def _embeddings(graph: _Graph, model: Any, weights: Encoder, first_only: bool) -
     )
     table = graph.constant(_array(embeddings.position_embeddings.weight), "embeddings.position")
     if family.positions_after_padding:
-        positions = graph.node("Gather", [table, _roberta_positions(graph, config.pad_token_id)], "embeddings.positions")
+        positions = graph.node("Gather", [table, _roberta_positions(graph, embeddings.padding_idx)], "embeddings.positions")
     else:
         length = graph.node("Shape", ["input_ids"], "length", start=1, end=2)
         zero, axis = graph.integers([0], "zero"), graph.integers([0], "axis.0")
@@ -210,5 +214,6 @@ HEADS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
     "roberta": _roberta_head,
     "xlm-roberta": _roberta_head,
     "electra": _electra_head,
+    "mpnet": _roberta_head,
     "distilbert": _distilbert_head,
 }

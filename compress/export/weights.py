@@ -14,6 +14,7 @@ import numpy as np
 
 from compress.model.checkpoint import model_shape
 from compress.model.family import descend, family_of, layers
+from compress.model.relative import bias_by_distance, bias_columns
 
 
 @dataclass
@@ -49,7 +50,10 @@ class Norm:
 
 @dataclass
 class Block:
-    """A layer; `projections` (query, key, value) are None without heads, `inner` (the FFN's first product) without neurons."""
+    """A layer; `projections` (query, key, value) are None without heads, `inner` (the FFN's first product) without neurons.
+
+    `bias_heads` tells which rows of the encoder's `position_bias` its heads take, where there is one.
+    """
 
     projections: tuple[Linear, Linear, Linear] | None
     mixed: np.ndarray
@@ -57,15 +61,20 @@ class Block:
     inner: Linear | None
     outer: np.ndarray
     output_norm: Norm
+    bias_heads: tuple[int, ...] = ()
 
 
 @dataclass
 class Encoder:
-    """The norm of the embeddings, their projection to the hidden width (ELECTRA) or None, and the layers."""
+    """The norm of the embeddings, their projection to the hidden width (ELECTRA) or None, and the layers.
+
+    `position_bias` (MPNet) is added to the scores by the distance of key and query; see `bias_by_distance`.
+    """
 
     norm: Norm
     project: Linear | None
     blocks: list[Block]
+    position_bias: np.ndarray | None = None
 
 
 def encoder_weights(model: Any) -> Encoder:
@@ -74,6 +83,8 @@ def encoder_weights(model: Any) -> Encoder:
     module = descend(model, family.encoder)
     project = getattr(module, "embeddings_project", None)
     encoder = Encoder(Norm.of(module.embeddings.LayerNorm), None if project is None else Linear.of(project), [])
+    by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
+    encoder.position_bias = None if by_distance is None else _array(by_distance)
     below: Norm | Linear = encoder.project or encoder.norm
     for layer, size in zip(layers(model), shape.layers, strict=True):
         projections = None
@@ -88,7 +99,9 @@ def encoder_weights(model: Any) -> Encoder:
         attention_norm.bias += outer.bias
         if inner is not None:
             inner.unshift(outer.bias)
-        encoder.blocks.append(Block(projections, mixed.weight, attention_norm, inner, outer.weight, output_norm))
+        columns = bias_columns(model, descend(layer.module, family.attention)) if projections else None
+        heads = () if columns is None else tuple(columns.tolist())
+        encoder.blocks.append(Block(projections, mixed.weight, attention_norm, inner, outer.weight, output_norm, heads))
         below = output_norm
     return encoder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from compress.model import shape as shapes
 from compress.model.config import check_count, check_weights, class_names, is_graph, read_config, target_of
 from compress.model.family import Family, Layer, Target, descend, family_of, layers
 from compress.model.reference import locate
+from compress.model.relative import check_columns, keep_bias
 from compress.model.tokenizer import save_tokenizer
 
 PROBLEM_TYPES: dict[Target, str] = {  # transformers' words
@@ -37,15 +39,16 @@ class NoHeads(nn.Module):
 
 
 class NoHeadsWithOutput(NoHeads):
-    """The same for DistilBERT, whose attention module holds the output projection."""
+    """The same for DistilBERT and MPNet, whose attention module holds the output projection, under a name of theirs."""
 
-    def __init__(self, out_lin: nn.Linear) -> None:
+    def __init__(self, name: str, output: nn.Linear) -> None:
         super().__init__()
-        self.out_lin = out_lin
+        self.name = name
+        self.add_module(name, output)
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, None]:
         """Return the projection's bias, (batch, length, hidden), and no attention weights."""
-        return self.out_lin(hidden_states[..., :0]), None
+        return getattr(self, self.name)(hidden_states[..., :0]), None
 
 
 def load_model(reference: str | Path, labels: list[str] | None = None, target: Target = "class") -> Any:
@@ -140,6 +143,7 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
         _fit_ends(model, family, target, state)
         resize(model, shapes.shape_of_config(config))
         model.load_state_dict(state)
+        check_columns(model)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
     return model
@@ -213,7 +217,7 @@ def resize(model: Any, shape: shapes.Shape) -> None:
         _reshape(layer.attention_output, width, hidden)
         _reshape(layer.ffn_in, hidden, wanted.ffn)
         _reshape(layer.ffn_out, wanted.ffn, hidden)
-        settle(model, layer, wanted.heads, shape.head_size)
+        settle(model, layer, range(wanted.heads), shape.head_size)
     record_shape(model, shape)
 
 
@@ -223,17 +227,19 @@ def _reshape(linear: nn.Linear, in_features: int, out_features: int) -> None:
     linear.bias = nn.Parameter(torch.empty(out_features))
 
 
-def settle(model: Any, layer: Layer, heads: int, head_size: int) -> None:
-    """Make a layer's attention agree with its number of heads, once its linears have the right sizes."""
+def settle(model: Any, layer: Layer, heads: Sequence[int], head_size: int) -> None:
+    """Make a layer's attention agree with the heads that stay, of those it had, once its linears have the right sizes."""
     family = family_of(model.config.model_type)
     attention = descend(layer.module, family.attention)
-    if heads == 0:
+    if not heads:
         parent, _, name = family.attention.rpartition(".")
         inside = family.attention_output.startswith(family.attention + ".")
-        stand_in = NoHeadsWithOutput(layer.attention_output) if inside else NoHeads()
+        stand_in = NoHeadsWithOutput(family.attention_output.rpartition(".")[2], layer.attention_output) if inside else NoHeads()
         setattr(descend(layer.module, parent) if parent else layer.module, name, stand_in)
         return
-    sizes = {"num_attention_heads": heads, "n_heads": heads, "all_head_size": heads * head_size}
+    keep_bias(model, attention, heads)
+    count = len(heads)
+    sizes = {"num_attention_heads": count, "n_heads": count, "all_head_size": count * head_size}
     sizes |= {"attention_head_size": head_size, "scaling": head_size**-0.5}  # of a narrowed model the config tells others
     for attribute, value in sizes.items():
         if hasattr(attention, attribute):

@@ -48,6 +48,7 @@ class Family:
     head_modules: tuple[str, ...]  # parts of the classifier of texts that a pre-trained encoder may lack
     logits: str = "classifier"  # the last linear of the classifier of texts: one row a class
     token_types: bool = True
+    position_bias: str = ""  # a (buckets, heads) embedding of relative positions, added to every layer's scores; within the encoder
     positions_after_padding: bool = False  # real tokens are numbered from the padding id + 1 on, padding keeps the padding id
     hidden_key: str = "hidden_size"  # names in config.json
     layers_key: str = "num_hidden_layers"
@@ -111,6 +112,26 @@ FAMILIES: dict[str, Family] = {
             head_modules=("classifier",),
             logits="classifier.out_proj",
             **_BERT_LAYER,
+        ),
+        Family(
+            "mpnet",
+            "MPNet",
+            "mpnet",
+            layers="encoder.layer",
+            attention="attention.attn",
+            query="attention.attn.q",
+            key="attention.attn.k",
+            value="attention.attn.v",
+            attention_output="attention.attn.o",
+            attention_norm="attention.LayerNorm",
+            ffn_in="intermediate.dense",
+            ffn_out="output.dense",
+            output_norm="output.LayerNorm",
+            head_modules=("classifier",),
+            logits="classifier.out_proj",
+            token_types=False,
+            position_bias="encoder.relative_attention_bias",
+            positions_after_padding=True,
         ),
         Family(
             "distilbert",

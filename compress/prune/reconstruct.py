@@ -18,7 +18,7 @@ from torch import nn
 
 from compress.model.checkpoint import model_shape
 from compress.model.device import Batch
-from compress.model.family import Layer, activation_of, layers
+from compress.model.family import Layer, activation_of, family_of, layers
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # tried, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch judges the fit and is not fitted
@@ -104,11 +104,15 @@ class _Stop(Exception):
 def enter(model: Any, batches: Iterable[Batch]) -> Stream:
     """Run the embeddings only: what the first layer is given, for every batch."""
     stream = Stream([], [])
+    shared = bool(family_of(model.config.model_type).position_bias)
 
     def catch(module: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
         if arguments:
-            stream.states.append(arguments[0])
-            stream.rest.append((arguments[1:], options))
+            state, *rest = arguments
+            if shared:  # one bias of relative positions for every text of the batch: it is kept once
+                rest[1] = rest[1][:1].clone()
+            stream.states.append(state)
+            stream.rest.append((tuple(rest), options))
         else:
             options = dict(options)
             stream.states.append(options.pop("hidden_states"))

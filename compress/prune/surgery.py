@@ -33,7 +33,7 @@ def slice_model(model: Any, kept: Sequence[Kept]) -> None:
             for linear in (layer.query, layer.key, layer.value):
                 torch_pruning.prune_linear_out_channels(linear, dimensions)
             torch_pruning.prune_linear_in_channels(layer.attention_output, dimensions)
-            settle(model, layer, len(wanted.heads), size)
+            settle(model, layer, wanted.heads, size)
         neurons = sorted(set(range(layer.ffn_in.out_features)) - set(wanted.neurons))
         if neurons:
             torch_pruning.prune_linear_out_channels(layer.ffn_in, neurons)

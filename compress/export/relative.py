@@ -1,0 +1,67 @@
+"""MPNet's bias of relative positions as nodes of a graph, for any length: one row of distances, turned into a matrix."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from compress.export.builder import GraphBuilder
+
+END = 2**40  # behind the last entry of every axis
+
+
+def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int, ...], mask: str, first_only: bool) -> str:
+    """Add the bias of some heads to that of the mask: (batch, heads, sequence, sequence). Layers of the same heads share it.
+
+    Args:
+        graph: where the nodes go.
+        by_distance: (all heads, 2 * longest), as of `compress.model.relative.bias_by_distance`.
+        heads: whose biases, in their order.
+        mask: the mask's bias, (batch, 1, 1, sequence).
+        first_only: for the first token's queries alone, (batch, heads, 1, sequence).
+    """
+    name = ".".join(["position_bias", "first" if first_only else "all", *map(str, heads)])
+    if any(node.name == name for node in graph.nodes):
+        return name
+    length = _shared(graph, "Shape", ["input_ids"], "position_bias.length", start=1, end=2)
+    zero, axes = graph.integers([0], "position_bias.zero"), graph.integers([1], "position_bias.heads_axis")
+    if first_only:  # its keys are 0, 1, ... behind it
+        table = graph.constant(by_distance[list(heads)], f"{name}.table")
+        row = graph.node("Slice", [table, zero, length, axes], f"{name}.row")
+        bias = graph.node("Unsqueeze", [row, graph.integers([0, 2], "position_bias.row_axes")], f"{name}.bias")
+    else:
+        bias = _matrix(graph, by_distance, length)
+        if heads != tuple(range(len(by_distance))):
+            bias = graph.node("Gather", [bias, graph.integers(list(heads), f"{name}.heads")], f"{name}.bias", axis=1)
+    return graph.add(bias, mask, name)
+
+
+def _matrix(graph: GraphBuilder, by_distance: np.ndarray, length: str) -> str:
+    """Turn distances into (1, heads, sequence, sequence), the bias of key j and query i being that of j - i.
+
+    The biases of 0 ... s - 1 and -s ... -1 make a ring of 2s. Written s times in a row and cut into rows of 2s - 1, each row
+    starts one entry further back in the ring. That is copying of whole rows, a quarter of the time of a Gather at 128 tokens.
+    """
+    name = "position_bias.matrix"
+    if any(node.name == name for node in graph.nodes):
+        return name
+    zero, one, two = (graph.integers([number], f"position_bias.{word}") for number, word in enumerate(("zero", "one", "two")))
+    rest = graph.integers([-1], "position_bias.rest")
+    table = graph.constant(by_distance, "position_bias.table")
+    ahead = graph.node("Slice", [table, zero, length, one], "position_bias.ahead")
+    start = graph.node("Neg", [length], "position_bias.start")
+    behind = graph.node("Slice", [table, start, graph.integers([END], "position_bias.end"), one], "position_bias.behind")
+    ring = graph.node("Concat", [ahead, behind], "position_bias.ring", axis=1)
+    copies = graph.node("Concat", [one, length, one], "position_bias.copies", axis=0)
+    rings = graph.node("Expand", [graph.node("Unsqueeze", [ring, one], "position_bias.rows"), copies], "position_bias.rings")
+    flat = graph.node("Reshape", [rings, graph.integers([0, -1], "position_bias.flat_shape")], "position_bias.flat")
+    shorter = graph.node("Sub", [graph.node("Mul", [length, two], "position_bias.width"), one], "position_bias.shorter")
+    needed = graph.node("Slice", [flat, zero, graph.node("Mul", [length, shorter], "position_bias.count"), one], "position_bias.needed")
+    shape = graph.node("Concat", [zero, length, rest], "position_bias.shape", axis=0)  # heads stay as they are
+    turned = graph.node("Reshape", [needed, shape], "position_bias.turned")
+    square = graph.node("Slice", [turned, zero, length, two], "position_bias.square")
+    return graph.node("Unsqueeze", [square, zero], name)
+
+
+def _shared(graph: GraphBuilder, op: str, inputs: list[str], name: str, **attributes: int) -> str:
+    """Add a node once."""
+    return name if any(node.name == name for node in graph.nodes) else graph.node(op, inputs, name, **attributes)

@@ -15,7 +15,7 @@ import onnx
 
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
-from compress.export.relative import position_bias
+from compress.export.positions import position_bias
 from compress.export.weights import Encoder, Linear, encoder_weights
 from compress.model.checkpoint import model_shape
 from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of

@@ -1,4 +1,4 @@
-"""Here XLM-R counts too: it is RoBERTa under another name, which is proven where names matter, and nowhere twice."""
+"""Here XLM-R and MPNet count too: RoBERTa under another name, or with one bias more, proven where that matters, and nowhere twice."""
 
 from __future__ import annotations
 

@@ -69,6 +69,7 @@ def batches(family: str, count: int = 6) -> list[Any]:
     return [to_tensors(data.batch(range(start, 24, count)), model, CPU) for start in range(count)]
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_model_that_lost_nothing_is_left_as_it_is(family: str) -> None:
     teacher, student = tiny.make_model(family), tiny.make_model(family)
     before = copy.deepcopy(student.state_dict())
@@ -112,6 +113,7 @@ def test_kept_sums_fit_as_those_computed_anew(family: str, monkeypatch: pytest.M
     torch.testing.assert_close(states[1], states[0], rtol=0.1, atol=2e-2)
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_errors_never_rise_and_gone_sublayers_are_fitted_too(family: str) -> None:
     teacher = tiny.make_model(family)
     student = copy.deepcopy(teacher)

@@ -17,7 +17,7 @@ KEPT = [Kept([0, 3], [1, 5, 63]), Kept([], [2]), Kept([1], [])]
 
 @pytest.fixture(params=tiny.FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
-    """Every family of the table, XLM-R too."""
+    """Every family of the table, XLM-R and MPNet too."""
     return request.param
 
 

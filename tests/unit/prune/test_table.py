@@ -73,6 +73,7 @@ def test_what_a_runtime_cannot_do_is_a_usage_error(runtime: str, precision: str)
         check_serving(Serving(runtime, precision))
 
 
+@pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_skeleton_has_the_wanted_layers_and_runs(family: str) -> None:
     small = skeleton(tiny.make_model(family), ((2, 16), (0, 0)))
     assert [(layer.heads, layer.ffn) for layer in model_shape(small).layers] == [(2, 16), (0, 0)]

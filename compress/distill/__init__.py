@@ -44,10 +44,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
-    train = task.split("train") if unlabeled is None or "train" in task.available else None
-    before, fitted, metrics = teach(
-        student, teacher, teacher_folder, task, train, unlabeled, classes, settings, inputs.seed, student_folder
-    )
+    before, fitted, metrics = teach(student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder)
     student.to("cpu")
     save_model(student, output, student_folder)
     return {
@@ -59,7 +56,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
 
 
 def teach(
-    student: Any, teacher: Any, teacher_folder: Path, task: Task, labeled: Examples | None, unlabeled: Examples | None,
+    student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
     classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
 ) -> tuple[float, FitResult, dict[str, float]]:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
@@ -70,9 +67,8 @@ def teach(
         student: a model with a head, which takes the tokens that the teacher takes.
         teacher: a model with a head for the same task.
         teacher_folder: of the teacher's tokenizer and weights (their digest names the cache of its outputs).
-        task: whose validation split judges.
-        labeled: training examples.
-        unlabeled: texts beside them, or alone.
+        task: whose validation split judges; its training split is learned from, where it has one.
+        unlabeled: texts beside that, or alone.
         classes: of the teacher's logits in the task's order.
         settings: of training and of the losses.
         seed: of shuffling and dropout.
@@ -82,15 +78,15 @@ def teach(
         The score before, what training did, and the metrics after.
     """
     device, target = pick_device(settings.device), task.spec.target
+    labeled = task.split("train") if unlabeled is None or "train" in task.available else None
     parts = [part for part in (labeled, unlabeled) if part is not None]
     if settings.augment:
         parts.append(augmented([text for part in parts for text in part.texts], task.spec.reading, settings.augment, seed))
     examples = reduce(joined, parts)
     if len(parts) > 1 or labeled is None:
         settings = settings.model_copy(update={"hard_weight": 0.0})
-    console.info(
-        f"  {len(examples):,} texts to learn from" + (f", {len(parts[-1]):,} of them made of the others" if settings.augment else "")
-    )
+    made = f", {len(parts[-1]):,} of them made of the others" if settings.augment else ""
+    console.info(f"  {len(examples):,} texts to learn from{made}")
     validation = task.split("validation")
     folder = tokens_from or teacher_folder
     data = encode_for(folder, examples, task.spec.reading)

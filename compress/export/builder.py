@@ -27,6 +27,14 @@ class GraphBuilder:
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is a node of this name."""
+        return any(node.name == name for node in self.nodes)
+
+    def shared(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
+        """Add a node that several others use, once."""
+        return name if self.has(name) else self.node(op, inputs, name, **attributes)
+
     def constant(self, array: np.ndarray, name: str) -> str:
         """Add an initializer."""
         self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)

@@ -16,7 +16,7 @@ import onnx
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
 from compress.export.positions import position_bias
-from compress.export.weights import Encoder, Linear, encoder_weights
+from compress.export.weights import Encoder, Linear, array_of, encoder_weights
 from compress.model.checkpoint import model_shape
 from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
 
@@ -68,17 +68,11 @@ def build_graph(model: Any) -> onnx.ModelProto:
 class _Graph(GraphBuilder):
     """A graph whose hidden states are rows, one for each token of each text: (batch * sequence, hidden)."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._sizes: dict[str, str] = {}
-
     def shaped(self, rows: str, tail: list[int], name: str) -> str:
         """Reshape rows to (batch, sequence, *tail)."""
-        size = "shape." + ".".join(map(str, tail))
-        if size not in self._sizes:
-            if not self._sizes:
-                self.node("Shape", ["input_ids"], "batch_and_sequence")
-            self._sizes[size] = self.node("Concat", ["batch_and_sequence", self.integers(tail, f"{size}.tail")], size, axis=0)
+        shape = "shape." + ".".join(map(str, tail))
+        ends = self.shared("Shape", ["input_ids"], "batch_and_sequence")
+        size = self.shared("Concat", [ends, self.integers(tail, f"{shape}.tail")], shape, axis=0)
         return self.node("Reshape", [rows, size], name)
 
     def first_token(self, rows: str, hidden: int, name: str) -> str:
@@ -101,10 +95,6 @@ def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | i
     return outputs
 
 
-def _array(parameter: Any) -> np.ndarray:
-    return parameter.detach().numpy()
-
-
 def _linear(graph: GraphBuilder, value: str, linear: Any, name: str) -> str:
     return graph.linear(value, Linear.of(linear), name)
 
@@ -124,9 +114,9 @@ def _embeddings(graph: _Graph, model: Any, weights: Encoder, first_only: bool) -
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"position embeddings of type '{config.position_embedding_type}' cannot be exported", "supported: absolute")
     words = graph.node(
-        "Gather", [graph.constant(_array(embeddings.word_embeddings.weight), "embeddings.word"), "input_ids"], "embeddings.words"
+        "Gather", [graph.constant(array_of(embeddings.word_embeddings.weight), "embeddings.word"), "input_ids"], "embeddings.words"
     )
-    table = graph.constant(_array(embeddings.position_embeddings.weight), "embeddings.position")
+    table = graph.constant(array_of(embeddings.position_embeddings.weight), "embeddings.position")
     if family.positions_after_padding:
         positions = graph.node("Gather", [table, _roberta_positions(graph, embeddings.padding_idx)], "embeddings.positions")
     else:
@@ -135,7 +125,7 @@ def _embeddings(graph: _Graph, model: Any, weights: Encoder, first_only: bool) -
         positions = graph.node("Slice", [table, zero, length, axis], "embeddings.positions")
     total = graph.add(words, positions, "embeddings.words_positions")
     if family.token_types:
-        table = graph.constant(_array(embeddings.token_type_embeddings.weight), "embeddings.type")
+        table = graph.constant(array_of(embeddings.token_type_embeddings.weight), "embeddings.type")
         total = graph.add(total, graph.node("Gather", [table, "token_type_ids"], "embeddings.types"), "embeddings.sum")
     if first_only:
         rows = graph.first_of(total, "embeddings.first")

@@ -20,9 +20,9 @@ def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int
         first_only: for the first token's queries alone, (batch, heads, 1, sequence).
     """
     name = ".".join(["position_bias", "first" if first_only else "all", *map(str, heads)])
-    if any(node.name == name for node in graph.nodes):
+    if graph.has(name):
         return name
-    length = _shared(graph, "Shape", ["input_ids"], "position_bias.length", start=1, end=2)
+    length = graph.shared("Shape", ["input_ids"], "position_bias.length", start=1, end=2)
     zero, axes = graph.integers([0], "position_bias.zero"), graph.integers([1], "position_bias.heads_axis")
     if first_only:  # its keys are 0, 1, ... behind it
         table = graph.constant(by_distance[list(heads)], f"{name}.table")
@@ -42,7 +42,7 @@ def _matrix(graph: GraphBuilder, by_distance: np.ndarray, length: str) -> str:
     starts one entry further back in the ring. That is copying of whole rows, a quarter of the time of a Gather at 128 tokens.
     """
     name = "position_bias.matrix"
-    if any(node.name == name for node in graph.nodes):
+    if graph.has(name):
         return name
     zero, one, two = (graph.integers([number], f"position_bias.{word}") for number, word in enumerate(("zero", "one", "two")))
     rest = graph.integers([-1], "position_bias.rest")
@@ -60,8 +60,3 @@ def _matrix(graph: GraphBuilder, by_distance: np.ndarray, length: str) -> str:
     turned = graph.node("Reshape", [needed, shape], "position_bias.turned")
     square = graph.node("Slice", [turned, zero, length, two], "position_bias.square")
     return graph.node("Unsqueeze", [square, zero], name)
-
-
-def _shared(graph: GraphBuilder, op: str, inputs: list[str], name: str, **attributes: int) -> str:
-    """Add a node once."""
-    return name if any(node.name == name for node in graph.nodes) else graph.node(op, inputs, name, **attributes)

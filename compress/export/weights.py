@@ -27,7 +27,7 @@ class Linear:
     @classmethod
     def of(cls, module: Any, scale: float = 1.0) -> Linear:
         """Read a PyTorch linear, scaled."""
-        return cls(_array(module.weight).T * np.float32(scale), _array(module.bias).astype(np.float64) * scale)
+        return cls(array_of(module.weight).T * np.float32(scale), array_of(module.bias).astype(np.float64) * scale)
 
     def unshift(self, shift: np.ndarray) -> None:
         """Take off again what was added to every input: (in,)."""
@@ -45,7 +45,7 @@ class Norm:
     @classmethod
     def of(cls, module: Any) -> Norm:
         """Read a PyTorch LayerNorm."""
-        return cls(_array(module.weight).astype(np.float64), _array(module.bias).astype(np.float64), float(module.eps))
+        return cls(array_of(module.weight).astype(np.float64), array_of(module.bias).astype(np.float64), float(module.eps))
 
 
 @dataclass
@@ -84,7 +84,7 @@ def encoder_weights(model: Any) -> Encoder:
     project = getattr(module, "embeddings_project", None)
     encoder = Encoder(Norm.of(module.embeddings.LayerNorm), None if project is None else Linear.of(project), [])
     by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
-    encoder.position_bias = None if by_distance is None else _array(by_distance)
+    encoder.position_bias = None if by_distance is None else array_of(by_distance)
     below: Norm | Linear = encoder.project or encoder.norm
     for layer, size in zip(layers(model), shape.layers, strict=True):
         projections = None
@@ -106,5 +106,6 @@ def encoder_weights(model: Any) -> Encoder:
     return encoder
 
 
-def _array(parameter: Any) -> np.ndarray:
+def array_of(parameter: Any) -> np.ndarray:
+    """Return a parameter, or another tensor, as an array."""
     return parameter.detach().cpu().numpy()

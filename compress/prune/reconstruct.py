@@ -171,8 +171,8 @@ def reconstruct(
     activation = activation_of(student)
     report = []
     found = list(layers(student))
-    positions = range(len(found)) if origins is None else origins
-    asked = (sums for number, sums in enumerate(teacher.sums()) if number in set(positions))
+    positions = set(range(len(found)) if origins is None else origins)
+    asked = (sums for number, sums in enumerate(teacher.sums()) if number in positions)
     for small, wanted in zip(found, asked, strict=True):
         errors: dict[str, float] = {}
         contexts = [_context(lower, small, number) for number in range(len(masks))]

@@ -87,9 +87,7 @@ class Pruner:
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
         self.before = model_shape(self.dense)
-        if settings.uniform and (
-            len(set(self.before.layers)) > 1 or self.before.layers[0].heads * self.before.head_size != self.before.hidden
-        ):
+        if settings.uniform and hasattr(self.dense.config, shapes.CONFIG_KEY):
             raise UsageError(
                 f"{self.source.name} has no equal layers with all their heads", "leave out --uniform, or start from the dense model"
             )
@@ -144,6 +142,14 @@ class Pruner:
         """Return the measured speedup of a model over the dense one, interleaved, with its 95 % interval."""
         dense, batch = self._timed
         return quick_speedup(dense, self.serving.open(model), batch)
+
+    def timed(self, model: Any) -> tuple[float, list[float]]:
+        """Return the measured speedup as `speedup` does; note before what is expected, and learn from it how far the costs are off."""
+        shape = model_shape(model)
+        self.expected(shape)
+        found = self.speedup(model)
+        self._bias = found[0] / self.predicted(shape)
+        return found
 
     def size(self, shape: shapes.Shape) -> int:
         """Return the encoder's parameters where these are the target, else its FLOPs; unlike the costs, of any width."""
@@ -287,9 +293,7 @@ class Pruner:
             kept = self.choose(ranked, budget)
             candidate = copy.deepcopy(model)
             self.cut(candidate, kept)
-            self.expected(model_shape(candidate))
-            found = self.speedup(candidate)[0]
-            self._correct(candidate, found)
+            found = self.timed(candidate)[0]
             miss = abs(found / speedup - 1)
             if nearest is None or miss < nearest[0]:
                 nearest = miss, kept
@@ -304,7 +308,7 @@ class Pruner:
         metrics = self.validate(model, None if whole else GLANCE)
         point = self._point(model, metrics)
         if timed:
-            self._correct(model, self.speedup(model)[0])
+            self.timed(model)
         self.curve.append(point)
         if metrics:
             console.info(f"  {self._progress(model_shape(model))}, validation {100 * point['score']:.2f}")
@@ -316,10 +320,6 @@ class Pruner:
         score = metrics.get(self.task.spec.main_metric, math.nan)
         return {"predicted_speedup": self.expected(shape), "score": score, "layers": shape.as_json()}
 
-    def _correct(self, model: Any, speedup: float) -> None:
-        """Learn from a measured speedup how far the costs are off."""
-        self._bias = speedup / self.predicted(model_shape(model))
-
     def _progress(self, shape: shapes.Shape) -> str:
         ratio = self.expected(shape)
         return f"{ratio:.2f}x (predicted)" if self.kind == "time" else f"{100 / ratio:.1f} % of the {self.kind}"
@@ -328,8 +328,7 @@ class Pruner:
         """Measure a model that has reached its goal."""
         metrics = self.validate(model)
         point = self._point(model, metrics)
-        speedup, interval = self.speedup(model)
-        self._correct(model, speedup)
+        speedup, interval = self.timed(model)
         self.curve.append({**point, "measured_speedup": speedup, "goal": goal.name})
         return Pruned(goal, copy.deepcopy(model), point["predicted_speedup"], speedup, interval, metrics, self.refits)
 
@@ -421,8 +420,7 @@ class Pruner:
                 "device": self.settings.device,
             }
         )
-        train = self.task.split("train") if "train" in self.task.available else None
-        teach(model, self.dense, self.source, self.task, train, self.unlabeled, self.classes, settings, self.seed)
+        teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed)
         return model.to("cpu")
 
     def dense_score(self) -> float:

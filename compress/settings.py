@@ -89,7 +89,7 @@ class PruneSettings(Settings):
         0, description="Epochs of distillation from the dense model at each target."
     )
     recover: Literal["after", "between"] = Field(
-        "after", description="Recover after the last step to a target, or spend an epoch after each step on the way."
+        "after", description="Recover after the last step to a target, or spread the epochs over the steps."
     )
     recover_lr: float | None = Field(None, gt=0, le=1, description="Peak learning rate of the recovery; by default as in training.")
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined) for the recovery.")

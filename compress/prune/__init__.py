@@ -13,6 +13,7 @@ from compress.errors import UsageError
 from compress.model import shape as shapes
 from compress.model.checkpoint import count_params, model_shape, save_model
 from compress.prune import coarse
+from compress.prune.goals import goals_of
 from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
 from compress.prune.uniform import GONE
@@ -35,7 +36,7 @@ def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]
         found = coarse.fastest_within(pruner, settings.max_drop) if whole else pruner.fastest_within(settings.max_drop)
         results = [_write(pruner, found, output)]
     else:
-        goals = pruner.goals()
+        goals = goals_of(pruner)
         folders = [output] if len(goals) == 1 else [output / goal.name for goal in goals]
         made = coarse.reach(pruner, goals) if whole else pruner.reach(goals)
         results = [_write(pruner, found, folder) for found, folder in zip(made, folders, strict=True)]
@@ -88,9 +89,9 @@ def plan(inputs: Inputs, settings: PruneSettings) -> dict[str, Any]:
     if settings.method not in STRUCTURED or settings.max_drop is not None:
         raise UsageError("there is no plan for this method or target", "only heads and neurons, cut to a given size or speed, have one")
     pruner = Pruner(inputs, settings)
+    goals, plans = goals_of(pruner), []
     ranked = pruner.rank(copy.deepcopy(pruner.dense))
-    plans = []
-    for goal in pruner.goals():
+    for goal in goals:
         kept = pruner.choose(ranked, goal.budget)
         left = [layer for layer in kept if layer != GONE] if settings.uniform else kept
         layers = tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in left)

@@ -32,7 +32,7 @@ from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
 from compress.prune.surgery import slice_model
 from compress.prune.table import Serving, check_serving, latency_table, seconds_of
-from compress.prune.uniform import GONE, solve_uniform
+from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for, evaluation_batches
@@ -87,10 +87,8 @@ class Pruner:
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
         self.before = model_shape(self.dense)
-        if settings.uniform and hasattr(self.dense.config, shapes.CONFIG_KEY):
-            raise UsageError(
-                f"{self.source.name} has no equal layers with all their heads", "leave out --uniform, or start from the dense model"
-            )
+        if settings.uniform:
+            check_plain(self.before, self.source.name)
         self.classes = connect(read_config(self.source), self.task, str(self.source.name))
         self.unlabeled = read_unlabeled(settings.unlabeled, self.task.spec) if settings.unlabeled else None
         self.data = self._calibration(settings.calib_samples)
@@ -166,42 +164,12 @@ class Pruner:
         return self._expected.setdefault(shape, self.predicted(shape) * (self._bias if self.kind == "time" else 1.0))
 
     @cached_property
-    def limit(self) -> float:
-        """The largest speedup that the costs allow: that of one head in the first layer."""
-        costs = self.costs
+    def smallest(self) -> shapes.Shape:
+        """The smallest shape that can come out: one head in the first layer or, where all widths are one, a plain layer."""
+        if self.settings.uniform:
+            return least_plain(self.before)
         layers = [shapes.LayerShape(0, 0)] * len(self.before.layers)
-        return costs.total(self.before) / costs.total(replace(self.before, layers=(shapes.LayerShape(1, 0), *layers[1:])))
-
-    # Goals
-
-    def goals(self) -> list[Goal]:
-        """Return the targets, the mildest first.
-
-        Raises:
-            UsageError: a target that cannot be reached, or is reached already.
-        """
-        settings, whole = self.settings, self.costs.total(self.before)
-        if not self.before.flops(self.seq_len):
-            raise UsageError(f"{self.source.name} has no heads and no neurons left to remove", "start from the model that it was cut from")
-        if self.kind != "time":
-            share = settings.target_flops or settings.target_params or 1.0
-            return [Goal(f"{share:g}", share * whole)]
-        speedups = sorted(set(settings.target_speedup or []))
-        if settings.target_latency_ms is not None:
-            speedups = [self.dense_ms / settings.target_latency_ms]
-            if speedups[0] <= 1:
-                raise UsageError(
-                    f"the model takes {self.dense_ms:.2f} ms already ({self.serving.describe()})",
-                    f"ask for less than that, not for {settings.target_latency_ms:g} ms",
-                )
-        for wanted in speedups:
-            if self.settings.method not in COARSE and wanted >= self.limit:
-                raise UsageError(
-                    f"a speedup of {wanted:.3g} is out of reach: with a single head left this model would be {self.limit:.1f}x as fast "
-                    f"({self.serving.describe()})",
-                    "choose a smaller target, or quantize as well (--precision int8 times that)",
-                )
-        return [Goal(f"{wanted:.3g}x", whole / wanted, wanted) for wanted in speedups]
+        return replace(self.before, layers=(shapes.LayerShape(1, 0), *layers[1:]))
 
     # The way
 
@@ -209,17 +177,18 @@ class Pruner:
         """Yield a model for each goal, each cut out of the one before."""
         model = copy.deepcopy(self.dense)
         for goal in goals:
-            left, epochs = self.settings.steps, self.settings.recover_epochs
+            left, epochs, each = self.settings.steps, self.settings.recover_epochs, 0
             while True:
-                # What was measured of the model before tells how far the costs are off for those to come; they never promise less.
-                budgets = self._budgets(model, goal.budget * (min(1.0, self._bias) if goal.speedup else 1), left)
+                budgets = self._budgets(model, self._corrected(goal), left)
                 last = len(budgets) == 1
+                if self.settings.recover == "between":
+                    each = each or max(1, epochs // len(budgets))
                 model = self.step(model, budgets[0], goal.speedup if last else None)
                 if last:
                     break
                 left = None if left is None else left - 1
-                if self.settings.recover == "between" and epochs > 1:
-                    model, epochs = self.recover(model, 1), epochs - 1
+                spent = max(0, min(each, epochs - 1))  # one is left for the end
+                model, epochs = self.recover(model, spent), epochs - spent
                 self._note(model, timed=goal.speedup is not None)
             model = self.recover(model, epochs)
             yield self.finish(goal, model)
@@ -248,6 +217,17 @@ class Pruner:
                 "allow more with --max-drop, or let it recover: --recover-epochs 3",
             )
         return self.finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
+
+    def _corrected(self, goal: Goal) -> float:
+        """Return a goal's budget by what was measured of the model before, which tells how far the costs are off for those to come."""
+        if goal.speedup is None:
+            return goal.budget
+        return max(goal.budget * min(1.0, self._bias), self._least)  # they never promise less
+
+    @property
+    def _least(self) -> float:
+        """The least budget to search within: what is smallest, and a little for costs that are rounded up."""
+        return 1.01 * self.costs.total(self.smallest)
 
     def _budgets(self, model: Any, goal: float, steps: int | None) -> list[float]:
         """Return the budgets of the steps from a model to a goal: equal factors of what can be cut."""
@@ -299,7 +279,7 @@ class Pruner:
                 nearest = miss, kept
             if miss <= NEAR / 2:
                 break
-            budget = max(budget * found / speedup, 1.01 * self.costs.total(self.before) / self.limit)
+            budget = max(budget * found / speedup, self._least)
         assert nearest is not None  # noqa: S101 (one attempt at least)
         return nearest[1]
 

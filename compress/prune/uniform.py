@@ -7,13 +7,33 @@ layers go.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from compress.errors import UsageError
+from compress.model import shape as shapes
 from compress.prune.search import ALIGNMENT, Costs, Kept, LayerRanking
 
 GONE = Kept([], [])  # a layer that goes as a whole
+ROUNDING = 1e-9  # relative, of budgets: half of the layers cost half, though shares of shares may multiply to a little less
+
+
+def check_plain(shape: shapes.Shape, name: str) -> None:
+    """Refuse a model that is no plain one to begin with.
+
+    Raises:
+        UsageError: its layers differ, or lack heads or all neurons.
+    """
+    first = shape.layers[0]
+    if len(set(shape.layers)) > 1 or first.heads * shape.head_size != shape.hidden or not first.ffn:
+        raise UsageError(f"{name} has no equal layers with all their heads", "leave out --uniform, or start from the dense model")
+
+
+def least_plain(shape: shapes.Shape) -> shapes.Shape:
+    """Return the smallest plain shape within a plain one: one layer, of the least width."""
+    first = shape.layers[0]
+    return replace(shape, layers=(replace(first, ffn=min(ALIGNMENT, first.ffn)),))
 
 
 def solve_uniform(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[Kept]:
@@ -40,7 +60,7 @@ def solve_uniform(layers: Sequence[LayerRanking], costs: Costs, budget: float) -
             parts = [costs.of_layer(number, count - 1) for number in range(count)]
             cost = costs.fixed + sum(of_heads[heads] + of_neurons[width] for of_heads, of_neurons in parts)
             loss = float(cut[order[:count]].sum() + gone[order[count:]].sum())
-            if cost <= budget and loss < best_loss:
+            if cost <= budget * (1 + ROUNDING) and loss < best_loss:
                 best_loss, best = loss, (width, sorted(order[:count].tolist()))
     if best is None:
         raise UsageError("the target is so small that not one whole layer would be left", "choose a milder target, or leave out --uniform")

@@ -145,6 +145,11 @@ FAILURES: list[tuple[int, list[str], str]] = [
     (2, ["eval", "{model}", "--text", "a"], "no data file was given"),
     (2, ["eval", "{model}", "--test", "a.csv"], "no text column was given"),
     (2, ["prune", "{model}", "-o", "x", "--task", "tiny.yaml"], "exactly one target"),
+    (
+        2,
+        ["prune", "{model}", "-o", "x", "--task", "tiny.yaml", "--target-flops", "0.5", "--uniform", "--method", "taylor"],
+        "uniform goes with",
+    ),
     (2, ["prune", "{model}", "-o", "x", "--task", "tiny.yaml", "--target-flops", "1.5"], "target_flops: should be less than 1"),
     (2, ["bench", "{model}", "--threads", "0"], "threads.0"),
     (2, ["bench", "{model}", "--rounds", "1"], "rounds"),

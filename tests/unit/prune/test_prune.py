@@ -20,7 +20,6 @@ from compress.prune import run as prune
 from compress.prune.search import Kept, counted_costs
 from compress.prune.structured import Pruner, calibration_examples
 from compress.prune.surgery import slice_model
-from compress.prune.table import Serving
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 from compress.task import resolve
@@ -135,27 +134,6 @@ def test_calibration_examples_are_drawn_in_order_without_repeats() -> None:
     assert calibration_examples(examples, 20, 4).texts != drawn.texts
     assert calibration_examples(examples, 50, 0) is examples
     assert calibration_examples(examples, 10**6, 0) is examples
-
-
-@pytest.fixture
-def flops_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that counts FLOPs, not quite in proportion, and a fixed part; the latency table knows it only roughly."""
-
-    def cost(shape: Any) -> float:
-        return 2000.0 + shape.flops(20) ** 0.95
-
-    def speedup(before: Any, after: Any, batch: Any) -> tuple[float, list[float]]:
-        ratio = cost(before) / cost(after)
-        return ratio, [ratio, ratio]
-
-    def table(model: Any, serving: Any) -> Any:
-        costs = counted_costs(model_shape(model), "flops", 20)
-        return replace(costs, fixed=2000.0)
-
-    monkeypatch.setattr(Serving, "open", lambda serving, model: model_shape(model))
-    monkeypatch.setattr(module, "quick_speedup", speedup)
-    monkeypatch.setattr(module, "seconds_of", lambda shape, batch: cost(shape) * 1e-6)
-    monkeypatch.setattr(module, "latency_table", table)
 
 
 @pytest.mark.usefixtures("flops_clock")
@@ -283,7 +261,8 @@ def test_recovery_distils_the_dense_model(tiny_task: dict[str, Any], checkpoint:
 
 
 @pytest.mark.parametrize(
-    ("when", "epochs", "expected"), [("after", 3, [3]), ("between", 3, [1, 1, 1]), ("between", 2, [1, 1]), ("between", 9, [1, 1, 7])]
+    ("when", "epochs", "expected"),
+    [("after", 3, [3]), ("between", 3, [1, 1, 1]), ("between", 2, [1, 1]), ("between", 1, [1]), ("between", 10, [3, 3, 4])],
 )
 def test_epochs_of_recovery_after_or_between_the_steps(
     tiny_task: dict[str, Any],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,16 @@ import torch
 import transformers
 
 from compress.errors import UsageError
-from compress.model.checkpoint import load_model
+from compress.model.checkpoint import load_model, model_shape
 from compress.model.shape import LayerShape, Shape
-from compress.prune.search import Costs, LayerRanking, Ranking
-from compress.prune.uniform import GONE, solve_uniform
+from compress.prune import plan
+from compress.prune.search import Costs, LayerRanking, Ranking, counted_costs
+from compress.prune.structured import Pruner
+from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
+from compress.settings import PruneSettings
+from compress.stage import Inputs
+from compress.task import resolve
+from compress.task.load import Task
 from tests import tiny
 from tests.unit.prune.test_prune import Maker, run
 
@@ -24,7 +32,7 @@ HEADS, NEURONS, LAYERS = 2, 64, 4
 
 def drawn(rng: np.random.Generator) -> list[LayerRanking]:
     def ranking(units: int) -> Ranking:
-        loss = np.concatenate([np.sort(rng.random(units) * rng.random())[::-1], [0.0]])
+        loss = np.concatenate([np.sort(rng.random(units) ** rng.uniform(0.2, 5) * rng.random())[::-1], [0.0]])
         return Ranking(rng.permutation(units), loss)
 
     return [LayerRanking(ranking(HEADS), ranking(NEURONS)) for _ in range(LAYERS)]
@@ -32,7 +40,8 @@ def drawn(rng: np.random.Generator) -> list[LayerRanking]:
 
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("first_token", [True, False])
-def test_the_least_loss_of_all(seed: int, first_token: bool) -> None:
+@pytest.mark.parametrize("share", [0.45, 0.6, 0.8])
+def test_the_least_loss_of_all(seed: int, first_token: bool, share: float) -> None:
     rng = np.random.default_rng(seed)
     ranked = drawn(rng)
     table = [np.sort(rng.random(units + 1)) for units in (HEADS, NEURONS)]
@@ -42,7 +51,7 @@ def test_the_least_loss_of_all(seed: int, first_token: bool) -> None:
     def cost(count: int, width: int) -> float:
         return costs.total(Shape(8, 4, (LayerShape(HEADS, width),) * count))
 
-    budget = 0.6 * cost(LAYERS, NEURONS)
+    budget = share * cost(LAYERS, NEURONS)
     least = np.inf
     for count in range(1, LAYERS + 1):
         for stay in combinations(range(LAYERS), count):
@@ -65,20 +74,122 @@ def test_nothing_fits() -> None:
         solve_uniform(drawn(np.random.default_rng(0)), costs, 3.0)
 
 
+def test_a_share_of_the_layers_is_not_missed_by_rounding() -> None:
+    """Where neurons are dear to lose and layers cheap, k of n whole layers cost k / n, whatever a product of shares makes of it."""
+    cheap, dear = (
+        Ranking(np.arange(HEADS), np.array([1.0, 1.0, 0.0])),
+        Ranking(np.arange(NEURONS), np.repeat([1e-3, 9.0, 0.0], [1, NEURONS - 1, 1])),
+    )
+    costs = counted_costs(Shape(8, 4, (LayerShape(HEADS, NEURONS),) * 6), "flops", 20)
+    whole = costs.total(Shape(8, 4, (LayerShape(HEADS, NEURONS),) * 6))
+    for count in range(1, 7):
+        kept = solve_uniform([LayerRanking(cheap, dear)] * 6, costs, count / 6 * whole * (1 - 1e-15))
+        assert [len(layer.neurons) for layer in kept if layer != GONE] == [NEURONS] * count
+
+
+def test_the_least_plain_shape_is_the_last_that_is_found() -> None:
+    rng = np.random.default_rng(0)
+    dense = Shape(8, 4, (LayerShape(HEADS, NEURONS),) * LAYERS)
+    table = [np.cumsum(rng.random(units + 1)) for units in (HEADS, NEURONS)]
+    costs = Costs(*table, 0.1, (0.3 * table[0], 0.2 * table[1]))
+    least = costs.total(least_plain(dense))
+    assert [layer != GONE for layer in solve_uniform(drawn(rng), costs, least)].count(True) == 1
+    with pytest.raises(UsageError, match="not one whole layer"):
+        solve_uniform(drawn(rng), costs, 0.999 * least)
+
+
+def same_logits(folder: Path, plain: Any) -> None:
+    """Compare a model of plain transformers with what the package loads from the same folder."""
+    family = plain.config.model_type
+    batch = {name: torch.from_numpy(array) for name, array in tiny.encoded(family).batch(range(4)).items()}
+    if family == "distilbert":
+        batch.pop("token_type_ids", None)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.eval()(**batch).logits, load_model(folder)(**batch).logits)
+
+
 @pytest.mark.parametrize("share", [0.7, 0.3])
 def test_plain_transformers_loads_it(tiny_task: dict[str, Any], checkpoint: Maker, family: str, share: float, tmp_path: Path) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=share, uniform=True)
     assert result["flops"] <= share * result["flops_before"]
     assert len({layer["ffn"] for layer in result["layers"]}) == 1
     assert {layer["heads"] for layer in result["layers"]} == {tiny.HEADS}
-    plain: Any = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
-    assert getattr(plain.config, "compress", None) is None
-    batch = {name: torch.from_numpy(array) for name, array in tiny.encoded(family).batch(range(4)).items()}
-    if family == "distilbert":
-        batch.pop("token_type_ids", None)
-    own = load_model(tmp_path / "out")
-    with torch.no_grad():
-        torch.testing.assert_close(plain.eval()(**batch).logits, own(**batch).logits)
+    config = json.loads((tmp_path / "out" / "config.json").read_text(encoding="utf-8"))
+    depth, width = ("n_layers", "hidden_dim") if family == "distilbert" else ("num_hidden_layers", "intermediate_size")
+    assert (config[depth], config[width]) == (len(result["layers"]), result["layers"][0]["ffn"])
+    assert "compress" not in config
+    plain, report = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    same_logits(tmp_path / "out", plain)
+
+
+def test_plain_transformers_loads_a_tagger(tmp_path: Path) -> None:
+    """One that computes every token in its last layer."""
+    task = tiny.write_kind(tmp_path / "task", "tags")
+    source = tiny.write_checkpoint(tmp_path / "model", "bert", labels=["animal", "colour", "food", "other"], target="tags")
+    run(source, task, tmp_path / "out", target_params=0.4, uniform=True)
+    same_logits(tmp_path / "out", transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "out"))
+
+
+def is_plain(folder: Path) -> bool:
+    """Tell whether config.json alone says the shape."""
+    shape = model_shape(load_model(folder))
+    return "compress" not in json.loads((folder / "config.json").read_text(encoding="utf-8")) and shape.layers[0].ffn > 0
+
+
+@pytest.mark.usefixtures("flops_clock")
+@pytest.mark.parametrize("method", ["obs", "fisher"])
+def test_times_are_targets_too(tiny_task: dict[str, Any], checkpoint: Maker, method: str, tmp_path: Path) -> None:
+    """Each model is the nearest to its target of those that the search can find: tiny ones come in few sizes."""
+    options = {"uniform": True, "calib_samples": 24, "method": method}
+    result = run(checkpoint(), tiny_task, tmp_path / "out", target_speedup=[1.25, 2.1, 4.1], **options)
+    for model in result["models"]:
+        assert is_plain(tmp_path / "out" / model["folder"])
+        assert model["measured_speedup"] == pytest.approx(model["target"]["time"], rel=0.05)
+    dense = result["models"][0]["measured"]["latency_ms"] * result["models"][0]["measured_speedup"]
+    result = run(checkpoint(), tiny_task, tmp_path / "ms", target_latency_ms=dense / 2.1, **options)
+    assert result["measured"]["latency_ms"] == pytest.approx(dense / 2.1, rel=0.05)
+
+
+@pytest.mark.usefixtures("flops_clock")
+def test_how_fast_it_can_get_is_told_before_anything_is_cut(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"uniform": True, "calib_samples": 24}
+    dense = model_shape(load_model(checkpoint()))
+    costs = replace(counted_costs(dense, "flops", 20), fixed=2000.0)  # as the clock's table
+    limit = costs.total(dense) / costs.total(least_plain(dense))
+    near = run(checkpoint(), tiny_task, tmp_path / "near", target_speedup=0.999 * limit, **options)  # what is measured is slower
+    assert near["layers"] == [{"heads": tiny.HEADS, "ffn": 16}]
+    monkeypatch.setattr(Pruner, "rank", lambda *_: pytest.fail("it was scored first"))
+    with pytest.raises(UsageError, match=r"out of reach: with one layer of 16 neurons"):
+        run(checkpoint(), tiny_task, tmp_path / "far", target_speedup=1.001 * limit, **options)
+
+
+@pytest.mark.usefixtures("flops_clock")
+def test_a_drop_is_a_target_too(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a validation that counts what is left, a drop of 70 points leaves three tenths of the FLOPs at least."""
+    dense = model_shape(load_model(checkpoint())).flops(20)
+    monkeypatch.setattr(Pruner, "validate", lambda pruner, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
+    result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=70.0, uniform=True, calib_samples=24, seq_len=20)
+    assert is_plain(tmp_path / "out")
+    assert 0.3 <= result["flops"] / dense < 0.7
+    assert any(point["score"] < 0.3 for point in result["curve"])
+
+
+def test_recovery_between_steps_keeps_it_plain(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    options = {"target_flops": 0.3, "uniform": True, "steps": 2, "calib_samples": 24, "recover_lr": 1e-3}
+    run(checkpoint(), tiny_task, tmp_path / "out", recover="between", recover_epochs=2, **options)
+    assert is_plain(tmp_path / "out")
+    same_logits(tmp_path / "out", transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out"))
+
+
+def test_a_plan_is_plain_too(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
+    inputs = Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task)))
+    shape = plan(inputs, PruneSettings(target_flops=0.3, uniform=True, device="cpu"))["plans"][0]
+    assert 0 < shape["flops_kept"] <= 0.3
+    assert all(layer == {"heads": tiny.HEADS, "ffn": shape["layers"][0]["ffn"]} for layer in shape["layers"])
 
 
 def test_steps_refit_against_the_layers_that_stay(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
@@ -95,8 +206,12 @@ def test_a_uniform_model_goes_on_and_another_is_refused(tiny_task: dict[str, Any
         run(tmp_path / "odd", tiny_task, tmp_path / "even", target_flops=0.8, uniform=True)
 
 
-def test_only_where_it_means_something() -> None:
-    from compress.settings import PruneSettings
+def test_a_model_without_neurons_is_no_plain_one() -> None:
+    with pytest.raises(UsageError, match="equal layers"):
+        check_plain(Shape(8, 4, (LayerShape(2, 0),) * 3), "model")
 
-    with pytest.raises(ValueError, match="uniform"):
-        PruneSettings(target_flops=0.5, method="magnitude", uniform=True)
+
+@pytest.mark.parametrize("method", ["taylor", "magnitude", "random", "layers", "hidden"])
+def test_only_where_it_means_something(method: Any) -> None:
+    with pytest.raises(ValueError, match=f"uniform goes with methods obs and fisher, not {method}"):
+        PruneSettings(target_flops=0.5, method=method, uniform=True)

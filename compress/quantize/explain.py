@@ -24,16 +24,19 @@ def explain(forms: Forms, method: str, graph: onnx.ModelProto, data: Encoded) ->
     `range`, `seen` and `saturated` (the share of the values beyond the range) are of what it reads; null where that has no
     fixed range: in dynamic int8, and where the product is in float.
     """
-    made, floats = products(forms.model), {product.node for product in products(graph)}
+    made = products(forms.model)
+    # By name or by weight: ONNX Runtime's quantizer renames what it leaves in float, and smoothing renames weights.
+    floats = {name for product in products(graph) for name in (product.node, product.weight)}
     errors = output_errors(forms.model, graph, [product.output for product in made], data)
     inputs = {product.node: product.rows for product in products(forms.calibrated(method)[0])} if method != "dynamic" else {}
     entries: list[dict[str, Any]] = []
     for product in made:
         ranges: dict[str, Any] = {"range": None, "seen": None, "saturated": None}
-        if inputs and product.node not in floats:
+        is_float = product.node in floats or product.weight in floats
+        if inputs and not is_float:
             found, seen = forms.ranges(method)[inputs[product.node]], forms.calibrated(method)[1][inputs[product.node]]
             ranges = {"range": [found.low, found.high], "seen": [seen.low, seen.high], "saturated": seen.beyond(found)}
-        named = {"product": product.node, "group": product.group, "float": product.node in floats}
+        named = {"product": product.node, "group": product.group, "float": is_float}
         entries.append({**named, "error": errors[product.output], **ranges})
     return entries
 

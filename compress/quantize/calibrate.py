@@ -81,9 +81,8 @@ class Histogram:
             self.bound *= 2
 
     def beyond(self, found: Range) -> float:
-        """Return the share of values outside a range, to the nearest bin."""
-        middles = self.edges[:-1] + self.width / 2
-        outside = (middles < found.low) | (middles > found.high)
+        """Return the share of values outside a range: those of the bins that lie beyond it as a whole."""
+        outside = (self.edges[1:] <= found.low) | (self.edges[:-1] >= found.high)
         return float(self.counts[outside].sum() / max(1, self.counts.sum()))
 
 

@@ -139,8 +139,22 @@ class ExportSettings(Settings):
 class QuantizeSettings(Settings):
     """`quantize`: int8 weights and activations."""
 
-    method: Literal["dynamic"] = Field("dynamic", description="dynamic: activation ranges are measured per batch.")
+    method: Literal["auto", "dynamic", "static", "smooth"] = Field(
+        "auto",
+        description="dynamic: ranges of activations by batch; static: calibrated; smooth: SmoothQuant, then static; "
+        "auto: the fastest of the first two that keeps the accuracy, some products in float where need be (no data: dynamic).",
+    )
     max_drop: float | None = Field(None, ge=0, le=100, description="Fail (exit 6) if validation loses more points than this.")
+    calib_method: Literal["minmax", "percentile", "mse", "entropy"] = Field("minmax", description="How ranges come from what was seen.")
+    calib_samples: Positive = Field(512, description="Training examples to calibrate on.")
+    unlabeled: str | None = Field(
+        None, description="Texts without labels to calibrate on instead: .txt, or a table with the task's columns."
+    )
+    smooth_alpha: float = Field(0.5, ge=0, le=1, description="How much of the activations' outliers smooth moves into the weights.")
+    target: Literal["auto", "amx", "vnni", "avx2", "arm64"] = Field(
+        "auto", description="Processors to make it for; auto: this one. avx2: 7-bit weights; arm64: signed activations."
+    )
+    report: bool = Field(False, description="Tell of every product its error, range and share of values cut off.")
 
 
 class EvalSettings(Settings):

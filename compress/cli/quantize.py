@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from compress import console
 from compress.cli import common, options
 from compress.settings import QuantizeSettings
 
@@ -19,15 +20,31 @@ from compress.settings import QuantizeSettings
 def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
     """Make an int8 ONNX artifact.
 
-    MODEL is a checkpoint or an fp32 ONNX artifact. With a task, both forms are evaluated on its validation split, and
-    --max-drop holds the int8 form to a budget.
+    MODEL is a checkpoint or an fp32 ONNX artifact. With a task, the fastest int8 form that keeps the accuracy is made, where
+    need be with the most sensitive products in float, and --max-drop holds it to a budget.
 
     \b
     Examples:
       compress quantize graph --task bbc-news -o int8
       compress quantize student --task sst2 --max-drop 0.5 -o int8
+      compress quantize graph --method static --unlabeled texts.txt --report -o int8
     """
     from compress import api
 
     task = options.task_of(values)
-    common.show_made(api.quantize(model, task, output, overwrite=overwrite, **options.given(QuantizeSettings, values)))
+    document = api.quantize(model, task, output, overwrite=overwrite, **options.given(QuantizeSettings, values))
+    if "explain" in document and not console.is_json():
+        _show_products(document["explain"])
+    common.show_made(document)
+
+
+def _show_products(entries: list[dict[str, Any]]) -> None:
+    """Print what int8 does to each product."""
+    rows = []
+    for entry in entries:
+        told = ["-", "-"]
+        if entry["range"] is not None:
+            low, high = entry["range"]
+            told = [f"{low:.3g} to {high:.3g}", f"{100 * entry['saturated']:.3f}"]
+        rows.append([entry["product"], "float" if entry["float"] else "int8", f"{100 * entry['error']:.2f}", *told])
+    console.table(["product", "in", "error %", "range of its input", "cut off %"], rows)

@@ -9,54 +9,68 @@ from typing import Any
 import onnx
 
 from compress import console, fs, machine
-from compress.errors import GateMissed, ModelError, UsageError
+from compress.errors import ModelError, UsageError
 from compress.export import RUNTIME_HINTS, announce, recorded_reading, verification_data, write_artifact
 from compress.export import run as export_run
 from compress.export.verify import verify
 from compress.model.artifact import OnnxModel
 from compress.model.config import GRAPH, is_graph, read_config
-from compress.model.scorer import measure
 from compress.model.shape import shape_of_config
-from compress.quantize.dynamic import needs_seven_bits, quantize_dynamic, quantized_share
-from compress.quantize.embeddings import quantize_embeddings
+from compress.quantize.auto import Choice, choose
+from compress.quantize.data import Judge, calibration_data
+from compress.quantize.dynamic import quantized_share
+from compress.quantize.explain import explain
+from compress.quantize.forms import Forms, quantized_graph
+from compress.quantize.targets import NEEDED, find_target
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
-from compress.task.encode import encode_for
-from compress.task.labels import connect
-from compress.task.metrics import points_lost
+
+__all__ = ["quantized_graph", "run"]
 
 
 def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, Any]:
     """Quantize a checkpoint or an ONNX artifact, compare it with its float form, and hold it to `max_drop`.
 
     Raises:
-        UsageError: `max_drop` without a task.
+        UsageError: `max_drop` without a task; a method that calibrates without texts.
         ModelError: the source is quantized already.
         GateMissed: validation lost more than `max_drop` points.
     """
-    if settings.max_drop is not None and inputs.task_or_none is None:
-        raise UsageError("--max-drop needs data to measure the drop on", "give --task T, or --validation, --text and --label")
+    method = _method(inputs, settings)
+    target = find_target(settings.target)
     with tempfile.TemporaryDirectory() as scratch:
         source = inputs.source if is_graph(inputs.source) else _exported(inputs, Path(scratch))
         float_graph = _read_graph(source / GRAPH)
         if quantized_share(float_graph)[0]:
             raise ModelError(f"{inputs.source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
-        seven_bits = needs_seven_bits()
-        graph = quantized_graph(source / GRAPH, Path(scratch) / "int8.onnx", seven_bits)
-        write_artifact(graph, source, output)
-        reference, candidate = OnnxModel(source, hints=RUNTIME_HINTS), OnnxModel(output, hints=RUNTIME_HINTS)
         data, texts = verification_data(inputs, source)
+        calibration = None if method == "dynamic" else calibration_data(inputs, settings, source)
+        forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
+        reference = OnnxModel(source, hints=RUNTIME_HINTS)
+        judge = Judge(inputs, source, reference) if inputs.task_or_none else None
+        if method == "auto" and judge is not None:
+            choice = choose(forms, judge.drop, reference.logits, read_config(source)["vocab_size"])
+        else:
+            choice = Choice(method, forms.graph(method))
+        write_artifact(choice.graph, source, output)
+        candidate = OnnxModel(output, hints=RUNTIME_HINTS)
         found = verify(reference.logits, candidate.logits, data, candidate.target)
         announce(found, "the float graph")
-        metrics = _accuracy(inputs, source, reference, candidate, settings) if inputs.task_or_none else {}
+        metrics = {} if judge is None else {"validation": judge.check(candidate.logits, settings.max_drop)}
+        explained = explain(forms, choice.method, choice.graph, data if calibration is None else calibration) if settings.report else None
         shrunk = (output / GRAPH).stat().st_size / (source / GRAPH).stat().st_size
-    quantized, left = quantized_share(graph)
+        described = forms.described(choice.method)
+    quantized, left = quantized_share(choice.graph)
     console.info(f"  {quantized} matrix products are int8, {left} stay float; the graph is {100 * shrunk:.1f} % of its float size")
     return {
         "precision": "int8",
-        "method": settings.method,
-        "weights": "int8 per channel, 7 bits" if seven_bits else "int8 per channel",
-        "made_for": machine.cpu_flags(),
+        "method": choice.method,
+        "weights": target.weights,
+        "target": {"name": target.name, "here": target.here},
+        "made_for": machine.cpu_flags() if target.name == "auto" else sorted(NEEDED[target.name]),
+        "calibration": described,
+        "candidates": choice.candidates,
+        "float_groups": choice.float_groups,
         "runtime": RUNTIME_HINTS,
         "verification": {**found.as_json(), "against": "the float graph", "texts": texts},
         "reading": recorded_reading(inputs).as_json(),
@@ -64,7 +78,29 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "params": (fs.read_manifest(inputs.source) or {}).get("params"),
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": metrics,
+        **({} if explained is None else {"explain": explained}),
     }
+
+
+def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
+    """Return the method, `auto` resolved to `dynamic` where there is nothing to measure or to calibrate on.
+
+    Raises:
+        UsageError: texts or a gate that the method has no use for, or that are missing.
+    """
+    task = inputs.task_or_none
+    if settings.max_drop is not None and task is None:
+        raise UsageError("--max-drop needs data to measure the drop on", "give --task T, or --validation, --text and --label")
+    texts = settings.unlabeled or (task is not None and "train" in task.available)
+    if settings.method in ("static", "smooth") and not texts:
+        raise UsageError(
+            f"--method {settings.method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE"
+        )
+    if settings.method != "auto":
+        return settings.method
+    if settings.unlabeled and task is None:
+        raise UsageError("--method auto needs a task to choose by, not texts alone", "give --task T as well, or --method static")
+    return "auto" if texts else "dynamic"
 
 
 def _read_graph(path: Path) -> onnx.ModelProto:
@@ -80,38 +116,3 @@ def _exported(inputs: Inputs, scratch: Path) -> Path:
     folder.mkdir()
     export_run(inputs, ExportSettings.model_validate({}), folder)
     return folder
-
-
-def quantized_graph(source: Path, target: Path, seven_bits: bool) -> onnx.ModelProto:
-    """Return a float graph's int8 form: dynamic int8 products (written to `target` on the way), embeddings int8 by row."""
-    quantize_dynamic(source, target, seven_bits)
-    graph = onnx.load(str(target))
-    quantize_embeddings(graph)
-    onnx.checker.check_model(graph)
-    return graph
-
-
-def _accuracy(inputs: Inputs, source: Path, reference: OnnxModel, candidate: OnnxModel, settings: QuantizeSettings) -> dict[str, Any]:
-    """Measure both on validation.
-
-    Raises:
-        GateMissed: the drop exceeds `max_drop`.
-    """
-    task = inputs.task
-    validation = task.split("validation")
-    data = encode_for(source, validation, task.spec.reading)
-    classes = connect(reference.config, task, str(inputs.source.name))
-    main = task.spec.main_metric
-    results = [
-        measure(model.logits, data, validation, task, classes, f"validating {name}")
-        for name, model in (("float", reference), ("int8", candidate))
-    ]
-    before, after = results
-    drop = points_lost(before[main], after[main])
-    console.info(f"  validation {main} {100 * after[main]:.2f}, float {100 * before[main]:.2f} (n = {len(validation)})")
-    if settings.max_drop is not None and drop > settings.max_drop:
-        raise GateMissed(
-            f"int8 loses {drop:.2f} points of {main} on validation (n = {len(validation)}), more than --max-drop {settings.max_drop:g}",
-            "allow more, or serve the float artifact",
-        )
-    return {"validation": {"n": len(validation), **after, "float": before[main], "drop_points": drop}}

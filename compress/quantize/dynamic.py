@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 
 from compress.machine import WIDE_DOT_PRODUCTS, cpu_flags
+from compress.quantize.products import products, split_gemms, turn_weights
 
 
 def needs_seven_bits(flags: list[str] | None = None) -> bool:
@@ -15,24 +17,33 @@ def needs_seven_bits(flags: list[str] | None = None) -> bool:
     return not WIDE_DOT_PRODUCTS & set(cpu_flags() if flags is None else flags)
 
 
-def quantize_dynamic(source: Path, target: Path, seven_bits: bool) -> None:
+def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: Collection[str] = ()) -> None:
     """Write a graph whose constant matrix products are int8, by ONNX Runtime's dynamic quantizer.
 
-    Products of two activations (attention scores and mixing) stay float: they have no weights to shrink.
+    Products of two activations (attention scores and mixing) stay float: they have no weights to shrink. So do those of the
+    groups in `keep_float`.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as ort_quantize
 
+    graph = onnx.load(str(source))
+    turn_weights(graph)
+    chosen = [product.node for product in products(graph) if product.group not in keep_float]
+    if not chosen:  # no names would mean all
+        onnx.save(graph, str(target))
+        return
+    split_gemms(graph, chosen)
     previous = logging.root.level
     logging.root.setLevel(logging.ERROR)  # it warns about a pre-processing step that this graph does not need
     try:
         ort_quantize(
-            onnx.load(str(source)),
+            graph,
             str(target),
-            op_types_to_quantize=["MatMul", "Gemm"],
+            op_types_to_quantize=["MatMul"],
             per_channel=True,
             reduce_range=seven_bits,
             weight_type=QuantType.QInt8,
+            nodes_to_quantize=chosen,
             extra_options={"MatMulConstBOnly": True},
         )
     finally:
@@ -40,8 +51,12 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool) -> None:
 
 
 def quantized_share(model: onnx.ModelProto) -> tuple[int, int]:
-    """Count the matrix products that are int8, and those with float weights left."""
+    """Count the matrix products that are int8, dynamic or static, and those with float weights left."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    quantized = sum(node.op_type in {"MatMulInteger", "QLinearMatMul"} for node in model.graph.node)
-    left = sum(node.op_type in {"MatMul", "Gemm"} and node.input[1] in constants for node in model.graph.node)
+    rounded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
+    quantized = left = 0
+    for node in model.graph.node:
+        weighted = node.op_type in {"MatMul", "Gemm"}
+        quantized += node.op_type in {"MatMulInteger", "QLinearMatMul"} or (weighted and node.input[1] in rounded)
+        left += weighted and node.input[1] in constants
     return quantized, left

@@ -54,7 +54,7 @@ VERBS: dict[str, Verb] = {
             "quantize",
             settings.QuantizeSettings,
             "compress.quantize:run",
-            ("model", "task", "export", "quantize"),
+            ("model", "task", "export", "measure", "quantize"),
             "onnx",
             needs_task=False,
             machine_bound=True,

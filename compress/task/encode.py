@@ -52,6 +52,12 @@ class Encoded:
         """Where the tokens of each window start among all tokens in a row, (n + 1,)."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
+    def take(self, positions: Sequence[int] | np.ndarray) -> Encoded:
+        """Return the windows at `positions`, without owners: for looking at values inside a model, not for reading answers."""
+        where = [int(i) for i in positions]
+        labels = [self.labels[i] for i in where] if isinstance(self.labels, list) else self.labels[where]
+        return Encoded([self.input_ids[i] for i in where], [self.token_type_ids[i] for i in where], labels, self.pad_id)
+
     def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
         """Return `input_ids`, `attention_mask`, `token_type_ids`, each (batch, length) int64, right-padded."""
         longest = max(len(self.input_ids[i]) for i in positions)

@@ -96,6 +96,16 @@ def test_makers_tell_people_where_the_output_is(checkpoint: Maker, capsys: Print
     assert out.splitlines()[-1].startswith("slim  (")
 
 
+def test_quantize_reports_every_product(graph: Path, capsys: Printed) -> None:
+    options = ("--task", "tiny.yaml", "--method", "static", "--report", "-o", "static")
+    document = machine(capsys, "quantize", graph, *options)
+    out = human(capsys, "quantize", graph, *options)
+    for entry in document["explain"]:
+        assert entry["product"] in out
+    assert "range of its input" in out
+    assert out.splitlines()[-1].startswith("static  (")
+
+
 def test_eval_prints_a_document_or_a_table(checkpoint: Maker, graph: Path, capsys: Printed) -> None:
     document = machine(capsys, "eval", checkpoint(), graph, "--task", "tiny.yaml")
     assert (document["task"], document["split"], document["n"]) == ("tiny", "test", 24)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,32 +13,24 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.errors import DataError, GateMissed, ModelError
+from compress.errors import DataError, GateMissed, ModelError, UsageError
 from compress.model.artifact import OnnxModel
 from compress.model.scorer import score
-from compress.settings import ExportSettings, QuantizeSettings
+from compress.settings import ExportSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
+from tests.unit.quantize.stage import run
 
 Maker = Callable[..., Path]
-module = importlib.import_module("compress.quantize")  # `compress.quantize` is the verb
+judging = importlib.import_module("compress.quantize.data")
 export = importlib.import_module("compress.export").run
-
-
-def run(source: Path, output: Path, document: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
-    """Run the stage."""
-    output.mkdir()
-    task = Task(resolve(document)) if document else None
-    return module.run(Inputs({"model": source}, 0, task), QuantizeSettings(**settings), output)
 
 
 @pytest.fixture
 def graph(checkpoint: Maker, tmp_path: Path) -> Path:
     """An fp32 artifact of the tiny BERT."""
     (tmp_path / "graph").mkdir()
-    export(Inputs({"model": checkpoint()}), ExportSettings(), tmp_path / "graph")
+    export(Inputs({"model": checkpoint()}), ExportSettings.model_validate({}), tmp_path / "graph")
     return tmp_path / "graph"
 
 
@@ -70,7 +63,7 @@ def test_the_gate(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkey
     def measure(*args: Any) -> dict[str, float]:
         return {"accuracy": next(answers)}
 
-    monkeypatch.setattr(module, "measure", measure)
+    monkeypatch.setattr(judging, "measure", measure)
     answers = iter([0.9, 0.57] * 2)
     with pytest.raises(
         GateMissed, match=r"int8 loses 33\.00 points of accuracy on validation \(n = 24\), more than --max-drop 32\.5"
@@ -84,13 +77,13 @@ def test_a_drop_of_exactly_the_limit_passes(
     graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([0.9, 0.88])
-    monkeypatch.setattr(module, "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(judging, "measure", lambda *args: {"accuracy": next(answers)})
     run(graph, tmp_path / "out", tiny_task, max_drop=2.0)
 
 
 def test_a_gain_passes_a_gate_of_zero(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.5, 0.6])
-    monkeypatch.setattr(module, "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(judging, "measure", lambda *args: {"accuracy": next(answers)})
     assert run(graph, tmp_path / "out", tiny_task, max_drop=0.0)["metrics"]["validation"]["drop_points"] == pytest.approx(-10)
 
 
@@ -117,3 +110,96 @@ def test_the_artifact_is_whole_and_sound(graph: Path, tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
     onnx.checker.check_model(str(tmp_path / "out" / "model.onnx"))
     assert (tmp_path / "out" / "model.onnx").stat().st_size < (graph / "model.onnx").stat().st_size
+
+
+@pytest.mark.parametrize("calib_method", ["minmax", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("method", ["static", "smooth"])
+def test_static_forms_of_a_task(graph: Path, tiny_task: dict[str, Any], method: str, calib_method: str, tmp_path: Path) -> None:
+    made = run(graph, tmp_path / "out", tiny_task, method=method, calib_method=calib_method, calib_samples=20)
+    assert made["method"] == method
+    assert made["calibration"]["method"] == calib_method
+    assert made["calibration"]["examples"] == 20
+    assert ("smooth_alpha" in made["calibration"]) is (method == "smooth")
+    assert made["verification"]["agreement"] > 0.8
+    json.dumps(made)
+
+
+def test_auto_measures_both_and_keeps_one_that_passes(graph: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
+    made = run(graph, tmp_path / "out", tiny_task, method="auto", max_drop=30.0)
+    assert made["method"] in ("dynamic", "static")
+    assert [entry["method"] for entry in made["candidates"]] == ["dynamic", "static"]
+    assert made["candidates"][1]["speedup"]["vs"] == "dynamic"
+    chosen = next(entry for entry in made["candidates"] if entry["method"] == made["method"])
+    assert chosen["drop_points"] == made["metrics"]["validation"]["drop_points"]
+
+
+def test_auto_without_data_is_dynamic(graph: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
+    assert run(graph, tmp_path / "a", method="auto")["method"] == "dynamic"
+    without_train = {key: value for key, value in tiny_task.items() if key != "train"}
+    made = run(graph, tmp_path / "b", without_train, method="auto")
+    assert (made["method"], made["calibration"], made["candidates"]) == ("dynamic", None, [])
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_texts_without_labels_are_enough(checkpoint: Maker, family: str, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(text for text, _ in tiny.sentences(30)), encoding="utf-8")
+    made = run(checkpoint(family), tmp_path / "out", method="static", unlabeled=str(tmp_path / "texts.txt"))
+    assert made["calibration"]["examples"] == 30
+    assert made["metrics"] == {}
+
+
+def test_the_target_decides_the_bits(graph: Path, tmp_path: Path) -> None:
+    made = run(graph, tmp_path / "out", target="avx2")
+    assert made["weights"] == "int8 per channel, 7 bits"
+    assert made["target"]["name"] == "avx2"
+    assert made["made_for"] == ["avx2"]
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static", "smooth"])
+def test_the_report_tells_of_every_product(graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path) -> None:
+    made = run(graph, tmp_path / "out", tiny_task, method=method, report=True, calib_method="percentile")
+    told = {entry["product"]: entry for entry in made["explain"]}
+    assert len(told) == 6 * tiny.LAYERS + 2
+    for entry in told.values():
+        assert 0 < entry["error"] < 0.5
+        assert not entry["float"]
+        if method == "dynamic":
+            assert entry["range"] is None
+        else:
+            low, high = entry["range"]
+            assert entry["seen"][0] <= low <= 0 <= high <= entry["seen"][1]
+            assert 0 <= entry["saturated"] < 1e-3
+    assert "explain" not in run(graph, tmp_path / "other", tiny_task, method=method)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "static"}, "needs texts to calibrate on.*--task T.*--unlabeled"),
+        ({"method": "smooth"}, "needs texts to calibrate on"),
+        ({"method": "auto", "unlabeled": "texts.txt"}, "needs a task to choose by"),
+        ({"method": "dynamic", "max_drop": 1.0}, "needs data to measure the drop on"),
+    ],
+)
+def test_what_is_missing_is_named(graph: Path, settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(graph, tmp_path / "out", **settings)
+    assert re.search(message, f"{caught.value} {caught.value.hint}")
+    assert caught.value.exit_code == 2
+
+
+def test_a_static_graph_is_quantized_already(graph: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
+    run(graph, tmp_path / "int8", tiny_task, method="static")
+    with pytest.raises(ModelError, match="is quantized already"):
+        run(tmp_path / "int8", tmp_path / "again")
+
+
+@pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
+def test_every_kind_of_task(target: Any, tmp_path: Path) -> None:
+    """Auto on tokens, spans, values and several labels: calibrated, judged and compared as their kind asks."""
+    document = tiny.write_kind(tmp_path / "data", target)
+    labels = {"tags": ["animal", "colour", "food", "other"]}.get(target)
+    source = tiny.write_checkpoint(tmp_path / "model", target=target, labels=labels)
+    made = run(source, tmp_path / "out", document, method="auto", max_drop=100.0, report=True)
+    assert len(made["candidates"]) == 2
+    assert all(np.isfinite(entry["error"]) for entry in made["explain"])

@@ -1,0 +1,84 @@
+"""The texts of a quantization: those that ranges are calibrated on, and validation, which the int8 form is judged by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress import console
+from compress.errors import GateMissed
+from compress.export import recorded_reading
+from compress.model.artifact import OnnxModel
+from compress.model.scorer import Forward, measure
+from compress.settings import QuantizeSettings
+from compress.stage import Inputs
+from compress.task.encode import Encoded, encode_for
+from compress.task.labels import connect
+from compress.task.load import Examples
+from compress.task.metrics import points_lost
+from compress.task.spec import Kind, TaskSpec
+from compress.task.unlabeled import read_unlabeled
+
+KINDS: dict[str, Kind] = {"value": "regression", "tags": "token-classification", "span": "question-answering"}
+COLUMNS = {"token-classification": ["tokens"], "question-answering": ["question", "context"]}
+
+
+def calibration_data(inputs: Inputs, settings: QuantizeSettings, source: Path) -> Encoded:
+    """Encode `calib_samples` training examples, or texts without labels, drawn at random where there are more."""
+    reading = recorded_reading(inputs)
+    own = settings.unlabeled
+    examples = read_unlabeled(own, _spec(inputs, own)) if own else inputs.task.split("train")
+    return encode_for(source, _drawn(examples, settings.calib_samples, inputs.seed), reading)
+
+
+def _spec(inputs: Inputs, name: str) -> TaskSpec:
+    """Return the task's columns, or the usual ones of what the model answers with."""
+    if inputs.task_or_none is not None:
+        return inputs.task.spec
+    reading = recorded_reading(inputs)
+    kind = KINDS.get(reading.target, "text-classification")
+    document = {"kind": kind, "multi_label": reading.target == "labels", "text": COLUMNS.get(kind, ["text"]), "train": name}
+    return TaskSpec.model_validate(document)
+
+
+def _drawn(examples: Examples, count: int, seed: int) -> Examples:
+    if len(examples) <= count:
+        return examples
+    return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))
+
+
+class Judge:
+    """Scores int8 forms on the task's validation split against the float graph, which is scored once."""
+
+    def __init__(self, inputs: Inputs, source: Path, reference: OnnxModel) -> None:
+        self.task = inputs.task
+        self.examples = self.task.split("validation")
+        self.data = encode_for(source, self.examples, self.task.spec.reading)
+        self.classes = connect(reference.config, self.task, str(inputs.source.name))
+        self.main = self.task.spec.main_metric
+        self.before = self._scores(reference.logits, "float")
+
+    def _scores(self, forward: Forward, name: str) -> dict[str, float]:
+        return measure(forward, self.data, self.examples, self.task, self.classes, f"validating {name}")
+
+    def drop(self, forward: Forward, name: str) -> float:
+        """Return the points of the main metric that a form loses."""
+        return points_lost(self.before[self.main], self._scores(forward, name)[self.main])
+
+    def check(self, forward: Forward, max_drop: float | None) -> dict[str, Any]:
+        """Return the metrics of the form that was made.
+
+        Raises:
+            GateMissed: it loses more than `max_drop` points.
+        """
+        after = self._scores(forward, "int8")
+        drop, n = points_lost(self.before[self.main], after[self.main]), len(self.examples)
+        console.info(f"  validation {self.main} {100 * after[self.main]:.2f}, float {100 * self.before[self.main]:.2f} (n = {n})")
+        if max_drop is not None and drop > max_drop:
+            raise GateMissed(
+                f"int8 loses {drop:.2f} points of {self.main} on validation (n = {n}), more than --max-drop {max_drop:g}",
+                "allow more, try --method auto, which keeps what is sensitive in float, or serve the float artifact",
+            )
+        return {"n": n, **after, "float": self.before[self.main], "drop_points": drop}

@@ -1,0 +1,115 @@
+"""The int8 forms of one float graph, made on demand: each method, with any groups of products kept in float."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from compress.errors import UsageError
+from compress.quantize.calibrate import Histogram, Range, histograms, range_of
+from compress.quantize.dynamic import quantize_dynamic
+from compress.quantize.embeddings import quantize_embeddings
+from compress.quantize.products import products
+from compress.quantize.smooth import smooth_graph, smoothed_inputs
+from compress.quantize.static import Codes, static_graph
+from compress.quantize.targets import Target
+from compress.settings import QuantizeSettings
+from compress.task.encode import Encoded
+
+
+def quantized_graph(source: Path, target: Path, seven_bits: bool, keep_float: Collection[str] = ()) -> onnx.ModelProto:
+    """Return a float graph's int8 form: dynamic int8 products (written to `target` on the way), embeddings int8 by row."""
+    quantize_dynamic(source, target, seven_bits, keep_float)
+    return _finished(onnx.load(str(target)))
+
+
+def _finished(graph: onnx.ModelProto) -> onnx.ModelProto:
+    quantize_embeddings(graph)
+    onnx.checker.check_model(graph)
+    return graph
+
+
+class Forms:
+    """The int8 forms of a float graph.
+
+    Args:
+        source: the float graph's file.
+        settings: calibration and smoothing.
+        target: what the graphs are made for.
+        data: calibration examples; dynamic int8 needs none.
+        scratch: a folder for files on the way.
+    """
+
+    def __init__(self, source: Path, settings: QuantizeSettings, target: Target, data: Encoded | None, scratch: Path) -> None:
+        self.source, self.settings, self.target, self.scratch = source, settings, target, scratch
+        self._data = data
+        self._codes: dict[str, dict[str, Codes]] = {}
+        self._ranges: dict[str, dict[str, Range]] = {}
+
+    @cached_property
+    def model(self) -> onnx.ModelProto:
+        """The float graph."""
+        return onnx.load(str(self.source))
+
+    @property
+    def data(self) -> Encoded:
+        """The calibration examples.
+
+        Raises:
+            UsageError: there are none.
+        """
+        if self._data is None:
+            raise UsageError(
+                f"--method {self.settings.method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE"
+            )
+        return self._data
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of products, in the graph's order."""
+        return list(dict.fromkeys(product.group for product in products(self.model)))
+
+    @cached_property
+    def plain(self) -> dict[str, Histogram]:
+        """The histograms of what the float graph's products read."""
+        return histograms(self.model, [product.rows for product in products(self.model)], self.data)
+
+    @cached_property
+    def smoothed(self) -> onnx.ModelProto:
+        """The float graph with its norms' outputs smoothed."""
+        channels = {name: self.plain[name].channels for name in smoothed_inputs(self.model)}
+        return smooth_graph(self.model, {name: found for name, found in channels.items() if found is not None}, self.settings.smooth_alpha)
+
+    @cached_property
+    def smooth(self) -> dict[str, Histogram]:
+        """The histograms of what the smoothed graph's products read."""
+        return histograms(self.smoothed, [product.rows for product in products(self.smoothed)], self.data)
+
+    def calibrated(self, method: str) -> tuple[onnx.ModelProto, dict[str, Histogram]]:
+        """Return the float graph that a static method quantizes, and its histograms."""
+        return (self.smoothed, self.smooth) if method == "smooth" else (self.model, self.plain)
+
+    def ranges(self, method: str) -> dict[str, Range]:
+        """Return the range of every value that is quantized, by a static method."""
+        if method not in self._ranges:
+            found = self.calibrated(method)[1].items()
+            self._ranges[method] = {name: range_of(seen, self.settings.calib_method, self.target.symmetric) for name, seen in found}
+        return self._ranges[method]
+
+    def graph(self, method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
+        """Return the int8 form by a method, embeddings int8 by row, with groups of products kept in float."""
+        if method == "dynamic":
+            return quantized_graph(self.source, self.scratch / "int8.onnx", self.target.seven_bits, keep_float)
+        model, cache = self.calibrated(method)[0], self._codes.setdefault(method, {})
+        return _finished(static_graph(model, self.ranges(method), self.target.seven_bits, self.target.symmetric, keep_float, cache))
+
+    def described(self, method: str) -> dict[str, Any] | None:
+        """Return what the ranges are from, for manifests; None for dynamic int8."""
+        if method == "dynamic":
+            return None
+        alpha = {"smooth_alpha": self.settings.smooth_alpha} if method == "smooth" else {}
+        return {"method": self.settings.calib_method, "examples": len(self.data), "tokens": int(self.data.lengths.sum()), **alpha}

@@ -1,0 +1,21 @@
+"""Running the stage `quantize` in tests."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from compress.settings import QuantizeSettings
+from compress.stage import Inputs
+from compress.task import resolve
+from compress.task.load import Task
+
+module = importlib.import_module("compress.quantize")  # `compress.quantize` is the verb
+
+
+def run(source: Path, output: Path, document: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+    """Run the stage, by default dynamic."""
+    output.mkdir()
+    task = Task(resolve(document)) if document else None
+    return module.run(Inputs({"model": source}, 0, task), QuantizeSettings.model_validate({"method": "dynamic", **settings}), output)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "onnx", "onnxruntime", "numpy", "scikit-learn")
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "peft", "onnx", "onnxruntime", "numpy", "scikit-learn")
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",

@@ -6,7 +6,7 @@ command-line options and `compress.recipe.schema` into the recipe's schema. No t
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,6 +16,13 @@ Split = Literal["auto", "train", "validation", "test"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Speedup = Annotated[float, Field(gt=1, le=100)]
 LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels."
+Mode = Literal["full", "frozen", "lora", "adapter"]
+MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full goes by the model's width
+    "full": {"epochs": 3},
+    "frozen": {"epochs": 50, "lr": 1e-3},
+    "lora": {"epochs": 5, "lr": 3e-4, "lora_rank": 8, "lora_alpha": 16.0},
+    "adapter": {"epochs": 5, "lr": 3e-4, "adapter_size": 64},
+}
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Augment = Annotated[int, Field(ge=0, le=100)]
 
@@ -42,9 +49,34 @@ class TrainSettings(Settings):
 
 
 class FinetuneSettings(TrainSettings):
-    """`finetune`: train a pre-trained encoder on a task."""
+    """`finetune`: train a pre-trained encoder on a task. What is not given is filled in as the mode has it."""
 
-    mode: Literal["full"] = Field("full", description="What is trained: full (every weight).")
+    epochs: int | None = Field(
+        None, ge=1, le=1000, description="Passes over the training data; by default 3, frozen 50, lora and adapter 5."
+    )
+    lr: float | None = Field(None, gt=0, le=1, description=f"{LEARNING_RATE[:-1]}; frozen 1e-3, lora and adapter 3e-4.")
+    mode: Mode = Field(
+        "full",
+        description="What is trained: full (every weight), frozen (the head), lora (low-rank updates, merged at the end, and the head), "
+        "adapter (bottlenecks that stay in the model, LayerNorms and the head).",
+    )
+    lora_rank: int | None = Field(None, ge=1, le=4096, description="Rank of the updates; by default 8 (lora).")
+    lora_alpha: float | None = Field(None, gt=0, le=65536, description="Their scale, in units of the rank; by default 16 (lora).")
+    adapter_size: int | None = Field(None, ge=1, le=16_384, description="Width of the bottlenecks; by default 64 (adapter).")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, document: Any) -> Any:
+        mode = document.get("mode", "full") if isinstance(document, dict) else None
+        own = MODE_DEFAULTS.get(mode, {}) if isinstance(mode, str) else {}
+        return {**document, **{key: value for key, value in own.items() if document.get(key) is None}} if own else document
+
+    @model_validator(mode="after")
+    def _known_to_the_mode(self) -> FinetuneSettings:
+        for name, mode in (("lora_rank", "lora"), ("lora_alpha", "lora"), ("adapter_size", "adapter")):
+            if getattr(self, name) is not None and self.mode != mode:
+                raise ValueError(f"{name} goes with mode {mode}, not {self.mode}")
+        return self
 
 
 class PruneSettings(Settings):

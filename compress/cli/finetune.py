@@ -26,6 +26,7 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     Examples:
       compress finetune builtin:minilm-l6 --task bbc-news -o teacher
       compress finetune google-bert/bert-base-uncased --task sst2 --epochs 3 --lr 2e-5 -o teacher
+      compress finetune google-bert/bert-large-uncased --task sst2 --mode lora -o teacher
       compress finetune builtin:minilm-l6 --train a.csv --validation b.csv --text sentence --label label -o teacher
     """
     from compress import api

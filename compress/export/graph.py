@@ -16,7 +16,7 @@ import onnx
 from compress.errors import ModelError
 from compress.export.builder import GraphBuilder
 from compress.export.positions import position_bias
-from compress.export.weights import Encoder, Linear, array_of, encoder_weights
+from compress.export.weights import Adapter, Encoder, Linear, array_of, encoder_weights
 from compress.model.checkpoint import model_shape
 from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
 
@@ -49,12 +49,12 @@ def build_graph(model: Any) -> onnx.ModelProto:
             if weights.position_bias is not None:
                 own = position_bias(graph, weights.position_bias, block.bias_heads, bias, number == last_mixing)
             context = _attention(graph, block.projections, hidden, residual, own, size.heads, shape.head_size, f"{name}.attention")
-            residual = graph.product(context, block.mixed, residual, f"{name}.attention.out")
+            residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.attention.out")
         hidden = graph.layer_norm(residual, block.attention_norm, f"{name}.attention.norm")
         residual = hidden
         if block.inner is not None:
             inner = _activation(graph, graph.linear(hidden, block.inner, f"{name}.ffn.in"), activation, f"{name}.ffn.act")
-            residual = graph.product(inner, block.outer, hidden, f"{name}.ffn.out")
+            residual = _finish(graph, inner, block.outer, block.outer_adapter, hidden, f"{name}.ffn.out")
         hidden = graph.layer_norm(residual, block.output_norm, f"{name}.ffn.norm")
     if head is None:
         return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", model.config.num_labels])})
@@ -105,6 +105,15 @@ def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
     if kind in PLAIN_ACTIVATIONS:
         return graph.node(PLAIN_ACTIVATIONS[kind], [value], name)
     raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join([*GELU, *PLAIN_ACTIVATIONS])}")
+
+
+def _finish(graph: GraphBuilder, rows: str, weight: np.ndarray, adapter: Adapter | None, residual: str, name: str) -> str:
+    """Add an output projection, through its adapter where it has one, to the residual, which holds the last bias already."""
+    if adapter is None:
+        return graph.product(rows, weight, residual, name)
+    projected = graph.linear(rows, Linear(weight, adapter.bias), name)
+    inner = _activation(graph, graph.linear(projected, adapter.down, f"{name}.adapter.down"), "gelu", f"{name}.adapter.gelu")
+    return graph.product(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
 
 def _embeddings(graph: _Graph, model: Any, weights: Encoder, first_only: bool) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from compress.model.adapters import adapter_of
 from compress.model.checkpoint import model_shape
 from compress.model.family import descend, family_of, layers
 from compress.model.relative import bias_by_distance, bias_columns
@@ -49,9 +50,19 @@ class Norm:
 
 
 @dataclass
+class Adapter:
+    """`y + gelu(y down) up` for the output y of a projection, whose own bias (hidden,) it sees; that of `up` is folded away."""
+
+    bias: np.ndarray
+    down: Linear
+    up: np.ndarray
+
+
+@dataclass
 class Block:
     """A layer; `projections` (query, key, value) are None without heads, `inner` (the FFN's first product) without neurons.
 
+    The output projections `mixed` and `outer` may have adapters behind them.
     `bias_heads` tells which rows of the encoder's `position_bias` its heads take, where there is one.
     """
 
@@ -62,6 +73,8 @@ class Block:
     outer: np.ndarray
     output_norm: Norm
     bias_heads: tuple[int, ...] = ()
+    mixed_adapter: Adapter | None = None
+    outer_adapter: Adapter | None = None
 
 
 @dataclass
@@ -90,7 +103,8 @@ def encoder_weights(model: Any) -> Encoder:
         projections = None
         if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
             projections = Linear.of(layer.query, shape.head_size**-0.5), Linear.of(layer.key), Linear.of(layer.value)
-        mixed, outer = Linear.of(layer.attention_output), Linear.of(layer.ffn_out)
+        mixed, mixed_adapter = _output(layer.attention_output, projections is not None)
+        outer, outer_adapter = _output(layer.ffn_out, size.ffn > 0)
         inner = Linear.of(layer.ffn_in) if size.ffn else None
         attention_norm, output_norm = Norm.of(layer.attention_norm), Norm.of(layer.output_norm)
         below.bias += mixed.bias
@@ -101,9 +115,24 @@ def encoder_weights(model: Any) -> Encoder:
             inner.unshift(outer.bias)
         columns = bias_columns(model, descend(layer.module, family.attention)) if projections else None
         heads = () if columns is None else tuple(columns.tolist())
-        encoder.blocks.append(Block(projections, mixed.weight, attention_norm, inner, outer.weight, output_norm, heads))
+        block = Block(projections, mixed.weight, attention_norm, inner, outer.weight, output_norm, heads, mixed_adapter, outer_adapter)
+        encoder.blocks.append(block)
         below = output_norm
     return encoder
+
+
+def _output(module: Any, used: bool) -> tuple[Linear, Adapter | None]:
+    """Read an output projection and its adapter; the linear's bias is the constant that both add, to be folded.
+
+    Nothing goes into a projection that is not `used`: all that its adapter makes of the bias is constant.
+    """
+    linear, adapter = Linear.of(module), adapter_of(module)
+    if adapter is None:
+        return linear, None
+    if not used:
+        return Linear(linear.weight, array_of(adapter(module.bias)).astype(np.float64)), None
+    up = Linear.of(adapter.up)
+    return Linear(linear.weight, up.bias), Adapter(linear.bias, Linear.of(adapter.down), up.weight)
 
 
 def array_of(parameter: Any) -> np.ndarray:

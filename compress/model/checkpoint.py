@@ -13,6 +13,7 @@ from torch import nn
 from compress import fs
 from compress.errors import ModelError, ResourceError
 from compress.model import shape as shapes
+from compress.model.adapters import adapter_size, add_adapters
 from compress.model.config import check_count, check_weights, class_names, is_graph, read_config, target_of
 from compress.model.family import Family, Layer, Target, descend, family_of, layers
 from compress.model.reference import locate
@@ -136,12 +137,16 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
     transformers = _quiet_transformers()
     own = target_of(config)
     if labels and not names_fixed(own, target) and (class_names(config) != labels or own != target):
-        raise ModelError(f"{folder} is a pruned model for other labels", "fine-tune the dense model on this task, then prune it")
+        kind = "a model with adapters" if shapes.ADAPTER_KEY in config[shapes.CONFIG_KEY] else "a pruned model"
+        raise ModelError(f"{folder} is {kind} for other labels", "start from the model that it was made from, and give that the new labels")
     try:
         model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config))
         state = load_file(folder / "model.safetensors")
         _fit_ends(model, family, target, state)
         resize(model, shapes.shape_of_config(config))
+        if size := config[shapes.CONFIG_KEY].get(shapes.ADAPTER_KEY):
+            add_adapters(model, size)
+            record_shape(model, model_shape(model))
         model.load_state_dict(state)
         check_columns(model)
     except LOADING_ERRORS as error:
@@ -247,16 +252,20 @@ def settle(model: Any, layer: Layer, heads: Sequence[int], head_size: int) -> No
 
 
 def record_shape(model: Any, shape: shapes.Shape) -> None:
-    """Write the shape into the model's config: one FFN width for all layers as any library would, what differs by layer beside it."""
+    """Write the shape into the model's config: one FFN width for all layers as any library would, what differs by layer beside it.
+
+    The size of adapters is written beside it, too.
+    """
     widths = {layer.ffn for layer in shape.layers}
     if len(widths) == 1 and 0 not in widths:
         setattr(model.config, family_of(model.config.model_type).ffn_key, widths.pop())
     plain = {key: value for key, value in model.config.to_dict().items() if key != shapes.CONFIG_KEY}
-    if shape == shapes.shape_of_config(plain):
+    size = adapter_size(model)
+    if shape == shapes.shape_of_config(plain) and not size:
         if hasattr(model.config, shapes.CONFIG_KEY):
             delattr(model.config, shapes.CONFIG_KEY)
     else:
-        setattr(model.config, shapes.CONFIG_KEY, shapes.config_entry(shape))
+        setattr(model.config, shapes.CONFIG_KEY, shapes.config_entry(shape, size))
 
 
 def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:

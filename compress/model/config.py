@@ -10,7 +10,7 @@ from typing import Any
 from compress import fs
 from compress.errors import ModelError
 from compress.model.family import HEAD_CLASSES, SEQUENCE, Family, Target, family_of
-from compress.model.shape import CONFIG_KEY, VERSION, shape_of_config
+from compress.model.shape import ADAPTER_KEY, CONFIG_KEY, VERSION, shape_of_config
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -127,6 +127,9 @@ def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
     head_size = extra.get("head_size")
     if not isinstance(head_size, int) or isinstance(head_size, bool) or not 1 <= head_size <= BOUNDS["hidden"]:
         raise ModelError(f"{where}: head_size is {head_size!r}, not a whole number from 1 to {BOUNDS['hidden']}")
+    size = extra.get(ADAPTER_KEY, 1)
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= BOUNDS["hidden"]:
+        raise ModelError(f"{where}: {ADAPTER_KEY} is {size!r}, not a whole number from 1 to {BOUNDS['hidden']}")
     for layer in layers:
         counts = [layer.get(key) for key in ("heads", "ffn")] if isinstance(layer, dict) else []
         if len(counts) != 2 or not all(isinstance(count, int) and 0 <= count <= BOUNDS["ffn"] for count in counts):

@@ -30,5 +30,5 @@ def to_tensors(batch: dict[str, np.ndarray], model: Any, device: torch.device) -
     """Move a padded batch to the device, leaving out what the family does not take."""
     tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
     if not family_of(model.config.model_type).token_types:
-        tensors.pop("token_type_ids")
+        tensors.pop("token_type_ids", None)
     return tensors

@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
-def score(forward: Forward, data: Encoded, batch_size: int = 32, label: str = "") -> np.ndarray:
+def score(forward: Forward, data: Encoded, batch_size: int = 32, label: str = "", dtype: type = np.float32) -> np.ndarray:
     """Run batches sorted by length through `forward`.
 
     Returns:
-        (n, logits) float32 in the data's order; where every token has its own logits (tokens, logits), the tokens of
+        (n, logits) of `dtype` in the data's order; where every token has its own logits (tokens, logits), the tokens of
         window i at `data.starts[i] : data.starts[i + 1]`, padding left out.
     """
     batches = evaluation_batches(data.lengths, batch_size)
-    result = np.empty((0, 0), dtype=np.float32)
+    result = np.empty((0, 0), dtype=dtype)
     with console.progress(label, len(batches)) if label else nullcontext(lambda: None) as advance:
         for number, positions in enumerate(batches):
             outputs = forward(data.batch(positions))
             if number == 0:
                 rows = len(data) if outputs.ndim == 2 else int(data.starts[-1])
-                result = np.empty((rows, outputs.shape[-1]), dtype=np.float32)
+                result = np.empty((rows, outputs.shape[-1]), dtype=dtype)
             if outputs.ndim == 2:
                 result[positions] = outputs
             else:

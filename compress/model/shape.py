@@ -8,7 +8,8 @@ from typing import Any
 
 from compress.model.family import family_of
 
-CONFIG_KEY = "compress"  # in config.json, of models whose layers differ from the config
+CONFIG_KEY = "compress"  # in config.json, of models that differ from what the config says
+ADAPTER_KEY = "adapter_size"  # within it, of models with adapters
 VERSION = 1
 
 
@@ -76,9 +77,10 @@ def shape_of_config(config: dict[str, Any]) -> Shape:
     return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key])
 
 
-def config_entry(shape: Shape) -> dict[str, Any]:
-    """Return the extra entry of `config.json` from which a pruned model is rebuilt."""
-    return {"version": VERSION, "head_size": shape.head_size, "layers": shape.as_json()}
+def config_entry(shape: Shape, adapter_size: int = 0) -> dict[str, Any]:
+    """Return the extra entry of `config.json` from which a pruned model, or one with adapters, is rebuilt."""
+    entry = {"version": VERSION, "head_size": shape.head_size, "layers": shape.as_json()}
+    return entry | ({ADAPTER_KEY: adapter_size} if adapter_size else {})
 
 
 def sketch(layers: Sequence[dict[str, int]]) -> str:

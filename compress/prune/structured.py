@@ -18,6 +18,7 @@ from compress.distill import teach
 from compress.errors import UsageError
 from compress.measure.latency import quick_speedup
 from compress.model import shape as shapes
+from compress.model.adapters import refuse_adapters
 from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
 from compress.model.device import Batch, pick_device, to_tensors
@@ -86,6 +87,7 @@ class Pruner:
         self.target: Target = self.task.spec.target
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
+        refuse_adapters(self.dense, "prune")
         self.before = model_shape(self.dense)
         if settings.uniform:
             check_plain(self.before, self.source.name)

@@ -1,7 +1,9 @@
-"""Fine-tuning: the stage `finetune`, and the training loop that every training verb shares."""
+"""Fine-tuning: the stage `finetune`, its modes, and the training loop that every training verb shares."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,19 @@ from compress import console
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device
-from compress.model.family import descend, family_of
+from compress.model.family import Target, descend, family_of
 from compress.model.objective import logits_of, task_loss
 from compress.model.scorer import measure, torch_forward
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
-from compress.task.encode import encode_for
+from compress.task.encode import Encoded, encode_for
 from compress.task.load import Task, overlap
+from compress.train.adapter import train_adapters
+from compress.train.frozen import cached_states
 from compress.train.loop import fit
+from compress.train.lora import add_factors, merge
+
+MERGED_EXAMPLES = 32  # on which a merged model must answer as before
 
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, Any]:
@@ -38,23 +45,63 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
         start_at_mean(model, train.labels)
     classes = np.arange(len(task.label_names))
 
-    def loss_of(batch: Batch, positions: Any) -> torch.Tensor:
-        labels = torch.from_numpy(data.targets(positions)).to(device)
-        return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], spec.target)
+    def evaluate(data: Encoded) -> dict[str, float]:
+        return measure(torch_forward(model, device), data, validation, task, classes, "validating")
 
-    def evaluate() -> dict[str, float]:
-        return measure(torch_forward(model, device), held_out, validation, task, classes, "validating")
+    with trained_by_mode(model, data, held_out, settings, spec.target, device) as (seen, judged):
 
-    fitted = fit(model, data, loss_of, settings, seed=inputs.seed, device=device, validate=lambda: evaluate()[spec.main_metric])
-    metrics = evaluate()
+        def loss_of(batch: Batch, positions: Any) -> torch.Tensor:
+            labels = torch.from_numpy(seen.targets(positions)).to(device)
+            return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], spec.target)
+
+        if settings.mode == "frozen" and settings.precision == "auto":
+            settings = settings.model_copy(update={"precision": "fp32"})  # a head alone is no measure of the model
+        fitted = fit(model, seen, loss_of, settings, seed=inputs.seed, device=device, validate=lambda: evaluate(judged)[spec.main_metric])
+        trained = trained_share(model)
+    metrics = evaluate(held_out)
+    console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")
     model.to("cpu")
     save_model(model, output, source)
     return {
         "metrics": {"validation": {"n": len(validation), **metrics}},
-        "training": fitted.as_json(),
+        "training": {"mode": settings.mode, **trained, **fitted.as_json()},
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
     }
+
+
+@contextmanager
+def trained_by_mode(
+    model: Any, data: Encoded, held_out: Encoded, settings: FinetuneSettings, target: Target, device: torch.device
+) -> Iterator[tuple[Encoded, Encoded]]:
+    """Within this context a model trains what the mode says, on the data that it yields; on leaving it is one to save.
+
+    Yields:
+        Training and validation data as the model takes them: encoded texts, or cached states.
+
+    Raises:
+        UsageError: the model does not go with the mode.
+        ModelError: merged, it answers otherwise.
+        ResourceError: no memory for the states.
+    """
+    if settings.mode == "frozen":
+        with cached_states(model, [data, held_out], target, device) as (seen, judged):
+            yield seen, judged
+    elif settings.mode == "lora":
+        wrapper = add_factors(model, target, settings.lora_rank, settings.lora_alpha)  # pyright: ignore[reportArgumentType]
+        yield data, held_out
+        batch = held_out.batch(range(min(MERGED_EXAMPLES, len(held_out))))
+        merge(wrapper, lambda: torch_forward(model, device)(batch))
+    else:
+        if settings.mode == "adapter":
+            train_adapters(model, target, settings.adapter_size)  # pyright: ignore[reportArgumentType]
+        yield data, held_out
+
+
+def trained_share(model: Any) -> dict[str, Any]:
+    """Return how many parameters a model as it stands lets train, and which share of all that is."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"trained_params": trained, "trained_share": trained / count_params(model)}
 
 
 def start_at_mean(model: Any, values: np.ndarray) -> None:

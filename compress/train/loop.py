@@ -15,7 +15,7 @@ from torch import nn
 from compress import console
 from compress.errors import Diverged
 from compress.model.device import Batch, to_tensors
-from compress.model.family import descend, family_of
+from compress.model.family import Target, descend, family_of
 from compress.settings import TrainSettings
 from compress.task.encode import Encoded, training_batches
 from compress.train.precision import autocast, choose_precision
@@ -127,12 +127,12 @@ def fit(
             if score is None or best_score is None or score > best_score:
                 best_score, best_epoch = score, epoch
                 if validate:
-                    best_state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+                    best_state = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
             elif settings.patience and epoch - best_epoch >= settings.patience:
                 console.info(f"  no better for {settings.patience} epochs: stopped early")
                 break
     if best_state is not None and best_epoch != epoch:
-        model.load_state_dict(best_state)
+        model.load_state_dict(best_state, strict=False)  # what is not trained is as it was
     return FitResult(epoch, step, best_epoch, mean_loss, best_score, precision, time.monotonic() - started)
 
 
@@ -141,6 +141,18 @@ def freeze_embeddings(model: Any) -> None:
     encoder = descend(model, family_of(model.config.model_type).encoder)
     for parameter in encoder.embeddings.parameters():
         parameter.requires_grad_(False)
+
+
+def head_of(model: Any, target: Target) -> list[nn.Module]:
+    """Return the modules of a model's head, BERT's pooler among them."""
+    return [descend(model, part) for part in family_of(model.config.model_type).head_parts(target)]
+
+
+def train_only(model: Any, modules: Iterable[nn.Module]) -> None:
+    """Train these modules of a model and nothing else."""
+    model.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
 
 
 def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:

@@ -88,6 +88,35 @@ def test_finetune_prune_distill_export_quantize(checkpoint: Maker, capsys: Print
     assert sorted(path.name for path in Path().iterdir()) == ["graph", "int8", "shallow", "slim", "student", "teacher", "tiny.yaml"]
 
 
+def test_a_model_with_adapters_goes_every_way_but_prune(checkpoint: Maker, capsys: Printed) -> None:
+    made = machine(
+        capsys, "finetune", checkpoint(), "--task", "tiny.yaml", "--mode", "adapter", "--adapter-size", 4, "-o", "teacher", *FAST
+    )
+    assert (made["settings"]["lr"], made["settings"]["adapter_size"], made["settings"]["lora_rank"]) == (3e-4, 4, None)
+    assert made["training"]["mode"] == "adapter"
+    machine(capsys, "distill", "--teacher", "teacher", "--student", "layers=1", "--task", "tiny.yaml", "-o", "shallow", *FAST)
+    machine(capsys, "distill", "--teacher", checkpoint(), "--student", "teacher", "--task", "tiny.yaml", "-o", "student", *FAST)
+    machine(capsys, "export", "teacher", "-o", "graph")
+    machine(capsys, "quantize", "graph", "--task", "tiny.yaml", "-o", "int8")
+    first, second, _ = machine(capsys, "eval", "teacher", "graph", "int8", "--task", "tiny.yaml")["results"]
+    assert first["metrics"] == second["metrics"]
+    with pytest.raises(SystemExit) as caught:
+        main(["prune", "teacher", "--task", "tiny.yaml", "--target-flops", "0.5", "-o", "slim"])
+    assert caught.value.code == 2
+    assert "prune does not take a model with adapters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora"])
+def test_cheaper_modes_tell_what_they_trained(mode: str, checkpoint: Maker, capsys: Printed) -> None:
+    with pytest.raises(SystemExit):
+        main(["finetune", str(checkpoint()), "--task", "tiny.yaml", "--mode", mode, "-o", "out", *map(str, FAST)])
+    assert f"mode {mode}: trained " in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["finetune", str(checkpoint()), "--task", "tiny.yaml", "--mode", mode, "--adapter-size", "4", "-o", "other"])
+    assert caught.value.code == 2
+    assert f"adapter_size goes with mode adapter, not {mode}" in capsys.readouterr().err
+
+
 def test_makers_tell_people_where_the_output_is(checkpoint: Maker, capsys: Printed) -> None:
     out = human(capsys, "finetune", checkpoint(), "--task", "tiny.yaml", "-o", "my teacher", *FAST)
     assert "validation (n = 24): accuracy " in out

@@ -106,8 +106,8 @@ class PruneSettings(Settings):
         None, description="Tokens of a text: as timed (default 32), and for FLOPs (default: the task's mean length)."
     )
     threads: int = Field(1, ge=1, le=1024, description="Threads, as timed.")
-    steps: Annotated[int, Field(ge=1, le=50)] | None = Field(
-        None, description="Steps of obs and fisher to each target; by default each leaves about three quarters."
+    steps: int | Literal["auto"] = Field(
+        "auto", description="Steps of obs and fisher to each target; auto: each leaves about three quarters."
     )
     uniform: bool = Field(
         False, description="Keep all heads, one FFN width and whole layers: a plain checkpoint for any tool (obs and fisher)."
@@ -134,6 +134,13 @@ class PruneSettings(Settings):
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
+    @field_validator("steps")
+    @classmethod
+    def _some_steps(cls, value: object) -> object:
+        if isinstance(value, int) and not 1 <= value <= 50:
+            raise ValueError("should be from 1 to 50, or auto")
+        return value
+
     @model_validator(mode="after")
     def _one_target(self) -> PruneSettings:
         names = ("target_speedup", "target_latency_ms", "target_flops", "target_params", "max_drop")
@@ -144,7 +151,7 @@ class PruneSettings(Settings):
         elif len(given) != 1:
             raise ValueError(f"give exactly one target: {', '.join(names)}")
         for name in ("steps", "uniform"):
-            if getattr(self, name) and self.method not in ("fisher", "obs"):
+            if getattr(self, name) not in ("auto", False) and self.method not in ("fisher", "obs"):
                 raise ValueError(f"{name} goes with methods obs and fisher, not {self.method}")
         return self
 

@@ -45,7 +45,7 @@ def _option(name: str, annotation: Any, default: Any, description: str) -> Decor
         return click.option(flag, name, cls=Several, type=_click_type(item), multiple=True, help=text)
     if get_origin(kind) is Literal:
         return click.option(flag, name, type=_click_type(kind), default=default, show_default=True, help=description)
-    return click.option(flag, name, type=kind, default=default, show_default=default is not None, help=description)
+    return click.option(flag, name, type=_click_type(kind), default=default, show_default=default is not None, help=description)
 
 
 class Several(click.Option):
@@ -68,8 +68,20 @@ def _greedy(process: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
     return take
 
 
+class NumberOrAuto(click.ParamType):
+    """A whole number, or the word `auto`."""
+
+    name = "integer|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or `auto` as it is."""
+        return value if value == "auto" else click.INT.convert(value, param, ctx)
+
+
 def _click_type(kind: Any) -> Any:
-    return click.Choice(list(get_args(kind))) if get_origin(kind) is Literal else kind
+    if get_origin(kind) is Literal:
+        return click.Choice(list(get_args(kind)))
+    return NumberOrAuto() if set(get_args(kind)) == {int, Literal["auto"]} else kind
 
 
 def _bare(annotation: Any) -> Any:
@@ -77,7 +89,8 @@ def _bare(annotation: Any) -> Any:
     if get_origin(annotation) is Annotated:
         return _bare(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return _bare(next(part for part in get_args(annotation) if part is not type(None)))
+        parts = [_bare(part) for part in get_args(annotation) if part is not type(None)]
+        return Union[tuple(parts)]  # noqa: UP007 (of one part it is that part)
     return annotation
 
 

@@ -179,7 +179,8 @@ class Pruner:
         """Yield a model for each goal, each cut out of the one before."""
         model = copy.deepcopy(self.dense)
         for goal in goals:
-            left, epochs, each = self.settings.steps, self.settings.recover_epochs, 0
+            left = None if self.settings.steps == "auto" else self.settings.steps
+            epochs, each = self.settings.recover_epochs, 0
             while True:
                 budgets = self._budgets(model, self._corrected(goal), left)
                 last = len(budgets) == 1

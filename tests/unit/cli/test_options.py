@@ -170,3 +170,12 @@ def test_numbers_may_follow_one_another(words: list[str], expected: tuple[float,
     assert found.params["target_speedup"] == expected
     assert found.params["model"] == "teacher"
     assert command.make_context("prune", [*words, "teacher"]).params["model"] == "teacher"
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], "auto"), (["--steps", "auto"], "auto"), (["--steps", "4"], 4)])
+def test_steps_are_a_number_or_auto(words: list[str], expected: int | str) -> None:
+    command = cli.get_command(click.Context(cli), "prune")
+    assert command is not None
+    assert command.make_context("prune", ["teacher", *words]).params["steps"] == expected
+    with pytest.raises(click.BadParameter, match="'many' is not a valid integer"):
+        command.make_context("prune", ["teacher", "--steps", "many"])

@@ -292,7 +292,13 @@ def test_fisher_reports_its_refits(tiny_task: dict[str, Any], checkpoint: Maker,
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"target_flops": 0.5, "target_speedup": 2.0}, {"target_flops": 0.5, "steps": 2, "method": "taylor"}, {"target_speedup": 1.0}],
+    [
+        {},
+        {"target_flops": 0.5, "target_speedup": 2.0},
+        {"target_flops": 0.5, "steps": 2, "method": "taylor"},
+        {"target_speedup": 1.0},
+        {"target_flops": 0.5, "steps": 51},
+    ],
     ids=str,
 )
 def test_one_target_and_steps_only_where_they_mean_something(settings: dict[str, Any]) -> None:

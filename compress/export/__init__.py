@@ -65,7 +65,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
     for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(hints)]):
         precision = floats if runtime == OPENVINO else "fp16" if settings.precision == "fp16" else "fp32"
         found = verify(reference, artifact.opened(runtime), data, target)
-        _hold(found, precision, settings.tolerance)
+        _hold(found, runtime, precision, settings.tolerance)
         announce(found, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO")
         verification[runtime] = {**found.as_json(), "against": "PyTorch", "texts": texts, **allowed(precision, settings.tolerance)}
     own = verification[ONNXRUNTIME]
@@ -124,12 +124,12 @@ def difference(found: Verification, precision: str, tolerance: float | None) -> 
     return f"differs from PyTorch by {found.max_abs:.2e} on '{found.worst_case}', more than {limit:g}"
 
 
-def _hold(found: Verification, precision: str, tolerance: float | None) -> None:
+def _hold(found: Verification, runtime: str, precision: str, tolerance: float | None) -> None:
     """Refuse a graph whose logits differ by more than the tolerance."""
     wrong = difference(found, precision, tolerance)
     if wrong is not None:
         raise ModelError(
-            f"the exported graph {wrong}",
+            f"the exported graph {'in OpenVINO ' if runtime == OPENVINO else ''}{wrong}",
             "if the model's logits are very large, allow more with --tolerance; otherwise this is a bug of ours: please report it",
         )
 

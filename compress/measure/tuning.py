@@ -24,7 +24,8 @@ from compress.model.runtime import Forward, only
 
 ROUNDS = 40  # of each cell, along each axis
 SECONDS = 6.0  # for all cells of an axis
-WORTHWHILE = 0.03
+GAIN = 1.01  # a gain below 1 % is not worth another form
+WORTHWHILE = 0.03  # nor one below 3 % a second runtime
 Point = dict[str, str]
 Batch = dict[str, np.ndarray]
 Measurements = list[Times]  # by cell
@@ -69,7 +70,7 @@ def search(axes: Mapping[str, Sequence[str]], start: Point, ways: Ways, cells: S
         seed: of the order within rounds.
 
     Returns:
-        the winner, which is the start unless another is faster beyond the noise, and once more when both are timed again.
+        the winner, which is the start unless another is faster beyond the noise, and again when both are timed once more.
     """
     best, rng = dict(start), np.random.default_rng(seed)
     table: list[dict[str, Any]] = [{"point": dict(start), "speedup": 1.0, "ci95": [1.0, 1.0]}]
@@ -90,9 +91,10 @@ def search(axes: Mapping[str, Sequence[str]], start: Point, ways: Ways, cells: S
 
 
 def _fastest(times: Measurements, best: Point, points: Sequence[Point]) -> Point:
-    """Return the fastest of the points if it is faster than the best so far, beyond the noise; else that."""
-    fastest = max(points, key=lambda point: _gain(times, best, point)["speedup"])
-    return fastest if _gain(times, best, fastest)["ci95"][0] > 1 else best
+    """Return the fastest of the points if it is faster than the best so far, by `GAIN` and beyond the noise; else that."""
+    gains = [_gain(times, best, point) for point in points]
+    top = max(range(len(points)), key=lambda number: gains[number]["speedup"])
+    return points[top] if gains[top]["speedup"] >= GAIN and gains[top]["ci95"][0] > 1 else best
 
 
 def _checked(points: Sequence[Point], ways: Ways, threads: int) -> tuple[list[Point], list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from compress.export.verify import remembered, verify
 from compress.machine import has_bf16
 from compress.model.artifact import OnnxModel
 from compress.model.config import max_tokens
+from compress.model.family import Target
 from compress.model.runtime import OPENVINO, Forward
 from compress.quantize.auto import Choice, forward_of
 from compress.settings import QuantizeSettings
@@ -69,7 +70,8 @@ class _Check:
     """Tells whether a way to run an int8 form is about as near to the float graph as that form is in ONNX Runtime."""
 
     def __init__(self, choice: Choice, reference: OnnxModel, data: Encoded, floats: str) -> None:
-        self.choice, self.target, self.floats = choice, reference.target, floats
+        self.choice, self.floats = choice, floats
+        self.target: Target = reference.target
         self.reference = remembered(lambda batch: reference.logits(batch))
         self.data = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
 

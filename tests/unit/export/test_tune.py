@@ -16,7 +16,7 @@ from compress import fs
 from compress.errors import ModelError, ResourceError
 from compress.export import tune
 from compress.export.graph import build_graph
-from compress.measure import tuning
+from compress.measure import statistics, tuning
 from compress.measure.latency import Times
 from compress.model import runtime as runtimes
 from compress.model.artifact import load_onnx
@@ -45,6 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
             return {name: seconds(name, batches[name][0]["input_ids"].size) * (1 + 0.001 * rng.random(9)) for name in runners}
 
         monkeypatch.setattr(tuning, "interleaved", fake)
+        monkeypatch.setattr(statistics, "RESAMPLES", 100)  # quickly
         return timed
 
     return use

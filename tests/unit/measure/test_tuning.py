@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import ModelError
+from compress.measure import statistics
 from compress.measure import tuning as module
 from compress.measure.latency import Cell, Times
 from compress.measure.statistics import geometric_ratio
@@ -36,6 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Point], float]
             return {name: seconds(point) * drift * (1 + 0.001 * rng.random(20)) for name, point in points.items()}
 
         monkeypatch.setattr(module, "interleaved", fake)
+        monkeypatch.setattr(statistics, "RESAMPLES", 100)  # quickly
         return timed
 
     return use

@@ -58,6 +58,14 @@ def cpu_flags() -> list[str]:
 WIDE_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 
 
+BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+
+
+def has_bf16() -> bool:
+    """Tell whether this processor multiplies matrices in bfloat16."""
+    return bool(BFLOAT16 & set(cpu_flags()))
+
+
 def wide_dot_products() -> bool:
     """Tell whether this processor adds int8 products in 32 bits."""
     return bool(WIDE_DOT_PRODUCTS & set(cpu_flags()))
@@ -70,13 +78,15 @@ def cores() -> int:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of Python and of the libraries that results depend on (None: not installed)."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            found[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            found[library] = None
-    return found
+    return {"python": platform.python_version(), **{library: version_of(library) for library in LIBRARIES}}
+
+
+def version_of(library: str) -> str | None:
+    """Return an installed library's version, or None."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def package_version() -> str:

@@ -9,13 +9,18 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compress import console, fs
+from compress import console, fs, machine
 from compress.errors import ModelError
+from compress.export.attention import ATTENTION_OPSET, Form
 from compress.export.graph import build_graph
-from compress.export.verify import Verification, verify
+from compress.export.half import half_graph
+from compress.export.tune import GPU_HINTS, RUNTIME_HINTS, Candidates, choose
+from compress.export.verify import Verification, remembered, verify
+from compress.measure.tuning import Point
 from compress.model.artifact import OnnxModel
 from compress.model.checkpoint import count_params, load_model, model_shape
 from compress.model.config import GRAPH, max_tokens, read_config
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, recorded_runtimes
 from compress.model.scorer import torch_forward
 from compress.model.tokenizer import save_tokenizer
 from compress.settings import ExportSettings
@@ -24,10 +29,13 @@ from compress.task.encode import Encoded, encode_for
 from compress.task.reading import Reading, reading_of
 from compress.task.samples import sample_examples
 
+__all__ = ["RUNTIME_HINTS", "announce", "recorded_reading", "run", "verification_data", "write_artifact"]
+
 VERIFIED_EXAMPLES = 256
+TRIED_EXAMPLES = 12  # on which each form is verified before it is timed; the one that is kept is verified on all
 SAMPLES = Reading(max_length=512)  # texts alone, whatever the model answers: what is compared are logits
-# ONNX Runtime's fusions of these patterns are slower on CPUs than what they replace: see docs/decisions.
-RUNTIME_HINTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}
+TOLERANCE = 1e-3
+SHARES = {"fp16": 0.01, "bf16": 0.05}  # of the largest logit
 
 
 def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any]:
@@ -35,29 +43,95 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
 
     Raises:
         ModelError: the graph's logits differ by more than the tolerance; the message names the worst case.
+        ResourceError: OpenVINO was asked for and is not installed.
     """
     source = inputs.source
     model = load_model(source)
-    write_artifact(build_graph(model), source, output)
     data, texts = verification_data(inputs, source)
-    artifact = OnnxModel(output, hints=RUNTIME_HINTS)
-    found = verify(torch_forward(model), artifact.logits, data, artifact.target)
-    if not found.max_abs <= settings.tolerance:
-        raise ModelError(
-            f"the exported graph differs from PyTorch by {found.max_abs:.2e} on '{found.worst_case}', more than {settings.tolerance:g}",
-            "if the model's logits are very large, allow more with --tolerance; otherwise this is a bug of ours: please report it",
-        )
-    announce(found, "PyTorch")
+    reference, target = remembered(torch_forward(model)), reading_of(read_config(source), fs.read_manifest(source)).target
+    floats = openvino_precision(settings)
+    tried = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
+
+    def check(forward: Forward, runtime: str) -> str | None:
+        return difference(verify(reference, forward, tried, target), floats if runtime == OPENVINO else "fp32", settings.tolerance)
+
+    chosen = choose(graphs_of(model, settings), settings, floats, check, model.config.vocab_size, max_tokens(read_config(source)))
+    graph, hints = chosen.graph, chosen.hints
+    if settings.precision == "fp16":
+        graph, hints = half_graph(graph), GPU_HINTS
+    write_artifact(graph, source, output)
+    artifact = OnnxModel(output, hints=hints)
+    verification: dict[str, Any] = {}
+    for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(hints)]):
+        precision = floats if runtime == OPENVINO else "fp16" if settings.precision == "fp16" else "fp32"
+        found = verify(reference, artifact.opened(runtime), data, target)
+        _hold(found, runtime, precision, settings.tolerance)
+        announce(found, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO")
+        verification[runtime] = {**found.as_json(), "against": "PyTorch", "texts": texts, **allowed(precision, settings.tolerance)}
+    own = verification[ONNXRUNTIME]
     return {
-        "precision": "fp32",
-        "runtime": RUNTIME_HINTS,
-        "verification": {**found.as_json(), "against": "PyTorch", "texts": texts, "tolerance": settings.tolerance},
+        "precision": "fp16" if settings.precision == "fp16" else "fp32",
+        "form": form_of(chosen.point, settings).as_json(),
+        "runtime": hints,
+        **({"tuning": chosen.tuning} if chosen.tuning else {}),
+        "verification": own,
+        **({"verification_openvino": verification[OPENVINO]} if OPENVINO in verification else {}),
         "reading": recorded_reading(inputs).as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
-        "metrics": {"max_abs_difference": found.max_abs, "argmax_agreement": found.agreement},
+        "metrics": {"max_abs_difference": own["max_abs"], "argmax_agreement": own["agreement"]},
     }
+
+
+def openvino_precision(settings: ExportSettings) -> str:
+    """Return in which precision OpenVINO is to compute the floats of an fp32 graph."""
+    if settings.precision == "bf16" and not machine.has_bf16():
+        console.warn("this processor has no bf16: OpenVINO gains nothing by it here")
+    wanted = settings.precision == "bf16" or (settings.precision == "auto" and machine.has_bf16())
+    return "bf16" if wanted else "fp32"
+
+
+def graphs_of(model: Any, settings: ExportSettings) -> Candidates:
+    """Return the forms of a model's graph that the settings leave open, the usual one first."""
+    forms: list[str] = [settings.attention]
+    if settings.attention == "auto":
+        # OpenVINO reads standard operators.
+        own = ["mha"] if settings.runtime == ONNXRUNTIME else []
+        forms = ["plain", *own, *(["onnx"] if settings.opset >= ATTENTION_OPSET else [])]
+    axes = {"attention": forms, "qkv": ["separate", "packed"], "scale": ["folded", "scores"]}
+    return Candidates(axes, lambda point: build_graph(model, form_of(point, settings)))
+
+
+def form_of(point: Point, settings: ExportSettings) -> Form:
+    """Return the form that a point of the search stands for."""
+    return Form(point["attention"], point["qkv"], point["scale"], settings.opset)  # pyright: ignore[reportArgumentType]
+
+
+def allowed(precision: str, tolerance: float | None) -> dict[str, Any]:
+    """Return the tolerance: absolute, or where nothing is given and floats are short as a share of the largest logit."""
+    if tolerance is None and precision in SHARES:
+        return {"tolerance": SHARES[precision], "tolerance_of": "the largest logit"}
+    return {"tolerance": TOLERANCE if tolerance is None else tolerance}
+
+
+def difference(found: Verification, precision: str, tolerance: float | None) -> str | None:
+    """Return what is wrong, or None where all logits are within the tolerance."""
+    limits = allowed(precision, tolerance)
+    limit = limits["tolerance"] * (found.largest if "tolerance_of" in limits else 1.0)
+    if found.max_abs <= limit:
+        return None
+    return f"differs from PyTorch by {found.max_abs:.2e} on '{found.worst_case}', more than {limit:g}"
+
+
+def _hold(found: Verification, runtime: str, precision: str, tolerance: float | None) -> None:
+    """Refuse a graph whose logits differ by more than the tolerance."""
+    wrong = difference(found, precision, tolerance)
+    if wrong is not None:
+        raise ModelError(
+            f"the exported graph {'in OpenVINO ' if runtime == OPENVINO else ''}{wrong}",
+            "if the model's logits are very large, allow more with --tolerance; otherwise this is a bug of ours: please report it",
+        )
 
 
 def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:

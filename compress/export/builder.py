@@ -1,4 +1,4 @@
-"""A few lines over `onnx.helper`: nodes with readable names, initializers from arrays."""
+"""A few lines over `onnx.helper`: nodes with readable names, initializers from arrays, tokens as rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,21 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.export.weights import Linear, Norm
 from compress.machine import package_version
 
-OPSET = 20  # the first with Gelu
-IR_VERSION = 10
+OPSET = 20
+IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that readers of that opset know
+GELU_OPSET = 20  # the first with Gelu as one operator
+MICROSOFT = "com.microsoft"
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; every method returns the name of the value that it makes."""
+    """Collects nodes and initializers; every method returns the name of the value that it makes.
 
-    def __init__(self) -> None:
+    Args:
+        opset: one of `IR_VERSIONS`.
+    """
+
+    def __init__(self, opset: int = OPSET) -> None:
+        self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
 
@@ -44,9 +51,34 @@ class GraphBuilder:
         """Add an int64 initializer."""
         return self.constant(np.array(values, dtype=np.int64), name)
 
+    def split(self, value: str, sizes: str, names: list[str], name: str) -> list[str]:
+        """Cut the last axis into parts, each a value of its own."""
+        self.nodes.append(helper.make_node("Split", [value, sizes], names, name=name, axis=-1))
+        return names
+
     def add(self, first: str, second: str, name: str) -> str:
         """Add two values."""
         return self.node("Add", [first, second], name)
+
+    def number(self, value: float, name: str) -> str:
+        """Add a float32 initializer of one number."""
+        return self.constant(np.array(value, dtype=np.float32), name)
+
+    def gelu(self, value: str, name: str, approximate: str = "none") -> str:
+        """Apply GELU (Hendrycks and Gimpel 2016): exact, or by tanh; spelled out where the opset has no such operator."""
+        if self.opset >= GELU_OPSET:
+            return self.node("Gelu", [value], name, approximate=approximate)
+        if approximate == "none":
+            scaled = self.node("Div", [value, self.number(2**0.5, "gelu.root_2")], f"{name}.scaled")
+            bent = self.node("Erf", [scaled], f"{name}.erf")
+        else:  # tanh(sqrt(2 / pi) (x + 0.044715 x^3))
+            cube = self.node("Mul", [self.node("Mul", [value, value], f"{name}.square"), value], f"{name}.cube")
+            small = self.node("Mul", [cube, self.number(0.044715, "gelu.cubic")], f"{name}.cubic")
+            root = self.number((2 / np.pi) ** 0.5, "gelu.root")
+            scaled = self.node("Mul", [self.add(value, small, f"{name}.sum"), root], f"{name}.scaled")
+            bent = self.node("Tanh", [scaled], f"{name}.tanh")
+        gate = self.node("Mul", [value, self.node("Add", [bent, self.number(1.0, "one")], f"{name}.gate")], f"{name}.gated")
+        return self.node("Mul", [gate, self.number(0.5, "half")], name)
 
     def linear(self, rows: str, linear: Linear, name: str) -> str:
         """Apply `x weight + bias` to rows."""
@@ -75,12 +107,32 @@ class GraphBuilder:
             shown,
             list(self.initializers.values()),
         )
+        others = sorted({node.domain for node in self.nodes} - {""})
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in others)],
+            ir_version=IR_VERSIONS[self.opset],
             producer_name="compress",
             producer_version=package_version(),
         )
         onnx.checker.check_model(model)
         return model
+
+
+class RowGraph(GraphBuilder):
+    """A graph whose hidden states are rows, one for each token of each text: (batch * sequence, hidden)."""
+
+    def shaped(self, rows: str, tail: list[int], name: str) -> str:
+        """Reshape rows to (batch, sequence, *tail)."""
+        shape = "shape." + ".".join(map(str, tail))
+        ends = self.shared("Shape", ["input_ids"], "batch_and_sequence")
+        size = self.shared("Concat", [ends, self.integers(tail, f"{shape}.tail")], shape, axis=0)
+        return self.node("Reshape", [rows, size], name)
+
+    def first_token(self, rows: str, hidden: int, name: str) -> str:
+        """Keep the first token of every text: (batch, hidden)."""
+        return self.first_of(self.shaped(rows, [hidden], f"{name}.texts"), name)
+
+    def first_of(self, texts: str, name: str) -> str:
+        """Keep the first token of (batch, sequence, hidden): (batch, hidden)."""
+        return self.node("Gather", [texts, self.constant(np.array(0, dtype=np.int64), "index.0")], name, axis=1)

@@ -14,41 +14,46 @@ import numpy as np
 import onnx
 
 from compress.errors import ModelError
-from compress.export.builder import GraphBuilder
+from compress.export.attention import PLAIN, Form, attention, mask_of
+from compress.export.builder import GraphBuilder, RowGraph
 from compress.export.positions import position_bias
 from compress.export.weights import Adapter, Encoder, Linear, array_of, encoder_weights
 from compress.model.checkpoint import model_shape
 from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
 
-MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 
 
-def build_graph(model: Any) -> onnx.ModelProto:
+def build_graph(model: Any, form: Form = PLAIN) -> onnx.ModelProto:
     """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
+
+    Args:
+        model: in evaluation mode, of any shape.
+        form: how it is written; every form computes the same.
 
     Raises:
         ModelError: an activation or position scheme that the graph does not know.
     """
     family, shape = family_of(model.config.model_type), model_shape(model)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
-    graph, weights, activation = _Graph(), encoder_weights(model), activation_name(model)
+    graph, activation = RowGraph(form.opset), activation_name(model)
+    weights = encoder_weights(model, fold_scale=form.scale == "folded")
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
     last_mixing = (mixing[-1] if mixing else -1) if head is None else None
     hidden = _embeddings(graph, model, weights, first_only=last_mixing == -1)
-    bias = _mask_bias(graph) if mixing else ""
+    mask = mask_of(graph, form, weights.position_bias is not None) if mixing else ""
     for number, (block, size) in enumerate(zip(weights.blocks, shape.layers, strict=True)):
         name = f"layer.{number}"
         residual = hidden
         if block.projections is not None:
             if number == last_mixing:
                 residual = graph.first_token(hidden, shape.hidden, f"{name}.first")
-            own = bias
+            own = mask
             if weights.position_bias is not None:
-                own = position_bias(graph, weights.position_bias, block.bias_heads, bias, number == last_mixing)
-            context = _attention(graph, block.projections, hidden, residual, own, size.heads, shape.head_size, f"{name}.attention")
+                own = position_bias(graph, weights.position_bias, block.bias_heads, mask, number == last_mixing)
+            context = attention(graph, block.projections, (residual, hidden), own, size.heads, shape.head_size, f"{name}.attention", form)
             residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.attention.out")
         hidden = graph.layer_norm(residual, block.attention_norm, f"{name}.attention.norm")
         residual = hidden
@@ -63,25 +68,6 @@ def build_graph(model: Any) -> onnx.ModelProto:
     if head == TOKEN_HEADS["ForQuestionAnswering"]:
         return graph.model(inputs, _ends(graph, logits))
     return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
-
-
-class _Graph(GraphBuilder):
-    """A graph whose hidden states are rows, one for each token of each text: (batch * sequence, hidden)."""
-
-    def shaped(self, rows: str, tail: list[int], name: str) -> str:
-        """Reshape rows to (batch, sequence, *tail)."""
-        shape = "shape." + ".".join(map(str, tail))
-        ends = self.shared("Shape", ["input_ids"], "batch_and_sequence")
-        size = self.shared("Concat", [ends, self.integers(tail, f"{shape}.tail")], shape, axis=0)
-        return self.node("Reshape", [rows, size], name)
-
-    def first_token(self, rows: str, hidden: int, name: str) -> str:
-        """Keep the first token of every text: (batch, hidden)."""
-        return self.first_of(self.shaped(rows, [hidden], f"{name}.texts"), name)
-
-    def first_of(self, texts: str, name: str) -> str:
-        """Keep the first token of (batch, sequence, hidden): (batch, hidden)."""
-        return self.node("Gather", [texts, self.constant(np.array(0, dtype=np.int64), "index.0")], name, axis=1)
 
 
 def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | int]]]:
@@ -101,7 +87,7 @@ def _linear(graph: GraphBuilder, value: str, linear: Any, name: str) -> str:
 
 def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
     if kind in GELU:
-        return graph.node("Gelu", [value], name, approximate=GELU[kind])
+        return graph.gelu(value, name, GELU[kind])
     if kind in PLAIN_ACTIVATIONS:
         return graph.node(PLAIN_ACTIVATIONS[kind], [value], name)
     raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join([*GELU, *PLAIN_ACTIVATIONS])}")
@@ -116,7 +102,7 @@ def _finish(graph: GraphBuilder, rows: str, weight: np.ndarray, adapter: Adapter
     return graph.product(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
 
-def _embeddings(graph: _Graph, model: Any, weights: Encoder, first_only: bool) -> str:
+def _embeddings(graph: RowGraph, model: Any, weights: Encoder, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family, config = family_of(model.config.model_type), model.config
     embeddings = descend(model, family.encoder).embeddings
@@ -151,41 +137,6 @@ def _roberta_positions(graph: GraphBuilder, pad: int) -> str:
     real = graph.node("Cast", [graph.node("Not", [is_pad], "is_real")], "real", to=onnx.TensorProto.INT64)
     counted = graph.node("CumSum", [real, graph.constant(np.array(1, dtype=np.int64), "axis.sequence")], "count")
     return graph.add(graph.node("Mul", [counted, real], "count.real"), padding, "position_ids")
-
-
-def _mask_bias(graph: GraphBuilder) -> str:
-    """Turn the mask into what is added to the scores: 0 for tokens, a large negative number for padding, (b, 1, 1, s)."""
-    mask = graph.node("Cast", ["attention_mask"], "mask.float", to=onnx.TensorProto.FLOAT)
-    absent = graph.node("Sub", [graph.constant(np.array(1.0, dtype=np.float32), "one"), mask], "mask.absent")
-    bias = graph.node("Mul", [absent, graph.constant(np.array(MASKED, dtype=np.float32), "masked")], "mask.scaled")
-    return graph.node("Unsqueeze", [bias, graph.integers([1, 2], "axes.1.2")], "mask.bias")
-
-
-def _attention(
-    graph: _Graph, projections: tuple[Linear, Linear, Linear], hidden: str, queries: str, bias: str, heads: int, size: int, name: str
-) -> str:
-    """Mix tokens: softmax(Q K' + bias) V of every head, as rows of (heads * size).
-
-    Queries are those of all tokens, or rows of first tokens alone, which are not `hidden`.
-    """
-    query, key, value = (
-        graph.linear(rows, linear, f"{name}.{part}")
-        for rows, linear, part in zip((queries, hidden, hidden), projections, ("query", "key", "value"), strict=True)
-    )
-
-    def per_head(rows: str, order: list[int]) -> str:
-        return graph.node("Transpose", [graph.shaped(rows, [heads, size], f"{rows}.split")], f"{rows}.heads", perm=order)
-
-    if queries == hidden:
-        query = per_head(query, [0, 2, 1, 3])
-    else:
-        query = graph.node("Reshape", [query, graph.integers([-1, heads, 1, size], f"first.{heads}")], f"{query}.heads")
-    scores = graph.add(graph.node("MatMul", [query, per_head(key, [0, 2, 3, 1])], f"{name}.scores"), bias, f"{name}.scores.masked")
-    weights = graph.node("Softmax", [scores], f"{name}.weights", axis=-1)
-    mixed = graph.node("MatMul", [weights, per_head(value, [0, 2, 1, 3])], f"{name}.mixed")
-    if queries == hidden:
-        mixed = graph.node("Transpose", [mixed], f"{name}.mixed.tokens", perm=[0, 2, 1, 3])
-    return graph.node("Reshape", [mixed, graph.integers([-1, heads * size], f"merge.{heads}")], f"{name}.context")
 
 
 def _bert_head(graph: GraphBuilder, model: Any, first: str) -> str:

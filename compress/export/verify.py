@@ -14,7 +14,10 @@ from compress.task.encode import Encoded
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome: largest absolute and relative difference of the logits, share of equal answers, what was tried."""
+    """The outcome: largest absolute and relative difference of the logits, share of equal answers, what was tried.
+
+    `largest` is the largest absolute logit of the reference.
+    """
 
     max_abs: float
     max_rel: float
@@ -22,6 +25,7 @@ class Verification:
     examples: int
     worst_case: str
     cases: list[str]
+    largest: float
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as a JSON document."""
@@ -47,7 +51,7 @@ def batches_to_try(data: Encoded) -> dict[str, np.ndarray]:
 
 def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target = "class") -> Verification:
     """Compare the logits, and the answers read from them, of two models on every case of `batches_to_try`."""
-    worst, worst_case, relative, equal, total = 0.0, "none", 0.0, 0, 0
+    worst, worst_case, relative, equal, total, largest = 0.0, "none", 0.0, 0, 0, 0.0
     cases = batches_to_try(data)
     for name, positions in cases.items():
         batch = data.batch(positions)
@@ -60,10 +64,24 @@ def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target
         difference = np.nan_to_num(np.abs(expected - found), nan=np.inf)
         if difference.max() > worst:
             worst, worst_case = float(difference.max()), name
+        largest = max(largest, float(np.nan_to_num(np.abs(expected), nan=np.inf).max()))
         relative = max(relative, float((difference / (np.abs(expected) + 1e-3)).max()))
         equal += int(same.sum())
         total += len(same)
-    return Verification(worst, relative, equal / total, total, worst_case, list(cases))
+    return Verification(worst, relative, equal / total, total, worst_case, list(cases), largest)
+
+
+def remembered(forward: Forward) -> Forward:
+    """Return a forward function that computes each batch once: the reference of several comparisons."""
+    known: dict[bytes, np.ndarray] = {}
+
+    def looked_up(batch: dict[str, np.ndarray]) -> np.ndarray:
+        key = b"".join(batch[name].tobytes() for name in sorted(batch)) + repr(batch["input_ids"].shape).encode()
+        if key not in known:
+            known[key] = forward(batch)
+        return known[key]
+
+    return looked_up
 
 
 def same_answers(expected: np.ndarray, found: np.ndarray, real: np.ndarray, target: Target) -> np.ndarray:

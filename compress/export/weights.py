@@ -90,8 +90,11 @@ class Encoder:
     position_bias: np.ndarray | None = None
 
 
-def encoder_weights(model: Any) -> Encoder:
-    """Return a model's weights, with the biases of the output projections folded into what makes their residual."""
+def encoder_weights(model: Any, fold_scale: bool = True) -> Encoder:
+    """Return a model's weights, with the biases of the output projections folded into what makes their residual.
+
+    The scale of the scores, `1/sqrt(head size)`, is folded into the query's weights unless `fold_scale` is false.
+    """
     family, shape = family_of(model.config.model_type), model_shape(model)
     module = descend(model, family.encoder)
     project = getattr(module, "embeddings_project", None)
@@ -99,10 +102,11 @@ def encoder_weights(model: Any) -> Encoder:
     by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
     encoder.position_bias = None if by_distance is None else array_of(by_distance)
     below: Norm | Linear = encoder.project or encoder.norm
+    scale = shape.head_size**-0.5 if fold_scale else 1.0
     for layer, size in zip(layers(model), shape.layers, strict=True):
         projections = None
         if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
-            projections = Linear.of(layer.query, shape.head_size**-0.5), Linear.of(layer.key), Linear.of(layer.value)
+            projections = Linear.of(layer.query, scale), Linear.of(layer.key), Linear.of(layer.value)
         mixed, mixed_adapter = _output(layer.attention_output, projections is not None)
         outer, outer_adapter = _output(layer.ffn_out, size.ffn > 0)
         inner = Linear.of(layer.ffn_in) if size.ffn else None

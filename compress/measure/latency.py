@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,6 +27,7 @@ from compress.errors import UsageError
 from compress.measure.runners import Batch, ClockRunner, Runner, TokenizingRunner, open_runner
 from compress.measure.statistics import median_ratio
 from compress.model.config import is_graph, max_tokens, read_config
+from compress.model.runtime import OPENVINO_GRAPH, recorded_runtimes
 from compress.model.scorer import Forward
 from compress.model.tokenizer import load_tokenizer, pad_id
 from compress.settings import BenchSettings
@@ -130,29 +131,33 @@ def random_batch(rng: np.random.Generator, vocab_size: int, batch_size: int, len
 def candidates_of(name: str, folder: Path, settings: BenchSettings) -> list[Candidate]:
     """Return a model once for every runtime that is asked for and can run it.
 
-    `auto` is PyTorch for a checkpoint and ONNX Runtime for an artifact.
+    `auto` is PyTorch for a checkpoint, and for an artifact what it records: ONNX Runtime unless it was tuned for others.
 
     Raises:
         UsageError: no runtime that was asked for can run it.
     """
     vocab_size = read_config(folder)["vocab_size"]
     graph = is_graph(folder)
-    own = "onnxruntime" if graph else "pytorch"
-    able = {"onnxruntime", "openvino"} if graph else {"pytorch"}
+    manifest = fs.read_manifest(folder) or {}
+    hints = manifest.get("runtime", {}) if settings.device == "cpu" else {}
+    own = "+".join(sorted(recorded_runtimes(hints))) if graph else "pytorch"
+    able = {"onnxruntime", "openvino", own} if graph else {"pytorch"}
     runtimes = [own if wanted == "auto" else wanted for wanted in settings.runtime]
     usable = [runtime for runtime in dict.fromkeys(runtimes) if runtime in able]
     if not usable:
         kind = "an ONNX artifact" if graph else "a checkpoint"
         raise UsageError(f"{name} is {kind}, which {', '.join(runtimes)} does not run", f"add --runtime {own}, or --runtime auto")
-    manifest = fs.read_manifest(folder) or {}
     recorded = manifest.get("precision", "fp32") if graph else "fp32"
-    if "openvino" in usable and manifest.get("method") == "dynamic":
+    if "openvino" in settings.runtime and not (folder / OPENVINO_GRAPH).is_file() and manifest.get("method") == "dynamic":
         console.warn(f"{name}: OpenVINO runs dynamically quantized graphs several times slower than ONNX Runtime")
     found = []
     for runtime in usable:
         converts = runtime == "pytorch" or (runtime == "openvino" and recorded == "fp32")
         shown = name if runtime == usable[0] else f"{name} ({runtime})"
-        found.append(Candidate(shown, folder, runtime, settings.precision if converts else recorded, vocab_size))
+        precision = settings.precision if converts else recorded
+        if runtime == own == "openvino" and "openvino" not in settings.runtime and recorded == "fp32":
+            precision = hints.get("openvino", {}).get("precision", recorded)
+        found.append(Candidate(shown, folder, runtime, precision, vocab_size))
     return found
 
 
@@ -261,30 +266,42 @@ def _title(cell: Cell) -> str:
 
 
 def _measure(runners: dict[str, Runner], work: Work, settings: BenchSettings, rng: np.random.Generator, label: str = "timing") -> Times:
-    """Run the interleaved rounds of one cell; returns each runner's seconds, (rounds,).
+    """Run the interleaved rounds of one cell; returns each runner's seconds, (rounds,)."""
+    with console.progress(label, settings.rounds) as advance:
+        return interleaved(runners, work.batches, settings.rounds, settings.seconds, rng, advance)
 
-    In a round every runner takes the batch of that round's number. Stops early at the time limit, but never before
-    five rounds.
+
+def interleaved(
+    runners: dict[str, Runner],
+    batches: dict[str, list[Any]],
+    rounds: int,
+    seconds: float,
+    rng: np.random.Generator,
+    advance: Callable[[], None],
+) -> Times:
+    """Time runners in turns; returns each one's seconds, (rounds,).
+
+    In a round every runner takes its batch of that round's number, in shuffled order. Stops early at the time limit, but never
+    before five rounds.
     """
     names = list(runners)
     for name in names:
         for number in range(WARM_UPS):
-            runners[name].seconds(work.batches[name][number % len(work.batches[name])])
+            runners[name].seconds(batches[name][number % len(batches[name])])
     samples: dict[str, list[float]] = {name: [] for name in names}
-    deadline = time.monotonic() + settings.seconds
+    deadline = time.monotonic() + seconds
     collected = gc.isenabled()
     gc.disable()
     try:
-        with console.progress(label, settings.rounds) as advance:
-            for number in range(settings.rounds):
-                for position in rng.permutation(len(names)):
-                    name = names[position]
-                    prepared = work.batches[name][number % len(work.batches[name])]
-                    runners[name].seconds(prepared)
-                    samples[name].append(runners[name].seconds(prepared))
-                advance()
-                if number + 1 >= MIN_ROUNDS and time.monotonic() > deadline:
-                    break
+        for number in range(rounds):
+            for position in rng.permutation(len(names)):
+                name = names[position]
+                prepared = batches[name][number % len(batches[name])]
+                runners[name].seconds(prepared)
+                samples[name].append(runners[name].seconds(prepared))
+            advance()
+            if number + 1 >= MIN_ROUNDS and time.monotonic() > deadline:
+                break
     finally:
         if collected:
             gc.enable()

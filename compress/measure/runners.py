@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compress.errors import ModelError, ResourceError, UsageError
+from compress import fs
+from compress.errors import UsageError
 from compress.model.artifact import OnnxModel
-from compress.model.config import GRAPH, is_graph
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, openvino_forward
 from compress.model.scorer import Forward, open_model
 
 Batch = dict[str, np.ndarray]
+ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that sends each batch to the runtime that is faster for it
 
 
 class Runner(Protocol):
@@ -124,12 +126,17 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
         ResourceError: the runtime or the device is not there; never falls back silently.
         UsageError: a combination that makes no sense.
     """
-    if runtime == "openvino":
-        return ClockRunner(openvino_forward(folder, precision, device, threads)), ["OpenVINO CPU"]
-    if runtime == "onnxruntime":
+    if runtime == OPENVINO:
+        recorded = (fs.read_manifest(folder) or {}).get("runtime", {}).get("openvino", {}).get("precision", "fp32")
+        floats = recorded if precision == "int8" else precision
+        return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]
+    if runtime == ROUTED:
+        artifact = OnnxModel(folder, threads)
+        return ClockRunner(artifact.logits), [*artifact.session.get_providers(), "OpenVINO CPU"]
+    if runtime == ONNXRUNTIME:
         if device == "cpu":
             artifact = OnnxModel(folder, threads)
-            return ClockRunner(artifact.logits), artifact.session.get_providers()
+            return ClockRunner(artifact.opened(ONNXRUNTIME)), artifact.session.get_providers()
         from onnxruntime import OrtValue
 
         session = OnnxModel(folder, threads, device).session
@@ -166,39 +173,3 @@ def open_torch_cuda(folder: Path, precision: str) -> TorchCudaRunner:
 
     kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     return TorchCudaRunner(load_model(folder).to(where, kinds[precision]), torch)
-
-
-def openvino_forward(folder: Path, precision: str, device: str, threads: int) -> Forward:
-    """Open an ONNX artifact in OpenVINO on the CPU.
-
-    Raises:
-        ResourceError: OpenVINO is not installed.
-        UsageError: a GPU was asked for, or a checkpoint was given.
-        ModelError: OpenVINO cannot read the graph.
-    """
-    if device != "cpu":
-        raise UsageError("OpenVINO runs here on the CPU only", "use --device cpu")
-    if not is_graph(folder):
-        raise UsageError(f"{folder} is a checkpoint, and OpenVINO takes ONNX artifacts", "export it first: compress export MODEL -o DIR")
-    try:
-        import openvino  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
-    hints = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-    }
-    try:
-        core = openvino.Core()
-        compiled = core.compile_model(core.read_model(str(folder / GRAPH)), "CPU", hints)
-    except Exception as error:  # OpenVINO's exceptions share no base class
-        raise ModelError(f"{folder} cannot be opened in OpenVINO: {(str(error).strip().splitlines() or ['?'])[-1]}") from error
-    request = compiled.create_infer_request()
-    names = [next(iter(entry.get_names())) for entry in compiled.inputs]
-
-    def forward(batch: Batch) -> np.ndarray:
-        found = list(request.infer({name: batch[name] for name in names}).values())
-        return found[0] if len(found) == 1 else np.stack(found, axis=-1)
-
-    return forward

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -70,3 +70,20 @@ def median_ratio(numerators: np.ndarray, denominators: np.ndarray, seed: int = 0
     ratios = numerators / denominators
     medians = np.array([np.median(ratios[positions]) for positions in resampled_positions(len(ratios), seed)])
     return float(np.median(ratios)), percentile_interval(medians)
+
+
+def geometric_ratio(
+    numerators: Sequence[np.ndarray], denominators: Sequence[np.ndarray], seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Return the geometric mean over several measurements of `median_ratio`, and its bootstrap interval.
+
+    Args:
+        numerators: of each measurement, (rounds,) of the baseline.
+        denominators: of each, (rounds,) of the candidate in the same rounds.
+        seed: of the resampling; every measurement's rounds are resampled on their own.
+    """
+    logs = [np.log(top / bottom) for top, bottom in zip(numerators, denominators, strict=True)]
+    rng = np.random.default_rng(seed)
+    medians = [np.median(values[rng.integers(0, len(values), (RESAMPLES, len(values)))], axis=1) for values in logs]
+    low, high = percentile_interval(np.mean(medians, axis=0))
+    return float(np.exp(np.mean([np.median(values) for values in logs]))), (float(np.exp(low)), float(np.exp(high)))

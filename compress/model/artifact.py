@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
 import threading
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
@@ -12,34 +10,33 @@ from typing import Any, overload
 import numpy as np
 
 from compress import console, fs, machine
-from compress.errors import ModelError, ResourceError, UsageError
+from compress.errors import ModelError, UsageError
 from compress.model.config import GRAPH, class_names, read_config
 from compress.model.family import Target
 from compress.model.reference import locate
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, only, open_session, openvino_forward, routed, session_forward
 from compress.model.tokenizer import load_tokenizer, pad_id
 from compress.task.answers import Answer, describe_outputs, examples_of, softmax
 from compress.task.encode import Encoded, encode_examples
 from compress.task.load import Examples
 from compress.task.reading import reading_of
 
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 Texts = str | tuple[str, ...]
 ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
-EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
 
 
 class OnnxModel:
-    """An ONNX artifact, opened on first use with the session options that its `compress.json` records.
+    """An ONNX artifact, opened on first use in the runtime and with the options that its `compress.json` records.
 
     Args:
         folder: the artifact.
-        threads: of one inference; by default what ONNX Runtime chooses.
-        device: `cpu`, `cuda` or `tensorrt`; there is no silent fall-back.
-        hints: session options, in the place of the recorded ones (an artifact in the making has no manifest yet).
+        threads: of one inference; by default what the runtime chooses.
+        device: `cpu`, `cuda` or `tensorrt`; there is no silent fall-back, and GPUs are ONNX Runtime's.
+        hints: as in `compress.model.runtime`, in the place of the recorded ones (an artifact in the making has no manifest yet).
 
     Raises:
         ModelError: not an artifact, or a graph that cannot be opened.
-        ResourceError: CUDA without its execution provider.
+        ResourceError: CUDA without its execution provider, OpenVINO where it is recorded and not installed.
     """
 
     def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu", hints: dict[str, Any] | None = None) -> None:
@@ -81,12 +78,22 @@ class OnnxModel:
         return load_tokenizer(self.folder, self.config["vocab_size"])
 
     @cached_property
-    def logits(self) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    def logits(self) -> Forward:
         """The function from a padded batch of (batch, length) int64 arrays to float32 logits.
 
         (batch, classes) of a text; (batch, length, tags) of its tokens; (batch, length, 2) of a span's ends.
         """
-        return session_forward(self.session)
+        return routed(self._hints, self.opened) if self._device == "cpu" else self.opened(ONNXRUNTIME)
+
+    def opened(self, runtime: str, precision: str | None = None) -> Forward:
+        """Return the same function in one runtime, `onnxruntime` or `openvino`, whatever the manifest recommends.
+
+        `precision` is that of OpenVINO's floats, in the place of the recorded one.
+        """
+        if runtime == ONNXRUNTIME:
+            return session_forward(self.session)
+        precision = precision or self._hints.get("openvino", {}).get("precision", "fp32")
+        return openvino_forward(self.folder, precision, self._device, self._threads)
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
         """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order.
@@ -127,65 +134,15 @@ class OnnxModel:
         return describe_outputs(outputs, data, examples, self.reading, self.labels)
 
 
-def load_onnx(reference: str | Path, threads: int | None = None, device: str = "cpu") -> OnnxModel:
-    """Open an ONNX artifact folder; see `OnnxModel`."""
+def load_onnx(reference: str | Path, threads: int | None = None, device: str = "cpu", runtime: str | None = None) -> OnnxModel:
+    """Open an ONNX artifact folder; see `OnnxModel`.
+
+    `runtime` is `onnxruntime` or `openvino`, in the place of what the artifact records.
+    """
+    if runtime not in (None, ONNXRUNTIME, OPENVINO):
+        raise UsageError(f"there is no runtime '{runtime}'", f"choose {ONNXRUNTIME} or {OPENVINO}")
     folder = locate(reference)
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder} has no {GRAPH}: it is not an ONNX artifact", "write one with: compress export MODEL -o DIR")
-    return OnnxModel(folder, threads, device)
-
-
-def open_session(graph: Path | bytes, threads: int | None, device: str, hints: dict[str, Any]) -> Any:
-    """Open an `onnxruntime.InferenceSession` with `hints`: `disabled_optimizers` and `session_config` entries.
-
-    Raises:
-        ModelError: the graph cannot be opened, or keeps weights outside its folder.
-        ResourceError: the device's execution provider is not there.
-    """
-    import onnxruntime
-
-    provider = PROVIDERS[device]
-    if provider not in onnxruntime.get_available_providers():
-        raise ResourceError(
-            f"--device {device}: this ONNX Runtime has no {provider}",
-            "use --device cpu, or install onnxruntime-gpu on a machine with a GPU",
-        )
-    if isinstance(graph, Path):
-        _refuse_linked_weights(graph)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    if threads:
-        options.intra_op_num_threads = threads
-    for key, value in hints.get("session_config", {}).items():
-        options.add_session_config_entry(key, value)
-    try:
-        session = onnxruntime.InferenceSession(
-            str(graph) if isinstance(graph, Path) else graph,
-            options,
-            providers=list(dict.fromkeys([provider, *([PROVIDERS["cuda"]] if device == "tensorrt" else [])])),
-            disabled_optimizers=hints.get("disabled_optimizers") or None,
-        )
-    except Exception as error:  # onnxruntime's exceptions share no base class
-        raise ModelError(f"{graph if isinstance(graph, Path) else 'the graph'} cannot be opened: {str(error).splitlines()[0]}") from error
-    if session.get_providers()[0] != provider:
-        raise ResourceError(f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}", "check the CUDA libraries")
-    return session
-
-
-def _refuse_linked_weights(graph: Path) -> None:
-    """Refuse external data beside a graph that is a hard link: ONNX Runtime itself refuses `..`, absolute paths and symlinks."""
-    with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
-        if contents.find(EXTERNAL_DATA) == -1:
-            return
-    linked = [path.name for path in graph.parent.iterdir() if path.is_file() and path.stat().st_nlink > 1]
-    if linked:
-        raise ModelError(f"External data of {graph}: {linked[0]} is a hard link to a file that may lie elsewhere", "copy the file instead")
-
-
-def session_forward(session: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """Return a function from a padded batch of (batch, length) int64 arrays to float32 logits; see `OnnxModel.logits`."""
-    names = [entry.name for entry in session.get_inputs()]
-    outputs = [entry.name for entry in session.get_outputs()]
-    if outputs == ["start_logits", "end_logits"]:
-        return lambda batch: np.stack(session.run(outputs, {name: batch[name] for name in names}), axis=-1)
-    return lambda batch: session.run(["logits"], {name: batch[name] for name in names})[0]
+    hints = (fs.read_manifest(folder) or {}).get("runtime", {})
+    return OnnxModel(folder, threads, device, hints | {"routes": only(runtime)} if runtime else None)

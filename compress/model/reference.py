@@ -9,12 +9,14 @@ from pathlib import Path
 from compress import fs, hub
 from compress.errors import ModelError, ResourceError, did_you_mean
 from compress.model.config import GRAPH
+from compress.model.runtime import OPENVINO_GRAPH
 
 BUILTIN = "builtin:minilm-l6"
 BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _PATTERNS = [
-    "model.onnx",
+    GRAPH,
+    OPENVINO_GRAPH,
     "compress.json",
     "config.json",
     "*.safetensors",
@@ -95,7 +97,7 @@ def digest(folder: Path) -> str:
 
     Of a folder of models (several targets of one pruning): of all of them.
     """
-    wanted = {"config.json", GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
+    wanted = {"config.json", GRAPH, OPENVINO_GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
     weights = (".safetensors", ".data", ".onnx_data")
     files = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.name.endswith(weights)))
     if not files:

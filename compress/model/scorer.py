@@ -83,9 +83,7 @@ def torch_forward(model: Any, device: torch.device | None = None) -> Forward:
 def open_model(folder: Path, device: str = "cpu", threads: int | None = None) -> Forward:
     """Open a checkpoint or an ONNX artifact; returns its forward function."""
     if is_graph(folder):
-        artifact = OnnxModel(folder, threads, "cpu" if device == "auto" else device)
-        artifact.session  # noqa: B018 (opened now, so that its errors come now)
-        return artifact.logits
+        return OnnxModel(folder, threads, "cpu" if device == "auto" else device).logits
     from compress.model.checkpoint import load_model
     from compress.model.device import pick_device
 

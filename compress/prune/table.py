@@ -24,12 +24,12 @@ from compress.errors import UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.measure.latency import quick_speedup, random_batch
-from compress.measure.runners import ClockRunner, openvino_forward
+from compress.measure.runners import ClockRunner
 from compress.model import shape as shapes
-from compress.model.artifact import open_session, session_forward
 from compress.model.checkpoint import model_shape, resize
 from compress.model.config import GRAPH
 from compress.model.family import TOKEN_HEADS, family_of
+from compress.model.runtime import open_session, openvino_forward, session_forward
 from compress.model.scorer import Forward, torch_forward
 from compress.prune.search import ALIGNMENT, Costs
 from compress.quantize import quantized_graph

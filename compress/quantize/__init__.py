@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from compress.export import run as export_run
 from compress.export.verify import verify
 from compress.model.artifact import OnnxModel
 from compress.model.config import GRAPH, is_graph, read_config
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, OPENVINO_GRAPH, recorded_runtimes
 from compress.model.shape import shape_of_config
 from compress.quantize.auto import Choice, choose
 from compress.quantize.data import Judge, calibration_data
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.explain import explain
 from compress.quantize.forms import Forms, quantized_graph
+from compress.quantize.serving import choose_run
 from compress.quantize.targets import NEEDED, find_target
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
@@ -35,6 +38,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         UsageError: `max_drop` without a task; a method that calibrates without texts.
         ModelError: the source is quantized already.
         GateMissed: validation lost more than `max_drop` points.
+        ResourceError: OpenVINO was asked for and is not installed.
     """
     method = _method(inputs, settings)
     target = find_target(settings.target)
@@ -43,6 +47,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         float_graph = _read_graph(source / GRAPH)
         if quantized_share(float_graph)[0]:
             raise ModelError(f"{inputs.source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
+        if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in float_graph.graph.initializer):
+            raise ModelError(f"{inputs.source} is a float16 graph", "give the checkpoint or the fp32 artifact it was made from")
         data, texts = verification_data(inputs, source)
         calibration = None if method == "dynamic" else calibration_data(inputs, settings, source)
         forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
@@ -52,11 +58,21 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
             choice = choose(forms, judge.drop, reference.logits, read_config(source)["vocab_size"])
         else:
             choice = Choice(method, forms.graph(method))
-        write_artifact(choice.graph, source, output)
-        candidate = OnnxModel(output, hints=RUNTIME_HINTS)
-        found = verify(reference.logits, candidate.logits, data, candidate.target)
-        announce(found, "the float graph")
-        metrics = {} if judge is None else {"validation": judge.check(candidate.logits, settings.max_drop)}
+        chosen = choose_run(choice, settings, reference, data, target.here)
+        choice = replace(choice, method=chosen.point["method"], graph=chosen.graph)
+        write_artifact(chosen.graph, source, output)
+        if chosen.openvino_graph is not None:
+            onnx.save(chosen.openvino_graph, str(output / OPENVINO_GRAPH))
+        candidate = OnnxModel(output, hints=chosen.hints)
+        metrics: dict[str, Any] = {}
+        verification: dict[str, Any] = {}
+        for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(chosen.hints)]):
+            suffix = "_openvino" if runtime == OPENVINO else ""
+            found = verify(reference.logits, candidate.opened(runtime), data, candidate.target)
+            announce(found, f"the float graph{', in OpenVINO' if runtime == OPENVINO else ''}")
+            verification[f"verification{suffix}"] = {**found.as_json(), "against": "the float graph", "texts": texts}
+            if judge is not None:
+                metrics[f"validation{suffix}"] = judge.check(candidate.opened(runtime), settings.max_drop)
         explained = explain(forms, choice.method, choice.graph, data if calibration is None else calibration) if settings.report else None
         shrunk = (output / GRAPH).stat().st_size / (source / GRAPH).stat().st_size
         described = forms.described(choice.method)
@@ -71,8 +87,9 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "calibration": described,
         "candidates": choice.candidates,
         "float_groups": choice.float_groups,
-        "runtime": RUNTIME_HINTS,
-        "verification": {**found.as_json(), "against": "the float graph", "texts": texts},
+        "runtime": chosen.hints,
+        **({"tuning": chosen.tuning} if chosen.tuning else {}),
+        **verification,
         "reading": recorded_reading(inputs).as_json(),
         "layers": shape_of_config(read_config(output)).as_json(),
         "params": (fs.read_manifest(inputs.source) or {}).get("params"),

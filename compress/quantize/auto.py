@@ -13,7 +13,7 @@ from compress import console
 from compress.errors import GateMissed
 from compress.export import RUNTIME_HINTS
 from compress.measure.latency import quick_speedup, random_batch
-from compress.model.artifact import open_session, session_forward
+from compress.model.runtime import open_session, session_forward
 from compress.model.scorer import Forward, score
 from compress.quantize.forms import Forms
 from compress.quantize.sensitivity import Floats, find_floats, sensitivities
@@ -26,12 +26,16 @@ RANKED_EXAMPLES = 128  # on which groups are ranked
 
 @dataclass
 class Choice:
-    """A method, its graph, what stayed float and why, and what the candidates measured."""
+    """A method, its graph, what stayed float and why, what the candidates measured, and the graphs of all that are accurate enough."""
 
     method: str
     graph: onnx.ModelProto
     candidates: list[dict[str, Any]] = field(default_factory=list)
     float_groups: list[dict[str, Any]] = field(default_factory=list)
+    passing: dict[str, onnx.ModelProto] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.passing = self.passing or {self.method: self.graph}
 
 
 def forward_of(graph: onnx.ModelProto, threads: int | None = None) -> Forward:
@@ -63,7 +67,7 @@ def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forwa
     passing = [method for method in METHODS if drops[method] <= limit]
     if passing:
         method = faster(passing, drops, gains[1] if gains else None)
-        return Choice(method, graphs[method], candidates)
+        return Choice(method, graphs[method], candidates, passing={name: graphs[name] for name in passing})
     method = min(METHODS, key=lambda name: drops[name])
     console.info(f"  both lose more than {limit:g} points: looking for what has to stay float in the {method} form")
     del graphs

@@ -15,7 +15,7 @@ import onnx
 from onnx import helper
 
 from compress import console
-from compress.model.artifact import open_session
+from compress.model.runtime import open_session
 from compress.task.encode import Encoded, evaluation_batches
 
 BINS = 4096

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from compress import console
-from compress.model.artifact import open_session
+from compress.model.runtime import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, real_rows, with_outputs
 from compress.quantize.forms import Forms
 from compress.quantize.products import products

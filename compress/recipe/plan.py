@@ -69,6 +69,10 @@ class Workspace:
         }
         if unlabeled := getattr(stage.settings, "unlabeled", None):
             facts["unlabeled"] = fs.digest_file(existing(unlabeled))
+        if stage.verb.makes == "measurement":  # the same graph may be recorded with other options
+            facts["runtimes"] = {name: (fs.read_manifest(self.folder(name)) or {}).get("runtime") for name in stage.references()}
+        if stage.verb.makes == "onnx":  # which may be timed in OpenVINO where that is installed
+            facts["openvino"] = machine.version_of("openvino")
         if stage.verb.machine_bound:
             facts["machine"] = machine.identity()
         return fs.digest_json(facts)

@@ -49,7 +49,15 @@ VERBS: dict[str, Verb] = {
             machine_bound=True,
         ),
         Verb("distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint"),
-        Verb("export", settings.ExportSettings, "compress.export:run", ("model", "task", "export"), "onnx", needs_task=False),
+        Verb(
+            "export",
+            settings.ExportSettings,
+            "compress.export:run",
+            ("model", "task", "export", "measure"),
+            "onnx",
+            needs_task=False,
+            machine_bound=True,
+        ),
         Verb(
             "quantize",
             settings.QuantizeSettings,

@@ -120,7 +120,8 @@ def _use(manifest: Document) -> list[str]:
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
     hints = manifest.get("runtime") or {}
-    plain = by_onnxruntime(reading, columns, hints.get("disabled_optimizers") or [], hints.get("session_config") or {})
+    basic = hints.get("optimization") == "basic"
+    plain = by_onnxruntime(reading, columns, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
     windows = (
         " Beyond the limit below these lines cut the input, where compress takes several windows." if reading.target in PIPELINES else ""
     )

@@ -76,14 +76,20 @@ def by_compress(target: Target, columns: int) -> str:
     return f'import compress\n\nmodel = compress.load_onnx(".")\n{BY_COMPRESS[target].format(given=f"({given})" if pair else given)}\n'
 
 
-def by_onnxruntime(reading: Reading, columns: int, disabled_optimizers: Sequence[str], session_config: dict[str, Any]) -> str:
-    """Return the lines that run an ONNX artifact by onnxruntime, tokenizers and numpy alone."""
+def by_onnxruntime(
+    reading: Reading, columns: int, disabled_optimizers: Sequence[str], session_config: dict[str, Any], basic: bool = False
+) -> str:
+    """Return the lines that run an ONNX artifact by onnxruntime, tokenizers and numpy alone.
+
+    `basic` is for artifacts that are fastest with the basic graph optimizations.
+    """
     target = reading.target
     only = ', strategy="only_second"' if target == "span" else ""
     encode = ENCODE.get(target, "encoding = tokenizer.encode({given})")
     threshold = f" + {reading.null_threshold:g}" if reading.null_threshold else ""
     no_answer = f' if start[0] + end[0] <= pairs.max(){threshold} else ""' if reading.no_answer else ""
-    options = ["options = onnxruntime.SessionOptions()"] if session_config else []
+    options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
+    options += ["options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC"] if basic else []
     options += [f"options.add_session_config_entry({json.dumps(key)}, {json.dumps(str(value))})" for key, value in session_config.items()]
     arguments = ['"model.onnx"'] + (["options"] if options else [])
     arguments += [f"disabled_optimizers={json.dumps(list(disabled_optimizers))}"] if disabled_optimizers else []

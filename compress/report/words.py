@@ -7,7 +7,7 @@ from typing import Any
 
 from compress.report import Document, Run, first_cell, has_own_lengths, is_interval, metric_of
 
-RUNTIMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+RUNTIMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "onnxruntime+openvino": "ONNX Runtime + OpenVINO"}
 METRICS = {
     "f1": "F1",
     "macro_f1": "macro F1",

@@ -76,6 +76,22 @@ def test_onnx_runtime_agrees_with_the_cpu(graph: Path, family: str) -> None:
     assert on_gpu.session.get_providers()[0] == "CUDAExecutionProvider"
 
 
+@pytest.mark.parametrize("attention", ["plain", "mha"])
+@pytest.mark.parametrize(("device", "provider"), [("cuda", "CUDAExecutionProvider"), ("tensorrt", "TensorrtExecutionProvider")])
+def test_a_float16_graph_agrees_with_the_cpu(
+    checkpoint: Maker, graph: Path, family: str, attention: str, device: str, provider: str, tmp_path: Path
+) -> None:
+    needs_provider(provider)
+    if device == "tensorrt" and attention == "mha":
+        pytest.skip("TensorRT leaves com.microsoft operators to CUDA")
+    compress.export(checkpoint(family), tmp_path / "half", precision="fp16", attention=attention)
+    batch = tiny.encoded(family).batch(range(6))
+    expected = OnnxModel(graph).logits(batch)
+    found = OnnxModel(tmp_path / "half", device=device).logits(batch)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_pytorch_is_timed(checkpoint: Maker, precision: str) -> None:
     runner, runs_on = open_runner(checkpoint(), "pytorch", precision, "cuda", 1)

@@ -71,9 +71,9 @@ def test_a_pruned_checkpoint_is_exported_with_its_shape(tmp_path: Path) -> None:
 
 
 def test_a_graph_that_differs_is_refused_and_the_case_named(checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model: Any) -> onnx.ModelProto:
+    def wrong(model: Any, form: Any) -> onnx.ModelProto:
         model.classifier.bias.data += 0.5
-        graph = build_graph(model)
+        graph = build_graph(model, form)
         model.classifier.bias.data -= 0.5
         return graph
 
@@ -85,10 +85,10 @@ def test_a_graph_that_differs_is_refused_and_the_case_named(checkpoint: Maker, t
 
 
 def test_a_graph_that_gives_nan_is_refused_at_any_tolerance(checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(model: Any) -> onnx.ModelProto:
+    def wrong(model: Any, form: Any) -> onnx.ModelProto:
         kept = model.classifier.bias.data.clone()
         model.classifier.bias.data += float("nan")
-        graph = build_graph(model)
+        graph = build_graph(model, form)
         model.classifier.bias.data = kept
         return graph
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
-from compress.export.verify import batches_to_try, verify
+from compress.errors import ModelError
+from compress.export.graph import build_graph
+from compress.export.verify import batches_to_try, remembered, verify
+from compress.model.artifact import OnnxModel
+from compress.model.checkpoint import save_model
 from compress.model.scorer import torch_forward
+from compress.prune.search import Kept
+from compress.prune.surgery import slice_model
+from compress.settings import ExportSettings
+from compress.stage import Inputs
 from compress.task.encode import Encoded
 from tests import tiny
+
+export_module = importlib.import_module("compress.export")  # `compress.export` is the verb
 
 
 def exact(batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -66,6 +81,108 @@ def test_a_wrong_mask_shows_on_a_real_model(family: str) -> None:
     found = verify(right, wrong, tiny.encoded(family, 40))
     assert found.max_abs > 1e-2
     assert "batch 1" not in found.worst_case
+
+
+def swapped_inputs(graph: onnx.ModelProto) -> None:
+    """Feed types where the mask belongs, as in an exporter that takes `forward`'s order for the tokenizer's."""
+    swap = {"attention_mask": "token_type_ids", "token_type_ids": "attention_mask"}
+    for node in graph.graph.node:
+        node.input[:] = [swap.get(name, name) for name in node.input]
+
+
+def other_heads(graph: onnx.ModelProto) -> None:
+    """Give every layer the first one's number of heads, as ONNX Runtime's optimizer does with `num_heads`."""
+    entries = [entry for node in graph.graph.node for entry in node.attribute if entry.name == "num_heads"]
+    for entry in entries:
+        entry.i = entries[0].i
+
+
+def poisoned_weight(graph: onnx.ModelProto) -> None:
+    """Change one weight of the last layer's FFN."""
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == f"layer.{tiny.LAYERS - 1}.ffn.in.weight")
+    array = numpy_helper.to_array(tensor).copy()
+    array[0, 0] += 5
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def swapped_classes(graph: onnx.ModelProto) -> None:
+    """Turn the classes of the head around."""
+    for name in ("classifier.weight", "classifier.bias"):
+        tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == name)
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)[..., ::-1].copy(), name))
+
+
+def no_mask(graph: onnx.ModelProto) -> None:
+    """Let tokens attend to padding."""
+    for node in graph.graph.node:
+        if node.name == "mask.scaled":
+            tensor = next(tensor for tensor in graph.graph.initializer if tensor.name == node.input[1])
+            tensor.CopyFrom(numpy_helper.from_array(np.array(0.0, dtype=np.float32), tensor.name))
+
+
+@pytest.mark.parametrize(
+    ("fault", "attention", "where"),
+    [
+        (swapped_inputs, "plain", "batch"),
+        (swapped_inputs, "mha", "batch"),
+        (other_heads, "mha", "batch"),
+        (poisoned_weight, "plain", "batch"),
+        (swapped_classes, "plain", "batch"),
+        (no_mask, "plain", "(batch 2, shortest beside longest|mixed padding)"),
+    ],
+)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_fault_in_the_graph_stops_the_export(
+    fault: Any, attention: Any, where: str, runtime: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if runtime == "openvino":
+        pytest.importorskip("openvino")
+    model = tiny.make_model()
+    slice_model(model, [Kept([0, 3], [1, 2]), Kept([0, 1, 2, 3], list(range(tiny.FFN))), Kept([1], [5, 6])])
+    (tmp_path / "slim").mkdir()
+    tiny.write_tokenizer(tmp_path / "slim")
+    save_model(model, tmp_path / "slim", tmp_path / "slim")
+
+    def faulty(model: Any, form: Any) -> onnx.ModelProto:
+        graph = build_graph(model, form)
+        fault(graph)
+        return graph
+
+    monkeypatch.setattr(export_module, "build_graph", faulty)
+    (tmp_path / "out").mkdir()
+    settings = ExportSettings(attention=attention, runtime=runtime)
+    with pytest.raises(ModelError, match=rf"differs from PyTorch by \d.* on '.*{where}.*', more than 0\.001"):
+        export_module.run(Inputs({"model": tmp_path / "slim"}), settings, tmp_path / "out")
+
+
+def test_a_fault_in_openvino_alone_is_named(checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    right = OnnxModel.opened
+
+    def opened(self: OnnxModel, runtime: str) -> Any:
+        forward = right(self, runtime)
+        return (lambda batch: forward(batch)[:, ::-1]) if runtime == "openvino" else forward
+
+    monkeypatch.setattr(OnnxModel, "opened", opened)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match="in OpenVINO differs from PyTorch"):
+        export_module.run(Inputs({"model": checkpoint()}), ExportSettings(runtime="openvino"), tmp_path / "out")
+
+
+def test_what_is_remembered_is_computed_once() -> None:
+    calls: list[int] = []
+
+    def counted(batch: dict[str, np.ndarray]) -> np.ndarray:
+        calls.append(1)
+        return exact(batch)
+
+    forward, data = remembered(counted), tiny.encoded("bert", 40)
+    first, second = verify(forward, exact, data), verify(forward, exact, data)
+    assert first == second
+    assert first.max_abs == 0
+    assert len(calls) <= len(first.cases)
+    flat = {name: array.reshape(1, -1) for name, array in data.batch([3, 3]).items()}
+    assert forward(flat).shape != forward(data.batch([3, 3])).shape
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 31, 40])

@@ -192,6 +192,33 @@ def test_candidates_are_told_apart(checkpoint: Maker, tmp_path: Path) -> None:
         candidates_of("a", checkpoint(), BenchSettings(runtime=["openvino"]))
 
 
+@pytest.mark.parametrize(
+    ("routes", "runtime", "precision"),
+    [
+        (["openvino"], "openvino", "bf16"),
+        (["onnxruntime"], "onnxruntime", "fp32"),
+        (["onnxruntime", "openvino"], "onnxruntime+openvino", "fp32"),
+        (["openvino", "onnxruntime"], "onnxruntime+openvino", "fp32"),
+    ],
+)
+def test_auto_is_what_an_artifact_records(checkpoint: Maker, tmp_path: Path, routes: list[str], runtime: str, precision: str) -> None:
+    folder = artifact_of(checkpoint(), tmp_path / "graph", "fp32")
+    limits = [*range(4, 4 * len(routes), 4), None]
+    recorded = [{"up_to": limit, "runtime": name} for limit, name in zip(limits, routes, strict=True)]
+    hints = RUNTIME_HINTS | {"routes": recorded, "openvino": {"precision": "bf16"}}
+    fs.write_json(folder / fs.MANIFEST, {"precision": "fp32", "runtime": hints})
+    found = candidates_of("a", folder, BenchSettings())[0]
+    assert (found.runtime, found.precision) == (runtime, precision)
+    assert candidates_of("a", folder, BenchSettings(runtime=["onnxruntime"]))[0].runtime == "onnxruntime"
+    assert candidates_of("a", folder, BenchSettings(runtime=["openvino"], precision="fp32"))[0].precision == "fp32"
+    assert candidates_of("a", folder, BenchSettings(device="cuda"))[0].runtime == "onnxruntime"
+    if "openvino" in routes:
+        pytest.importorskip("openvino")
+    entry = bench({"a": folder})["results"][0]
+    assert entry["runtime"] == runtime
+    assert ("OpenVINO CPU" in entry["runs_on"]) == ("openvino" in routes)
+
+
 def bench(sources: dict[str, Path], **settings: Any) -> dict[str, Any]:
     """Run the stage, quickly."""
     return run(Inputs(sources), BenchSettings(**{"rounds": 5, "memory": False, "seq_len": [8], **settings}), Path())

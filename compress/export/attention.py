@@ -1,0 +1,165 @@
+"""Attention in a graph, and the forms that it may take: all compute the same, and which is fastest depends on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from compress.errors import UsageError
+from compress.export.builder import IR_VERSIONS, MICROSOFT, OPSET, RowGraph
+from compress.export.weights import Linear
+
+MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
+ATTENTION_OPSET = 23  # the first with Attention as one operator
+Attention = Literal["plain", "mha", "onnx"]
+Qkv = Literal["separate", "packed"]
+Scale = Literal["folded", "scores"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a graph is written.
+
+    Args:
+        attention: `plain` products and softmax; `mha`, ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx`, the standard
+            Attention of opset 23.
+        qkv: query, key and value by `separate` products, or by one that is split (`packed`).
+        scale: `1/sqrt(head size)` `folded` into the query's weights, or applied to the `scores`.
+        opset: of the standard operators.
+
+    Raises:
+        UsageError: an opset that is not written, or that has no Attention.
+    """
+
+    attention: Attention = "plain"
+    qkv: Qkv = "separate"
+    scale: Scale = "folded"
+    opset: int = OPSET
+
+    def __post_init__(self) -> None:
+        if self.opset not in IR_VERSIONS:
+            raise UsageError(f"opset {self.opset} is not written", f"supported: {', '.join(map(str, IR_VERSIONS))}")
+        if self.attention == "onnx" and self.opset < ATTENTION_OPSET:
+            raise UsageError(f"opset {self.opset} has no Attention operator", f"give --opset {ATTENTION_OPSET}, or --attention plain")
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return the fields as a JSON document."""
+        return asdict(self)
+
+
+PLAIN = Form()
+
+
+def mask_of(graph: RowGraph, form: Form, relative: bool) -> str:
+    """Return what keeps padding out: 0 for tokens and a large negative number for padding, (batch, 1, 1, sequence).
+
+    MultiHeadAttention takes the mask itself, (batch, sequence) int32, where there is no `relative` position bias to add it to.
+    """
+    if form.attention == "mha" and not relative:
+        return graph.node("Cast", ["attention_mask"], "mask.int32", to=onnx.TensorProto.INT32)
+    mask = graph.node("Cast", ["attention_mask"], "mask.float", to=onnx.TensorProto.FLOAT)
+    absent = graph.node("Sub", [graph.number(1.0, "one"), mask], "mask.absent")
+    bias = graph.node("Mul", [absent, graph.number(MASKED, "masked")], "mask.scaled")
+    return graph.node("Unsqueeze", [bias, graph.integers([1, 2], "axes.1.2")], "mask.bias")
+
+
+def attention(
+    graph: RowGraph,
+    projections: tuple[Linear, Linear, Linear],
+    read: tuple[str, str],
+    mask: str,
+    heads: int,
+    size: int,
+    name: str,
+    form: Form,
+) -> str:
+    """Mix tokens: softmax(Q K' + bias) V of every head, as rows of (heads * size).
+
+    Args:
+        graph: where the nodes go.
+        projections: of query, key and value.
+        read: the rows that queries are made of, and those of keys and values: the same ones, or first tokens alone and all.
+        mask: as of `mask_of`, or with position biases added, (batch, heads, queries, keys).
+        heads: of this layer.
+        size: of a head.
+        name: of the sublayer.
+        form: how it is written.
+    """
+    first_only = read[0] != read[1]
+    rows = _projected(graph, projections, read, name, form)
+    scale = size**-0.5 if form.scale == "scores" else 1.0
+    if form.attention == "plain":
+        return _plain(graph, rows, mask, (heads, size), scale, first_only, name)
+    width = heads * size
+    if first_only:
+        query = graph.node("Reshape", [rows[0], graph.integers([-1, 1, width], f"single.{width}")], f"{rows[0]}.texts")
+    else:
+        query = graph.shaped(rows[0], [width], f"{rows[0]}.texts")
+    key, value = (graph.shaped(part, [width], f"{part}.texts") for part in rows[1:])
+    if form.attention == "mha":
+        masks = ["", mask] if mask == "mask.int32" else ["", "", mask]
+        mixed = graph.node(
+            "MultiHeadAttention", [query, key, value, *masks], f"{name}.mixed", domain=MICROSOFT, num_heads=heads, scale=scale,
+            mask_filter_value=MASKED,
+        )  # fmt: skip
+    else:
+        if mask == "mask.bias" and not first_only:  # ONNX Runtime does not repeat it for every query by itself
+            length = graph.shared("Shape", ["input_ids"], "mask.length", start=1, end=2)
+            ones = graph.integers([1, 1], "mask.ones"), graph.integers([1], "mask.one")
+            shape = graph.shared("Concat", [ones[0], length, ones[1]], "mask.shape", axis=0)
+            mask = graph.shared("Expand", [mask, shape], "mask.queries")
+        mixed = graph.node("Attention", [query, key, value, mask], f"{name}.mixed", q_num_heads=heads, kv_num_heads=heads, scale=scale)
+    return graph.node("Reshape", [mixed, graph.integers([-1, width], f"merged.{width}")], f"{name}.context")
+
+
+def _projected(
+    graph: RowGraph, projections: tuple[Linear, Linear, Linear], read: tuple[str, str], name: str, form: Form
+) -> tuple[str, str, str]:
+    """Return the rows of query, key and value, (rows, heads * size) each."""
+    names = [f"{name}.query", f"{name}.key", f"{name}.value"]
+    if form.qkv == "separate":
+        query, key, value = (
+            graph.linear(rows, linear, part) for rows, linear, part in zip((read[0], read[1], read[1]), projections, names, strict=True)
+        )
+        return query, key, value
+    if read[0] == read[1]:
+        query, key, value = _packed(graph, projections, read[1], names, f"{name}.qkv")
+        return query, key, value
+    query = graph.linear(read[0], projections[0], names[0])
+    key, value = _packed(graph, projections[1:], read[1], names[1:], f"{name}.kv")
+    return query, key, value
+
+
+def _packed(graph: RowGraph, linears: tuple[Linear, ...], rows: str, names: list[str], name: str) -> list[str]:
+    """Multiply rows by several weights at once, and split what comes out."""
+    together = Linear(np.concatenate([one.weight for one in linears], axis=1), np.concatenate([one.bias for one in linears]))
+    sizes = graph.integers([len(one.bias) for one in linears], f"{name}.sizes")
+    return graph.split(graph.linear(rows, together, name), sizes, names, f"{name}.split")
+
+
+def _plain(
+    graph: RowGraph, rows: tuple[str, str, str], mask: str, shape: tuple[int, int], scale: float, first_only: bool, name: str
+) -> str:
+    """Write attention as products and a softmax; `shape` is (heads, size)."""
+    heads, size = shape
+
+    def per_head(part: str, order: list[int]) -> str:
+        return graph.node("Transpose", [graph.shaped(part, [heads, size], f"{part}.split")], f"{part}.heads", perm=order)
+
+    query, key, value = rows
+    if first_only:
+        query = graph.node("Reshape", [query, graph.integers([-1, heads, 1, size], f"first.{heads}")], f"{query}.heads")
+    else:
+        query = per_head(query, [0, 2, 1, 3])
+    scores = graph.node("MatMul", [query, per_head(key, [0, 2, 3, 1])], f"{name}.scores")
+    if scale != 1.0:
+        scores = graph.node("Mul", [scores, graph.number(scale, "scale")], f"{name}.scores.scaled")
+    scores = graph.add(scores, mask, f"{name}.scores.masked")
+    weights = graph.node("Softmax", [scores], f"{name}.weights", axis=-1)
+    mixed = graph.node("MatMul", [weights, per_head(value, [0, 2, 1, 3])], f"{name}.mixed")
+    if not first_only:
+        mixed = graph.node("Transpose", [mixed], f"{name}.mixed.tokens", perm=[0, 2, 1, 3])
+    return graph.node("Reshape", [mixed, graph.integers([-1, heads * size], f"merge.{heads}")], f"{name}.context")

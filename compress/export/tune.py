@@ -1,0 +1,235 @@
+"""Choose how an artifact is run: forms of its graph, options of ONNX Runtime, and which runtime takes which batches.
+
+What is measured is kept in the user's cache, by machine, versions and the graph's structure: weights do not change times.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from compress import console, fs, machine
+from compress.errors import ModelError
+from compress.measure.latency import Cell, random_batch
+from compress.measure.tuning import Point, Ways, compare_runtimes, named, search
+from compress.model.config import GRAPH
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, has_openvino, only, open_session, openvino_forward, session_forward
+from compress.settings import TuneSettings
+
+VERSION = 1
+KEPT_GRAPHS = 2
+# ONNX Runtime's fusions of these patterns are slower on CPUs than what they replace: see docs/decisions.
+RUNTIME_HINTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}
+GPU_HINTS: dict[str, Any] = {"provider_options": {"TensorrtExecutionProvider": {"trt_fp16_enable": "1"}}}  # of a float16 graph
+FUSIONS = {
+    "without both": RUNTIME_HINTS["disabled_optimizers"],
+    "all": [],
+    "without SkipLayerNorm": ["SkipLayerNormFusion"],
+    "without BiasGelu": ["BiasGeluFusion"],
+}
+OPTIONS = {"fusions": list(FUSIONS), "optimization": ["all", "basic"], "spinning": ["on", "off"]}
+Check = Callable[[Forward, str], str | None]  # a forward function and its runtime -> what is wrong with it
+START = {axis: values[0] for axis, values in OPTIONS.items()}
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The graphs to choose from, by axes of their own.
+
+    Args:
+        axes: values by axis; the first of each is where the search starts.
+        graph: from a point, of which these axes count, to its graph.
+        openvino: what OpenVINO is to read where it is another form than ONNX Runtime's, as a point; None: the same.
+    """
+
+    axes: Mapping[str, Sequence[str]]
+    graph: Callable[[Point], onnx.ModelProto]
+    openvino: Point | None = None
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The graph of `model.onnx`, OpenVINO's where it is another one, the hints for `compress.json`, and what was measured."""
+
+    graph: onnx.ModelProto
+    openvino_graph: onnx.ModelProto | None
+    point: Point
+    hints: dict[str, Any]
+    tuning: dict[str, Any] | None
+
+
+def hints_of(point: Point) -> dict[str, Any]:
+    """Return the hints of a point's options: `disabled_optimizers`, `optimization`, `session_config`."""
+    hints: dict[str, Any] = {"disabled_optimizers": list(FUSIONS[point["fusions"]])}
+    if point["optimization"] != "all":
+        hints["optimization"] = point["optimization"]
+    if point["spinning"] == "off":
+        hints["session_config"] = {"session.intra_op.allow_spinning": "0"}
+    return hints
+
+
+def choose(
+    candidates: Candidates,
+    settings: TuneSettings,
+    floats: str,
+    check: Check,
+    vocab_size: int,
+    longest: int,
+) -> Chosen:
+    """Return the fastest of the verified ways to run a model; without `tune` and `runtime: auto` the first, nothing measured.
+
+    Args:
+        candidates: the graphs.
+        settings: what is searched, and the shapes that are timed.
+        floats: in which OpenVINO computes floats, `fp32` or `bf16`.
+        check: from a forward function and its runtime to what is wrong with it, or None.
+        vocab_size: of the timed tokens.
+        longest: most tokens of a text.
+
+    Raises:
+        ResourceError: OpenVINO was asked for and is not installed.
+    """
+    runtime = OPENVINO if settings.runtime == OPENVINO else ONNXRUNTIME
+    start = {axis: values[0] for axis, values in candidates.axes.items()} | START
+    if settings.tune or settings.runtime == "auto":
+        with tempfile.TemporaryDirectory() as scratch:
+            opener = _Opener(candidates, floats, Path(scratch))
+            point, routes, tuning = _measured(opener, settings, runtime, start, check, vocab_size, longest)
+        _announce(tuning, routes)
+    else:
+        point, routes, tuning = start, only(runtime), {}
+    hints, apart = hints_of(point), None
+    if any(route["runtime"] == OPENVINO for route in routes):
+        hints |= {"openvino": {"precision": floats}, "routes": routes}
+        other = candidates.openvino or point
+        apart = None if other.items() <= point.items() else candidates.graph(other)
+    return Chosen(candidates.graph(point), apart, point, hints, tuning or None)
+
+
+def _measured(
+    opener: _Opener, settings: TuneSettings, runtime: str, start: Point, check: Check, vocab_size: int, longest: int
+) -> tuple[Point, list[dict[str, Any]], dict[str, Any]]:
+    """Return the fastest point, the routes, and what was measured."""
+    candidates, cells = opener.candidates, _cells(settings, longest)
+    facts = [VERSION, structure(candidates.graph(start)), opener.floats, [asdict(cell) for cell in cells]]
+
+    def batch(cell: Cell) -> dict[str, np.ndarray]:
+        return random_batch(np.random.default_rng(0), vocab_size, cell.batch_size, cell.seq_len or longest)
+
+    tuning: dict[str, Any] = {}
+    if settings.tune:
+        axes = dict(candidates.axes) | (_options(cells) if runtime == ONNXRUNTIME else {})
+        ways = Ways(partial(opener.open, runtime), lambda forward: check(forward, runtime), batch)
+        tuning = _cached([*facts, runtime, axes], lambda: search(axes, start, ways, cells).as_json())
+    point = tuning.get("winner", start)
+    other = candidates.openvino or point
+    if settings.runtime != "auto" or not _openvino_is_right(opener, other, cells, check):
+        return point, only(runtime), tuning
+    found = _cached([*facts, "runtimes", point, other], lambda: _compared(opener, point, other, batch, cells))
+    return point, found["routes"], tuning | {"runtimes": found["cells"]}
+
+
+class _Opener:
+    """Opens points; the last graphs are kept as bytes."""
+
+    def __init__(self, candidates: Candidates, floats: str, scratch: Path) -> None:
+        self.candidates, self.floats, self.scratch = candidates, floats, scratch
+        self._bytes: dict[str, bytes] = {}
+
+    def open(self, runtime: str, point: Point, threads: int) -> Forward:
+        """Open a point in a runtime.
+
+        Raises:
+            ModelError: the runtime cannot read the graph.
+        """
+        graph = self._graph(point)
+        if runtime == ONNXRUNTIME:
+            return session_forward(open_session(graph, threads, "cpu", hints_of(point)))
+        folder = self.scratch / fs.digest_json(point)  # one for each: OpenVINO may read weights from the file later
+        if not folder.exists():
+            folder.mkdir()
+            (folder / GRAPH).write_bytes(graph)
+        return openvino_forward(folder, self.floats, "cpu", threads)
+
+    def _graph(self, point: Point) -> bytes:
+        name = named({axis: point[axis] for axis in self.candidates.axes})
+        if name not in self._bytes:
+            while len(self._bytes) >= KEPT_GRAPHS:
+                self._bytes.pop(next(iter(self._bytes)))
+            self._bytes[name] = self.candidates.graph(point).SerializeToString()
+        return self._bytes[name]
+
+
+def _cells(settings: TuneSettings, longest: int) -> list[Cell]:
+    lengths = list(dict.fromkeys(min(length, longest) for length in settings.seq_len))
+    return [Cell(threads, batch, length) for threads in settings.threads for batch in settings.batch_size for length in lengths]
+
+
+def _options(cells: Sequence[Cell]) -> dict[str, list[str]]:
+    """Return the axes of ONNX Runtime's options; threads that wait by spinning are there only where there are several."""
+    return {axis: values for axis, values in OPTIONS.items() if axis != "spinning" or any(cell.threads > 1 for cell in cells)}
+
+
+def _openvino_is_right(opener: _Opener, point: Point, cells: Sequence[Cell], check: Check) -> bool:
+    """Tell whether OpenVINO is installed and computes the right logits; says so where it does not."""
+    if not has_openvino():
+        console.info("  OpenVINO is not installed, so ONNX Runtime takes all (pip install 'bert-compress[openvino]')")
+        return False
+    try:
+        wrong = check(opener.open(OPENVINO, point, cells[0].threads), OPENVINO)
+    except ModelError as error:
+        wrong = error.message
+    if wrong is not None:
+        console.warn(f"OpenVINO is not used: {wrong}")
+    return wrong is None
+
+
+def _compared(
+    opener: _Opener, point: Point, other: Point, batch: Callable[[Cell], dict[str, np.ndarray]], cells: Sequence[Cell]
+) -> dict[str, Any]:
+    opened = {ONNXRUNTIME: partial(opener.open, ONNXRUNTIME, point), OPENVINO: partial(opener.open, OPENVINO, other)}
+    routes, entries = compare_runtimes(opened, batch, cells)
+    return {"routes": routes, "cells": entries}
+
+
+def structure(graph: onnx.ModelProto) -> str:
+    """Return a digest of a graph but for the values of its weights."""
+    facts: list[Any] = [node.SerializeToString(deterministic=True).hex() for node in graph.graph.node]
+    facts += [[tensor.name, tensor.data_type, list(tensor.dims)] for tensor in graph.graph.initializer]
+    return fs.digest_json(facts)
+
+
+def _cached(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what was measured of these facts on this machine with these versions, from the cache or now."""
+    known = [*facts, machine.identity(), machine.versions(), machine.version_of("openvino")]
+    path = fs.cache_root() / "tuning" / f"{fs.digest_json(known)}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return {**fs.read_json(path)["measured"], "cached": True}
+    measured = measure()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fs.write_json(path, {"measured": measured, "facts": known})
+    except OSError as error:
+        console.warn(f"what was measured could not be cached in {path.parent}: {error.strerror}")
+    return {**measured, "cached": False}
+
+
+def _announce(tuning: dict[str, Any], routes: list[dict[str, Any]]) -> None:
+    """Tell what was chosen, and by how much."""
+    for title, key in (("fastest form", "cells"), ("OpenVINO beside ONNX Runtime", "runtimes")):
+        if key in tuning:
+            gains = [f"b{cell['batch_size']} s{cell['seq_len']} t{cell['threads']} {cell['speedup']:.2f}x" for cell in tuning[key]]
+            told = f": {named(tuning['winner'])}" if key == "cells" else ""
+            console.info(f"  {title}{told} ({', '.join(gains)})")
+    if "runtimes" in tuning:
+        limits = ["" if route["up_to"] is None else f" up to {route['up_to']} tokens" for route in routes]
+        parts = [f"{route['runtime']}{limit}" for route, limit in zip(routes, limits, strict=True)]
+        console.info(f"  runtime: {', then '.join(parts)}")

@@ -1,0 +1,199 @@
+"""Open a graph in the runtime that serves it: ONNX Runtime with its session options, OpenVINO, or each where it is faster.
+
+What `compress.json` records under `runtime`, all of it optional:
+
+    {"disabled_optimizers": ["SkipLayerNormFusion"], "optimization": "basic", "session_config": {"session.…": "0"},
+     "provider_options": {"TensorrtExecutionProvider": {"trt_fp16_enable": "1"}},
+     "openvino": {"precision": "bf16"},
+     "routes": [{"up_to": 128, "runtime": "onnxruntime"}, {"up_to": null, "runtime": "openvino"}]}
+
+`routes` tells by the tokens of a batch (texts times length, padding included) which runtime takes it; without it ONNX Runtime
+takes all. OpenVINO reads `openvino.onnx` where there is such a file beside `model.onnx`: another form of the same model.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.errors import ModelError, ResourceError, UsageError
+from compress.model.config import GRAPH, is_graph
+
+Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
+OPENVINO_GRAPH = "openvino.onnx"
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
+
+
+def recorded_runtimes(hints: Mapping[str, Any]) -> list[str]:
+    """Return the runtimes that an artifact's hints send batches to, each once, those of short batches first.
+
+    Raises:
+        ModelError: routes that are malformed, or name a runtime that is not known.
+    """
+    return list(dict.fromkeys(runtime for _, runtime in _routes(hints)))
+
+
+def only(runtime: str) -> list[dict[str, Any]]:
+    """Return the routes that send everything to one runtime."""
+    return [{"up_to": None, "runtime": runtime}]
+
+
+def _routes(hints: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Return (most tokens, runtime) in the order of the tokens."""
+    recorded = hints.get("routes") or only(ONNXRUNTIME)
+    try:
+        routes = [(np.inf if route["up_to"] is None else float(route["up_to"]), route["runtime"]) for route in recorded]
+    except (KeyError, TypeError, ValueError):
+        routes = []
+    limits = [limit for limit, _ in routes]
+    known = all(runtime in (ONNXRUNTIME, OPENVINO) for _, runtime in routes)
+    if not routes or not known or limits[-1] != np.inf or limits != sorted(limits):
+        raise ModelError(f"the artifact's manifest names runtimes in a way that is not understood: {recorded}", "export it again")
+    return routes
+
+
+def routed(hints: Mapping[str, Any], opened: Callable[[str], Forward]) -> Forward:
+    """Return a function that hands each batch to the runtime that the hints' routes name for its number of tokens.
+
+    Args:
+        hints: an artifact's `runtime`.
+        opened: from the name of a runtime to its forward function; called once for each, when its first batch comes.
+
+    Raises:
+        ModelError: malformed routes.
+        ResourceError: a runtime among them is not installed.
+    """
+    routes, opened = _routes(hints), cache(opened)
+    if any(runtime == OPENVINO for _, runtime in routes) and not has_openvino():
+        raise ResourceError(
+            "the artifact is to run in OpenVINO, which is not installed",
+            "pip install 'bert-compress[openvino]', or open it with runtime='onnxruntime'",
+        )
+    if len(routes) == 1:
+        return opened(routes[0][1])
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        tokens = batch["input_ids"].size
+        return opened(next(runtime for limit, runtime in routes if tokens <= limit))(batch)
+
+    return forward
+
+
+def open_session(graph: Path | bytes, threads: int | None, device: str, hints: dict[str, Any]) -> Any:
+    """Open an `onnxruntime.InferenceSession` with `hints`: `optimization`, `session_config` and `provider_options`.
+
+    `disabled_optimizers` holds on CPUs alone, where they were measured.
+
+    Raises:
+        ModelError: the graph cannot be opened, or keeps weights outside its folder.
+        ResourceError: the device's execution provider is not there.
+    """
+    import onnxruntime
+
+    provider = PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise ResourceError(
+            f"--device {device}: this ONNX Runtime has no {provider}",
+            "use --device cpu, or install onnxruntime-gpu on a machine with a GPU",
+        )
+    if isinstance(graph, Path):
+        _refuse_linked_weights(graph)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    for key, value in hints.get("session_config", {}).items():
+        options.add_session_config_entry(key, value)
+    if hints.get("optimization") == "basic":
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    wanted = list(dict.fromkeys([provider, *([PROVIDERS["cuda"]] if device == "tensorrt" else [])]))
+    given = hints.get("provider_options", {})
+    try:
+        session = onnxruntime.InferenceSession(
+            str(graph) if isinstance(graph, Path) else graph,
+            options,
+            providers=[(name, given[name]) if name in given else name for name in wanted],
+            disabled_optimizers=(hints.get("disabled_optimizers") or None) if device == "cpu" else None,
+        )
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelError(f"{graph if isinstance(graph, Path) else 'the graph'} cannot be opened: {str(error).splitlines()[0]}") from error
+    if session.get_providers()[0] != provider:
+        raise ResourceError(f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}", "check the CUDA libraries")
+    return session
+
+
+def _refuse_linked_weights(graph: Path) -> None:
+    """Refuse external data beside a graph that is a hard link: ONNX Runtime itself refuses `..`, absolute paths and symlinks."""
+    with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
+        if contents.find(EXTERNAL_DATA) == -1:
+            return
+    linked = [path.name for path in graph.parent.iterdir() if path.is_file() and path.stat().st_nlink > 1]
+    if linked:
+        raise ModelError(f"External data of {graph}: {linked[0]} is a hard link to a file that may lie elsewhere", "copy the file instead")
+
+
+def session_forward(session: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+    """Return a function from a padded batch of (batch, length) int64 arrays to float32 logits; see `OnnxModel.logits`."""
+    names = [entry.name for entry in session.get_inputs()]
+    outputs = [entry.name for entry in session.get_outputs()]
+    if outputs == ["start_logits", "end_logits"]:
+        return lambda batch: np.stack(session.run(outputs, {name: batch[name] for name in names}), axis=-1)
+    return lambda batch: session.run(["logits"], {name: batch[name] for name in names})[0]
+
+
+def has_openvino() -> bool:
+    """Tell whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu", threads: int | None = None) -> Forward:
+    """Open an ONNX artifact in OpenVINO on the CPU; several threads may call the function at a time.
+
+    Args:
+        folder: the artifact.
+        precision: in which floats are computed, `fp32` or `bf16`.
+        device: only `cpu`.
+        threads: of one inference; by default what OpenVINO chooses.
+
+    Raises:
+        ResourceError: OpenVINO is not installed.
+        UsageError: a GPU was asked for, or a checkpoint was given.
+        ModelError: OpenVINO cannot read the graph.
+    """
+    if device != "cpu":
+        raise UsageError("OpenVINO runs here on the CPU only", "use --device cpu")
+    if not is_graph(folder):
+        raise UsageError(f"{folder} is a checkpoint, and OpenVINO takes ONNX artifacts", "export it first: compress export MODEL -o DIR")
+    graph = folder / OPENVINO_GRAPH if (folder / OPENVINO_GRAPH).is_file() else folder / GRAPH
+    try:
+        import openvino  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
+    _refuse_linked_weights(graph)
+    hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    if threads:
+        hints["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(str(graph)), "CPU", hints)
+    except Exception as error:  # OpenVINO's exceptions share no base class
+        raise ModelError(f"{graph} cannot be opened in OpenVINO: {(str(error).strip().splitlines() or ['?'])[-1]}") from error
+    names = [next(iter(entry.get_names())) for entry in compiled.inputs]
+    own = threading.local()  # a request serves one batch at a time
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        found = list(own.request.infer({name: batch[name] for name in names}).values())
+        return found[0] if len(found) == 1 else np.stack(found, axis=-1)
+
+    return forward

@@ -1,0 +1,89 @@
+"""How an int8 artifact is run: which of its accurate forms in which runtime, with which options."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from compress import console
+from compress.errors import GateMissed
+from compress.export import SHARES
+from compress.export.tune import Candidates, Chosen, choose
+from compress.export.verify import remembered, verify
+from compress.machine import has_bf16
+from compress.model.artifact import OnnxModel
+from compress.model.config import max_tokens
+from compress.model.family import Target
+from compress.model.runtime import OPENVINO, Forward
+from compress.quantize.auto import Choice, forward_of
+from compress.settings import QuantizeSettings
+from compress.task.encode import Encoded
+
+TRIED_EXAMPLES = 12
+SLACK = 1.5  # how much farther from the float graph than the form chosen by accuracy another way to run it may be
+ROUNDING = 1e-3
+CALIBRATED = ("static", "smooth")  # what OpenVINO runs in integers
+
+
+def choose_run(choice: Choice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> Chosen:
+    """Return the fastest of the forms that are accurate enough, in the runtime and with the options that suit it.
+
+    OpenVINO is given a calibrated form only: it runs dynamic int8 several times slower than ONNX Runtime.
+
+    Args:
+        choice: what `quantize` chose, and all forms that are accurate enough.
+        settings: `tune`, `runtime` and the shapes that are timed.
+        reference: the float graph.
+        data: texts to verify on.
+        here: whether this processor is the one that the form is made for; nothing is timed elsewhere.
+
+    Raises:
+        GateMissed: only OpenVINO was asked for, and no calibrated form is accurate enough.
+        ResourceError: OpenVINO was asked for and is not installed.
+    """
+    calibrated = next((method for method in CALIBRATED if method in choice.passing), None)
+    if settings.runtime == OPENVINO and calibrated is None:
+        raise GateMissed(
+            "static int8, the form that OpenVINO runs, loses too many points on validation", "allow more with --max-drop, or --runtime auto"
+        )
+    if not here:
+        settings = settings.model_copy(update={"tune": False, "runtime": OPENVINO if settings.runtime == OPENVINO else "onnxruntime"})
+    elif settings.runtime == "auto" and calibrated is None:
+        console.info("  OpenVINO is left out: it runs dynamic int8 slowly, and there is no static form")
+        settings = settings.model_copy(update={"runtime": "onnxruntime"})
+    methods = list(dict.fromkeys([choice.method, *choice.passing]))
+    if settings.runtime == OPENVINO and calibrated is not None:
+        methods = [calibrated]
+    elif not settings.tune:
+        methods = [choice.method]
+    graphs = choice.passing
+    candidates = Candidates(
+        {"method": methods}, lambda point: graphs[point["method"]], None if calibrated is None else {"method": calibrated}
+    )
+    floats, config = "bf16" if has_bf16() else "fp32", reference.config
+    check = _Check(choice, reference, data, floats)
+    return choose(candidates, settings, floats, check, config["vocab_size"], max_tokens(config))
+
+
+class _Check:
+    """Tells whether a way to run an int8 form is about as near to the float graph as that form is in ONNX Runtime."""
+
+    def __init__(self, choice: Choice, reference: OnnxModel, data: Encoded, floats: str) -> None:
+        self.choice, self.floats = choice, floats
+        self.target: Target = reference.target
+        self.reference = remembered(lambda batch: reference.logits(batch))
+        self.data = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
+
+    @cached_property
+    def limit(self) -> float:
+        """The largest difference of the logits that is allowed where floats are fp32."""
+        usual = [verify(self.reference, forward_of(graph), self.data, self.target).max_abs for graph in self.choice.passing.values()]
+        return SLACK * max(usual) + ROUNDING
+
+    def __call__(self, forward: Forward, runtime: str) -> str | None:
+        found = verify(self.reference, forward, self.data, self.target)
+        limit = self.limit + (SHARES[self.floats] * found.largest if runtime == OPENVINO and self.floats in SHARES else 0.0)
+        if found.max_abs <= limit:
+            return None
+        return f"differs from the float graph by {found.max_abs:.2e} on '{found.worst_case}', more than {limit:g}"

@@ -1,0 +1,214 @@
+"""Choosing how an artifact is run: what is measured, recorded and kept; the search itself is in `measure/test_tuning.py`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from compress import fs
+from compress.errors import ModelError, ResourceError
+from compress.export import tune
+from compress.export.graph import build_graph
+from compress.measure import statistics, tuning
+from compress.measure.latency import Times
+from compress.model import runtime as runtimes
+from compress.model.artifact import load_onnx
+from compress.model.checkpoint import load_model
+from compress.model.scorer import score, torch_forward
+from compress.settings import ExportSettings
+from compress.stage import Inputs
+from tests import tiny
+
+Maker = Callable[..., Path]
+module = importlib.import_module("compress.export")  # `compress.export` is the verb
+HERE = runtimes.has_openvino()
+needs_openvino = pytest.mark.skipif(not HERE, reason="OpenVINO is not installed")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[str, int], float]], list[str]]:
+    """Return a function that puts made-up seconds, by a runner's name and its tokens, in the place of the clock."""
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+
+    def use(seconds: Callable[[str, int], float]) -> list[str]:
+        timed: list[str] = []
+
+        def fake(runners: Any, batches: Any, rounds: int, limit: float, rng: np.random.Generator, advance: Any) -> Times:
+            timed.extend(runners)
+            return {name: seconds(name, batches[name][0]["input_ids"].size) * (1 + 0.001 * rng.random(9)) for name in runners}
+
+        monkeypatch.setattr(tuning, "interleaved", fake)
+        monkeypatch.setattr(statistics, "RESAMPLES", 100)  # quickly
+        return timed
+
+    return use
+
+
+def export(source: Path, output: Path, **settings: Any) -> dict[str, Any]:
+    """Run the stage, and write its manifest."""
+    output.mkdir()
+    result = module.run(Inputs({"model": source}), ExportSettings(**{"seq_len": [8, 16], **settings}), output)
+    fs.write_json(output / fs.MANIFEST, result)
+    return result
+
+
+def test_the_winner_is_written_and_recorded(checkpoint: Maker, family: str, clock: Any, tmp_path: Path) -> None:
+    clock(lambda name, tokens: 1.0 - 0.2 * ("mha" in name) - 0.2 * ("packed" in name) - 0.2 * ("fusions all" in name))
+    result = export(checkpoint(family), tmp_path / "out", tune=True)
+    assert result["form"] == {"attention": "mha", "qkv": "packed", "scale": "folded", "opset": 20}
+    assert result["runtime"] == {"disabled_optimizers": []}
+    assert [cell["seq_len"] for cell in result["tuning"]["cells"]] == [8, 16]
+    assert all(cell["speedup"] == pytest.approx(1 / 0.4, rel=0.01) for cell in result["tuning"]["cells"])
+    assert not [entry for entry in result["tuning"]["table"] if "refused" in entry]
+    operators = [node.op_type for node in onnx.load(str(tmp_path / "out" / "model.onnx")).graph.node]
+    assert operators.count("MultiHeadAttention") == tiny.LAYERS
+    data = tiny.encoded(family, 20)
+    expected = score(torch_forward(load_model(checkpoint(family))), data)
+    np.testing.assert_allclose(score(load_onnx(tmp_path / "out").logits, data), expected, atol=1e-4)
+    json.dumps(result)
+
+
+def test_a_second_run_takes_what_was_measured_and_other_shapes_do_not(checkpoint: Maker, clock: Any, tmp_path: Path) -> None:
+    timed = clock(lambda name, tokens: 1.0 - 0.2 * ("packed" in name))
+    first = export(checkpoint(), tmp_path / "a", tune=True)
+    count = len(timed)
+    again = export(tiny.write_checkpoint(tmp_path / "model", seed=7), tmp_path / "b", tune=True)  # other weights, same shape
+    assert len(timed) == count
+    assert again["tuning"] == {**first["tuning"], "cached": True}
+    assert again["form"] == first["form"]
+    assert first["tuning"]["cached"] is False
+    export(tiny.write_checkpoint(tmp_path / "wide", intermediate_size=32), tmp_path / "c", tune=True)
+    assert len(timed) == 2 * count
+    export(checkpoint(), tmp_path / "d", tune=True, seq_len=[4])
+    assert len(timed) > 2 * count
+
+
+def test_a_damaged_cache_is_measured_again(checkpoint: Maker, clock: Any, tmp_path: Path) -> None:
+    timed = clock(lambda name, tokens: 1.0)
+    export(checkpoint(), tmp_path / "a", tune=True)
+    count = len(timed)
+    for path in (tmp_path / "cache" / "tuning").iterdir():
+        path.write_text("{", encoding="utf-8")
+    export(checkpoint(), tmp_path / "b", tune=True)
+    assert len(timed) == 2 * count
+
+
+def test_only_what_is_asked_for_is_searched(checkpoint: Maker, clock: Any, tmp_path: Path) -> None:
+    timed = clock(lambda name, tokens: 1.0)
+    export(checkpoint(), tmp_path / "a", tune=True, attention="onnx", opset=23)
+    assert {name.split(",")[0] for name in timed} == {"attention onnx"}
+    assert not [name for name in timed if "spinning off" in name]
+    export(checkpoint(), tmp_path / "b", tune=True, threads=[2])
+    assert [name for name in timed if "spinning off" in name]
+    count = len(timed)
+    assert "tuning" not in export(checkpoint(), tmp_path / "c", attention="mha")
+    assert len(timed) == count
+
+
+def test_a_form_with_wrong_logits_is_refused_however_fast(
+    checkpoint: Maker, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(lambda name, tokens: 0.1 if "packed" in name else 1.0)
+
+    def wrong(model: Any, form: Any) -> onnx.ModelProto:
+        graph = build_graph(model, form)
+        if form.qkv == "packed":  # query and key change places
+            for node in graph.graph.node:
+                if node.op_type == "Split":
+                    node.output[0], node.output[1] = node.output[1], node.output[0]
+        return graph
+
+    monkeypatch.setattr(module, "build_graph", wrong)
+    result = export(checkpoint(), tmp_path / "out", tune=True)
+    assert result["form"]["qkv"] == "separate"
+    refused = [entry for entry in result["tuning"]["table"] if "refused" in entry]
+    assert [entry["point"]["qkv"] for entry in refused] == ["packed"]
+    assert "differs from PyTorch by" in refused[0]["refused"]
+
+
+@needs_openvino
+def test_auto_records_which_runtime_takes_which_batches(checkpoint: Maker, clock: Any, tmp_path: Path) -> None:
+    clock(lambda name, tokens: (0.5 if tokens > 8 else 2.0) if "openvino" in name else 1.0)
+    result = export(checkpoint(), tmp_path / "out", runtime="auto", precision="fp32")
+    assert result["runtime"]["routes"] == [{"up_to": 11, "runtime": "onnxruntime"}, {"up_to": None, "runtime": "openvino"}]
+    assert result["runtime"]["openvino"] == {"precision": "fp32"}
+    assert [cell["speedup"] for cell in result["tuning"]["runtimes"]] == pytest.approx([0.5, 2.0], rel=0.01)
+    assert result["verification_openvino"]["max_abs"] < 1e-4
+    data = tiny.encoded("bert", 20)
+    expected = score(torch_forward(load_model(checkpoint())), data)
+    np.testing.assert_allclose(score(load_onnx(tmp_path / "out").logits, data, 4), expected, atol=1e-4)
+
+
+@needs_openvino
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_openvino_alone(checkpoint: Maker, clock: Any, precision: str, tmp_path: Path) -> None:
+    clock(lambda name, tokens: 1.0 - 0.2 * ("packed" in name))
+    result = export(checkpoint(), tmp_path / "out", runtime="openvino", tune=True, precision=precision)
+    assert result["form"]["qkv"] == "packed"
+    assert result["precision"] == "fp32"  # the graph's; what OpenVINO computes in is a hint
+    assert result["runtime"]["openvino"] == {"precision": precision}
+    assert result["runtime"]["routes"] == [{"up_to": None, "runtime": "openvino"}]
+    assert result["verification_openvino"].get("tolerance_of") == (None if precision == "fp32" else "the largest logit")
+
+
+def test_without_openvino(checkpoint: Maker, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for where in (tune, runtimes):
+        monkeypatch.setattr(where, "has_openvino", lambda: False)
+    clock(lambda name, tokens: 1.0)
+    assert "routes" not in export(checkpoint(), tmp_path / "auto", runtime="auto")["runtime"]
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    with pytest.raises(ResourceError, match="OpenVINO is not installed"):
+        export(checkpoint(), tmp_path / "alone", runtime="openvino", tune=True)
+
+
+@needs_openvino
+def test_openvino_with_wrong_logits_is_not_used(checkpoint: Maker, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock(lambda name, tokens: 0.1 if "openvino" in name else 1.0)
+    right = tune.openvino_forward
+    monkeypatch.setattr(tune, "openvino_forward", lambda *args: lambda batch: right(*args)(batch) + 1)
+    assert "routes" not in export(checkpoint(), tmp_path / "out", runtime="auto")["runtime"]
+
+
+def test_a_float16_graph_has_float32_logits(checkpoint: Maker, family: str, tmp_path: Path) -> None:
+    result = export(checkpoint(family), tmp_path / "out", precision="fp16", attention="mha" if family == "bert" else "plain")
+    assert result["precision"] == "fp16"
+    assert result["verification"]["max_abs"] <= 0.01 * result["verification"]["largest"]
+    assert (result["verification"]["tolerance"], result["verification"]["tolerance_of"]) == (0.01, "the largest logit")
+    graph = onnx.load(str(tmp_path / "out" / "model.onnx")).graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    assert onnx.TensorProto.FLOAT not in kinds
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    data = tiny.encoded(family, 20)
+    assert score(load_onnx(tmp_path / "out").logits, data).dtype == np.float32
+
+
+def test_weights_beyond_float16_are_named(own_checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def large(model: Any, form: Any) -> onnx.ModelProto:
+        model.classifier.weight.data[0, 0] = 1e6
+        return build_graph(model, form)
+
+    monkeypatch.setattr(module, "build_graph", large)
+    with pytest.raises(ModelError, match=r"classifier\.weight.* float16"):
+        export(own_checkpoint(), tmp_path / "out", precision="fp16")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp16", "tune": True}, "fp16 is for ONNX Runtime on GPUs"),
+        ({"precision": "fp16", "runtime": "auto"}, "fp16 is for ONNX Runtime on GPUs"),
+        ({"precision": "bf16"}, "computes no bf16"),
+        ({"attention": "onnx"}, "opset 23"),
+    ],
+)
+def test_settings_that_do_not_fit_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ExportSettings(**settings)

@@ -1,0 +1,141 @@
+"""Which int8 form runs where: never a dynamic one in OpenVINO, never a way that is farther from the float graph."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from compress import fs, machine
+from compress.errors import GateMissed, ModelError
+from compress.export import tune
+from compress.measure import statistics, tuning
+from compress.measure.latency import Times
+from compress.model.artifact import load_onnx
+from compress.model.runtime import has_openvino
+from compress.quantize import serving
+from compress.quantize.auto import Choice
+from compress.settings import ExportSettings, QuantizeSettings
+from compress.stage import Inputs
+from tests import tiny
+from tests.unit.quantize.stage import run
+
+Maker = Callable[..., Path]
+needs_openvino = pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[str, int], float]], list[str]]:
+    """Return a function that puts made-up seconds, by a runner's name and its tokens, in the place of the clock."""
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(statistics, "RESAMPLES", 100)
+    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "quick_speedup", lambda *args: (1.0, [0.9, 1.1]))
+
+    def use(seconds: Callable[[str, int], float]) -> list[str]:
+        timed: list[str] = []
+
+        def fake(runners: Any, batches: Any, rounds: int, limit: float, rng: np.random.Generator, advance: Any) -> Times:
+            timed.extend(runners)
+            return {name: seconds(name, batches[name][0]["input_ids"].size) * (1 + 0.001 * rng.random(9)) for name in runners}
+
+        monkeypatch.setattr(tuning, "interleaved", fake)
+        return timed
+
+    return use
+
+
+def quantize(source: Path, output: Path, document: Any, **settings: Any) -> dict[str, Any]:
+    """Run the stage, and write its manifest."""
+    result = run(source, output, document, **{"method": "auto", "seq_len": [8, 16], "max_drop": 100.0, **settings})
+    fs.write_json(output / fs.MANIFEST, result)
+    return result
+
+
+def operators(path: Path) -> set[str]:
+    """The operators of a graph."""
+    return {node.op_type for node in onnx.load(str(path)).graph.node}
+
+
+@pytest.mark.parametrize("fastest", ["dynamic", "static"])
+def test_the_faster_of_the_accurate_forms_is_kept(
+    checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, fastest: str, tmp_path: Path
+) -> None:
+    clock(lambda name, tokens: 1.0 - 0.3 * (f"method {fastest}" in name) - 0.1 * ("fusions all" in name))
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, tune=True)
+    assert result["method"] == fastest
+    assert result["runtime"] == {"disabled_optimizers": []}
+    assert ("MatMulInteger" in operators(tmp_path / "out" / "model.onnx")) == (fastest == "dynamic")
+    assert ("QuantizeLinear" in operators(tmp_path / "out" / "model.onnx")) == (fastest == "static")
+
+
+@needs_openvino
+def test_each_runtime_gets_the_form_that_suits_it(checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path) -> None:
+    timed = clock(lambda name, tokens: 0.6 if "method dynamic" in name else (0.5 if tokens > 8 else 2.0) if "openvino" in name else 1.0)
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, tune=True, runtime="auto")
+    assert result["method"] == "dynamic"
+    assert [route["runtime"] for route in result["runtime"]["routes"]] == ["onnxruntime", "openvino"]
+    assert "MatMulInteger" in operators(tmp_path / "out" / "model.onnx")
+    assert "MatMulInteger" not in operators(tmp_path / "out" / "openvino.onnx")
+    assert "QuantizeLinear" in operators(tmp_path / "out" / "openvino.onnx")
+    assert {"validation", "validation_openvino"} == set(result["metrics"])
+    assert "runtime openvino" in timed
+    model, data = load_onnx(tmp_path / "out"), tiny.encoded("bert", 20)
+    for positions in ([0], range(12)):
+        assert np.isfinite(model.logits(data.batch(positions))).all()
+
+
+@needs_openvino
+def test_a_dynamic_form_never_goes_to_openvino(checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path) -> None:
+    timed = clock(lambda name, tokens: 1.0)
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, method="dynamic", runtime="auto")
+    assert "routes" not in result["runtime"]
+    assert timed == []
+    with pytest.raises(ValueError, match="dynamic int8 several times slower"):
+        QuantizeSettings(method="dynamic", runtime="openvino")
+    graph = onnx.load(str(tmp_path / "out" / "model.onnx"))
+    settings = QuantizeSettings(runtime="openvino")
+    none: Any = None
+    with pytest.raises(GateMissed, match="static int8, the form that OpenVINO runs"):
+        serving.choose_run(Choice("dynamic", graph), settings, none, none, True)
+
+
+@needs_openvino
+def test_openvino_alone_runs_the_static_form(checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path) -> None:
+    clock(lambda name, tokens: 1.0)
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, runtime="openvino")
+    assert result["method"] == "static"
+    assert result["runtime"]["routes"] == [{"up_to": None, "runtime": "openvino"}]
+    assert not (tmp_path / "out" / "openvino.onnx").exists()
+    assert result["verification_openvino"]["agreement"] > 0.8
+
+
+@needs_openvino
+def test_a_way_that_is_far_from_the_float_graph_is_not_used(
+    checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock(lambda name, tokens: 0.1 if "openvino" in name else 1.0)
+    right = tune.openvino_forward
+    monkeypatch.setattr(tune, "openvino_forward", lambda *args: lambda batch: right(*args)(batch) + 2)
+    assert "routes" not in quantize(checkpoint(), tmp_path / "out", tiny_task, runtime="auto")["runtime"]
+
+
+def test_another_processors_form_is_not_timed(checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path) -> None:
+    timed = clock(lambda name, tokens: 1.0)
+    target = "arm64" if "asimd" not in machine.cpu_flags() else "avx2"
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, tune=True, runtime="auto", target=target)
+    assert timed == []
+    assert "tuning" not in result
+    assert "routes" not in result["runtime"]
+
+
+def test_a_float16_graph_is_refused(checkpoint: Maker, tmp_path: Path) -> None:
+    export = importlib.import_module("compress.export").run
+    (tmp_path / "half").mkdir()
+    export(Inputs({"model": checkpoint()}), ExportSettings(precision="fp16"), tmp_path / "half")
+    with pytest.raises(ModelError, match="is a float16 graph"):
+        run(tmp_path / "half", tmp_path / "out")

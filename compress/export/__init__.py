@@ -38,7 +38,8 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
     """
     source = inputs.source
     model = load_model(source)
-    write_artifact(build_graph(model), source, output)
+    graph = build_graph(model)
+    write_artifact(graph, source, output)
     data, texts = verification_data(inputs, source)
     artifact = OnnxModel(output, hints=RUNTIME_HINTS)
     found = verify(torch_forward(model), artifact.logits, data, artifact.target)
@@ -55,6 +56,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
         "reading": recorded_reading(inputs).as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
+        "graph_inputs": [entry.name for entry in graph.graph.input],
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": {"max_abs_difference": found.max_abs, "argmax_agreement": found.agreement},
     }

@@ -18,18 +18,21 @@ from compress.model.family import Target
 from compress.model.reference import locate
 from compress.model.tokenizer import load_tokenizer, pad_id
 from compress.task.answers import Answer, describe_outputs, examples_of, softmax
-from compress.task.encode import Encoded, encode_examples
+from compress.task.encode import Encoded, encode_examples, ready_tokenizer
 from compress.task.load import Examples
 from compress.task.reading import reading_of
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 Texts = str | tuple[str, ...]
 ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
+BATCH_TOKENS = 4096  # of a micro-batch, padding included: bounds the memory of long texts
 EXTERNAL_DATA = b"\n\x08location"  # how a protobuf tensor names the file that holds its data
 
 
 class OnnxModel:
     """An ONNX artifact, opened on first use with the session options that its `compress.json` records.
+
+    Threads may share one: session and tokenizer are opened once, and neither is changed after that.
 
     Args:
         folder: the artifact.
@@ -52,6 +55,7 @@ class OnnxModel:
         self._threads, self._device = threads, device
         self._lock = threading.Lock()
         self._session: Any = None
+        self._tokenizer: Any = None
 
     @property
     def session(self) -> Any:
@@ -76,9 +80,18 @@ class OnnxModel:
         """What the model answers with."""
         return self.reading.target
 
+    @property
+    def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer`, opened once and set to cut inputs as the model was made for; leave it as it is."""
+        if self._tokenizer is None:
+            with self._lock:
+                if self._tokenizer is None:
+                    self._tokenizer = ready_tokenizer(load_tokenizer(self.folder, self.config["vocab_size"]), self.reading)
+        return self._tokenizer
+
     @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(self.folder, self.config["vocab_size"])
+    def _pad_id(self) -> int:
+        return pad_id(self.folder)
 
     @cached_property
     def logits(self) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
@@ -89,7 +102,9 @@ class OnnxModel:
         return session_forward(self.session)
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
-        """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order.
+        """Classify texts (or pairs of texts) in micro-batches of similar lengths; returns (n, classes) in input order.
+
+        A micro-batch has at most `batch_size` texts and 4096 tokens, and is padded to its longest text.
 
         Raises:
             UsageError: the model does not answer with labels of a text.
@@ -102,9 +117,8 @@ class OnnxModel:
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
         from compress.model.scorer import score
 
-        with self._lock:  # encoding sets the tokenizer's truncation
-            data = encode_examples(self._tokenizer, examples, self.reading, pad_id(self.folder))
-        return score(self.logits, data, batch_size), data
+        data = encode_examples(self.tokenizer, examples, self.reading, self._pad_id)
+        return score(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
 
     @overload
     def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Answer]: ...
@@ -151,7 +165,7 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
             "use --device cpu, or install onnxruntime-gpu on a machine with a GPU",
         )
     if isinstance(graph, Path):
-        _refuse_linked_weights(graph)
+        refuse_linked_weights(graph)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:
@@ -172,8 +186,14 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
     return session
 
 
-def _refuse_linked_weights(graph: Path) -> None:
-    """Refuse external data beside a graph that is a hard link: ONNX Runtime itself refuses `..`, absolute paths and symlinks."""
+def refuse_linked_weights(graph: Path) -> None:
+    """Refuse external data beside a graph that is a hard link: ONNX Runtime and onnx refuse `..`, absolute paths and symlinks.
+
+    Raises:
+        ModelError: a hard link beside a graph that has external data.
+    """
+    if not graph.stat().st_size:
+        return  # nothing to map; opening it will tell
     with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
         if contents.find(EXTERNAL_DATA) == -1:
             return

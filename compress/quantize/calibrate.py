@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from compress import console
 from compress.model.artifact import open_session
@@ -224,7 +223,7 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     have = {value.name for value in shown.graph.output}
-    shown.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in have)
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
     return shown
 
 

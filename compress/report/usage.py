@@ -35,15 +35,15 @@ ENCODE: dict[Target, str] = {"tags": '[" " + word for word in words], is_pretoke
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding, by the graph's input
 RUN: dict[Target, str] = {"span": 'start, end = session.run(["start_logits", "end_logits"], {batch})'}
 
-LABELS = 'labels = json.load(open("config.json"))["id2label"]'
+LABELS = 'labels = json.load(open("config.json")).get("id2label", {{}})'
 DECODE: dict[Target, str] = {
     "class": f"""{LABELS}
 shares = np.exp(logits[0] - logits.max()) / np.exp(logits[0] - logits.max()).sum()
-answer = labels[str(shares.argmax())]
+answer = labels.get(str(shares.argmax()), shares.argmax())
 print(answer, shares.max())""",
     "labels": f"""{LABELS}
 shares = 1 / (1 + np.exp(-logits[0]))
-answer = [labels[str(number)] for number, share in enumerate(shares) if share > 0.5]
+answer = [labels.get(str(number), number) for number, share in enumerate(shares) if share > 0.5]
 print(answer, shares)""",
     "value": """answer = float(logits[0, 0])
 print(answer)""",
@@ -51,7 +51,7 @@ print(answer)""",
 tags = {{{{}}}}
 for token, word in enumerate(encoding.word_ids):
     if word is not None and word not in tags:  # a word's tag is that of its first piece
-        tags[word] = labels[str(logits[0, token].argmax())]
+        tags[word] = labels.get(str(logits[0, token].argmax()))
 answer = [(words[word], tag) for word, tag in tags.items()]
 print(answer)""",
     "span": """asked = np.array([sequence == 1 for sequence in encoding.sequence_ids])  # the tokens of the context
@@ -112,4 +112,4 @@ def by_numpy(reading: Reading) -> str:
     threshold = f" + {reading.null_threshold:g}" if reading.null_threshold else ""
     no_answer = f' if start[0][0] + end[0][0] <= pairs.max(){threshold} else ""' if reading.no_answer else ""
     lines = DECODE[reading.target].format(max_answer=reading.max_answer, no_answer=no_answer)
-    return f"import json\n\n{lines}\n" if LABELS in lines else f"{lines}\n"
+    return f"import json\n\n{lines}\n" if "json." in lines else f"{lines}\n"

@@ -41,7 +41,7 @@ def forward_of(graph: onnx.ModelProto, threads: int | None = None) -> Forward:
 
 
 def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forward, vocab_size: int) -> Choice:
-    """Return the fastest of `METHODS` (for a GPU: of static alone) that loses at most the points allowed, else the sensitivity gate's graph.
+    """Return the fastest of `METHODS` (for a GPU: static) that loses at most the points allowed, else the sensitivity gate's graph.
 
     Args:
         forms: with calibration examples.

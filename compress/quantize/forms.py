@@ -22,7 +22,6 @@ from compress.quantize.targets import Target
 from compress.settings import QuantizeSettings
 from compress.task.encode import Encoded
 
-
 CALIBRATED = ("static", "smooth")
 HALVES = {"fp16": fp16_graph, "bf16": bf16_graph}
 

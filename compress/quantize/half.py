@@ -101,4 +101,3 @@ def to_bf16(array: np.ndarray) -> np.ndarray:
     """Return the bits of finite float32 numbers rounded to bfloat16, to the nearest, ties to even: uint16, the same shape."""
     bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-

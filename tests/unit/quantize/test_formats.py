@@ -152,9 +152,9 @@ def test_auto_for_gpus(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, m
     assert run(graph, tmp_path / "cuda", tiny_task, method="auto", target="cuda")["precision"] == "fp16"
     made = run(graph, tmp_path / "tensorrt", tiny_task, method="auto", target="tensorrt", max_drop=100.0)
     assert (made["method"], [entry["method"] for entry in made["candidates"]]) == ("static", ["static"])
-    for settings, message in (({"method": "dynamic"}, "runs no dynamic int8"), ({"method": "auto"}, "needs texts to calibrate on")):
+    for method, message in (("dynamic", "runs no dynamic int8"), ("auto", "needs texts to calibrate on")):
         with pytest.raises(UsageError, match=message):
-            run(graph, tmp_path / settings["method"], target="tensorrt", **settings)
+            run(graph, tmp_path / method, target="tensorrt", method=method)
 
 
 def test_weights_that_are_no_numbers(graph: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +18,7 @@ from compress.quantize.auto import forward_of
 from compress.quantize.half import bf16_graph, fp16_graph, to_bf16
 from tests import tiny
 
+Maker = Callable[[onnx.ModelProto], onnx.ModelProto]
 FLOATS = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
@@ -29,10 +32,10 @@ def test_bfloat16_is_torchs(array: np.ndarray) -> None:
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 @pytest.mark.parametrize(("make", "most"), [(fp16_graph, 0.01), (bf16_graph, 0.1)])
-def test_every_family_answers_nearly_the_same(make: object, most: float, family: str) -> None:
+def test_every_family_answers_nearly_the_same(make: Maker, most: float, family: str) -> None:
     graph = build_graph(tiny.make_model(family))
     before = graph.SerializeToString()
-    half = make(graph)  # pyright: ignore[reportCallIssue]
+    half = make(graph)
     onnx.checker.check_model(half, full_check=True)
     batch = tiny.encoded(family).batch(range(12))
     expected, found = forward_of(graph)(batch), session_forward(open_session(half.SerializeToString(), None, "cpu", {}))(batch)
@@ -44,8 +47,8 @@ def test_every_family_answers_nearly_the_same(make: object, most: float, family:
 
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
 @pytest.mark.parametrize("make", [fp16_graph, bf16_graph])
-def test_every_kind_gives_float32(make: object, target: str) -> None:
-    graph = make(build_graph(tiny.make_model(target=target)))  # pyright: ignore[reportCallIssue]
+def test_every_kind_gives_float32(make: Maker, target: str) -> None:
+    graph = make(build_graph(tiny.make_model(target=target)))
     assert {value.type.tensor_type.elem_type for value in graph.graph.output} == {onnx.TensorProto.FLOAT}
     assert forward_of(graph)(tiny.encoded().batch(range(3))).dtype == np.float32
 

@@ -221,9 +221,7 @@ for folder in sys.argv[1:]:
 ALL_KINDS = [("class", "bert"), ("class", "distilbert"), ("labels", "bert"), ("value", "electra"), ("tags", "roberta"), ("span", "bert")]
 
 
-def test_five_lines_of_the_written_card_need_no_compress(
-    own_checkpoint: Maker, tiny_task: Document, tmp_path: Path
-) -> None:
+def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, tiny_task: Document, tmp_path: Path) -> None:
     """What `export` and `quantize` write by themselves can be served from its own card, whatever the kind."""
     folders = []
     for number, (kind, family) in enumerate(ALL_KINDS):

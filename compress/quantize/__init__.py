@@ -47,7 +47,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
     target = find_target(settings.target)
     with tempfile.TemporaryDirectory() as scratch:
         source = inputs.source if is_graph(inputs.source) else _exported(inputs, Path(scratch))
-        check_source(read_graph(source / GRAPH), inputs.source)
+        _check_source(_read_graph(source / GRAPH), inputs.source)
         data, texts = verification_data(inputs, source)
         calibration = calibration_data(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
         forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
@@ -142,7 +142,7 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     return "auto" if texts else "dynamic"
 
 
-def read_graph(path: Path) -> onnx.ModelProto:
+def _read_graph(path: Path) -> onnx.ModelProto:
     """Read a graph with its weights.
 
     Raises:
@@ -155,7 +155,7 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
 
 
-def check_source(graph: onnx.ModelProto, source: Path) -> None:
+def _check_source(graph: onnx.ModelProto, source: Path) -> None:
     """Check that a graph is a float one, of numbers.
 
     Raises:

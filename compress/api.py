@@ -104,7 +104,7 @@ def export(
 def quantize(
     model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
 ) -> dict[str, Any]:
-    """Make an int8 ONNX artifact of a checkpoint or an fp32 artifact; `settings` are the fields of `QuantizeSettings`."""
+    """Make an int8 (or int4, fp16, bf16) ONNX artifact of a checkpoint or an fp32 artifact; `settings`: `QuantizeSettings`."""
     return run_single(one_stage("quantize", [model], task, seed, settings), Path(output), overwrite)
 
 

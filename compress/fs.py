@@ -16,6 +16,7 @@ from typing import Any
 from compress.errors import Locked, ResourceError, UsageError
 
 MANIFEST = "compress.json"  # written last into every artifact; a folder of ours without it is incomplete
+CARD = "README.md"  # of a model: its owner edits it
 RESERVE_BYTES = 64 << 20
 
 
@@ -44,13 +45,13 @@ def digest_file(path: Path) -> str:
 
 
 def digest_files(folder: Path) -> dict[str, str]:
-    """Map each file below `folder` (but the manifest and hidden files) to its SHA-256, names relative and sorted."""
+    """Map each file below `folder` to its SHA-256, names relative and sorted; not the manifest, the card and hidden files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     relative = [(path, path.relative_to(folder)) for path in files]
     return {
         name.as_posix(): digest_file(path)
         for path, name in relative
-        if name.as_posix() != MANIFEST and not any(part.startswith(".") for part in name.parts)
+        if name.as_posix() not in (MANIFEST, CARD) and not any(part.startswith(".") for part in name.parts)
     }
 
 

@@ -214,12 +214,13 @@ class ExportSettings(TuneSettings):
 
 
 class QuantizeSettings(TuneSettings):
-    """`quantize`: int8 weights and activations."""
+    """`quantize`: int8 weights and activations; or int4 weights, or half precision."""
 
-    method: Literal["auto", "dynamic", "static", "smooth"] = Field(
+    method: Literal["auto", "dynamic", "static", "smooth", "int4", "fp16", "bf16"] = Field(
         "auto",
-        description="dynamic: ranges of activations by batch; static: calibrated; smooth: SmoothQuant, then static; "
-        "auto: the fastest of the first two that keeps the accuracy, some products in float where need be (no data: dynamic).",
+        description="int8: dynamic (ranges of activations by batch), static (calibrated), smooth (SmoothQuant, then static), "
+        "auto (the fastest of the first two that keeps the accuracy, some products in float where need be; no data: dynamic). "
+        "int4: the smallest, slower than int8. fp16: for GPUs. bf16: for OpenVINO.",
     )
     max_drop: float | None = Field(None, ge=0, le=100, description="Fail (exit 6) if validation loses more points than this.")
     calib_method: Literal["minmax", "percentile", "mse", "entropy"] = Field("minmax", description="How ranges come from what was seen.")
@@ -228,8 +229,9 @@ class QuantizeSettings(TuneSettings):
         None, description="Texts without labels to calibrate on instead: .txt, or a table with the task's columns."
     )
     smooth_alpha: float = Field(0.5, ge=0, le=1, description="How much of the activations' outliers smooth moves into the weights.")
-    target: Literal["auto", "amx", "vnni", "avx2", "arm64"] = Field(
-        "auto", description="Processors to make it for; auto: this one. avx2: 7-bit weights; arm64: signed activations."
+    target: Literal["auto", "amx", "vnni", "avx2", "arm64", "cuda", "tensorrt"] = Field(
+        "auto",
+        description="What to make it for; auto: this processor. avx2: 7-bit weights; arm64, cuda, tensorrt: signed activations.",
     )
     report: bool = Field(False, description="Tell of every product its error, range and share of values cut off.")
 
@@ -237,6 +239,8 @@ class QuantizeSettings(TuneSettings):
     def _that_fit_together(self) -> QuantizeSettings:
         if self.runtime == "openvino" and self.method == "dynamic":
             raise ValueError("OpenVINO runs dynamic int8 several times slower than ONNX Runtime: give it method static, smooth or auto")
+        if self.method in ("int4", "fp16", "bf16") and (self.tune or self.runtime != "onnxruntime"):
+            raise ValueError(f"tune and runtime are for int8, not for method {self.method}")
         return self
 
 

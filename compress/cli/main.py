@@ -23,7 +23,7 @@ VERBS = {
     "prune": "Remove heads and FFN neurons; layers, width, words or weights.",
     "distill": "Train a small student to answer as its teacher does.",
     "export": "Write a verified ONNX artifact.",
-    "quantize": "Make an int8 ONNX artifact.",
+    "quantize": "Make an int8 ONNX artifact (or int4, fp16, bf16).",
     "eval": "Measure accuracy with intervals, paired against the first model.",
     "bench": "Measure latency, throughput, memory and size, interleaved.",
     "run": "Run a whole recipe; goes on where it stopped.",

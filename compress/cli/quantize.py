@@ -11,14 +11,14 @@ from compress.cli import common, options
 from compress.settings import QuantizeSettings
 
 
-@click.command("quantize", short_help="Make an int8 ONNX artifact.")
+@click.command("quantize", short_help="Make an int8 ONNX artifact (or int4, fp16, bf16).")
 @click.argument("model")
 @common.output_option
 @options.task_options(required=False)
 @options.settings_options(QuantizeSettings)
 @common.overwrite_option
 def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
-    """Make an int8 ONNX artifact.
+    """Make an int8 ONNX artifact (or int4, fp16, bf16).
 
     MODEL is a checkpoint or an fp32 ONNX artifact. With a task, the fastest int8 form that keeps the accuracy is made, where
     need be with the most sensitive products in float, and --max-drop holds it to a budget.
@@ -28,23 +28,24 @@ def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
       compress quantize graph --task bbc-news -o int8
       compress quantize student --task sst2 --max-drop 0.5 -o int8
       compress quantize graph --method static --unlabeled texts.txt --report -o int8
+      compress quantize graph --task sst2 --method int4 -o int4
     """
     from compress import api
 
     task = options.task_of(values)
     document = api.quantize(model, task, output, overwrite=overwrite, **options.given(QuantizeSettings, values))
     if "explain" in document and not console.is_json():
-        _show_products(document["explain"])
+        _show_products(document["explain"], document["precision"])
     common.show_made(document)
 
 
-def _show_products(entries: list[dict[str, Any]]) -> None:
-    """Print what int8 does to each product."""
+def _show_products(entries: list[dict[str, Any]], precision: str) -> None:
+    """Print what a smaller form does to each product."""
     rows = []
     for entry in entries:
         told = ["-", "-"]
         if entry["range"] is not None:
             low, high = entry["range"]
             told = [f"{low:.3g} to {high:.3g}", f"{100 * entry['saturated']:.3f}"]
-        rows.append([entry["product"], "float" if entry["float"] else "int8", f"{100 * entry['error']:.2f}", *told])
+        rows.append([entry["product"], "float" if entry["float"] else precision, f"{100 * entry['error']:.2f}", *told])
     console.table(["product", "in", "error %", "range of its input", "cut off %"], rows)

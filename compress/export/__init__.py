@@ -79,6 +79,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
         "reading": recorded_reading(inputs).as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
+        "graph_inputs": [entry.name for entry in graph.graph.input],
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": {"max_abs_difference": own["max_abs"], "argmax_agreement": own["agreement"]},
     }

@@ -25,7 +25,10 @@ def half_graph(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.data_type == TensorProto.FLOAT:
             array = numpy_helper.to_array(tensor)
             if not np.abs(array).max(initial=0) <= LARGEST:
-                raise ModelError(f"the weights '{tensor.name}' do not fit into float16: beyond {LARGEST:g}", "export with --precision fp32")
+                raise ModelError(
+                    f"the weights '{tensor.name}' do not fit into float16: beyond {LARGEST:g}",
+                    "keep them in fp32, or quantize to bf16 or int8",
+                )
             tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), tensor.name))
     outputs = {value.name for value in graph.graph.output}
     for node in graph.graph.node:

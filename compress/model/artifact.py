@@ -17,16 +17,19 @@ from compress.model.reference import locate
 from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, only, open_session, openvino_forward, routed, session_forward
 from compress.model.tokenizer import load_tokenizer, pad_id
 from compress.task.answers import Answer, describe_outputs, examples_of, softmax
-from compress.task.encode import Encoded, encode_examples
+from compress.task.encode import Encoded, encode_examples, ready_tokenizer
 from compress.task.load import Examples
 from compress.task.reading import reading_of
 
 Texts = str | tuple[str, ...]
 ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
+BATCH_TOKENS = 4096  # of a micro-batch, padding included: bounds the memory of long texts
 
 
 class OnnxModel:
     """An ONNX artifact, opened on first use in the runtime and with the options that its `compress.json` records.
+
+    Threads may share one: session and tokenizer are opened once, and neither is changed after that.
 
     Args:
         folder: the artifact.
@@ -49,6 +52,7 @@ class OnnxModel:
         self._threads, self._device = threads, device
         self._lock = threading.Lock()
         self._session: Any = None
+        self._tokenizer: Any = None
 
     @property
     def session(self) -> Any:
@@ -73,9 +77,18 @@ class OnnxModel:
         """What the model answers with."""
         return self.reading.target
 
+    @property
+    def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer`, opened once and set to cut inputs as the model was made for; leave it as it is."""
+        if self._tokenizer is None:
+            with self._lock:
+                if self._tokenizer is None:
+                    self._tokenizer = ready_tokenizer(load_tokenizer(self.folder, self.config["vocab_size"]), self.reading)
+        return self._tokenizer
+
     @cached_property
-    def _tokenizer(self) -> Any:
-        return load_tokenizer(self.folder, self.config["vocab_size"])
+    def _pad_id(self) -> int:
+        return pad_id(self.folder)
 
     @cached_property
     def logits(self) -> Forward:
@@ -96,7 +109,9 @@ class OnnxModel:
         return openvino_forward(self.folder, precision, self._device, self._threads)
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
-        """Classify texts (or pairs of texts) in micro-batches sorted by length; returns (n, classes) in input order.
+        """Classify texts (or pairs of texts) in micro-batches of similar lengths; returns (n, classes) in input order.
+
+        A micro-batch has at most `batch_size` texts and 4096 tokens, and is padded to its longest text.
 
         Raises:
             UsageError: the model does not answer with labels of a text.
@@ -109,9 +124,8 @@ class OnnxModel:
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
         from compress.model.scorer import score
 
-        with self._lock:  # encoding sets the tokenizer's truncation
-            data = encode_examples(self._tokenizer, examples, self.reading, pad_id(self.folder))
-        return score(self.logits, data, batch_size), data
+        data = encode_examples(self.tokenizer, examples, self.reading, self._pad_id)
+        return score(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
 
     @overload
     def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Answer]: ...

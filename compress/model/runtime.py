@@ -106,7 +106,7 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
             "use --device cpu, or install onnxruntime-gpu on a machine with a GPU",
         )
     if isinstance(graph, Path):
-        _refuse_linked_weights(graph)
+        refuse_linked_weights(graph)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:
@@ -131,8 +131,14 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
     return session
 
 
-def _refuse_linked_weights(graph: Path) -> None:
-    """Refuse external data beside a graph that is a hard link: ONNX Runtime itself refuses `..`, absolute paths and symlinks."""
+def refuse_linked_weights(graph: Path) -> None:
+    """Refuse external data beside a graph that is a hard link: ONNX Runtime and onnx refuse `..`, absolute paths and symlinks.
+
+    Raises:
+        ModelError: a hard link beside a graph that has external data.
+    """
+    if not graph.stat().st_size:
+        return  # nothing to map; opening it will tell
     with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
         if contents.find(EXTERNAL_DATA) == -1:
             return
@@ -178,7 +184,7 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
         import openvino  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
-    _refuse_linked_weights(graph)
+    refuse_linked_weights(graph)
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     if threads:
         hints["INFERENCE_NUM_THREADS"] = threads

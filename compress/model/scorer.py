@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 
 
-def score(forward: Forward, data: Encoded, batch_size: int = 32, label: str = "", dtype: type = np.float32) -> np.ndarray:
-    """Run batches sorted by length through `forward`.
+def score(
+    forward: Forward, data: Encoded, batch_size: int = 32, label: str = "", dtype: type = np.float32, max_tokens: int | None = None
+) -> np.ndarray:
+    """Run batches sorted by length through `forward`; see `evaluation_batches` for their sizes.
 
     Returns:
         (n, logits) of `dtype` in the data's order; where every token has its own logits (tokens, logits), the tokens of
         window i at `data.starts[i] : data.starts[i + 1]`, padding left out.
     """
-    batches = evaluation_batches(data.lengths, batch_size)
+    batches = evaluation_batches(data.lengths, batch_size, max_tokens)
     result = np.empty((0, 0), dtype=dtype)
     with console.progress(label, len(batches)) if label else nullcontext(lambda: None) as advance:
         for number, positions in enumerate(batches):

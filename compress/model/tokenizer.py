@@ -51,11 +51,26 @@ def _converted(folder: Path) -> Tokenizer:
 
 
 def split_words(tokenizer: Tokenizer) -> Tokenizer:
-    """Return the tokenizer ready for words that are split already: byte-level ones then expect a blank before each."""
+    """Return the tokenizer ready for words that are split already: byte-level ones then expect a blank before each.
+
+    One that is ready is left alone, so that threads may share it.
+    """
     from tokenizers.pre_tokenizers import ByteLevel
 
-    if isinstance(tokenizer.pre_tokenizer, ByteLevel):
+    found = tokenizer.pre_tokenizer
+    if isinstance(found, ByteLevel) and not found.add_prefix_space:
         tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=True, trim_offsets=True)  # pyright: ignore[reportAttributeAccessIssue]
+    return tokenizer
+
+
+def cut_texts(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
+    """Return the tokenizer ready to cut inputs to `max_length` tokens, of two texts the longer one.
+
+    One that is ready is left alone, so that threads may share it.
+    """
+    wanted = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
+    if tokenizer.truncation != wanted:
+        tokenizer.enable_truncation(**wanted)  # pyright: ignore[reportArgumentType]
     return tokenizer
 
 

@@ -7,36 +7,41 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
-from compress import console, fs, machine
+from compress import console, fs
 from compress.errors import ModelError, UsageError
 from compress.export import RUNTIME_HINTS, announce, recorded_reading, verification_data, write_artifact
 from compress.export import run as export_run
+from compress.export.tune import GPU_HINTS, Chosen
 from compress.export.verify import verify
 from compress.model.artifact import OnnxModel
 from compress.model.config import GRAPH, is_graph, read_config
-from compress.model.runtime import ONNXRUNTIME, OPENVINO, OPENVINO_GRAPH, recorded_runtimes
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, OPENVINO_GRAPH, has_openvino, only, recorded_runtimes, refuse_linked_weights
 from compress.model.shape import shape_of_config
 from compress.quantize.auto import Choice, choose
 from compress.quantize.data import Judge, calibration_data
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.explain import explain
-from compress.quantize.forms import Forms, quantized_graph
+from compress.quantize.forms import CALIBRATED, HALVES, Forms, quantized_graph
+from compress.quantize.int4 import BLOCK
 from compress.quantize.serving import choose_run
-from compress.quantize.targets import NEEDED, find_target
+from compress.quantize.targets import GPUS, find_target
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 
 __all__ = ["quantized_graph", "run"]
+WEIGHTS = {"int4": f"int4 in blocks of {BLOCK}", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, Any]:
-    """Quantize a checkpoint or an ONNX artifact, compare it with its float form, and hold it to `max_drop`.
+    """Make a smaller form of a checkpoint or an ONNX artifact, compare it with its float form, and hold it to `max_drop`.
 
     Raises:
-        UsageError: `max_drop` without a task; a method that calibrates without texts.
-        ModelError: the source is quantized already.
+        UsageError: `max_drop` without a task; a method that calibrates without texts; one that the target does not run.
+        ModelError: the source is quantized already, has weights that are no numbers, or the form's logits are none.
         GateMissed: validation lost more than `max_drop` points.
         ResourceError: OpenVINO was asked for and is not installed.
     """
@@ -44,13 +49,9 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
     target = find_target(settings.target)
     with tempfile.TemporaryDirectory() as scratch:
         source = inputs.source if is_graph(inputs.source) else _exported(inputs, Path(scratch))
-        float_graph = _read_graph(source / GRAPH)
-        if quantized_share(float_graph)[0]:
-            raise ModelError(f"{inputs.source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
-        if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in float_graph.graph.initializer):
-            raise ModelError(f"{inputs.source} is a float16 graph", "give the checkpoint or the fp32 artifact it was made from")
+        _check_source(_read_graph(source / GRAPH), inputs.source)
         data, texts = verification_data(inputs, source)
-        calibration = None if method == "dynamic" else calibration_data(inputs, settings, source)
+        calibration = calibration_data(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
         forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
         judge = Judge(inputs, source, reference) if inputs.task_or_none else None
@@ -58,7 +59,11 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
             choice = choose(forms, judge.drop, reference.logits, read_config(source)["vocab_size"])
         else:
             choice = Choice(method, forms.graph(method))
-        chosen = choose_run(choice, settings, reference, data, target.here)
+        precision = choice.method if choice.method in WEIGHTS else "int8"
+        if precision == "int8" and not target.gpu:
+            chosen = choose_run(choice, settings, reference, data, target.here)
+        else:
+            chosen = Chosen(choice.graph, None, {"method": choice.method}, _hints(precision, target.gpu), None)
         choice = replace(choice, method=chosen.point["method"], graph=chosen.graph)
         write_artifact(chosen.graph, source, output)
         if chosen.openvino_graph is not None:
@@ -68,22 +73,23 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         verification: dict[str, Any] = {}
         for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(chosen.hints)]):
             suffix = "_openvino" if runtime == OPENVINO else ""
-            found = verify(reference.logits, candidate.opened(runtime), data, candidate.target)
+            found = verify(reference.logits, candidate.opened(runtime), data, reference.target)
+            if not np.isfinite(found.max_abs):
+                raise ModelError(f"the {precision} graph answers with what is no number on '{found.worst_case}'", _instead(precision))
             announce(found, f"the float graph{', in OpenVINO' if runtime == OPENVINO else ''}")
             verification[f"verification{suffix}"] = {**found.as_json(), "against": "the float graph", "texts": texts}
             if judge is not None:
-                metrics[f"validation{suffix}"] = judge.check(candidate.opened(runtime), settings.max_drop)
+                metrics[f"validation{suffix}"] = judge.check(candidate.opened(runtime), settings.max_drop, precision)
         explained = explain(forms, choice.method, choice.graph, data if calibration is None else calibration) if settings.report else None
         shrunk = (output / GRAPH).stat().st_size / (source / GRAPH).stat().st_size
         described = forms.described(choice.method)
-    quantized, left = quantized_share(choice.graph)
-    console.info(f"  {quantized} matrix products are int8, {left} stay float; the graph is {100 * shrunk:.1f} % of its float size")
+    _tell(choice, precision, shrunk)
     return {
-        "precision": "int8",
+        "precision": precision,
         "method": choice.method,
-        "weights": target.weights,
+        "weights": WEIGHTS.get(choice.method, target.weights),
         "target": {"name": target.name, "here": target.here},
-        "made_for": machine.cpu_flags() if target.name == "auto" else sorted(NEEDED[target.name]),
+        "made_for": target.made_for,
         "calibration": described,
         "candidates": choice.candidates,
         "float_groups": choice.float_groups,
@@ -93,10 +99,40 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "reading": recorded_reading(inputs).as_json(),
         "layers": shape_of_config(read_config(output)).as_json(),
         "params": (fs.read_manifest(inputs.source) or {}).get("params"),
+        "graph_inputs": [entry.name for entry in choice.graph.graph.input],
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": metrics,
         **({} if explained is None else {"explain": explained}),
     }
+
+
+def _hints(precision: str, gpu: bool) -> dict[str, Any]:
+    """Return what a form that is not chosen by time records of how it is run."""
+    if precision == "fp16":
+        return GPU_HINTS
+    if gpu:
+        return {}  # the others are for CPUs
+    if precision != "bf16":
+        return RUNTIME_HINTS
+    if has_openvino():
+        return RUNTIME_HINTS | {"openvino": {"precision": "bf16"}, "routes": only(OPENVINO)}
+    console.warn("OpenVINO is not installed: bf16 is checked with weights rounded, but not what is computed")
+    return RUNTIME_HINTS
+
+
+def _instead(precision: str) -> str:
+    if precision == "fp16":
+        return "its values lie beyond the range of float16: use --method bf16, or int8"
+    return "use another --method, and please report it"
+
+
+def _tell(choice: Choice, precision: str, shrunk: float) -> None:
+    share = f"the graph is {100 * shrunk:.1f} % of its float size"
+    if precision in HALVES:
+        console.info(f"  {WEIGHTS[precision]}: {share}")
+        return
+    quantized, left = quantized_share(choice.graph)
+    console.info(f"  {quantized} matrix products are {precision}, {left} stay float; {share}")
 
 
 def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
@@ -109,7 +145,13 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     if settings.max_drop is not None and task is None:
         raise UsageError("--max-drop needs data to measure the drop on", "give --task T, or --validation, --text and --label")
     texts = settings.unlabeled or (task is not None and "train" in task.available)
-    if settings.method in ("static", "smooth") and not texts:
+    gpu = settings.target in GPUS
+    if gpu and settings.method == "dynamic":
+        raise UsageError(f"--target {settings.target} runs no dynamic int8", "use --method static, or --method fp16")
+    if settings.target == "cuda" and settings.method == "auto":
+        console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 products in float)")
+        return "fp16"
+    if (settings.method in CALIBRATED or (gpu and settings.method == "auto")) and not texts:
         raise UsageError(
             f"--method {settings.method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE"
         )
@@ -121,10 +163,30 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
 
 
 def _read_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph with its weights.
+
+    Raises:
+        ModelError: damaged, or with weights outside its folder.
+    """
+    refuse_linked_weights(path)
     try:
         return onnx.load(str(path))
     except Exception as error:  # protobuf's errors share no base class with onnx's
         raise ModelError(f"{path} cannot be read: {(str(error).splitlines() or ['?'])[0]}") from error
+
+
+def _check_source(graph: onnx.ModelProto, source: Path) -> None:
+    """Check that a graph is a float one, of numbers.
+
+    Raises:
+        ModelError: it is quantized or in half precision already, or some of its weights are not finite.
+    """
+    kinds = {tensor.data_type for tensor in graph.graph.initializer}
+    if quantized_share(graph)[0] or kinds & {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}:
+        raise ModelError(f"{source} is quantized already", "give the checkpoint or the fp32 artifact it was made from")
+    for tensor in graph.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():
+            raise ModelError(f"{source}: the weights '{tensor.name}' are not finite", "the training that made them diverged")
 
 
 def _exported(inputs: Inputs, scratch: Path) -> Path:

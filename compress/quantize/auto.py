@@ -19,6 +19,7 @@ from compress.quantize.forms import Forms
 from compress.quantize.sensitivity import Floats, find_floats, sensitivities
 
 METHODS = ("dynamic", "static")
+GPU_METHODS = ("static",)  # a GPU has no kernel that looks for the range of each batch
 TOLERATED = 0.5  # points, where no --max-drop was given
 TIMED_LENGTH = 32
 RANKED_EXAMPLES = 128  # on which groups are ranked
@@ -44,7 +45,7 @@ def forward_of(graph: onnx.ModelProto, threads: int | None = None) -> Forward:
 
 
 def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forward, vocab_size: int) -> Choice:
-    """Return the fastest of `METHODS` that loses at most the points allowed, else the sensitivity gate's graph.
+    """Return the fastest of `METHODS` (for a GPU: static) that loses at most the points allowed, else the sensitivity gate's graph.
 
     Args:
         forms: with calibration examples.
@@ -57,19 +58,20 @@ def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forwa
     """
     given = forms.settings.max_drop
     limit = TOLERATED if given is None else given
-    graphs = {method: forms.graph(method) for method in METHODS}
+    methods = GPU_METHODS if forms.target.gpu else METHODS
+    graphs = {method: forms.graph(method) for method in methods}
     drops = {method: drop(forward_of(graph), f"{method} int8") for method, graph in graphs.items()}
     gains = _timed([graphs[method] for method in METHODS], vocab_size) if forms.target.here else None
     candidates = [{"method": method, "drop_points": lost} for method, lost in drops.items()]
     if gains:
         candidates[1]["speedup"] = {"vs": METHODS[0], "ratio": gains[0], "ci95": gains[1]}
     _announce(candidates)
-    passing = [method for method in METHODS if drops[method] <= limit]
+    passing = [method for method in methods if drops[method] <= limit]
     if passing:
         method = faster(passing, drops, gains[1] if gains else None)
         return Choice(method, graphs[method], candidates, passing={name: graphs[name] for name in passing})
-    method = min(METHODS, key=lambda name: drops[name])
-    console.info(f"  both lose more than {limit:g} points: looking for what has to stay float in the {method} form")
+    method = min(methods, key=lambda name: drops[name])
+    console.info(f"  more is lost than {limit:g} points: looking for what has to stay float in the {method} form")
     del graphs
     found = _gated(forms, method, limit, drops[method], drop, reference)
     if found is not None:

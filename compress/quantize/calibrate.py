@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from compress import console
 from compress.model.runtime import open_session
@@ -20,6 +19,7 @@ from compress.task.encode import Encoded, evaluation_batches
 
 BINS = 4096
 BATCH_TOKENS = 1024  # a batch's activations are all that is held at a time
+CHUNK = 1 << 15  # values counted at a time: what they take stays in the processor's cache, which is six times faster
 PERCENTILE = 99.99
 ACTIVATION_LEVELS = 255
 ENTROPY_LEVELS = 128  # of absolute values, as in TensorRT
@@ -66,10 +66,19 @@ class Histogram:
         self.channels = largest if self.channels is None else np.maximum(self.channels, largest)
         self._grow(float(largest.max()))
         if self.bound:
-            bins = ((rows.ravel().astype(np.float64) / self.bound + 1) * (len(self.counts) // 2)).astype(np.int64)
-            self.counts += np.bincount(np.clip(bins, 0, len(self.counts) - 1), minlength=len(self.counts))
+            values = rows.ravel()
+            for start in range(0, len(values), CHUNK):
+                self._count(values[start : start + CHUNK])
         else:
             self.counts[len(self.counts) // 2] += rows.size  # zeros alone, so far
+
+    def _count(self, values: np.ndarray) -> None:
+        places = values.astype(np.float64)
+        places /= self.bound
+        places += 1
+        places *= len(self.counts) // 2
+        bins = np.minimum(places.astype(np.int64), len(self.counts) - 1)  # the bound itself belongs to the last bin
+        self.counts += np.bincount(bins, minlength=len(self.counts))
 
     def _grow(self, largest: float) -> None:
         if self.bound == 0:
@@ -224,7 +233,7 @@ def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProt
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     have = {value.name for value in shown.graph.output}
-    shown.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names if name not in have)
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in have)
     return shown
 
 

@@ -1,4 +1,4 @@
-"""The texts of a quantization: those that ranges are calibrated on, and validation, which the int8 form is judged by."""
+"""The texts of a quantization: those that ranges are calibrated on, and validation, which the form is judged by."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from compress.task.metrics import points_lost
 from compress.task.spec import Kind, TaskSpec
 from compress.task.unlabeled import read_unlabeled
 
+FEW = 32  # texts, below which a range is a guess
 KINDS: dict[str, Kind] = {"value": "regression", "tags": "token-classification", "span": "question-answering"}
 COLUMNS = {"token-classification": ["tokens"], "question-answering": ["question", "context"]}
 
@@ -30,6 +31,8 @@ def calibration_data(inputs: Inputs, settings: QuantizeSettings, source: Path) -
     reading = recorded_reading(inputs)
     own = settings.unlabeled
     examples = read_unlabeled(own, _spec(inputs, own)) if own else inputs.task.split("train")
+    if len(examples) < FEW:
+        console.warn(f"ranges calibrated on {len(examples)} texts may cut off what others need: give a few hundred")
     return encode_for(source, _drawn(examples, settings.calib_samples, inputs.seed), reading)
 
 
@@ -50,7 +53,7 @@ def _drawn(examples: Examples, count: int, seed: int) -> Examples:
 
 
 class Judge:
-    """Scores int8 forms on the task's validation split against the float graph, which is scored once."""
+    """Scores smaller forms on the task's validation split against the float graph, which is scored once."""
 
     def __init__(self, inputs: Inputs, source: Path, reference: OnnxModel) -> None:
         self.task = inputs.task
@@ -67,18 +70,18 @@ class Judge:
         """Return the points of the main metric that a form loses."""
         return points_lost(self.before[self.main], self._scores(forward, name)[self.main])
 
-    def check(self, forward: Forward, max_drop: float | None) -> dict[str, Any]:
-        """Return the metrics of the form that was made.
+    def check(self, forward: Forward, max_drop: float | None, precision: str) -> dict[str, Any]:
+        """Return the metrics of the form that was made, which is in `precision`.
 
         Raises:
             GateMissed: it loses more than `max_drop` points.
         """
-        after = self._scores(forward, "int8")
+        after = self._scores(forward, precision)
         drop, n = points_lost(self.before[self.main], after[self.main]), len(self.examples)
         console.info(f"  validation {self.main} {100 * after[self.main]:.2f}, float {100 * self.before[self.main]:.2f} (n = {n})")
         if max_drop is not None and drop > max_drop:
             raise GateMissed(
-                f"int8 loses {drop:.2f} points of {self.main} on validation (n = {n}), more than --max-drop {max_drop:g}",
-                "allow more, try --method auto, which keeps what is sensitive in float, or serve the float artifact",
+                f"{precision} loses {drop:.2f} points of {self.main} on validation (n = {n}), more than --max-drop {max_drop:g}",
+                "allow more, try --method auto, which is int8 with what is sensitive in float, or serve the float artifact",
             )
         return {"n": n, **after, "float": self.before[self.main], "drop_points": drop}

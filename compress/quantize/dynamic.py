@@ -51,12 +51,12 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: C
 
 
 def quantized_share(model: onnx.ModelProto) -> tuple[int, int]:
-    """Count the matrix products that are int8, dynamic or static, and those with float weights left."""
+    """Count the matrix products with whole numbers for weights (int8, dynamic or static, or int4), and those with floats."""
     constants = {tensor.name for tensor in model.graph.initializer}
     rounded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
     quantized = left = 0
     for node in model.graph.node:
         weighted = node.op_type in {"MatMul", "Gemm"}
-        quantized += node.op_type in {"MatMulInteger", "QLinearMatMul"} or (weighted and node.input[1] in rounded)
+        quantized += node.op_type in {"MatMulInteger", "QLinearMatMul", "MatMulNBits"} or (weighted and node.input[1] in rounded)
         left += weighted and node.input[1] in constants
     return quantized, left

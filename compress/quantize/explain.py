@@ -1,4 +1,4 @@
-"""What int8 does to each product: the error of its output, the range of what it reads, and how much of that is cut off."""
+"""What a smaller form does to each product: the error of its output, the range of what it reads, and how much of that is cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx
 from compress import console
 from compress.model.runtime import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, real_rows, with_outputs
-from compress.quantize.forms import Forms
+from compress.quantize.forms import CALIBRATED, Forms
 from compress.quantize.products import products
 from compress.task.encode import Encoded, evaluation_batches
 
@@ -20,15 +20,15 @@ EXAMPLES = 64
 def explain(forms: Forms, method: str, graph: onnx.ModelProto, data: Encoded) -> list[dict[str, Any]]:
     """Return one entry a product, in the graph's order.
 
-    `error` is `|int8 - float| / |float|` of its output over the tokens of some examples, with all that went wrong before it;
+    `error` is `|form - float| / |float|` of its output over the tokens of some examples, with all that went wrong before it;
     `range`, `seen` and `saturated` (the share of the values beyond the range) are of what it reads; null where that has no
-    fixed range: in dynamic int8, and where the product is in float.
+    fixed range: outside static int8, and where the product is in float.
     """
     made = products(forms.model)
     # By name or by weight: ONNX Runtime's quantizer renames what it leaves in float, and smoothing renames weights.
     floats = {name for product in products(graph) for name in (product.node, product.weight)}
     errors = output_errors(forms.model, graph, [product.output for product in made], data)
-    inputs = {product.node: product.rows for product in products(forms.calibrated(method)[0])} if method != "dynamic" else {}
+    inputs = {product.node: product.rows for product in products(forms.calibrated(method)[0])} if method in CALIBRATED else {}
     entries: list[dict[str, Any]] = []
     for product in made:
         ranges: dict[str, Any] = {"range": None, "seen": None, "saturated": None}

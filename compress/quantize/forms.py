@@ -1,4 +1,4 @@
-"""The int8 forms of one float graph, made on demand: each method, with any groups of products kept in float."""
+"""The smaller forms of one float graph, made on demand: each method, with any groups of products kept in float."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from typing import Any
 import onnx
 
 from compress.errors import UsageError
+from compress.export.half import half_graph
+from compress.quantize.bf16 import bf16_graph
 from compress.quantize.calibrate import Histogram, Range, histograms, range_of
 from compress.quantize.dynamic import quantize_dynamic
 from compress.quantize.embeddings import quantize_embeddings
+from compress.quantize.int4 import int4_graph
 from compress.quantize.products import products
 from compress.quantize.smooth import smooth_graph, smoothed_inputs
 from compress.quantize.static import Codes, static_graph
 from compress.quantize.targets import Target
 from compress.settings import QuantizeSettings
 from compress.task.encode import Encoded
+
+CALIBRATED = ("static", "smooth")
+HALVES = {"fp16": half_graph, "bf16": bf16_graph}
 
 
 def quantized_graph(source: Path, target: Path, seven_bits: bool, keep_float: Collection[str] = ()) -> onnx.ModelProto:
@@ -27,20 +33,22 @@ def quantized_graph(source: Path, target: Path, seven_bits: bool, keep_float: Co
     return _finished(onnx.load(str(target)))
 
 
-def _finished(graph: onnx.ModelProto) -> onnx.ModelProto:
-    quantize_embeddings(graph)
+def _finished(graph: onnx.ModelProto, tables: bool = True) -> onnx.ModelProto:
+    """Make the embeddings int8 by row where `tables` says so, and check the graph."""
+    if tables:
+        quantize_embeddings(graph)
     onnx.checker.check_model(graph)
     return graph
 
 
 class Forms:
-    """The int8 forms of a float graph.
+    """The smaller forms of a float graph.
 
     Args:
         source: the float graph's file.
         settings: calibration and smoothing.
         target: what the graphs are made for.
-        data: calibration examples; dynamic int8 needs none.
+        data: calibration examples; only static forms need them.
         scratch: a folder for files on the way.
     """
 
@@ -101,15 +109,24 @@ class Forms:
         return self._ranges[method]
 
     def graph(self, method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
-        """Return the int8 form by a method, embeddings int8 by row, with groups of products kept in float."""
+        """Return the form that a method makes, with groups of products kept in float (not in fp16 and bf16).
+
+        Embeddings are int8 by row, but for GPUs in static forms, whose operators TensorRT does not have.
+        """
+        if method in HALVES:
+            return _finished(HALVES[method](self.model), tables=False)
+        if method == "int4":
+            return _finished(int4_graph(self.model, keep_float))
         if method == "dynamic":
             return quantized_graph(self.source, self.scratch / "int8.onnx", self.target.seven_bits, keep_float)
         model, cache = self.calibrated(method)[0], self._codes.setdefault(method, {})
-        return _finished(static_graph(model, self.ranges(method), self.target.seven_bits, self.target.symmetric, keep_float, cache))
+        target = self.target
+        made = static_graph(model, self.ranges(method), target.seven_bits, target.symmetric, keep_float, cache, float_biases=target.gpu)
+        return _finished(made, tables=not target.gpu)
 
     def described(self, method: str) -> dict[str, Any] | None:
-        """Return what the ranges are from, for manifests; None for dynamic int8."""
-        if method == "dynamic":
+        """Return what the ranges are from, for manifests; None where a method has none."""
+        if method not in CALIBRATED:
             return None
         alpha = {"smooth_alpha": self.settings.smooth_alpha} if method == "smooth" else {}
         return {"method": self.settings.calib_method, "examples": len(self.data), "tokens": int(self.data.lengths.sum()), **alpha}

@@ -4,7 +4,7 @@ The graph is written with QuantizeLinear and DequantizeLinear around every produ
 TensorRT all read). Their outputs stay float: requantizing them costs time and accuracy and saves nothing, as residuals and
 norms are float. A Gemm with a bias stays one, its bias an int32 in units of both scales, which ONNX Runtime runs as QGemm; a
 MatMul and an Add it would merge into a Gemm of floats before it looks for integers. A Gemm with a residual becomes a MatMul
-and an Add: a residual is no constant that could become an integer.
+and an Add: a residual is no constant that could become an integer. So does every Gemm for a GPU: TensorRT dequantizes no int32.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def static_graph(
     symmetric: bool = False,
     keep_float: Collection[str] = (),
     cache: dict[str, Codes] | None = None,
+    float_biases: bool = False,
 ) -> onnx.ModelProto:
     """Return the int8 form of a float graph; the products of the groups in `keep_float` stay as they are.
 
@@ -72,9 +73,10 @@ def static_graph(
         model: left as it is.
         ranges: of every value that a product reads, by its name.
         seven_bits: keep weights within 7 bits.
-        symmetric: signed activations around 0 (ARM).
+        symmetric: signed activations around 0 (ARM, TensorRT).
         keep_float: groups of `products`.
         cache: weights that were quantized before, by name, filled on the way (one for each choice of bits).
+        float_biases: biases stay float, added after the product.
 
     Raises:
         ModelError: a graph of an opset before 13.
@@ -93,7 +95,8 @@ def static_graph(
     for product in quantized:
         if product.weight not in cache:
             cache[product.weight] = quantize_weight(numpy_helper.to_array(tensors[product.weight]), levels)
-    biases = _biases(graph, quantized, {product.node: affine(ranges[product.rows], symmetric)[0] for product in quantized}, cache)
+    inputs = {product.node: affine(ranges[product.rows], symmetric)[0] for product in quantized}
+    biases = {} if float_biases else _biases(graph, quantized, inputs, cache)
     split_gemms(graph, {product.node for product in quantized} - set(biases))
     chosen = {product.node: product for product in quantized}
     added: dict[str, onnx.TensorProto] = {}

@@ -103,8 +103,11 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
     return document
 
 
-def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Document:
-    """Run one stage into a temporary folder, write its manifest last, rename it into place; returns the manifest."""
+def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bool = False) -> Document:
+    """Run one stage into a temporary folder, write its manifest last, rename it into place; returns the manifest.
+
+    With `card` a graph gets a model card. That is no part of what the manifest vouches for, so it may be edited.
+    """
     with fs.atomic_folder(folder) as temporary:
         seconds, result = _call(stage, workspace, temporary)
         files = fs.digest_files(temporary)
@@ -126,8 +129,16 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Docum
             "files": files,
             "digest": fs.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary),
         }
+        if card and stage.verb.makes == "onnx":
+            _write_card(temporary, folder.name, stage.name, manifest)
         fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
     return manifest
+
+
+def _write_card(output: Path, title: str, name: str, manifest: Document) -> None:
+    from compress.report.card import model_card
+
+    (output / fs.CARD).write_text(model_card(title, name, {name: manifest}), encoding="utf-8")
 
 
 def _model_digest(folder: Path) -> str:
@@ -193,7 +204,7 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
             console.info(f"{output} is up to date: made before by the same settings, model, data and code")
         else:
             _check_free(output, overwrite)
-            manifest = execute(stage, workspace, output, key)
+            manifest = execute(stage, workspace, output, key, card=True)
     return {"output": str(output), **manifest}
 
 
@@ -301,14 +312,14 @@ def _deliver(recipe: Recipe, output: Path, manifests: dict[str, Document]) -> No
     digest = manifests[chosen]["digest"]
     delivered = fs.read_manifest(output / "model")
     card = model_card(recipe.name, chosen, manifests)
-    readme = output / "model" / "README.md"
+    readme = output / "model" / fs.CARD
     if delivered and delivered.get("digest") == digest and readme.is_file() and readme.read_text(encoding="utf-8") == card:
         return
     with fs.atomic_folder(output / "model") as temporary:
         for path in source.iterdir():
             if path.is_file():
                 (temporary / path.name).write_bytes(path.read_bytes())
-        (temporary / "README.md").write_text(card, encoding="utf-8")
+        (temporary / fs.CARD).write_text(card, encoding="utf-8")
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import yaml
 
@@ -11,7 +12,7 @@ from compress.model.family import Target
 from compress.model.reference import LEGACY
 from compress.model.shape import sketch
 from compress.report import Document, Run, has_own_lengths, is_interval, summarize
-from compress.report.usage import BY_LOADING, WORDS, by_compress, by_onnxruntime, example
+from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
 from compress.report.words import heading, interval, length_of, metric_in_words, number, runtime_of, verdict
 from compress.task.reading import Reading
 from compress.task.spec import target_of
@@ -61,7 +62,7 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
     plain = len({tuple(layer.items()) for layer in manifest.get("layers") or []}) <= 1  # else transformers cannot open it
     library = "onnx" if onnx else "transformers" if plain else None
-    tags = ["bert", "compression", *(["onnx"] if onnx else []), *(["int8"] if manifest.get("precision") == "int8" else [])]
+    tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)
     index = {"model-index": [{"name": f"{recipe}-{stage}", "results": results}]} if results else {}
     return {
@@ -120,16 +121,18 @@ def _use(manifest: Document) -> list[str]:
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
     hints = manifest.get("runtime") or {}
-    basic = hints.get("optimization") == "basic"
-    plain = by_onnxruntime(reading, columns, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
+    names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
+    plain = by_onnxruntime(reading, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
     windows = (
         " Beyond the limit below these lines cut the input, where compress takes several windows." if reading.target in PIPELINES else ""
     )
     return [
         "In the model's folder (a copy, or from the Hub: `hf download OWNER/NAME --local-dir FOLDER`):\n",
         f"```python\n{by_compress(reading.target, columns)}```\n",
-        f"Without compress, by `onnxruntime`, `tokenizers` and `numpy` alone.{windows}\n",
+        f"Without compress, by `onnxruntime`, `tokenizers` and `numpy` alone, five lines give the logits.{windows}\n",
         f"```python\n{plain}```\n",
+        "And what they say:\n",
+        f"```python\n{by_numpy(reading)}```\n",
     ]
 
 
@@ -205,14 +208,15 @@ def _limits(stage: str, run: Run) -> list[str]:
     found = [f"Inputs beyond {limit} tokens are {long}."]
     evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]
     on = ", ".join(f"{entry['task']} ({entry['split']}, n = {entry['n']})" for entry in evaluated)
-    found.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else "Its accuracy was not measured in this run.")
+    found.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else _validated(manifest))
     timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
     if timed:
         own = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"
         cpu = (timed[-1].get("machine") or {}).get("cpu", "one machine")
         found.append(f"Latency was measured on {cpu}{own}; tokenization and queueing come on top.")
-    if manifest.get("precision") == "int8":
-        found.append(_int8(str(manifest.get("weights") or "")))
+    told = LIMITS.get(str(manifest.get("precision")))
+    if told is not None:
+        found.append(told(str(manifest.get("weights") or "")))
     return [*found, "The license follows from the base model's and the data's, which are not recorded here."]
 
 
@@ -223,3 +227,21 @@ def _int8(weights: str) -> str:
         "int8 was made for processors with int8 dot products (VNNI). Those without add products in 16 bits, which can overflow: "
         "answers may differ there, so measure the accuracy again."
     )
+
+
+def _validated(manifest: Document) -> str:
+    """Tell the accuracy that the stage itself measured, if it did."""
+    found = (manifest.get("metrics") or {}).get("validation") or {}
+    if found.get("drop_points") is None:
+        return "Its accuracy was not measured in this run."
+    main = next((name for name in found if name not in ("n", "float", "drop_points")), "accuracy")
+    scores = f"{100 * found[main]:.2f}, and {100 * found['float']:.2f} before it was quantized"
+    return f"On validation (n = {found['n']}) its {metric_in_words(main)} × 100 was {scores}; on other texts it can differ."
+
+
+LIMITS: dict[str, Callable[[str], str]] = {
+    "int8": _int8,
+    "int4": lambda weights: "int4 weights save memory, not time: int8 is faster.",
+    "fp16": lambda weights: "float16 is for GPUs; ONNX Runtime on CPUs casts to float32 and back, which is slower than float32 itself.",
+    "bf16": lambda weights: "Weights are bfloat16; ONNX Runtime on CPUs computes in float32, OpenVINO in bfloat16 if told to.",
+}

@@ -30,32 +30,32 @@ print([(found.word, found.label) for found in answer])""",
 print(answer.text, answer.score, answer.start, answer.end)""",
 }
 
-ENCODE: dict[Target, str] = {
-    "tags": """words = [{given}]
-encoding = tokenizer.encode([" " + word for word in words], is_pretokenized=True)""",
-    "span": """question, context = {given}
-encoding = tokenizer.encode(question, context)""",
-}
+INPUT: dict[Target, str] = {"tags": "words = [{given}]", "span": "question, context = {given}"}
+ENCODE: dict[Target, str] = {"tags": '[" " + word for word in words], is_pretokenized=True', "span": "question, context"}
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding, by the graph's input
+RUN: dict[Target, str] = {"span": 'start, end = session.run(["start_logits", "end_logits"], {batch})'}
 
-RUN: dict[Target, str] = {"span": 'start, end = (output[0] for output in session.run(["start_logits", "end_logits"], batch))'}
-
+LABELS = 'labels = json.load(open("config.json")).get("id2label", {{}})'
 DECODE: dict[Target, str] = {
-    "class": """shares = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    "class": f"""{LABELS}
+shares = np.exp(logits[0] - logits.max()) / np.exp(logits[0] - logits.max()).sum()
 answer = labels.get(str(shares.argmax()), shares.argmax())
 print(answer, shares.max())""",
-    "labels": """shares = 1 / (1 + np.exp(-logits))
+    "labels": f"""{LABELS}
+shares = 1 / (1 + np.exp(-logits[0]))
 answer = [labels.get(str(number), number) for number, share in enumerate(shares) if share > 0.5]
 print(answer, shares)""",
-    "value": """answer = float(logits[0])
+    "value": """answer = float(logits[0, 0])
 print(answer)""",
-    "tags": """tags = {{}}
+    "tags": f"""{LABELS}
+tags = {{{{}}}}
 for token, word in enumerate(encoding.word_ids):
     if word is not None and word not in tags:  # a word's tag is that of its first piece
-        tags[word] = labels.get(str(logits[token].argmax()))
+        tags[word] = labels.get(str(logits[0, token].argmax()))
 answer = [(words[word], tag) for word, tag in tags.items()]
 print(answer)""",
     "span": """asked = np.array([sequence == 1 for sequence in encoding.sequence_ids])  # the tokens of the context
-pairs = np.where(asked[:, None] & asked, start[:, None] + end, -np.inf)
+pairs = np.where(asked[:, None] & asked, start[0][:, None] + end[0], -np.inf)
 pairs[np.tril(np.ones_like(pairs), -1) + np.triu(np.ones_like(pairs), {max_answer}) > 0] = -np.inf  # backwards, or too long
 begin, last = np.unravel_index(pairs.argmax(), pairs.shape)
 answer = context[encoding.offsets[begin][0] : encoding.offsets[last][1]]{no_answer}
@@ -77,35 +77,41 @@ def by_compress(target: Target, columns: int) -> str:
 
 
 def by_onnxruntime(
-    reading: Reading, columns: int, disabled_optimizers: Sequence[str], session_config: dict[str, Any], basic: bool = False
-) -> str:
-    """Return the lines that run an ONNX artifact by onnxruntime, tokenizers and numpy alone.
+    reading: Reading, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: dict[str, Any],
+    basic: bool = False,
+) -> str:  # fmt: skip
+    """Return the five lines from an input to logits by onnxruntime, tokenizers and numpy alone, with their imports.
 
-    `basic` is for artifacts that are fastest with the basic graph optimizations.
+    `names` are the graph's inputs; `basic` is for artifacts that are fastest with the basic graph optimizations.
     """
     target = reading.target
     only = ', strategy="only_second"' if target == "span" else ""
-    encode = ENCODE.get(target, "encoding = tokenizer.encode({given})")
-    threshold = f" + {reading.null_threshold:g}" if reading.null_threshold else ""
-    no_answer = f' if start[0] + end[0] <= pairs.max(){threshold} else ""' if reading.no_answer else ""
+    pair = columns > 1
     options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
     options += ["options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC"] if basic else []
     options += [f"options.add_session_config_entry({json.dumps(key)}, {json.dumps(str(value))})" for key, value in session_config.items()]
     arguments = ['"model.onnx"'] + (["options"] if options else [])
     arguments += [f"disabled_optimizers={json.dumps(list(disabled_optimizers))}"] if disabled_optimizers else []
+    batch = "{" + ", ".join(f'"{name}": np.array([encoding.{FIELDS[name]}])' for name in names) + "}"
     return "\n".join(
         [
-            "import json\n\nimport numpy as np\nimport onnxruntime\nfrom tokenizers import Tokenizer\n",
+            "import numpy as np\nimport onnxruntime\nfrom tokenizers import Tokenizer\n",
+            INPUT.get(target, "text, other = {given}" if pair else "text = {given}").format(given=", ".join(example(target, columns))),
+            "",
+            *options,
             'tokenizer = Tokenizer.from_file("tokenizer.json")',
             f"tokenizer.enable_truncation({reading.max_length}{only})",
-            *options,
             f"session = onnxruntime.InferenceSession({', '.join(arguments)})",
-            *(['labels = json.load(open("config.json")).get("id2label", {})'] if target not in ("value", "span") else []),
-            encode.format(given=", ".join(example(target, columns))),
-            'columns = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask, "token_type_ids": encoding.type_ids}',
-            "batch = {entry.name: np.array([columns[entry.name]], dtype=np.int64) for entry in session.get_inputs()}",
-            RUN.get(target, 'logits = session.run(["logits"], batch)[0][0]'),
-            DECODE[target].format(max_answer=reading.max_answer, no_answer=no_answer),
+            f"encoding = tokenizer.encode({ENCODE.get(target, 'text, other' if pair else 'text')})",
+            RUN.get(target, '(logits,) = session.run(["logits"], {batch})').format(batch=batch),
             "",
         ]
     )
+
+
+def by_numpy(reading: Reading) -> str:
+    """Return the lines that read the answer from the logits of `by_onnxruntime`."""
+    threshold = f" + {reading.null_threshold:g}" if reading.null_threshold else ""
+    no_answer = f' if start[0][0] + end[0][0] <= pairs.max(){threshold} else ""' if reading.no_answer else ""
+    lines = DECODE[reading.target].format(max_answer=reading.max_answer, no_answer=no_answer)
+    return f"import json\n\n{lines}\n" if "json." in lines else f"{lines}\n"

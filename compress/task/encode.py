@@ -16,7 +16,7 @@ import numpy as np
 
 from compress.errors import DataError
 from compress.model.config import max_tokens, read_config
-from compress.model.tokenizer import load_tokenizer, pad_id, split_words
+from compress.model.tokenizer import cut_texts, load_tokenizer, pad_id, split_words
 from compress.task.load import Examples
 from compress.task.reading import Reading
 
@@ -88,7 +88,7 @@ class Encoded:
 
 def encode(tokenizer: Tokenizer, texts: list[tuple[str, ...]], labels: Any, max_length: int, pad_id: int) -> Encoded:
     """Tokenize texts (one or two each), cut to `max_length` tokens from the longer text."""
-    tokenizer.enable_truncation(max_length, strategy="longest_first")
+    tokenizer = cut_texts(tokenizer, max_length)
     inputs = [text if len(text) == 2 else text[0] for text in texts]
     encodings = tokenizer.encode_batch_fast(inputs)
     return Encoded(
@@ -228,7 +228,29 @@ def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Genera
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def evaluation_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Sort by length and cut into batches: positions of each batch, every example once."""
+def ready_tokenizer(tokenizer: Tokenizer, reading: Reading) -> Tokenizer:
+    """Return the tokenizer as `encode_examples` uses it; it is not changed any more after that, so that threads may share it."""
+    if reading.target == "tags":
+        return split_words(tokenizer)
+    return tokenizer if reading.target == "span" else cut_texts(tokenizer, reading.max_length)
+
+
+def evaluation_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
+    """Sort by length and cut into batches: positions of each batch, every example once.
+
+    Args:
+        lengths: tokens of each example.
+        batch_size: examples in a batch, at most.
+        max_tokens: tokens in a batch, padding included, at most; an example that is longer makes a batch of its own.
+    """
     order = np.argsort(lengths, kind="stable")
-    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    if max_tokens is None:
+        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    batches: list[np.ndarray] = []
+    start = 0
+    for position in range(1, len(order) + 1):  # sorted, so that the last one is the longest
+        full = position - start == batch_size
+        if position == len(order) or full or (position - start + 1) * lengths[order[position]] > max_tokens:
+            batches.append(order[start:position])
+            start = position
+    return batches

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,15 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 
+import compress
 from compress import fs
 from compress.model.artifact import load_onnx
 from compress.report.card import base_model, model_card
 from compress.report.usage import CONTEXT, OTHER, QUESTION, TEXT, WORDS
 from compress.settings import ExportSettings
 from compress.stage import Inputs
+from compress.task.answers import examples_of
+from compress.task.encode import encode_examples
 from tests import tiny
 
 Document = dict[str, Any]
@@ -164,14 +169,14 @@ def test_the_lines_of_the_card_run_and_agree(
     result["reading"] |= {"max_length": 64} | ({} if threshold is None else {"no_answer": True, "null_threshold": threshold})
     fs.write_json(folder / fs.MANIFEST, result)
     document = {**manifests(kind)["int8"], **result, "task": TASKS[kind]}
-    ours, plain = code(model_card("demo", "int8", {"int8": document}))
+    ours, plain, meaning = code(model_card("demo", "int8", {"int8": document}))
 
     monkeypatch.chdir(folder)
     by_compress: Document = {}
     exec(ours, by_compress)  # noqa: S102 - that the reader can is the point
     by_onnxruntime: Document = {}
-    exec(plain, by_onnxruntime)  # noqa: S102
-    assert "compress" not in plain
+    exec(plain + meaning, by_onnxruntime)  # noqa: S102
+    assert "compress" not in plain + meaning
     model, answer = load_onnx(folder), by_onnxruntime["answer"]
     texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, (TEXT, OTHER) if len(TASKS[kind]["text"]) == 2 else TEXT)
     expected: Any = model(texts)
@@ -188,6 +193,75 @@ def test_the_lines_of_the_card_run_and_agree(
     else:
         assert answer == expected.text
         assert bool(answer) == (threshold != -1000) or threshold == 0
+
+
+ALONE = """
+import os, re, sys
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+
+import numpy as np
+
+
+class Blocked(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("compress", "torch", "transformers"):
+            raise ImportError(f"{name} is blocked")
+
+
+sys.meta_path.insert(0, Blocked())
+for folder in sys.argv[1:]:
+    os.chdir(folder)
+    blocks = re.findall(r"```python\\n(.*?)```", Path("README.md").read_text(encoding="utf-8"), re.DOTALL)
+    found = {}
+    exec(blocks[1], found)
+    logits = np.stack([found["start"], found["end"]], axis=-1) if "start" in found else found["logits"]
+    np.save("found.npy", logits)
+"""
+ALL_KINDS = [("class", "bert"), ("class", "distilbert"), ("labels", "bert"), ("value", "electra"), ("tags", "roberta"), ("span", "bert")]
+
+
+def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, tiny_task: Document, tmp_path: Path) -> None:
+    """What `export` and `quantize` write by themselves can be served from its own card, whatever the kind."""
+    folders = []
+    for number, (kind, family) in enumerate(ALL_KINDS):
+        labels = ["animal", "colour", "food", "other"] if kind == "tags" else None
+        source = tiny.write_checkpoint(tmp_path / f"model{number}", family, target=kind, labels=labels)
+        task = tiny_task if kind == "class" else tiny.write_kind(tmp_path / f"data{number}", kind)
+        folders.append(tmp_path / f"artifact{number}")
+        if number % 2:
+            compress.quantize(source, task, folders[-1], method="static", calib_samples=40)
+        else:
+            compress.export(source, folders[-1], task)
+    done = subprocess.run([sys.executable, "-c", ALONE, *map(str, folders)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for (kind, _), folder in zip(ALL_KINDS, folders, strict=True):
+        (_, plain, _) = code((folder / "README.md").read_text(encoding="utf-8"))
+        assert len(plain.split("\n\n")[-1].strip().splitlines()) == 5
+        model = load_onnx(folder)
+        texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, TEXT)
+        data = encode_examples(model.tokenizer, examples_of([texts], model.reading), model.reading, 0)
+        np.testing.assert_allclose(np.load(folder / "found.npy"), model.logits(data.batch([0])), atol=1e-5)
+
+
+def test_a_card_that_was_edited_stays(own_checkpoint: Maker, tmp_path: Path) -> None:
+    made = compress.export(own_checkpoint(), tmp_path / "graph")
+    card = tmp_path / "graph" / "README.md"
+    assert "Its accuracy was not measured" in card.read_text(encoding="utf-8")
+    assert "README.md" not in made["files"]
+    card.write_text("license: mine", encoding="utf-8")
+    assert compress.export(tmp_path / "model-bert", tmp_path / "graph")["created"] == made["created"]
+    assert card.read_text(encoding="utf-8") == "license: mine"
+
+
+@pytest.mark.parametrize(("precision", "told"), [("int4", "save memory, not time"), ("fp16", "is for GPUs"), ("bf16", "OpenVINO")])
+def test_the_card_tells_where_a_precision_ends(precision: str, told: str) -> None:
+    validated = {"validation": {"n": 20, "accuracy": 0.5, "float": 0.75, "drop_points": 25.0}}
+    card = model_card("demo", "int8", {"int8": manifests("class", precision=precision, metrics=validated)["int8"]})
+    assert precision in front(card)["tags"]
+    limits = card.split("## Limits")[1]
+    assert told in limits
+    assert "On validation (n = 20) its accuracy × 100 was 50.00, and 75.00 before" in limits
 
 
 def test_the_reading_of_a_card_needs_no_task() -> None:

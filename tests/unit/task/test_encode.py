@@ -126,3 +126,19 @@ def test_padding_id_is_the_models(checkpoint: Maker, family: str) -> None:
     data = encode_for(checkpoint(family), Examples([("a",), ("a dog",)], np.array([1, 0])), Reading(max_length=10))
     assert data.batch([0, 1])["input_ids"][0, -1] == tiny.CONFIGS[family]["pad_token_id"]
     assert data.labels.tolist() == [1, 0]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(1, 120))
+def test_batches_within_examples_and_tokens(lengths: list[int], batch_size: int, limit: int) -> None:
+    """Every example once, in order of length; within both bounds, one alone aside; and no batch could have had one more."""
+    array = np.array(lengths)
+    batches = evaluation_batches(array, batch_size, limit)
+    order = np.concatenate(batches)
+    assert sorted(order.tolist()) == list(range(len(lengths)))
+    assert (np.diff(array[order]) >= 0).all()
+    for number, batch in enumerate(batches):
+        assert len(batch) <= batch_size
+        assert len(batch) == 1 or len(batch) * array[batch].max() <= limit
+        if number + 1 < len(batches):
+            following = array[batches[number + 1][0]]
+            assert len(batch) == batch_size or (len(batch) + 1) * following > limit

@@ -1,0 +1,225 @@
+"""The stage `quantize` with int4, fp16 and bf16, for GPUs, and with inputs that are not what they should be."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from compress.errors import CompressError, DataError, GateMissed, ModelError, UsageError
+from compress.model.artifact import OnnxModel
+from compress.model.checkpoint import load_model, save_model
+from compress.model.config import GRAPH
+from compress.model.scorer import score
+from compress.prune.search import Kept
+from compress.prune.surgery import slice_model
+from compress.settings import ExportSettings
+from compress.stage import Inputs
+from tests import tiny
+from tests.unit.quantize.stage import module, run
+
+Maker = Callable[..., Path]
+export = importlib.import_module("compress.export").run
+FORMATS = ["int4", "fp16", "bf16"]
+
+
+@pytest.fixture
+def graph(checkpoint: Maker, tmp_path: Path) -> Path:
+    """An fp32 artifact of the tiny BERT."""
+    (tmp_path / "graph").mkdir()
+    export(Inputs({"model": checkpoint()}), ExportSettings.model_validate({}), tmp_path / "graph")
+    return tmp_path / "graph"
+
+
+@pytest.mark.parametrize("method", FORMATS)
+def test_the_formats_of_a_task(graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path) -> None:
+    made = run(graph, tmp_path / "out", tiny_task, method=method, max_drop=60.0, report=True)
+    assert (made["precision"], made["method"], made["calibration"]) == (method, method, None)
+    assert made["weights"] == {"int4": "int4 in blocks of 32", "fp16": "float16", "bf16": "bfloat16"}[method]
+    assert made["verification"]["runtime"] == ("OpenVINO" if method == "bf16" else "ONNX Runtime")
+    assert made["metrics"]["validation"]["n"] == 24
+    assert all(0 < entry["error"] < 0.5 and entry["range"] is None for entry in made["explain"])
+    small = {entry["product"] for entry in made["explain"] if entry["float"]}
+    assert small == ({"classifier"} if method == "bf16" else set())
+    assert (tmp_path / "out" / GRAPH).stat().st_size < 0.75 * (graph / GRAPH).stat().st_size
+    found = score(OnnxModel(tmp_path / "out", hints={}).logits, tiny.encoded())
+    assert np.isfinite(found).all()
+    json.dumps(made)
+    with pytest.raises(ModelError, match="is quantized already"):
+        run(tmp_path / "out", tmp_path / "again")
+
+
+@pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
+@pytest.mark.parametrize("method", FORMATS)
+def test_the_formats_of_every_kind(method: str, target: Any, tmp_path: Path) -> None:
+    document = tiny.write_kind(tmp_path / "data", target)
+    labels = {"tags": ["animal", "colour", "food", "other"]}.get(target)
+    source = tiny.write_checkpoint(tmp_path / "model", target=target, labels=labels)
+    made = run(source, tmp_path / "out", document, method=method, max_drop=100.0)
+    assert made["verification"]["max_abs"] < 2
+
+
+@pytest.mark.parametrize("method", FORMATS)
+def test_a_pruned_model(pruned: Path, method: str, tmp_path: Path) -> None:
+    """Layers of their own sizes, heads and neurons that are no multiple of a block, and sublayers that are gone."""
+    assert run(pruned, tmp_path / "out", method=method)["precision"] == method
+
+
+@pytest.fixture
+def pruned(own_checkpoint: Maker, tmp_path: Path) -> Path:
+    """A checkpoint whose layers have different heads and neurons left, some none."""
+    source = own_checkpoint()
+    model = load_model(source)
+    slice_model(model, [Kept([0, 2], [*range(5)]), Kept([], [*range(40)]), Kept([1], [])])
+    (tmp_path / "pruned").mkdir()
+    save_model(model, tmp_path / "pruned", source)
+    return tmp_path / "pruned"
+
+
+@pytest.mark.parametrize("method", FORMATS)
+def test_the_gate_holds_every_format(
+    graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([0.9, 0.5])
+    monkeypatch.setattr(importlib.import_module("compress.quantize.data"), "measure", lambda *args: {"accuracy": next(answers)})
+    with pytest.raises(GateMissed, match=rf"{method} loses 40\.00 points"):
+        run(graph, tmp_path / "out", tiny_task, method=method, max_drop=1.0)
+
+
+def test_embeddings_are_int8_by_row_in_int4(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forms = importlib.import_module("compress.quantize.forms")
+    found: list[int] = []
+    monkeypatch.setattr(forms, "quantize_embeddings", lambda model: found.append(1))
+    run(graph, tmp_path / "int4", method="int4")
+    run(graph, tmp_path / "fp16", method="fp16")
+    assert found == [1]
+
+
+def test_bf16_without_openvino_is_checked_in_part(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    assert run(graph, tmp_path / "out", method="bf16")["verification"]["runtime"] == "ONNX Runtime"
+    assert "OpenVINO is not installed" in capsys.readouterr().err
+
+
+def test_answers_that_are_no_numbers_are_refused(own_checkpoint: Maker, tmp_path: Path) -> None:
+    """Activations beyond float16 in the middle of the model: infinite minus infinite."""
+    source = own_checkpoint()
+    model = load_model(source)
+    layer = model.bert.encoder.layer[1]
+    layer.intermediate.dense.bias.data[:] = 3e4
+    layer.output.dense.weight.data[:] = 1.0
+    tiny.save_pretrained(model, source)
+    (tmp_path / "graph").mkdir()
+    export(Inputs({"model": source}), ExportSettings.model_validate({"tolerance": 10.0}), tmp_path / "graph")
+    with pytest.raises(ModelError, match="the fp16 graph answers with what is no number") as caught:
+        run(tmp_path / "graph", tmp_path / "out", method="fp16")
+    assert "bf16" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("target", ["cuda", "tensorrt"])
+def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
+    graph: Path, tiny_task: dict[str, Any], target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = run(graph, tmp_path / "out", tiny_task, method="static", target=target, calib_samples=40)
+    assert f"made for {target}" in capsys.readouterr().err
+    assert (made["target"], made["made_for"], made["runtime"]) == ({"name": target, "here": False}, [target], {})
+    model = onnx.load(str(tmp_path / "out" / GRAPH))
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = tensors[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+    scales = [tensors[node.input[1]] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in tensors]
+    assert scales
+    assert all(scale.ndim == 1 for scale in scales)  # of each output channel
+    assert made["verification"]["agreement"] > 0.8
+
+
+def test_auto_for_gpus(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "quick_speedup", lambda *args: pytest.fail("timed"))
+    assert run(graph, tmp_path / "cuda", tiny_task, method="auto", target="cuda")["precision"] == "fp16"
+    made = run(graph, tmp_path / "tensorrt", tiny_task, method="auto", target="tensorrt", max_drop=100.0)
+    assert (made["method"], [entry["method"] for entry in made["candidates"]]) == ("static", ["static"])
+    for method, message in (("dynamic", "runs no dynamic int8"), ("auto", "needs texts to calibrate on")):
+        with pytest.raises(UsageError, match=message):
+            run(graph, tmp_path / method, target="tensorrt", method=method)
+
+
+def test_weights_that_are_no_numbers(graph: Path, tmp_path: Path) -> None:
+    model = onnx.load(str(graph / GRAPH))
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "layer.1.ffn.in.weight")
+    array = numpy_helper.to_array(tensor).copy()
+    array[0, 0] = np.nan
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, str(graph / GRAPH))
+    with pytest.raises(ModelError, match=r"the weights 'layer\.1\.ffn\.in\.weight' are not finite"):
+        run(graph, tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", ["dynamic", "int4"])
+def test_an_artifact_without_a_tokenizer(graph: Path, method: str, tmp_path: Path) -> None:
+    (graph / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match="has no tokenizer") as caught:
+        run(graph, tmp_path / "out", method=method)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize("how", ["..", "symlink", "hard link"])
+def test_weights_outside_the_folder(graph: Path, how: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    model = onnx.load(str(graph / GRAPH))
+    onnx.save(model, str(tmp_path / "elsewhere" / GRAPH), save_as_external_data=True, location="secret.data", size_threshold=64)
+    moved = onnx.load(str(tmp_path / "elsewhere" / GRAPH), load_external_data=False)
+    for tensor in moved.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location" and how == "..":
+                entry.value = "../elsewhere/secret.data"
+    (graph / GRAPH).write_bytes(moved.SerializeToString())
+    if how == "symlink":
+        (graph / "secret.data").symlink_to(tmp_path / "elsewhere" / "secret.data")
+    elif how == "hard link":
+        os.link(tmp_path / "elsewhere" / "secret.data", graph / "secret.data")
+    with pytest.raises(ModelError):
+        run(graph, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.txt", "", "has no texts"),
+        ("blank.txt", "\n \n", "has no texts"),
+        ("missing.txt", None, "missing.txt"),
+        ("columns.csv", "other\nred dog\n", "has no column 'text'"),
+        ("latin.txt", "caf\xe9".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_calibration_files_that_will_not_do(graph: Path, name: str, content: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as caught:
+        run(graph, tmp_path / "out", method="static", unlabeled=str(path))
+    assert re.search(message, str(caught.value))
+    assert isinstance(caught.value, CompressError)
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
+def test_fewer_texts_than_a_batch_calibrate_with_a_warning(
+    graph: Path, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one.txt").write_text("the red dog\n", encoding="utf-8")
+    made = run(graph, tmp_path / "out", method="static", calib_method=method, unlabeled=str(tmp_path / "one.txt"))
+    assert made["calibration"]["examples"] == 1
+    assert "calibrated on 1 texts" in capsys.readouterr().err

@@ -44,7 +44,9 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
-    before, fitted, metrics = teach(student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder)
+    before, fitted, metrics = teach(
+        student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, inputs.resume
+    )
     student.to("cpu")
     save_model(student, output, student_folder)
     return {
@@ -57,7 +59,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
 
 def teach(
     student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
-    classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
+    classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None, resume: Path | None = None,
 ) -> tuple[float, FitResult, dict[str, float]]:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
 
@@ -73,6 +75,7 @@ def teach(
         settings: of training and of the losses.
         seed: of shuffling and dropout.
         tokens_from: the folder whose tokenizer and limits encode the texts; by default the teacher's.
+        resume: where training keeps its state, to go on from when it is killed.
 
     Returns:
         The score before, what training did, and the metrics after.
@@ -108,6 +111,7 @@ def teach(
     fitted = fit(
         student, data, loss_of, settings, seed=seed, device=device,
         validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
+        resume=resume,
     )  # fmt: skip
     return start, fitted, evaluate()
 

@@ -402,7 +402,7 @@ class Pruner:
                 "device": self.settings.device,
             }
         )
-        teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed)
+        teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=self.inputs.resume)
         return model.to("cpu")
 
     def dense_score(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 import time
@@ -104,9 +105,13 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
 
 
 def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Document:
-    """Run one stage into a temporary folder, write its manifest last, rename it into place; returns the manifest."""
+    """Run one stage into a temporary folder, write its manifest last, rename it into place; returns the manifest.
+
+    What training kept to go on from, when an earlier call was killed, is used, and removed at the end.
+    """
+    resume = fs.resume_folder(folder, key)
     with fs.atomic_folder(folder) as temporary:
-        seconds, result = _call(stage, workspace, temporary)
+        seconds, result = _call(stage, workspace, temporary, resume)
         files = fs.digest_files(temporary)
         manifest = {
             "schema": MANIFEST_SCHEMA,
@@ -127,6 +132,7 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Docum
             "digest": fs.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary),
         }
         fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
+    shutil.rmtree(resume, ignore_errors=True)
     return manifest
 
 
@@ -136,7 +142,7 @@ def _model_digest(folder: Path) -> str:
     return digest(folder)
 
 
-def _call(stage: Stage, workspace: Workspace, output: Path) -> tuple[float, Document]:
+def _call(stage: Stage, workspace: Workspace, output: Path, resume: Path | None = None) -> tuple[float, Document]:
     """Call the stage's function with the folders of its inputs; returns its seconds and its result."""
     student: Path | str | None = None
     if stage.verb.name == "distill":
@@ -148,6 +154,7 @@ def _call(stage: Stage, workspace: Workspace, output: Path) -> tuple[float, Docu
         task_or_none=workspace.task,
         teacher=workspace.folder(stage.teacher) if stage.teacher else None,
         student=student,
+        resume=resume,
     )
     function = stage.verb.load()
     started = time.monotonic()

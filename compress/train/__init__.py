@@ -56,7 +56,10 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
 
         if settings.mode == "frozen" and settings.precision == "auto":
             settings = settings.model_copy(update={"precision": "fp32"})  # a head alone is no measure of the model
-        fitted = fit(model, seen, loss_of, settings, seed=inputs.seed, device=device, validate=lambda: evaluate(judged)[spec.main_metric])
+        fitted = fit(
+            model, seen, loss_of, settings, seed=inputs.seed, device=device,
+            validate=lambda: evaluate(judged)[spec.main_metric], resume=inputs.resume,
+        )  # fmt: skip
         trained = trained_share(model)
     metrics = evaluate(held_out)
     console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from compress.model.family import Target, descend, family_of
 from compress.settings import TrainSettings
 from compress.task.encode import Encoded, training_batches
 from compress.train.precision import autocast, choose_precision
+from compress.train.resume import Progress, Snapshots, State, identity_of
 from compress.train.speed import fast_steps
 
 LossFunction = Callable[[Batch, np.ndarray], torch.Tensor]
@@ -72,8 +74,12 @@ def fit(
     validate: Callable[[], float] | None = None,
     extra: Iterable[nn.Parameter] = (),
     label: str = "training",
+    resume: Path | None = None,
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Killed and called again with the same arguments, it goes on from the last state in `resume`, and ends with the same weights as
+    if it had not been killed (on a CPU bit by bit). What a loss function draws at random must come from PyTorch's own source.
 
     Args:
         model: a classifier of a known family.
@@ -85,55 +91,76 @@ def fit(
         validate: the score of the model as it stands, higher is better; without it the last epoch is kept.
         extra: further parameters to train (projections of a distillation loss).
         label: what the progress bar says.
+        resume: the folder of the stage's states; None: nothing is kept.
 
     Raises:
         Diverged: a loss is not finite.
     """
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     model.to(device)
     if settings.freeze_embeddings:
         freeze_embeddings(model)
     parameters = [*(p for p in model.parameters() if p.requires_grad), *extra]
     lr = settings.lr or default_lr(model)
     optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
-    steps_per_epoch = math.ceil(len(data) / settings.batch_size)
-    total = settings.epochs * steps_per_epoch
-    precision = choose_precision(model, data, settings, device)
-    lengths = data.lengths
-    started = time.monotonic()
-    best_score, best_state, best_epoch, step, mean_loss, epoch = None, None, 0, 0, math.nan, 0
-    with fast_steps(model, device, seed), console.progress(label, total) as advance:
-        for epoch in range(1, settings.epochs + 1):
+    per_epoch = math.ceil(len(data) / settings.batch_size)
+    total = settings.epochs * per_epoch
+    facts = [label, settings.model_dump(mode="json"), seed, data.lengths.tolist()]
+    snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
+    with fast_steps(model, device, seed) as dropout, console.progress(label, total) as advance:
+        state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
+        if saved := snapshots.load():
+            state.restore(*saved)
+            advance(state.progress.step)
+            console.info(f"  going on from step {state.progress.step} of {total}, in epoch {state.progress.epoch + 1}")
+        done, started = state.progress, time.monotonic() - state.progress.seconds
+        done.precision = done.precision or choose_precision(model, data, settings, device)
+
+        def keep() -> None:
+            done.seconds = time.monotonic() - started
+            snapshots.save(*state.capture())
+
+        while not done.finished:
+            state.begin_epoch()
             model.train()
-            losses: list[float] = []
-            for positions in training_batches(lengths, settings.batch_size, rng):
+            for positions in training_batches(data.lengths, settings.batch_size, state.order)[done.batch :]:
                 for group in optimizer.param_groups:
-                    group["lr"] = lr * schedule(step, total, settings.warmup)
+                    group["lr"] = lr * schedule(done.step, total, settings.warmup)
                 batch = to_tensors(data.batch(positions), model, device)
-                with autocast(precision, device):
+                with autocast(done.precision, device):
                     loss = loss_of(batch, positions)
-                losses.append(_checked(loss, epoch, step, lr))
+                done.losses.append(_checked(loss, done.epoch + 1, done.step, lr))
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-                step += 1
-                advance(1, f"epoch {epoch} loss {np.mean(losses[-50:]):.3f}")
+                done.step, done.batch = done.step + 1, done.batch + 1
+                advance(1, f"epoch {done.epoch + 1} loss {np.mean(done.losses[-50:]):.3f}")
+                if snapshots.due():
+                    keep()
             model.eval()
-            mean_loss = float(np.mean(losses))
-            score = validate() if validate else None
-            _announce(epoch, mean_loss, score, time.monotonic() - started)
-            if score is None or best_score is None or score > best_score:
-                best_score, best_epoch = score, epoch
-                if validate:
-                    best_state = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-            elif settings.patience and epoch - best_epoch >= settings.patience:
-                console.info(f"  no better for {settings.patience} epochs: stopped early")
-                break
-    if best_state is not None and best_epoch != epoch:
-        model.load_state_dict(best_state, strict=False)  # what is not trained is as it was
-    return FitResult(epoch, step, best_epoch, mean_loss, best_score, precision, time.monotonic() - started)
+            _end_epoch(model, done, validate, settings, time.monotonic() - started)
+            if snapshots.due(epoch_ended=True):
+                keep()
+    if done.best is not None and done.best_epoch != done.epoch:
+        model.load_state_dict(done.best, strict=False)  # what is not trained is as it was
+    return FitResult(done.epoch, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, time.monotonic() - started)
+
+
+def _end_epoch(model: Any, done: Progress, validate: Callable[[], float] | None, settings: TrainSettings, seconds: float) -> None:
+    """Score the model after an epoch, keep its weights where they are the best so far, and tell whether that was the last one."""
+    done.epoch, done.batch = done.epoch + 1, 0
+    done.mean_loss, done.losses = float(np.mean(done.losses)), []
+    score = validate() if validate else None
+    _announce(done.epoch, done.mean_loss, score, seconds)
+    done.finished = done.epoch == settings.epochs
+    if score is None or done.best_score is None or score > done.best_score:
+        done.best_score, done.best_epoch = score, done.epoch
+        if validate:
+            done.best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    elif settings.patience and done.epoch - done.best_epoch >= settings.patience:
+        console.info(f"  no better for {settings.patience} epochs: stopped early")
+        done.finished = True
 
 
 def freeze_embeddings(model: Any) -> None:

@@ -275,7 +275,7 @@ def test_epochs_of_recovery_after_or_between_the_steps(
 ) -> None:
     spent = []
 
-    def teach(student: Any, *args: Any) -> None:
+    def teach(student: Any, *args: Any, resume: Any) -> None:
         spent.append(args[-2].epochs)
 
     monkeypatch.setattr(module, "teach", teach)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -31,11 +32,13 @@ from compress.task.encode import Encoded, encode_for
 from compress.task.labels import connect, relabel
 from compress.task.load import Examples, Task
 from compress.task.unlabeled import joined, read_unlabeled
+from compress.train.budget import Budget
 from compress.train.loop import FitResult, fit
 
 
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
     """Train a student on its teacher's logits and hidden states, keep its best epoch, write a checkpoint."""
+    budget = Budget.of(settings)
     task, teacher_folder = inputs.task, inputs.teacher
     if teacher_folder is None:
         raise UsageError("distill needs a teacher", "give --teacher MODEL")
@@ -45,7 +48,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
     before, fitted, metrics = teach(
-        student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, inputs.resume
+        student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, inputs.resume, budget
     )
     student.to("cpu")
     save_model(student, output, student_folder)
@@ -60,6 +63,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
 def teach(
     student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
     classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None, resume: Path | None = None,
+    budget: Budget | None = None,
 ) -> tuple[float, FitResult, dict[str, float]]:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
 
@@ -76,6 +80,7 @@ def teach(
         seed: of shuffling and dropout.
         tokens_from: the folder whose tokenizer and limits encode the texts; by default the teacher's.
         resume: where training keeps its state, to go on from when it is killed.
+        budget: the time that there is, in the place of epochs.
 
     Returns:
         The score before, what training did, and the metrics after.
@@ -106,12 +111,15 @@ def teach(
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
     student.to(device)
+    before = time.monotonic()
     start = evaluate()[task.spec.main_metric]
+    if budget is not None:
+        budget.scores_take(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
     fitted = fit(
         student, data, loss_of, settings, seed=seed, device=device,
         validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
-        resume=resume,
+        resume=resume, budget=budget,
     )  # fmt: skip
     return start, fitted, evaluate()
 

@@ -69,7 +69,7 @@ class Workspace:
         }
         if unlabeled := getattr(stage.settings, "unlabeled", None):
             facts["unlabeled"] = fs.digest_file(existing(unlabeled))
-        if stage.verb.machine_bound:
+        if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing
             facts["machine"] = machine.identity()
         return fs.digest_json(facts)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from compress.model.device import Batch, to_tensors
 from compress.model.family import Target, descend, family_of
 from compress.settings import TrainSettings
 from compress.task.encode import Encoded, training_batches
+from compress.train.budget import Budget, Pace, schedule
 from compress.train.precision import autocast, choose_precision
 from compress.train.resume import Progress, Snapshots, State, identity_of
 from compress.train.speed import fast_steps
@@ -32,7 +34,7 @@ NO_DECAY_DIMENSIONS = 1  # biases and LayerNorm gains are not decayed
 class FitResult:
     """What training did: enough for a manifest and for a reader."""
 
-    epochs: int
+    epochs: float  # a whole number, unless a budget ended within an epoch
     steps: int
     best_epoch: int
     loss: float
@@ -55,14 +57,6 @@ def default_lr(model: Any) -> float:
     return 3 * base if model.config.num_labels > MANY_LABELS else base
 
 
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Return the share of the peak learning rate at `step` of `total`: linear up, then linear down to zero."""
-    rising = max(1, math.ceil(total * warmup)) if warmup else 0
-    if step < rising:
-        return (step + 1) / rising
-    return (total - step) / max(1, total - rising)
-
-
 def fit(
     model: Any,
     data: Encoded,
@@ -75,6 +69,7 @@ def fit(
     extra: Iterable[nn.Parameter] = (),
     label: str = "training",
     resume: Path | None = None,
+    budget: Budget | None = None,
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
@@ -92,6 +87,7 @@ def fit(
         extra: further parameters to train (projections of a distillation loss).
         label: what the progress bar says.
         resume: the folder of the stage's states; None: nothing is kept.
+        budget: the time that there is, in the place of epochs.
 
     Raises:
         Diverged: a loss is not finite.
@@ -103,64 +99,125 @@ def fit(
     parameters = [*(p for p in model.parameters() if p.requires_grad), *extra]
     lr = settings.lr or default_lr(model)
     optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
-    per_epoch = math.ceil(len(data) / settings.batch_size)
-    total = settings.epochs * per_epoch
     facts = [label, settings.model_dump(mode="json"), seed, data.lengths.tolist()]
     snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
-    with fast_steps(model, device, seed) as dropout, console.progress(label, total) as advance:
+    with fast_steps(model, device, seed) as dropout:
         state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
-        if saved := snapshots.load():
-            state.restore(*saved)
-            advance(state.progress.step)
-            console.info(f"  going on from step {state.progress.step} of {total}, in epoch {state.progress.epoch + 1}")
-        done, started = state.progress, time.monotonic() - state.progress.seconds
-        done.precision = done.precision or choose_precision(model, data, settings, device)
-
-        def keep() -> None:
-            done.seconds = time.monotonic() - started
-            snapshots.save(*state.capture())
-
-        while not done.finished:
-            state.begin_epoch()
-            model.train()
-            for positions in training_batches(data.lengths, settings.batch_size, state.order)[done.batch :]:
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * schedule(done.step, total, settings.warmup)
-                batch = to_tensors(data.batch(positions), model, device)
-                with autocast(done.precision, device):
-                    loss = loss_of(batch, positions)
-                done.losses.append(_checked(loss, done.epoch + 1, done.step, lr))
-                loss.backward()
-                nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                done.step, done.batch = done.step + 1, done.batch + 1
-                advance(1, f"epoch {done.epoch + 1} loss {np.mean(done.losses[-50:]):.3f}")
-                if snapshots.due():
-                    keep()
-            model.eval()
-            _end_epoch(model, done, validate, settings, time.monotonic() - started)
-            if snapshots.due(epoch_ended=True):
-                keep()
+        training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget)
+        with _progress(label, training.pace) as advance:
+            advance(training.done)
+            while not training.done.finished:
+                training.epoch(advance)
+    done = training.done
     if done.best is not None and done.best_epoch != done.epoch:
         model.load_state_dict(done.best, strict=False)  # what is not trained is as it was
-    return FitResult(done.epoch, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, time.monotonic() - started)
+    epochs = done.epoch if budget is None else round(done.step / training.pace.per_epoch, 2)
+    return FitResult(epochs, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, training.seconds())
 
 
-def _end_epoch(model: Any, done: Progress, validate: Callable[[], float] | None, settings: TrainSettings, seconds: float) -> None:
-    """Score the model after an epoch, keep its weights where they are the best so far, and tell whether that was the last one."""
-    done.epoch, done.batch = done.epoch + 1, 0
-    done.mean_loss, done.losses = float(np.mean(done.losses)), []
-    score = validate() if validate else None
-    _announce(done.epoch, done.mean_loss, score, seconds)
-    done.finished = done.epoch == settings.epochs
-    if score is None or done.best_score is None or score > done.best_score:
-        done.best_score, done.best_epoch = score, done.epoch
-        if validate:
-            done.best = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    elif settings.patience and done.epoch - done.best_epoch >= settings.patience:
-        console.info(f"  no better for {settings.patience} epochs: stopped early")
-        done.finished = True
+class _Training:
+    """A training under way: what it works with, and how far it is."""
+
+    def __init__(
+        self, model: Any, data: Encoded, loss_of: LossFunction, settings: TrainSettings, device: torch.device, lr: float,
+        state: State, snapshots: Snapshots, validate: Callable[[], float] | None, budget: Budget | None,
+    ) -> None:  # fmt: skip
+        self.model, self.data, self.loss_of, self.settings, self.device, self.lr = model, data, loss_of, settings, device, lr
+        self.state, self.snapshots, self.validate = state, snapshots, validate
+        if saved := snapshots.load():
+            state.restore(*saved)
+            console.info(f"  going on from step {self.done.step}, in epoch {self.done.epoch + 1}")
+            if budget is not None:
+                budget.before = self.done.seconds
+        self.started = time.monotonic() - self.done.seconds
+        self.done.precision = self.done.precision or choose_precision(model, data, settings, device)
+        self.pace = Pace(math.ceil(len(data) / settings.batch_size), settings.epochs, budget, self.done.pace)
+
+    @property
+    def done(self) -> Progress:
+        """How far it is."""
+        return self.state.progress
+
+    def seconds(self) -> float:
+        """Return how long it took so far, what was spent before it was killed included."""
+        return time.monotonic() - self.started
+
+    def epoch(self, advance: Callable[[Progress], None]) -> None:
+        """Train for an epoch, or what is left of it, or of the time."""
+        done = self.done
+        self.state.begin_epoch()
+        self.model.train()
+        for positions in training_batches(self.data.lengths, self.settings.batch_size, self.state.order)[done.batch :]:
+            total = self.pace.begin(done.step)
+            if done.step >= total:
+                break
+            self._step(positions, total)
+            done.step, done.batch = done.step + 1, done.batch + 1
+            advance(done)
+            if self.snapshots.due():
+                self._keep()
+            self.pace.end()
+        self.model.eval()
+        self._end_epoch()
+        if self.snapshots.due(epoch_ended=True):
+            self._keep()
+
+    def _step(self, positions: np.ndarray, total: int) -> None:
+        optimizer, done = self.state.optimizer, self.done
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * schedule(done.step, total, self.settings.warmup)
+        batch = to_tensors(self.data.batch(positions), self.model, self.device)
+        with autocast(done.precision, self.device):
+            loss = self.loss_of(batch, positions)
+        done.losses.append(_checked(loss, done.epoch + 1, done.step, self.lr))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _end_epoch(self) -> None:
+        """Score the model, keep its weights where they are the best so far, and tell whether that was the last epoch."""
+        done = self.done
+        if done.batch:
+            done.epoch, done.batch = done.epoch + 1, 0
+            done.mean_loss, done.losses = float(np.mean(done.losses)), []
+            done.finished = done.step >= self.pace.begin(done.step)
+        else:  # the time was over before this epoch began
+            done.finished = True
+            if self.pace.measured["validated"] == done.step:
+                return
+        score = None
+        if self.validate and self.pace.validates(done.step):
+            before = self.seconds()
+            score = self.validate()
+            self.pace.validated(done.step, self.seconds() - before)
+        _announce(done.epoch, done.mean_loss, score, self.seconds())
+        if self.validate is None or (score is not None and (done.best_score is None or score > done.best_score)):
+            done.best_score, done.best_epoch = score, done.epoch
+            if self.validate:
+                done.best = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        elif self.settings.patience and done.epoch - done.best_epoch >= self.settings.patience:
+            console.info(f"  no better for {self.settings.patience} epochs: stopped early")
+            done.finished = True
+
+    def _keep(self) -> None:
+        self.done.seconds = self.seconds()
+        self.snapshots.save(*self.state.capture())
+
+
+@contextmanager
+def _progress(label: str, pace: Pace) -> Iterator[Callable[[Progress], None]]:
+    """Show how far a training is: in steps, or in the seconds of its budget."""
+    shown, budget = 0, pace.budget
+    with console.progress(label if budget is None else f"{label}, seconds", round(budget.seconds) if budget else pace.total) as advance:
+
+        def show(done: Progress) -> None:
+            nonlocal shown
+            now = round(budget.spent()) if budget else done.step
+            advance(now - shown, f"epoch {done.epoch + 1} loss {np.mean(done.losses[-50:] or [math.nan]):.3f}")
+            shown = now
+
+        yield show
 
 
 def freeze_embeddings(model: Any) -> None:

@@ -70,7 +70,7 @@ class State:
         if self.progress.batch:
             self.order.bit_generator.state = self.epoch_order
         else:
-            self.epoch_order = self.order.bit_generator.state
+            self.epoch_order = dict(self.order.bit_generator.state)
 
     def capture(self) -> tuple[Tensors, dict[str, Any]]:
         """Return the state as tensors and a JSON document."""
@@ -161,7 +161,7 @@ def identity_of(parameters: Iterable[nn.Parameter], facts: Any) -> str:
     """Return a digest of the weights that a training starts from, and of whatever else it depends on."""
     found = hashlib.sha256(fs.digest_json(facts).encode())
     for parameter in parameters:
-        found.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -42,7 +42,7 @@ class Training:
     def __init__(self, family: str = "bert", seed: int = 5, scores: tuple[float, ...] = (0.5, 0.9, 0.7), **settings: Any) -> None:
         self.model = tiny.make_model(family)
         torch.manual_seed(11)
-        self.extra = nn.Linear(3, 3)
+        self.projection = nn.Linear(3, 3)
         self.data, self.seed = tiny.encoded(family, 24), seed
         self.settings = FinetuneSettings(**{**SETTINGS, **settings})
         self.scores = scores
@@ -59,7 +59,7 @@ class Training:
                 raise Killed
             self.seen.append(positions.tolist())
             noise = torch.rand(1)  # PyTorch's own source goes on, too
-            return functional.cross_entropy(self.extra(self.model(**batch).logits), labels[positions]) * (1 + 0.1 * noise.sum())
+            return functional.cross_entropy(self.projection(self.model(**batch).logits), labels[positions]) * (1 + 0.1 * noise.sum())
 
         def validate() -> float:
             nonlocal epoch
@@ -70,12 +70,12 @@ class Training:
 
         return fit(
             self.model, self.data, loss_of, self.settings, seed=self.seed, device=CPU, validate=validate,
-            extra=list(self.extra.parameters()), resume=folder,
+            extra=list(self.projection.parameters()), resume=folder,
         )  # fmt: skip
 
     def weights(self) -> list[torch.Tensor]:
         """Return every weight."""
-        return [tensor.clone() for tensor in (*self.model.state_dict().values(), *self.extra.state_dict().values())]
+        return [tensor.clone() for tensor in (*self.model.state_dict().values(), *self.projection.state_dict().values())]
 
 
 def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
@@ -169,7 +169,7 @@ def test_other_weights_or_texts_are_another_training(tmp_path: Path) -> None:
         Training().run(tmp_path / "state", kill_at=5)
     weights, texts = Training(), Training()
     with torch.no_grad():
-        weights.extra.bias.add_(1e-3)
+        weights.projection.bias.add_(1e-3)
     texts.data = tiny.encoded("bert", 24, seed=9)
     for training in (weights, texts):
         training.run(tmp_path / "state")

@@ -27,6 +27,7 @@ MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full goes b
 DEFAULT_EPOCHS = 3
 LONGEST = 7 * 24 * 3600  # seconds
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Augment = Annotated[int, Field(ge=0, le=100)]
 
 
@@ -69,6 +70,9 @@ class TrainSettings(Settings):
     precision: Precision = Field("auto", description="Autocast; auto uses bf16 where a short measurement says it pays.")
     patience: int | None = Field(None, ge=1, description="Stop after this many epochs without a better validation score.")
     device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+    seeds: list[Seed] | None = Field(
+        None, min_length=2, max_length=100, description="Train once with each, into folders such as seed-0, and tell the spread; no --seed."
+    )
 
     @property
     def budget_seconds(self) -> float | None:
@@ -80,6 +84,13 @@ class TrainSettings(Settings):
     def _a_time(cls, value: str | None) -> str | None:
         if value is not None:
             seconds_of(value)
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("name each seed once")
         return value
 
     @model_validator(mode="before")

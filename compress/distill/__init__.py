@@ -34,10 +34,13 @@ from compress.task.load import Examples, Task
 from compress.task.unlabeled import joined, read_unlabeled
 from compress.train.budget import Budget
 from compress.train.loop import FitResult, fit
+from compress.train.seeds import by_seed
 
 
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
     """Train a student on its teacher's logits and hidden states, keep its best epoch, write a checkpoint."""
+    if settings.seeds:
+        return by_seed(run, inputs, settings, output)
     budget = Budget.of(settings)
     task, teacher_folder = inputs.task, inputs.teacher
     if teacher_folder is None:

@@ -305,6 +305,8 @@ def _deliver(recipe: Recipe, output: Path, manifests: dict[str, Document]) -> No
     measured = [stage.sources[-1] for stage in recipe.stages.values() if stage.verb.many and stage.sources[-1] in made]
     chosen = (measured or made)[-1]
     source = stage_folders(recipe, output)[chosen]
+    if "seeds" in manifests[chosen]:
+        source = source / manifests[chosen]["chosen"]["best"]
     digest = manifests[chosen]["digest"]
     delivered = fs.read_manifest(output / "model")
     card = model_card(recipe.name, chosen, manifests)

@@ -26,12 +26,15 @@ from compress.train.budget import Budget, scoring_seconds
 from compress.train.frozen import cached_states
 from compress.train.loop import fit
 from compress.train.lora import add_factors, merge
+from compress.train.seeds import by_seed
 
 MERGED_EXAMPLES = 32  # on which a merged model must answer as before
 
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, Any]:
     """Fine-tune an encoder (or a model with a head) on the task, keep its best epoch on validation, write a checkpoint."""
+    if settings.seeds:
+        return by_seed(run, inputs, settings, output)
     budget = Budget.of(settings)
     task, source, spec = inputs.task, inputs.source, inputs.task.spec
     device = pick_device(settings.device)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress import console
+from compress import console, parallel
 from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.distill.losses import hidden_mse, logits_loss
@@ -54,7 +54,8 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, inputs.resume, budget
     )
     student.to("cpu")
-    save_model(student, output, student_folder)
+    if parallel.rank() == 0:
+        save_model(student, output, student_folder)
     return {
         "metrics": {"validation": {"n": len(task.split("validation")), **metrics, "before": before}},
         "training": fitted.as_json(),
@@ -115,16 +116,16 @@ def teach(
 
     student.to(device)
     before = time.monotonic()
-    start = evaluate()[task.spec.main_metric]
+    start = parallel.shared(evaluate)[task.spec.main_metric]
     if budget is not None:
         budget.scores_take(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
     fitted = fit(
         student, data, loss_of, settings, seed=seed, device=device,
         validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
-        resume=resume, budget=budget,
+        resume=resume, budget=budget, weigh=data.items,
     )  # fmt: skip
-    return start, fitted, evaluate()
+    return start, fitted, parallel.shared(evaluate)
 
 
 def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path) -> tuple[Any, Path]:

@@ -8,14 +8,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from compress import console, fs, machine
+from compress import console, fs, machine, parallel
 from compress.errors import CompressError, GateMissed, UsageError
 from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
 from compress.recipe.schema import Recipe, Stage
@@ -32,6 +32,10 @@ def run_recipe(recipe: Recipe, output: Path) -> Document:
         GateMissed: after everything is written, if a gate was missed.
         CompressError: whatever a stage raises; finished stages stay, the failed one leaves nothing.
     """
+    return parallel.led(lambda: _run_recipe(recipe, output), lambda order: _take_part(recipe, order))
+
+
+def _run_recipe(recipe: Recipe, output: Path) -> Document:
     output = _nameable(output)
     fs.check_output(output, [])
     if output.is_dir() and any(output.iterdir()) and not (output / "recipe.resolved.yaml").is_file():
@@ -158,8 +162,34 @@ def _call(stage: Stage, workspace: Workspace, output: Path, resume: Path | None 
     )
     function = stage.verb.load()
     started = time.monotonic()
-    result = function(inputs, stage.settings, output)
+    with parallel.called(_order(stage, inputs)) if stage.verb.together else nullcontext():
+        result = function(inputs, stage.settings, output)
     return time.monotonic() - started, result
+
+
+def _order(stage: Stage, inputs: Inputs) -> Document:
+    """Return what another process must know to take part in a stage."""
+    folders = {"teacher": inputs.teacher, "resume": inputs.resume, "student": inputs.student if isinstance(inputs.student, Path) else None}
+    return {
+        "stage": stage.name,
+        "sources": {name: str(path) for name, path in inputs.sources.items()},
+        "folders": {name: str(path) for name, path in folders.items() if path},
+        "spec": inputs.student if isinstance(inputs.student, str) else None,
+    }
+
+
+def _take_part(recipe: Recipe, order: Document) -> None:
+    """Do another process's part of a stage; what it returns is the first one's to write."""
+    stage = recipe.stages[order["stage"]]
+    folders: dict[str, Any] = {name: Path(path) for name, path in order["folders"].items()}
+    inputs = Inputs(
+        sources={name: Path(path) for name, path in order["sources"].items()},
+        seed=stage.seed,
+        task_or_none=Workspace(recipe).task,
+        **{"student": order["spec"], **folders},
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        stage.verb.load()(inputs, stage.settings, Path(scratch))
 
 
 def _lineage(stage: Stage, workspace: Workspace) -> list[Document]:
@@ -181,8 +211,14 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
     Raises:
         UsageError: the output folder holds something else.
     """
+    return parallel.led(lambda: _run_single(recipe, output, overwrite), lambda order: _take_part(recipe, order))
+
+
+def _run_single(recipe: Recipe, output: Path | None, overwrite: bool) -> Document:
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)
+    if parallel.processes() > 1 and not stage.verb.together:
+        raise UsageError(f"{stage.verb.name} runs in one process, and there are {parallel.processes()}", "start it without a launcher")
     if output is None:
         with tempfile.TemporaryDirectory() as scratch:
             seconds, result = _call(stage, workspace, Path(scratch))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console
+from compress import console, parallel
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device
@@ -68,13 +68,14 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
             budget.scores_take(scoring_seconds(forward, judged) if settings.mode == "frozen" else after, after)
         fitted = fit(
             model, seen, loss_of, settings, seed=inputs.seed, device=device,
-            validate=lambda: evaluate(judged)[spec.main_metric], resume=inputs.resume, budget=budget,
+            validate=lambda: evaluate(judged)[spec.main_metric], resume=inputs.resume, budget=budget, weigh=seen.items,
         )  # fmt: skip
         trained = trained_share(model)
-    metrics = evaluate(held_out)
+    metrics = parallel.shared(lambda: evaluate(held_out))
     console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")
     model.to("cpu")
-    save_model(model, output, source)
+    if parallel.rank() == 0:
+        save_model(model, output, source)
     return {
         "metrics": {"validation": {"n": len(validation), **metrics}},
         "training": {"mode": settings.mode, **trained, **fitted.as_json()},

@@ -121,9 +121,8 @@ class Pace:
         rest = (1 / VALIDATION_SHARE - 1) * self.budget.validation
         return since >= rest and self.budget.left() - self.budget.validation >= rest
 
-    def validated(self, step: int, seconds: float) -> None:
-        """Note that the model was scored, and how long that took; it is no part of the steps' time."""
-        self.measured["validated"] = step
+    def validated(self, seconds: float) -> None:
+        """Note how long scoring the model took; it is no part of the steps' time."""
         if self.budget is not None:
             self.budget.validation = seconds
 

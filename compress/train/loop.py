@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress import console
+from compress import console, parallel
 from compress.errors import Diverged
 from compress.model.device import Batch, to_tensors
 from compress.model.family import Target, descend, family_of
@@ -70,11 +70,13 @@ def fit(
     label: str = "training",
     resume: Path | None = None,
     budget: Budget | None = None,
+    weigh: Callable[[np.ndarray], float] = len,
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
     Killed and called again with the same arguments, it goes on from the last state in `resume`, and ends with the same weights as
-    if it had not been killed (on a CPU bit by bit). What a loss function draws at random must come from PyTorch's own source.
+    if it had not been killed (in one process on a CPU bit by bit). What a loss function draws at random must come from PyTorch's
+    own source.
 
     Args:
         model: a classifier of a known family.
@@ -88,11 +90,14 @@ def fit(
         label: what the progress bar says.
         resume: the folder of the stage's states; None: nothing is kept.
         budget: the time that there is, in the place of epochs.
+        weigh: how many items (by default examples) the loss of a batch is a mean of: its weight among those of several processes.
 
     Raises:
         Diverged: a loss is not finite.
     """
-    torch.manual_seed(seed)
+    own_seed = seed + parallel.rank()  # of dropout, which differs between processes
+    torch.manual_seed(own_seed)
+    parallel.check_device(device)
     model.to(device)
     if settings.freeze_embeddings:
         freeze_embeddings(model)
@@ -101,9 +106,10 @@ def fit(
     optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
     facts = [label, settings.model_dump(mode="json"), seed, data.lengths.tolist()]
     snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
-    with fast_steps(model, device, seed) as dropout:
+    parallel.spread(parameters)
+    with fast_steps(model, device, own_seed) as dropout:
         state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
-        training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget)
+        training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget, weigh)
         with _progress(label, training.pace) as advance:
             advance(training.done)
             while not training.done.finished:
@@ -121,16 +127,17 @@ class _Training:
     def __init__(
         self, model: Any, data: Encoded, loss_of: LossFunction, settings: TrainSettings, device: torch.device, lr: float,
         state: State, snapshots: Snapshots, validate: Callable[[], float] | None, budget: Budget | None,
+        weigh: Callable[[np.ndarray], float],
     ) -> None:  # fmt: skip
         self.model, self.data, self.loss_of, self.settings, self.device, self.lr = model, data, loss_of, settings, device, lr
-        self.state, self.snapshots, self.validate = state, snapshots, validate
+        self.state, self.snapshots, self.validate, self.weigh = state, snapshots, validate, weigh
         if saved := snapshots.load():
             state.restore(*saved)
             console.info(f"  going on from step {self.done.step}, in epoch {self.done.epoch + 1}")
             if budget is not None:
                 budget.before = self.done.seconds
         self.started = time.monotonic() - self.done.seconds
-        self.done.precision = self.done.precision or choose_precision(model, data, settings, device)
+        self.done.precision = self.done.precision or parallel.shared(lambda: choose_precision(model, data, settings, device))
         self.pace = Pace(math.ceil(len(data) / settings.batch_size), settings.epochs, budget, self.done.pace)
 
     @property
@@ -148,7 +155,7 @@ class _Training:
         self.state.begin_epoch()
         self.model.train()
         for positions in training_batches(self.data.lengths, self.settings.batch_size, self.state.order)[done.batch :]:
-            total = self.pace.begin(done.step)
+            total = self._total()
             if done.step >= total:
                 break
             self._step(positions, total)
@@ -162,15 +169,25 @@ class _Training:
         if self.snapshots.due(epoch_ended=True):
             self._keep()
 
+    def _total(self) -> int:
+        """Return how many steps there are, as far as is known; with a budget by the clock of the first process."""
+        if self.pace.budget is None:
+            return self.pace.total
+        return parallel.shared(lambda: self.pace.begin(self.done.step))
+
     def _step(self, positions: np.ndarray, total: int) -> None:
         optimizer, done = self.state.optimizer, self.done
         for group in optimizer.param_groups:
             group["lr"] = self.lr * schedule(done.step, total, self.settings.warmup)
-        batch = to_tensors(self.data.batch(positions), self.model, self.device)
-        with autocast(done.precision, self.device):
-            loss = self.loss_of(batch, positions)
-        done.losses.append(_checked(loss, done.epoch + 1, done.step, self.lr))
-        loss.backward()
+        value, mine = 0.0, parallel.share(positions)
+        if len(mine):
+            batch = to_tensors(self.data.batch(mine), self.model, self.device)
+            with autocast(done.precision, self.device):
+                loss = self.loss_of(batch, mine)
+            loss.backward()
+            value = float(loss.detach())
+        value = parallel.average(self.state.parameters, value, self.weigh(mine) if len(mine) else 0)
+        done.losses.append(_checked(value, done.epoch + 1, done.step, self.lr))
         nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -181,16 +198,14 @@ class _Training:
         if done.batch:
             done.epoch, done.batch = done.epoch + 1, 0
             done.mean_loss, done.losses = float(np.mean(done.losses)), []
-            done.finished = done.step >= self.pace.begin(done.step)
+            done.finished = done.step >= self._total()
         else:  # the time was over before this epoch began
             done.finished = True
             if self.pace.measured["validated"] == done.step:
                 return
-        score = None
-        if self.validate and self.pace.validates(done.step):
-            before = self.seconds()
-            score = self.validate()
-            self.pace.validated(done.step, self.seconds() - before)
+        score = parallel.shared(self._score)
+        if score is not None:
+            self.pace.measured["validated"] = done.step
         _announce(done.epoch, done.mean_loss, score, self.seconds())
         if self.validate is None or (score is not None and (done.best_score is None or score > done.best_score)):
             done.best_score, done.best_epoch = score, done.epoch
@@ -199,6 +214,15 @@ class _Training:
         elif self.settings.patience and done.epoch - done.best_epoch >= self.settings.patience:
             console.info(f"  no better for {self.settings.patience} epochs: stopped early")
             done.finished = True
+
+    def _score(self) -> float | None:
+        """Validate, if it is time to."""
+        if not self.validate or not self.pace.validates(self.done.step):
+            return None
+        before = self.seconds()
+        score = self.validate()
+        self.pace.validated(self.seconds() - before)
+        return score
 
     def _keep(self) -> None:
         self.done.seconds = self.seconds()
@@ -245,8 +269,7 @@ def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, 
     return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _checked(loss: torch.Tensor, epoch: int, step: int, lr: float) -> float:
-    value = float(loss.detach())
+def _checked(value: float, epoch: int, step: int, lr: float) -> float:
     if not math.isfinite(value):
         raise Diverged(f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g})")
     return value

@@ -22,7 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from compress import console, fs
+from compress import console, fs, parallel
+from compress.errors import ResourceError
 
 EVERY_SECONDS = 30.0  # between two writes
 EPOCH_SECONDS = 5.0  # since the last write, at the end of an epoch
@@ -100,8 +101,10 @@ class State:
             self.progress.best = {name: value.to(self.device) for name, value in self.progress.best.items()}
         self.epoch_order = document["order"]
         self.order.bit_generator.state = document["order"]
-        if self.dropout and document["dropout"]:
+        if self.dropout and document["dropout"] and not parallel.rank():
             self.dropout.bit_generator.state = _as_numpy(document["dropout"])
+        if parallel.rank():
+            return  # the first process's randomness; here it starts anew
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
@@ -121,7 +124,22 @@ class Snapshots:
         self.cost = 0.0  # seconds of the last write
 
     def load(self) -> tuple[Tensors, dict[str, Any]] | None:
-        """Return what was saved, or None where there is nothing whole."""
+        """Return what was saved, or None where there is nothing whole; only the first of several processes will save.
+
+        Raises:
+            ResourceError: the first process goes on from a state that this one cannot read.
+        """
+        path = self.path
+        saved = self._read() if parallel.rank() == 0 else None
+        if parallel.shared(lambda: saved is not None) and parallel.rank():
+            saved = self._read()
+            if saved is None:
+                raise ResourceError(f"process {parallel.rank()} cannot read {path}", "put the output on a disk that all machines see")
+        if parallel.rank():
+            self.path = None
+        return saved
+
+    def _read(self) -> tuple[Tensors, dict[str, Any]] | None:
         if self.path is None or not self.path.is_file():
             return None
         try:

@@ -52,7 +52,8 @@ def simulate(seconds: float, step: Any, validation: float, per_epoch: int, guess
         over = done >= pace.begin(done)
         if pace.validates(done) and pace.measured["validated"] != done:
             clock.now += validation
-            pace.validated(done, validation)
+            pace.validated(validation)
+            pace.measured["validated"] = done
             validations.append(done)
     clock.now += validation  # what the stage measures at its end
     return {"spent": clock.now - 1000, "steps": done, "shares": shares, "validations": validations}

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from compress import console
 from compress.errors import CompressError, Diverged, ResourceError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 Document = dict[str, Any]
@@ -204,6 +203,7 @@ def _join() -> None:
 
 def _sent(value: Any) -> Any:
     """Return the first process's value, a JSON value, in every process."""
+    import numpy as np
     import torch
     from torch import distributed
 

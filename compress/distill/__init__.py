@@ -61,6 +61,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         "training": fitted.as_json(),
         "params": count_params(student),
         "layers": model_shape(student).as_json(),
+        "diverged": fitted.diverged,
     }
 
 

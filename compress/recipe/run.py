@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from compress import console, fs, machine, parallel
-from compress.errors import CompressError, GateMissed, UsageError
+from compress.errors import CompressError, Diverged, GateMissed, UsageError
 from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
 from compress.recipe.schema import Recipe, Stage
 from compress.stage import Inputs, is_spec
@@ -116,6 +116,9 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Docum
     resume = fs.resume_folder(folder, key)
     with fs.atomic_folder(folder) as temporary:
         seconds, result = _call(stage, workspace, temporary, resume)
+        if error := result.pop("diverged", None):
+            shutil.rmtree(resume, ignore_errors=True)
+            raise _kept(error, stage, temporary, folder)
         files = fs.digest_files(temporary)
         manifest = {
             "schema": MANIFEST_SCHEMA,
@@ -138,6 +141,17 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str) -> Docum
         fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
     shutil.rmtree(resume, ignore_errors=True)
     return manifest
+
+
+def _kept(error: Diverged, stage: Stage, made: Path, folder: Path) -> Diverged:
+    """Keep the model of the best epoch before a training diverged, beside the output that there is not; returns the error to raise."""
+    kept = folder.with_name(f"{folder.name}.diverged")
+    if kept.exists() and fs.read_manifest(kept) is None:
+        return error  # not of our making
+    with fs.atomic_folder(kept) as temporary:
+        shutil.copytree(made, temporary, dirs_exist_ok=True)
+        fs.write_json(temporary / fs.MANIFEST, {"schema": MANIFEST_SCHEMA, "verb": stage.verb.name, "diverged": error.message})
+    return Diverged(f"{error.message}; the best epoch before is kept in {kept}", error.hint)
 
 
 def _model_digest(folder: Path) -> str:

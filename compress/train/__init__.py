@@ -81,6 +81,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
         "training": {"mode": settings.mode, **trained, **fitted.as_json()},
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
+        "diverged": fitted.diverged,
     }
 
 

@@ -41,10 +41,11 @@ class FitResult:
     score: float | None
     precision: str
     seconds: float
+    diverged: Diverged | None = None  # what stopped it after its best epoch
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as a JSON document."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "diverged"}
 
 
 def default_lr(model: Any) -> float:
@@ -92,6 +93,10 @@ def fit(
         budget: the time that there is, in the place of epochs.
         weigh: how many items (by default examples) the loss of a batch is a mean of: its weight among those of several processes.
 
+    Returns:
+        What was done; of a training that diverged after an epoch that was scored, with the error that is to be raised once its best
+        weights, which the model then has, are safe.
+
     Raises:
         Diverged: a loss is not finite.
     """
@@ -112,13 +117,12 @@ def fit(
         training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget, weigh)
         with _progress(label, training.pace) as advance:
             advance(training.done)
-            while not training.done.finished:
-                training.epoch(advance)
+            diverged = training.run(advance)
     done = training.done
-    if done.best is not None and done.best_epoch != done.epoch:
+    if done.best is not None and (diverged or done.best_epoch != done.epoch):
         model.load_state_dict(done.best, strict=False)  # what is not trained is as it was
     epochs = done.epoch if budget is None else round(done.step / training.pace.per_epoch, 2)
-    return FitResult(epochs, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, training.seconds())
+    return FitResult(epochs, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, training.seconds(), diverged)
 
 
 class _Training:
@@ -148,6 +152,22 @@ class _Training:
     def seconds(self) -> float:
         """Return how long it took so far, what was spent before it was killed included."""
         return time.monotonic() - self.started
+
+    def run(self, advance: Callable[[Progress], None]) -> Diverged | None:
+        """Train to the end; returns what went wrong where there is a good epoch from before.
+
+        Raises:
+            Diverged: there is none.
+        """
+        try:
+            while not self.done.finished:
+                self.epoch(advance)
+        except Diverged as error:
+            if self.done.best is None:
+                raise
+            self.model.eval()
+            return error
+        return None
 
     def epoch(self, advance: Callable[[Progress], None]) -> None:
         """Train for an epoch, or what is left of it, or of the time."""
@@ -271,7 +291,9 @@ def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, 
 
 def _checked(value: float, epoch: int, step: int, lr: float) -> float:
     if not math.isfinite(value):
-        raise Diverged(f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g})")
+        raise Diverged(
+            f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g}): --lr {lr / 3:.1g}"
+        )
     return value
 
 

@@ -21,6 +21,9 @@ def by_seed(run: Callable[[Inputs, Any, Path], Document], inputs: Inputs, settin
     Returns:
         The document of the seed with the best validation score, with the means of all as `metrics`; beside that `models`, each
         seed's own document; `seeds`, the spread of each metric; `chosen`, the folders of the `best` and the `median` score.
+
+    Raises:
+        Diverged: one of them did.
     """
     models: list[Document] = []
     assert settings.seeds  # noqa: S101 (the caller checked)
@@ -29,7 +32,10 @@ def by_seed(run: Callable[[Inputs, Any, Path], Document], inputs: Inputs, settin
         folder = output / f"seed-{seed}"
         folder.mkdir()
         alone = settings.model_copy(update={"seeds": None})
-        models.append({"folder": folder.name, "seed": seed, **run(replace(inputs, seed=seed), alone, folder)})
+        result = run(replace(inputs, seed=seed), alone, folder)
+        if error := result.pop("diverged", None):
+            raise error
+        models.append({"folder": folder.name, "seed": seed, **result})
     main = inputs.task.spec.main_metric
     ranked = sorted(models, key=lambda model: -model["metrics"]["validation"][main])
     best, median = ranked[0], ranked[len(ranked) // 2]

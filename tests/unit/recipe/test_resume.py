@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 import compress
+from compress.errors import Diverged
 from compress.train import loop, resume
 from tests import tiny
 
@@ -144,3 +145,46 @@ def test_every_mode_goes_on(tiny_task: dict[str, Any], tmp_path: Path, steps: di
         compress.finetune(source, tiny_task, tmp_path / mode, **settings)
         assert steps["begun"] == STEPS - 9
         assert (tmp_path / mode / "model.safetensors").read_bytes() == (tmp_path / f"{mode}-whole" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_a_diverged_training_keeps_its_best_epoch(
+    tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    source = tiny.write_encoder(tmp_path / "encoder")
+    settings = {**SETTINGS, "mode": mode, "epochs": 3}
+    original, begun = loop.autocast, 0
+
+    def diverges(*args: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        return original(*args)
+
+    checked = loop._checked
+    monkeypatch.setattr(loop, "autocast", diverges)
+    monkeypatch.setattr(loop, "_checked", lambda value, *args: checked(float("nan") if begun == 12 else value, *args))
+    with pytest.raises(Diverged, match=r"in epoch 2, step 12; the best epoch before is kept in .*out\.diverged") as caught:
+        compress.finetune(source, tiny_task, tmp_path / "out", **settings)
+    assert caught.value.hint == "lower the learning rate (it was 0.002): --lr 0.0007"
+    assert not (tmp_path / "out").exists()
+    assert left(tmp_path) == []
+    found = compress.evaluate([tmp_path / "out.diverged"], tiny_task, split="validation")
+    assert found["results"][0]["metrics"]["accuracy"] > 0
+    assert compress.load_model(tmp_path / "out.diverged").training is False
+    begun = -100  # another rate does not diverge
+    compress.finetune(source, tiny_task, tmp_path / "out", **{**settings, "lr": 7e-4})
+
+
+def test_a_folder_of_somebody_else_is_not_written_over(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    (tmp_path / "out.diverged").mkdir()
+    (tmp_path / "out.diverged" / "notes.txt").write_text("mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_checked", lambda value, epoch, step, lr: value if epoch < 2 else raises(Diverged("gone")))
+        with pytest.raises(Diverged, match=r"^gone$"):
+            compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **SETTINGS)
+    assert [path.name for path in (tmp_path / "out.diverged").iterdir()] == ["notes.txt"]
+
+
+def raises(error: Exception) -> Any:
+    """Raise, where only an expression will do."""
+    raise error

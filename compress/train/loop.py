@@ -110,8 +110,8 @@ def fit(
     lr = settings.lr or default_lr(model)
     optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
     facts = [label, settings.model_dump(mode="json"), seed, data.lengths.tolist()]
-    snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
     parallel.spread(parameters)
+    snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
     with fast_steps(model, device, own_seed) as dropout:
         state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
         training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget, weigh)
@@ -240,7 +240,7 @@ class _Training:
         if not self.validate or not self.pace.validates(self.done.step):
             return None
         before = self.seconds()
-        score = self.validate()
+        score = float(self.validate())
         self.pace.validated(self.seconds() - before)
         return score
 

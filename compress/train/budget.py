@@ -11,11 +11,11 @@ import numpy as np
 from compress import console
 from compress.model.scorer import Forward
 from compress.settings import TrainSettings
-from compress.task.encode import Encoded
+from compress.task.encode import Encoded, evaluation_batches
 
 VALIDATION_SHARE = 0.2  # of the time, at most, goes into validation between epochs
-SAMPLE = 64  # examples whose time tells that of all
-BATCH = 32
+BATCH = 32  # as validation has it
+SAMPLE = 4  # of its batches, whose time tells that of all
 RESERVE = 0.01  # of a budget, for writing the model
 GUESS = 1_000_000  # steps, as long as nothing is measured
 
@@ -32,7 +32,7 @@ class Budget:
         self.seconds, self.clock, self.started = seconds, clock, clock()
         self.before = 0.0  # seconds that were spent before the process was killed
         self.validation = 0.0  # seconds that one validation takes
-        self.after = RESERVE * seconds  # seconds that must be left when training ends
+        self.scoring = 0.0  # seconds that the measurement after training takes
 
     @staticmethod
     def of(settings: TrainSettings) -> Budget | None:
@@ -45,12 +45,11 @@ class Budget:
 
     def left(self) -> float:
         """Return the seconds that training itself may still take, the last validation and what comes after it left out."""
-        return self.seconds - self.spent() - self.validation - self.after
+        return (1 - RESERVE) * self.seconds - self.spent() - self.validation - self.scoring
 
     def scores_take(self, validation: float, after: float) -> None:
         """Set aside the time of scoring: of one validation, and of what is measured after training."""
-        self.validation = validation
-        self.after = RESERVE * self.seconds + after
+        self.validation, self.scoring = validation, after
         if validation + after > VALIDATION_SHARE * self.seconds:
             told = (
                 f"scoring the validation split takes about {console.duration(validation + after)} of the {console.duration(self.seconds)}"
@@ -124,16 +123,22 @@ class Pace:
     def validated(self, seconds: float) -> None:
         """Note how long scoring the model took; it is no part of the steps' time."""
         if self.budget is not None:
+            if self.budget.scoring == self.budget.validation:  # the same is measured again after training
+                self.budget.scoring = seconds
             self.budget.validation = seconds
 
 
 def scoring_seconds(forward: Forward, data: Encoded, clock: Callable[[], float] = time.monotonic) -> float:
-    """Return about how long `forward` takes for all of the data, by timing it on a sample of even lengths."""
-    order = np.argsort(data.lengths, kind="stable")
-    sample = order[np.linspace(0, len(order) - 1, min(SAMPLE, len(order))).astype(int)]  # sorted by length, as scoring goes
-    batches = [data.batch(sample[start : start + BATCH]) for start in range(0, len(sample), BATCH)]
-    forward(batches[0])  # the first pass is slower
+    """Return about how long `forward` takes for all of the data, by timing it on a few of its batches, short and long."""
+    batches = evaluation_batches(data.lengths, BATCH)
+    count = min(SAMPLE, len(batches))
+    timed = [batches[int((number + 0.5) * len(batches) / count)] for number in range(count)]
+    forward(data.batch(timed[0]))  # the first pass is slower
     started = clock()
-    for batch in batches:
-        forward(batch)
-    return (clock() - started) * int(data.lengths.sum()) / max(1, int(data.lengths[sample].sum()))
+    for positions in timed:
+        forward(data.batch(positions))
+
+    def tokens(some: list[np.ndarray]) -> int:
+        return sum(len(positions) * int(data.lengths[positions].max()) for positions in some)  # padding takes time, too
+
+    return (clock() - started) * tokens(batches) / tokens(timed)

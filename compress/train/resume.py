@@ -140,7 +140,11 @@ class Snapshots:
         return saved
 
     def _read(self) -> tuple[Tensors, dict[str, Any]] | None:
-        if self.path is None or not self.path.is_file():
+        if self.path is None:
+            return None
+        for half in self.path.parent.glob(f".{self.path.name}.tmp-*") if parallel.rank() == 0 else ():
+            half.unlink()  # its writer was killed: the output is locked
+        if not self.path.is_file():
             return None
         try:
             with safe_open(self.path, framework="pt") as file:

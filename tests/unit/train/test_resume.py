@@ -215,6 +215,13 @@ def test_what_was_half_written_is_not_used(tmp_path: Path, monkeypatch: pytest.M
     assert same(again.weights(), whole["weights"])
 
 
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path, "x" * 64)
+    (tmp_path / f".{'x' * 32}.safetensors.tmp-123").write_bytes(b"half")
+    assert snapshots.load() is None
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_no_reason_to_stop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whole: dict[str, Any]
 ) -> None:

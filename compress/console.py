@@ -27,6 +27,7 @@ class _State:
     logs: bool = False
     json: bool = False
     debug: bool = False
+    muted: bool = False
     observer: Callable[[dict[str, Any]], None] | None = None
     told: set[str] = field(default_factory=set)  # by `once`
 
@@ -37,6 +38,11 @@ _state = _State()
 def configure(*, json_output: bool = False, quiet: bool = False, debug: bool = False) -> None:
     """Choose the output mode of this process."""
     _state.logs, _state.json, _state.debug = not quiet, json_output, debug
+
+
+def mute() -> None:
+    """Print nothing any more: another process of the same training tells what there is to tell."""
+    _state.logs, _state.muted = False, True
 
 
 def debugging() -> bool:
@@ -82,11 +88,15 @@ def once(text: str) -> None:
 def warn(text: str) -> None:
     """Tell the user what may be wrong."""
     event("warning", text=text)
+    if _state.muted:
+        return
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def result(document: dict[str, Any], human: Callable[[], None]) -> None:
     """Print the outcome of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
+    if _state.muted:
+        return
     if _state.json:
         promised = {"output": None, "metrics": {}, "seconds": time.monotonic() - _STARTED}
         print(

@@ -83,12 +83,17 @@ def write_json(path: Path, document: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (temporary sibling, fsync, rename)."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield the name of a temporary sibling of `path` to write; on success sync it and rename it into place."""
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
+        _sync_file(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -153,9 +158,13 @@ def remove_leftovers(target: Path) -> None:
 def _sync_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            _sync_file(path)
     _sync_folder(folder)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
@@ -164,6 +173,18 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def resume_folder(target: Path, key: str) -> Path:
+    """Return the folder beside `target` for what a killed run with this cache key goes on from; those of other keys are removed.
+
+    It need not exist. The caller holds the lock of `target`, and removes the folder once `target` is there.
+    """
+    folder = target.with_name(f".{target.name}.resume-{key[:32]}")
+    for other in target.parent.glob(f".{glob.escape(target.name)}.resume-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
 
 
 @contextlib.contextmanager

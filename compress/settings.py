@@ -6,6 +6,7 @@ command-line options and `compress.recipe.schema` into the recipe's schema. No t
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -23,8 +24,24 @@ MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full goes b
     "lora": {"epochs": 5, "lr": 3e-4, "lora_rank": 8, "lora_alpha": 16.0},
     "adapter": {"epochs": 5, "lr": 3e-4, "adapter_size": 64},
 }
+DEFAULT_EPOCHS = 3
+LONGEST = 7 * 24 * 3600  # seconds
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Augment = Annotated[int, Field(ge=0, le=100)]
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of a time such as `90s`, `5m`, `1.5h`.
+
+    Raises:
+        ValueError: written otherwise, nothing at all, or more than a week.
+    """
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])", text)
+    seconds = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 0 < seconds <= LONGEST:
+        raise ValueError("write a time of at most a week as 90s, 5m or 1.5h")
+    return seconds
 
 
 class Settings(BaseModel):
@@ -33,10 +50,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def mode_defaults(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what a mode of `finetune` sets where the document does not."""
+    mode = document.get("mode", "full")
+    return MODE_DEFAULTS.get(mode, {}) if isinstance(mode, str) else {}
+
+
 class TrainSettings(Settings):
     """The training loop's settings."""
 
-    epochs: int = Field(3, ge=1, le=1000, description="Passes over the training data.")
+    epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training data; by default 3.")
+    budget: str | None = Field(None, description="Time for all of it (90s, 5m, 1h), in the place of --epochs; as many steps as fit.")
     lr: float | None = Field(None, gt=0, le=1, description=LEARNING_RATE)
     batch_size: int = Field(32, ge=1, le=4096, description="Examples per training step.")
     weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's decay of weight matrices.")
@@ -46,6 +70,42 @@ class TrainSettings(Settings):
     precision: Precision = Field("auto", description="Autocast; auto uses bf16 where a short measurement says it pays.")
     patience: int | None = Field(None, ge=1, description="Stop after this many epochs without a better validation score.")
     device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+    seeds: list[Seed] | None = Field(
+        None, min_length=2, max_length=100, description="Train once with each, into folders such as seed-0, and tell the spread; no --seed."
+    )
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds."""
+        return None if self.budget is None else seconds_of(self.budget)
+
+    @field_validator("budget")
+    @classmethod
+    def _a_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            seconds_of(value)
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, value: list[int] | None) -> list[int] | None:
+        if value is not None and len(set(value)) < len(value):
+            raise ValueError("name each seed once")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _epochs_or_budget(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or document.get("epochs") is not None:
+            if isinstance(document, dict) and document.get("budget") is not None:
+                raise ValueError("give epochs or a budget of time, not both")
+            return document
+        return document if document.get("budget") is not None else {**document, "epochs": cls.usual_epochs(document)}
+
+    @classmethod
+    def usual_epochs(cls, document: dict[str, Any]) -> int:
+        """Return the epochs of settings that name neither these nor a budget."""
+        return DEFAULT_EPOCHS
 
 
 class FinetuneSettings(TrainSettings):
@@ -67,9 +127,14 @@ class FinetuneSettings(TrainSettings):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, document: Any) -> Any:
-        mode = document.get("mode", "full") if isinstance(document, dict) else None
-        own = MODE_DEFAULTS.get(mode, {}) if isinstance(mode, str) else {}
-        return {**document, **{key: value for key, value in own.items() if document.get(key) is None}} if own else document
+        own = mode_defaults(document) if isinstance(document, dict) else {}
+        filled = {key: value for key, value in own.items() if key != "epochs" and document.get(key) is None}
+        return {**document, **filled} if filled else document
+
+    @classmethod
+    def usual_epochs(cls, document: dict[str, Any]) -> int:
+        """Return the epochs of the mode."""
+        return mode_defaults(document).get("epochs", DEFAULT_EPOCHS)
 
     @model_validator(mode="after")
     def _known_to_the_mode(self) -> FinetuneSettings:

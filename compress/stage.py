@@ -22,7 +22,8 @@ class Inputs:
     """The folders and context that a stage works from.
 
     `sources` maps each model's name (a stage's name, or the reference as it was written) to its folder, in the order
-    of `from`. For `distill`, `teacher` is a folder and `student` a folder or a SPEC such as `layers=3`.
+    of `from`. For `distill`, `teacher` is a folder and `student` a folder or a SPEC such as `layers=3`. `resume` is where
+    training keeps its state, to go on from when it is killed (the folder need not exist); None: it keeps none.
     """
 
     sources: dict[str, Path]
@@ -30,6 +31,7 @@ class Inputs:
     task_or_none: Task | None = None
     teacher: Path | None = None
     student: Path | str | None = None
+    resume: Path | None = None
 
     @property
     def source(self) -> Path:

@@ -19,10 +19,23 @@ def show_made(document: dict[str, Any]) -> None:
     """Print the outcome of a verb that writes a folder."""
 
     def human() -> None:
-        for split, scores in document.get("metrics", {}).items():
-            if isinstance(scores, dict):
-                told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
-                print(f"{split} (n = {scores.get('n', '?')}): {told}")
+        if "seeds" in document:
+            _show_spread(document)
+        else:
+            for split, scores in document.get("metrics", {}).items():
+                if isinstance(scores, dict):
+                    told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
+                    print(f"{split} (n = {scores.get('n', '?')}): {told}")
         print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
     console.result(document, human)
+
+
+def _show_spread(document: dict[str, Any]) -> None:
+    """Print what several seeds came to."""
+    for split, metrics in document["seeds"].items():
+        print(f"{split} (n = {document['metrics'][split]['n']}), {len(document['models'])} seeds:")
+        for name, found in metrics.items():
+            print(f"  {name} {found['mean']:.4f}, standard deviation {found['std']:.4f}, from {found['min']:.4f} to {found['max']:.4f}")
+    chosen = document["chosen"]
+    print(f"by {chosen['metric']}: best {chosen['best']}, median {chosen['median']}")

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from compress import __version__, console, hub
+from compress import __version__, console, hub, parallel
 from compress.errors import CompressError, ResourceError, did_you_mean
 
 # Verb: its one-line help, so that `compress --help` imports nothing else. A test compares these with the verbs' own.
@@ -106,6 +106,8 @@ class LazyGroup(click.Group):
 def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
     """Set up output and network access; the verb follows."""
     console.configure(json_output=json_output, quiet=quiet, debug=debug)
+    if not parallel.is_first():
+        console.mute()
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     hub.set_offline(offline)
@@ -133,7 +135,8 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        error.show()
+        if parallel.is_first():
+            error.show()
         return _fail(json_output, error.format_message(), None, 2, shown=True)
     except (KeyboardInterrupt, click.Abort):
         return _fail(json_output, "interrupted", AGAIN, 130)
@@ -161,6 +164,10 @@ def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: b
     """Tell what went wrong, on stderr and (for programs) as the one JSON document; returns the exit code."""
     if console.debugging() and sys.exc_info()[0] is not None:
         traceback.print_exc()
+    if not parallel.is_first():  # only what the first process does not tell
+        if not shown and code < 128:  # the launcher ends the others where one has failed
+            print(f"process {os.environ['RANK']}: {message}", file=sys.stderr)
+        return code
     if not shown:
         print(f"error: {message}", file=sys.stderr)
         if hint:

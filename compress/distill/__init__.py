@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress import console
+from compress import console, parallel
 from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.distill.losses import hidden_mse, logits_loss
@@ -31,11 +32,16 @@ from compress.task.encode import Encoded, encode_for
 from compress.task.labels import connect, relabel
 from compress.task.load import Examples, Task
 from compress.task.unlabeled import joined, read_unlabeled
+from compress.train.budget import Budget
 from compress.train.loop import FitResult, fit
+from compress.train.seeds import by_seed
 
 
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
     """Train a student on its teacher's logits and hidden states, keep its best epoch, write a checkpoint."""
+    if settings.seeds:
+        return by_seed(run, inputs, settings, output)
+    budget = Budget.of(settings)
     task, teacher_folder = inputs.task, inputs.teacher
     if teacher_folder is None:
         raise UsageError("distill needs a teacher", "give --teacher MODEL")
@@ -44,20 +50,25 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     student, student_folder = make_student(inputs.student, teacher, teacher_folder)
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
-    before, fitted, metrics = teach(student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder)
+    before, fitted, metrics = teach(
+        student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, inputs.resume, budget
+    )
     student.to("cpu")
-    save_model(student, output, student_folder)
+    if parallel.rank() == 0:
+        save_model(student, output, student_folder)
     return {
         "metrics": {"validation": {"n": len(task.split("validation")), **metrics, "before": before}},
         "training": fitted.as_json(),
         "params": count_params(student),
         "layers": model_shape(student).as_json(),
+        "diverged": fitted.diverged,
     }
 
 
 def teach(
     student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
-    classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
+    classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None, resume: Path | None = None,
+    budget: Budget | None = None,
 ) -> tuple[float, FitResult, dict[str, float]]:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
 
@@ -73,6 +84,8 @@ def teach(
         settings: of training and of the losses.
         seed: of shuffling and dropout.
         tokens_from: the folder whose tokenizer and limits encode the texts; by default the teacher's.
+        resume: where training keeps its state, to go on from when it is killed.
+        budget: the time that there is, in the place of epochs.
 
     Returns:
         The score before, what training did, and the metrics after.
@@ -103,13 +116,17 @@ def teach(
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
     student.to(device)
-    start = evaluate()[task.spec.main_metric]
+    before = time.monotonic()
+    start = parallel.shared(evaluate)[task.spec.main_metric]
+    if budget is not None:
+        budget.scores_take(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
     fitted = fit(
         student, data, loss_of, settings, seed=seed, device=device,
         validate=lambda: evaluate()[task.spec.main_metric], extra=list(projections.parameters()), label="distilling",
+        resume=resume, budget=budget, weigh=data.items,
     )  # fmt: skip
-    return start, fitted, evaluate()
+    return start, fitted, parallel.shared(evaluate)
 
 
 def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path) -> tuple[Any, Path]:

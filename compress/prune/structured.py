@@ -403,7 +403,10 @@ class Pruner:
                 "device": self.settings.device,
             }
         )
-        teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed)
+        resume = self.inputs.resume
+        _, fitted, _ = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
+        if fitted.diverged:
+            raise fitted.diverged
         return model.to("cpu")
 
     def dense_score(self) -> float:

@@ -34,11 +34,14 @@ class Workspace:
     def folder(self, reference: str) -> Path:
         """Return the folder of a finished stage (or of one of its models, `slim/2x`), of the recipe's model, or of any reference.
 
+        Of a stage with several seeds, `best` and `median` name the models with these scores on validation.
+
         Raises:
             ModelError: a stage that made no such model.
         """
         stage, _, part = reference.partition("/")
         if stage in self.folder_of:
+            part = chosen(self.folder_of[stage], part)
             if not (self.folder_of[stage] / part).is_dir():
                 made = ", ".join(sorted(path.name for path in self.folder_of[stage].iterdir() if path.is_dir())) or "a single one"
                 raise ModelError(f"stage {stage} made no model '{part}'", f"it made: {made}")
@@ -73,7 +76,7 @@ class Workspace:
             facts["runtimes"] = {name: (fs.read_manifest(self.folder(name)) or {}).get("runtime") for name in stage.references()}
         if stage.verb.makes == "onnx":  # which may be timed in OpenVINO where that is installed
             facts["openvino"] = machine.version_of("openvino")
-        if stage.verb.machine_bound:
+        if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing
             facts["machine"] = machine.identity()
         return fs.digest_json(facts)
 
@@ -84,6 +87,11 @@ def finished(folder: Path, key: str) -> dict[str, Any] | None:
     if manifest is None or manifest.get("key") != key or manifest.get("files") != fs.digest_files(folder):
         return None
     return manifest
+
+
+def chosen(folder: Path, name: str) -> str:
+    """Return the name of the model that `best` or `median` stands for in a folder of several seeds; any other name as it is."""
+    return ((fs.read_manifest(folder) or {}).get("chosen", {}) if name in ("best", "median") else {}).get(name, name)
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from compress import console, fs, machine
-from compress.errors import CompressError, GateMissed, UsageError
+from compress import console, fs, machine, parallel
+from compress.errors import CompressError, Diverged, GateMissed, UsageError
 from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
 from compress.recipe.schema import Recipe, Stage
 from compress.stage import Inputs, is_spec
@@ -31,6 +32,10 @@ def run_recipe(recipe: Recipe, output: Path) -> Document:
         GateMissed: after everything is written, if a gate was missed.
         CompressError: whatever a stage raises; finished stages stay, the failed one leaves nothing.
     """
+    return parallel.led(lambda: _run_recipe(recipe, output), lambda order: _take_part(recipe, order))
+
+
+def _run_recipe(recipe: Recipe, output: Path) -> Document:
     output = _nameable(output)
     fs.check_output(output, [])
     if output.is_dir() and any(output.iterdir()) and not (output / "recipe.resolved.yaml").is_file():
@@ -106,10 +111,15 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
 def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bool = False) -> Document:
     """Run one stage into a temporary folder, write its manifest last, rename it into place; returns the manifest.
 
-    With `card` a graph gets a model card. That is no part of what the manifest vouches for, so it may be edited.
+    With `card` a graph gets a model card. That is no part of what the manifest vouches for, so it may be edited. What training
+    kept to go on from, when an earlier call was killed, is used, and removed at the end.
     """
+    resume = fs.resume_folder(folder, key)
     with fs.atomic_folder(folder) as temporary:
-        seconds, result = _call(stage, workspace, temporary)
+        seconds, result = _call(stage, workspace, temporary, resume)
+        if error := result.pop("diverged", None):
+            shutil.rmtree(resume, ignore_errors=True)
+            raise _kept(error, stage, temporary, folder)
         files = fs.digest_files(temporary)
         manifest = {
             "schema": MANIFEST_SCHEMA,
@@ -132,6 +142,7 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
         if card and stage.verb.makes == "onnx":
             _write_card(temporary, folder.name, stage.name, manifest)
         fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
+    shutil.rmtree(resume, ignore_errors=True)
     return manifest
 
 
@@ -141,13 +152,24 @@ def _write_card(output: Path, title: str, name: str, manifest: Document) -> None
     (output / fs.CARD).write_text(model_card(title, name, {name: manifest}), encoding="utf-8")
 
 
+def _kept(error: Diverged, stage: Stage, made: Path, folder: Path) -> Diverged:
+    """Keep the model of the best epoch before a training diverged, beside the output that there is not; returns the error to raise."""
+    kept = folder.with_name(f"{folder.name}.diverged")
+    if kept.exists() and fs.read_manifest(kept) is None:
+        return error  # not of our making
+    with fs.atomic_folder(kept) as temporary:
+        shutil.copytree(made, temporary, dirs_exist_ok=True)
+        fs.write_json(temporary / fs.MANIFEST, {"schema": MANIFEST_SCHEMA, "verb": stage.verb.name, "diverged": error.message})
+    return Diverged(f"{error.message}; the best epoch before is kept in {kept}", error.hint)
+
+
 def _model_digest(folder: Path) -> str:
     from compress.model.reference import digest
 
     return digest(folder)
 
 
-def _call(stage: Stage, workspace: Workspace, output: Path) -> tuple[float, Document]:
+def _call(stage: Stage, workspace: Workspace, output: Path, resume: Path | None = None) -> tuple[float, Document]:
     """Call the stage's function with the folders of its inputs; returns its seconds and its result."""
     student: Path | str | None = None
     if stage.verb.name == "distill":
@@ -159,11 +181,38 @@ def _call(stage: Stage, workspace: Workspace, output: Path) -> tuple[float, Docu
         task_or_none=workspace.task,
         teacher=workspace.folder(stage.teacher) if stage.teacher else None,
         student=student,
+        resume=resume,
     )
     function = stage.verb.load()
     started = time.monotonic()
-    result = function(inputs, stage.settings, output)
+    with parallel.called(_order(stage, inputs)) if stage.verb.together else nullcontext():
+        result = function(inputs, stage.settings, output)
     return time.monotonic() - started, result
+
+
+def _order(stage: Stage, inputs: Inputs) -> Document:
+    """Return what another process must know to take part in a stage."""
+    folders = {"teacher": inputs.teacher, "resume": inputs.resume, "student": inputs.student if isinstance(inputs.student, Path) else None}
+    return {
+        "stage": stage.name,
+        "sources": {name: str(path) for name, path in inputs.sources.items()},
+        "folders": {name: str(path) for name, path in folders.items() if path},
+        "spec": inputs.student if isinstance(inputs.student, str) else None,
+    }
+
+
+def _take_part(recipe: Recipe, order: Document) -> None:
+    """Do another process's part of a stage; what it returns is the first one's to write."""
+    stage = recipe.stages[order["stage"]]
+    folders: dict[str, Any] = {name: Path(path) for name, path in order["folders"].items()}
+    inputs = Inputs(
+        sources={name: Path(path) for name, path in order["sources"].items()},
+        seed=stage.seed,
+        task_or_none=Workspace(recipe).task,
+        **{"student": order["spec"], **folders},
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        stage.verb.load()(inputs, stage.settings, Path(scratch))
 
 
 def _lineage(stage: Stage, workspace: Workspace) -> list[Document]:
@@ -185,8 +234,14 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
     Raises:
         UsageError: the output folder holds something else.
     """
+    return parallel.led(lambda: _run_single(recipe, output, overwrite), lambda order: _take_part(recipe, order))
+
+
+def _run_single(recipe: Recipe, output: Path | None, overwrite: bool) -> Document:
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)
+    if parallel.processes() > 1 and not stage.verb.together:
+        raise UsageError(f"{stage.verb.name} runs in one process, and there are {parallel.processes()}", "start it without a launcher")
     if output is None:
         with tempfile.TemporaryDirectory() as scratch:
             seconds, result = _call(stage, workspace, Path(scratch))
@@ -309,6 +364,8 @@ def _deliver(recipe: Recipe, output: Path, manifests: dict[str, Document]) -> No
     measured = [stage.sources[-1] for stage in recipe.stages.values() if stage.verb.many and stage.sources[-1] in made]
     chosen = (measured or made)[-1]
     source = stage_folders(recipe, output)[chosen]
+    if "seeds" in manifests[chosen]:
+        source = source / manifests[chosen]["chosen"]["best"]
     digest = manifests[chosen]["digest"]
     delivered = fs.read_manifest(output / "model")
     card = model_card(recipe.name, chosen, manifests)

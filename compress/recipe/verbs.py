@@ -29,6 +29,7 @@ class Verb:
     many: bool = False  # `from` may name several models
     needs_task: bool = True
     machine_bound: bool = False  # the result holds for the machine that made it
+    together: bool = False  # several processes can do it together, see `compress.parallel`
 
     def load(self, name: str | None = None) -> Callable[..., dict[str, Any]]:
         """Import and return the stage's function, or the one of another name beside it."""
@@ -39,7 +40,7 @@ class Verb:
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("finetune", settings.FinetuneSettings, "compress.train:run", ("model", "task", "train"), "checkpoint"),
+        Verb("finetune", settings.FinetuneSettings, "compress.train:run", ("model", "task", "train"), "checkpoint", together=True),
         Verb(
             "prune",
             settings.PruneSettings,
@@ -48,7 +49,9 @@ VERBS: dict[str, Verb] = {
             "checkpoint",
             machine_bound=True,
         ),
-        Verb("distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint"),
+        Verb(
+            "distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint", together=True
+        ),
         Verb(
             "export",
             settings.ExportSettings,

@@ -85,6 +85,10 @@ class Encoded:
             padded[row, : len(self.labels[i])] = self.labels[i]
         return padded
 
+    def items(self, positions: Sequence[int] | np.ndarray) -> int:
+        """Return how many things are asked for in a batch, of which its loss is a mean: tags, or else examples."""
+        return int((self.targets(positions) != IGNORED).sum()) if isinstance(self.labels, list) else len(positions)
+
 
 def encode(tokenizer: Tokenizer, texts: list[tuple[str, ...]], labels: Any, max_length: int, pad_id: int) -> Encoded:
     """Tokenize texts (one or two each), cut to `max_length` tokens from the longer text."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console
+from compress import console, parallel
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device
@@ -22,15 +22,20 @@ from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
 from compress.task.load import Task, overlap
 from compress.train.adapter import train_adapters
+from compress.train.budget import Budget, scoring_seconds
 from compress.train.frozen import cached_states
 from compress.train.loop import fit
 from compress.train.lora import add_factors, merge
+from compress.train.seeds import by_seed
 
 MERGED_EXAMPLES = 32  # on which a merged model must answer as before
 
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, Any]:
     """Fine-tune an encoder (or a model with a head) on the task, keep its best epoch on validation, write a checkpoint."""
+    if settings.seeds:
+        return by_seed(run, inputs, settings, output)
+    budget = Budget.of(settings)
     task, source, spec = inputs.task, inputs.source, inputs.task.spec
     device = pick_device(settings.device)
     torch.manual_seed(inputs.seed)  # the new head's initial weights
@@ -46,8 +51,11 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
     classes = np.arange(len(task.label_names))
 
     def evaluate(data: Encoded) -> dict[str, float]:
-        return measure(torch_forward(model, device), data, validation, task, classes, "validating")
+        return measure(forward, data, validation, task, classes, "validating")
 
+    forward = torch_forward(model, device)
+    model.to(device)
+    after = scoring_seconds(forward, held_out) if budget else 0.0
     with trained_by_mode(model, data, held_out, settings, spec.target, device) as (seen, judged):
 
         def loss_of(batch: Batch, positions: Any) -> torch.Tensor:
@@ -56,17 +64,24 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
 
         if settings.mode == "frozen" and settings.precision == "auto":
             settings = settings.model_copy(update={"precision": "fp32"})  # a head alone is no measure of the model
-        fitted = fit(model, seen, loss_of, settings, seed=inputs.seed, device=device, validate=lambda: evaluate(judged)[spec.main_metric])
+        if budget is not None:
+            budget.scores_take(scoring_seconds(forward, judged) if settings.mode == "frozen" else after, after)
+        fitted = fit(
+            model, seen, loss_of, settings, seed=inputs.seed, device=device,
+            validate=lambda: evaluate(judged)[spec.main_metric], resume=inputs.resume, budget=budget, weigh=seen.items,
+        )  # fmt: skip
         trained = trained_share(model)
-    metrics = evaluate(held_out)
+    metrics = parallel.shared(lambda: evaluate(held_out))
     console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")
     model.to("cpu")
-    save_model(model, output, source)
+    if parallel.rank() == 0:
+        save_model(model, output, source)
     return {
         "metrics": {"validation": {"n": len(validation), **metrics}},
         "training": {"mode": settings.mode, **trained, **fitted.as_json()},
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
+        "diverged": fitted.diverged,
     }
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from compress import console
+from compress import console, parallel
 from compress.errors import Diverged
 from compress.model.device import Batch, to_tensors
 from compress.model.family import Target, descend, family_of
 from compress.settings import TrainSettings
 from compress.task.encode import Encoded, training_batches
+from compress.train.budget import Budget, Pace, schedule
 from compress.train.precision import autocast, choose_precision
+from compress.train.resume import Progress, Snapshots, State, identity_of
 from compress.train.speed import fast_steps
 
 LossFunction = Callable[[Batch, np.ndarray], torch.Tensor]
@@ -30,17 +34,18 @@ NO_DECAY_DIMENSIONS = 1  # biases and LayerNorm gains are not decayed
 class FitResult:
     """What training did: enough for a manifest and for a reader."""
 
-    epochs: int
+    epochs: float  # a whole number, unless a budget ended within an epoch
     steps: int
     best_epoch: int
     loss: float
     score: float | None
     precision: str
     seconds: float
+    diverged: Diverged | None = None  # what stopped it after its best epoch
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as a JSON document."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "diverged"}
 
 
 def default_lr(model: Any) -> float:
@@ -51,14 +56,6 @@ def default_lr(model: Any) -> float:
     family = family_of(model.config.model_type)
     base = 1e-4 if getattr(model.config, family.hidden_key) <= 512 else 3e-5
     return 3 * base if model.config.num_labels > MANY_LABELS else base
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Return the share of the peak learning rate at `step` of `total`: linear up, then linear down to zero."""
-    rising = max(1, math.ceil(total * warmup)) if warmup else 0
-    if step < rising:
-        return (step + 1) / rising
-    return (total - step) / max(1, total - rising)
 
 
 def fit(
@@ -72,8 +69,15 @@ def fit(
     validate: Callable[[], float] | None = None,
     extra: Iterable[nn.Parameter] = (),
     label: str = "training",
+    resume: Path | None = None,
+    budget: Budget | None = None,
+    weigh: Callable[[np.ndarray], float] = len,
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
+
+    Killed and called again with the same arguments, it goes on from the last state in `resume`, and ends with the same weights as
+    if it had not been killed (in one process on a CPU bit by bit). What a loss function draws at random must come from PyTorch's
+    own source.
 
     Args:
         model: a classifier of a known family.
@@ -85,55 +89,179 @@ def fit(
         validate: the score of the model as it stands, higher is better; without it the last epoch is kept.
         extra: further parameters to train (projections of a distillation loss).
         label: what the progress bar says.
+        resume: the folder of the stage's states; None: nothing is kept.
+        budget: the time that there is, in the place of epochs.
+        weigh: how many items (by default examples) the loss of a batch is a mean of: its weight among those of several processes.
+
+    Returns:
+        What was done; of a training that diverged after an epoch that was scored, with the error that is to be raised once its best
+        weights, which the model then has, are safe.
 
     Raises:
         Diverged: a loss is not finite.
     """
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
+    own_seed = seed + parallel.rank()  # of dropout, which differs between processes
+    torch.manual_seed(own_seed)
+    parallel.check_device(device)
     model.to(device)
     if settings.freeze_embeddings:
         freeze_embeddings(model)
     parameters = [*(p for p in model.parameters() if p.requires_grad), *extra]
     lr = settings.lr or default_lr(model)
     optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
-    steps_per_epoch = math.ceil(len(data) / settings.batch_size)
-    total = settings.epochs * steps_per_epoch
-    precision = choose_precision(model, data, settings, device)
-    lengths = data.lengths
-    started = time.monotonic()
-    best_score, best_state, best_epoch, step, mean_loss, epoch = None, None, 0, 0, math.nan, 0
-    with fast_steps(model, device, seed), console.progress(label, total) as advance:
-        for epoch in range(1, settings.epochs + 1):
-            model.train()
-            losses: list[float] = []
-            for positions in training_batches(lengths, settings.batch_size, rng):
-                for group in optimizer.param_groups:
-                    group["lr"] = lr * schedule(step, total, settings.warmup)
-                batch = to_tensors(data.batch(positions), model, device)
-                with autocast(precision, device):
-                    loss = loss_of(batch, positions)
-                losses.append(_checked(loss, epoch, step, lr))
-                loss.backward()
-                nn.utils.clip_grad_norm_(parameters, settings.max_grad_norm)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                step += 1
-                advance(1, f"epoch {epoch} loss {np.mean(losses[-50:]):.3f}")
-            model.eval()
-            mean_loss = float(np.mean(losses))
-            score = validate() if validate else None
-            _announce(epoch, mean_loss, score, time.monotonic() - started)
-            if score is None or best_score is None or score > best_score:
-                best_score, best_epoch = score, epoch
-                if validate:
-                    best_state = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-            elif settings.patience and epoch - best_epoch >= settings.patience:
-                console.info(f"  no better for {settings.patience} epochs: stopped early")
+    facts = [label, settings.model_dump(mode="json"), seed, data.lengths.tolist()]
+    parallel.spread(parameters)
+    snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
+    with fast_steps(model, device, own_seed) as dropout:
+        state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
+        training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget, weigh)
+        with _progress(label, training.pace) as advance:
+            advance(training.done)
+            diverged = training.run(advance)
+    done = training.done
+    if done.best is not None and (diverged or done.best_epoch != done.epoch):
+        model.load_state_dict(done.best, strict=False)  # what is not trained is as it was
+    epochs = done.epoch if budget is None else round(done.step / training.pace.per_epoch, 2)
+    return FitResult(epochs, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, training.seconds(), diverged)
+
+
+class _Training:
+    """A training under way: what it works with, and how far it is."""
+
+    def __init__(
+        self, model: Any, data: Encoded, loss_of: LossFunction, settings: TrainSettings, device: torch.device, lr: float,
+        state: State, snapshots: Snapshots, validate: Callable[[], float] | None, budget: Budget | None,
+        weigh: Callable[[np.ndarray], float],
+    ) -> None:  # fmt: skip
+        self.model, self.data, self.loss_of, self.settings, self.device, self.lr = model, data, loss_of, settings, device, lr
+        self.state, self.snapshots, self.validate, self.weigh = state, snapshots, validate, weigh
+        if saved := snapshots.load():
+            state.restore(*saved)
+            console.info(f"  going on from step {self.done.step}, in epoch {self.done.epoch + 1}")
+            if budget is not None:
+                budget.before = self.done.seconds
+        self.started = time.monotonic() - self.done.seconds
+        self.done.precision = self.done.precision or parallel.shared(lambda: choose_precision(model, data, settings, device))
+        self.pace = Pace(math.ceil(len(data) / settings.batch_size), settings.epochs, budget, self.done.pace)
+
+    @property
+    def done(self) -> Progress:
+        """How far it is."""
+        return self.state.progress
+
+    def seconds(self) -> float:
+        """Return how long it took so far, what was spent before it was killed included."""
+        return time.monotonic() - self.started
+
+    def run(self, advance: Callable[[Progress], None]) -> Diverged | None:
+        """Train to the end; returns what went wrong where there is a good epoch from before.
+
+        Raises:
+            Diverged: there is none.
+        """
+        try:
+            while not self.done.finished:
+                self.epoch(advance)
+        except Diverged as error:
+            if self.done.best is None:
+                raise
+            self.model.eval()
+            return error
+        return None
+
+    def epoch(self, advance: Callable[[Progress], None]) -> None:
+        """Train for an epoch, or what is left of it, or of the time."""
+        done = self.done
+        self.state.begin_epoch()
+        self.model.train()
+        for positions in training_batches(self.data.lengths, self.settings.batch_size, self.state.order)[done.batch :]:
+            total = self._total()
+            if done.step >= total:
                 break
-    if best_state is not None and best_epoch != epoch:
-        model.load_state_dict(best_state, strict=False)  # what is not trained is as it was
-    return FitResult(epoch, step, best_epoch, mean_loss, best_score, precision, time.monotonic() - started)
+            self._step(positions, total)
+            done.step, done.batch = done.step + 1, done.batch + 1
+            advance(done)
+            if self.snapshots.due():
+                self._keep()
+            self.pace.end()
+        self.model.eval()
+        self._end_epoch()
+        if self.snapshots.due(epoch_ended=True):
+            self._keep()
+
+    def _total(self) -> int:
+        """Return how many steps there are, as far as is known; with a budget by the clock of the first process."""
+        if self.pace.budget is None:
+            return self.pace.total
+        return parallel.shared(lambda: self.pace.begin(self.done.step))
+
+    def _step(self, positions: np.ndarray, total: int) -> None:
+        optimizer, done = self.state.optimizer, self.done
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * schedule(done.step, total, self.settings.warmup)
+        value, mine = 0.0, parallel.share(positions)
+        if len(mine):
+            batch = to_tensors(self.data.batch(mine), self.model, self.device)
+            with autocast(done.precision, self.device):
+                loss = self.loss_of(batch, mine)
+            loss.backward()
+            value = float(loss.detach())
+        value = parallel.average(self.state.parameters, value, self.weigh(mine) if len(mine) else 0)
+        done.losses.append(_checked(value, done.epoch + 1, done.step, self.lr))
+        nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def _end_epoch(self) -> None:
+        """Score the model, keep its weights where they are the best so far, and tell whether that was the last epoch."""
+        done = self.done
+        if done.batch:
+            done.epoch, done.batch = done.epoch + 1, 0
+            done.mean_loss, done.losses = float(np.mean(done.losses)), []
+            done.finished = done.step >= self._total()
+        else:  # the time was over before this epoch began
+            done.finished = True
+            if self.pace.measured["validated"] == done.step:
+                return
+        score = parallel.shared(self._score)
+        if score is not None:
+            self.pace.measured["validated"] = done.step
+        _announce(done.epoch, done.mean_loss, score, self.seconds())
+        if self.validate is None or (score is not None and (done.best_score is None or score > done.best_score)):
+            done.best_score, done.best_epoch = score, done.epoch
+            if self.validate:
+                done.best = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
+        elif self.settings.patience and done.epoch - done.best_epoch >= self.settings.patience:
+            console.info(f"  no better for {self.settings.patience} epochs: stopped early")
+            done.finished = True
+
+    def _score(self) -> float | None:
+        """Validate, if it is time to."""
+        if not self.validate or not self.pace.validates(self.done.step):
+            return None
+        before = self.seconds()
+        score = float(self.validate())
+        self.pace.validated(self.seconds() - before)
+        return score
+
+    def _keep(self) -> None:
+        self.done.seconds = self.seconds()
+        self.snapshots.save(*self.state.capture())
+
+
+@contextmanager
+def _progress(label: str, pace: Pace) -> Iterator[Callable[[Progress], None]]:
+    """Show how far a training is: in steps, or in the seconds of its budget."""
+    shown, budget = 0, pace.budget
+    with console.progress(label if budget is None else f"{label}, seconds", round(budget.seconds) if budget else pace.total) as advance:
+
+        def show(done: Progress) -> None:
+            nonlocal shown
+            now = round(budget.spent()) if budget else done.step
+            advance(now - shown, f"epoch {done.epoch + 1} loss {np.mean(done.losses[-50:] or [math.nan]):.3f}")
+            shown = now
+
+        yield show
 
 
 def freeze_embeddings(model: Any) -> None:
@@ -161,10 +289,11 @@ def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, 
     return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
 
 
-def _checked(loss: torch.Tensor, epoch: int, step: int, lr: float) -> float:
-    value = float(loss.detach())
+def _checked(value: float, epoch: int, step: int, lr: float) -> float:
     if not math.isfinite(value):
-        raise Diverged(f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g})")
+        raise Diverged(
+            f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g}): --lr {lr / 3:.1g}"
+        )
     return value
 
 

@@ -36,14 +36,16 @@ class ByteDropout(nn.Module):
 
 
 @contextmanager
-def fast_steps(model: Any, device: torch.device, seed: int) -> Iterator[None]:
+def fast_steps(model: Any, device: torch.device, seed: int) -> Iterator[np.random.Generator | None]:
     """Within this context a CPU model computes attention by plain matrix products, with cheap dropout.
+
+    Yields the source of the dropout's randomness, None where it is PyTorch's own.
 
     Attention probabilities are not dropped (hidden states still are): their masks grow with the square of the length.
     The model is put back as it was on leaving. On a GPU nothing is changed: its fused kernels are faster.
     """
     if device.type != "cpu":
-        yield
+        yield None
         return
     rng = np.random.Generator(np.random.SFC64(seed))
     family = family_of(model.config.model_type)
@@ -61,7 +63,7 @@ def fast_steps(model: Any, device: torch.device, seed: int) -> Iterator[None]:
     for module in attention_dropouts:
         module.p = 0.0
     try:
-        yield
+        yield rng
     finally:
         model.config._attn_implementation = implementation
         for module, probability in zip(attention_dropouts, probabilities, strict=True):

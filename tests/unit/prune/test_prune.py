@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -275,8 +276,9 @@ def test_epochs_of_recovery_after_or_between_the_steps(
 ) -> None:
     spent = []
 
-    def teach(student: Any, *args: Any) -> None:
+    def teach(student: Any, *args: Any, resume: Any) -> Any:
         spent.append(args[-2].epochs)
+        return 0.0, SimpleNamespace(diverged=None), {}
 
     monkeypatch.setattr(module, "teach", teach)
     run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.3, steps=3, recover=when, recover_epochs=epochs, calib_samples=24)

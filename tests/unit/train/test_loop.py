@@ -20,7 +20,8 @@ from compress.errors import Diverged
 from compress.model.device import to_tensors
 from compress.model.family import descend, family_of, layers
 from compress.settings import FinetuneSettings
-from compress.train.loop import _groups, default_lr, fit, freeze_embeddings, schedule
+from compress.train.budget import schedule
+from compress.train.loop import _groups, default_lr, fit, freeze_embeddings
 from tests import tiny
 
 CPU = torch.device("cpu")

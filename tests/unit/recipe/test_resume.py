@@ -1,0 +1,190 @@
+"""A stage that is killed while it trains goes on where it was, by the path of the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import compress
+from compress.errors import Diverged
+from compress.train import loop, resume
+from tests import tiny
+
+Maker = Callable[..., Path]
+SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 2e-3, "epochs": 2}
+STEPS = 16  # 60 examples, 8 at a time, twice
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+@pytest.fixture(autouse=True)
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the state after every step."""
+    monkeypatch.setattr(resume, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "MAX_SHARE", 1e9)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Count the steps that are begun; the process dies where `kill_at` says."""
+    count: dict[str, Any] = {"begun": 0, "kill_at": None}
+    original = loop.to_tensors
+
+    def counted(*args: Any) -> Any:
+        if count["begun"] == count["kill_at"]:
+            raise Killed
+        count["begun"] += 1
+        return original(*args)
+
+    monkeypatch.setattr(loop, "to_tensors", counted)
+    return count
+
+
+def left(folder: Path) -> list[str]:
+    """Return what is beside the outputs."""
+    return sorted(path.name.partition("-")[0] for path in folder.glob(".*"))
+
+
+@pytest.mark.parametrize("verb", ["finetune", "distill"])
+def test_a_killed_stage_goes_on(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, steps: dict[str, Any], verb: str) -> None:
+    def make(name: str, **other: Any) -> Path:
+        arguments = [checkpoint()] if verb == "finetune" else [checkpoint(), "layers=2"]
+        getattr(compress, verb)(*arguments, tiny_task, tmp_path / name, **{**SETTINGS, **other})
+        return tmp_path / name
+
+    whole = make("whole")
+    assert left(tmp_path) == []
+    steps |= {"begun": 0, "kill_at": 11}
+    with pytest.raises(Killed):
+        make("stopped")
+    assert not (tmp_path / "stopped").exists()
+    assert left(tmp_path) == [".stopped.resume"]
+    steps |= {"begun": 0, "kill_at": None}
+    stopped = make("stopped")
+    assert steps["begun"] == STEPS - 11
+    assert left(tmp_path) == []
+    assert (stopped / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_other_settings_start_from_the_beginning(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, steps: dict[str, Any]
+) -> None:
+    steps["kill_at"] = 3
+    with pytest.raises(Killed):
+        compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **SETTINGS)
+    steps |= {"begun": 0, "kill_at": None}
+    compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **{**SETTINGS, "lr": 1e-3})
+    assert steps["begun"] == STEPS
+    assert left(tmp_path) == []
+
+
+def test_the_recovery_of_prune_goes_on(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, steps: dict[str, Any]) -> None:
+    def prune(name: str) -> Path:
+        options = {"target_flops": 0.5, "steps": 1, "calib_samples": 24, "device": "cpu", "recover_epochs": 3, "recover_lr": 1e-3}
+        compress.prune(checkpoint(), tiny_task, tmp_path / name, **options)
+        return tmp_path / name / "model.safetensors"
+
+    whole = prune("whole").read_bytes()
+    total = steps["begun"]
+    steps |= {"begun": 0, "kill_at": total - 1}
+    with pytest.raises(Killed):
+        prune("stopped")
+    steps |= {"begun": 0, "kill_at": None}
+    assert prune("stopped").read_bytes() == whole
+    assert steps["begun"] == 1
+
+
+def test_sigkill(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    """A real process, killed in its eleventh step."""
+    program = (
+        "import os, signal\n"
+        "from compress.train import loop, resume\n"
+        "resume.EVERY_SECONDS, resume.MAX_SHARE, begun, original = 0.0, 1e9, 0, loop.to_tensors\n"
+        "def counted(*args):\n"
+        "    global begun\n"
+        "    begun += 1\n"
+        "    if begun == 11:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return original(*args)\n"
+        "loop.to_tensors = counted\n"
+        "from compress.cli.main import main\n"
+        "main()\n"
+    )
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(tiny_task), encoding="utf-8")
+    options = [part for key, value in SETTINGS.items() for part in (f"--{key.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-c", program, "finetune", str(checkpoint()), "--task", str(tmp_path / "task.yaml"), *options]
+    for code in (-signal.SIGKILL, 0):  # the second one has six steps to go
+        environment = os.environ | {"PYTHONPATH": str(Path(compress.__file__).parent.parent)}
+        done = subprocess.run([*command, "-o", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, done.stderr
+    assert "going on from step 10 of 16, in epoch 2" in done.stderr
+    compress.finetune(checkpoint(), str(tmp_path / "task.yaml"), tmp_path / "whole", **SETTINGS)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+    assert left(tmp_path) == []
+
+
+def test_every_mode_goes_on(tiny_task: dict[str, Any], tmp_path: Path, steps: dict[str, Any]) -> None:
+    source = tiny.write_encoder(tmp_path / "encoder")
+    for mode in ("lora", "adapter", "frozen"):
+        settings = {**SETTINGS, "mode": mode}
+        compress.finetune(source, tiny_task, tmp_path / f"{mode}-whole", **settings)
+        steps |= {"begun": 0, "kill_at": 9}
+        with pytest.raises(Killed):
+            compress.finetune(source, tiny_task, tmp_path / mode, **settings)
+        steps |= {"begun": 0, "kill_at": None}
+        compress.finetune(source, tiny_task, tmp_path / mode, **settings)
+        assert steps["begun"] == STEPS - 9
+        assert (tmp_path / mode / "model.safetensors").read_bytes() == (tmp_path / f"{mode}-whole" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["full", "lora"])
+def test_a_diverged_training_keeps_its_best_epoch(
+    tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    source = tiny.write_encoder(tmp_path / "encoder")
+    settings = {**SETTINGS, "mode": mode, "epochs": 3}
+    original, begun = loop.autocast, 0
+
+    def diverges(*args: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        return original(*args)
+
+    checked = loop._checked
+    monkeypatch.setattr(loop, "autocast", diverges)
+    monkeypatch.setattr(loop, "_checked", lambda value, *args: checked(float("nan") if begun == 12 else value, *args))
+    with pytest.raises(Diverged, match=r"in epoch 2, step 12; the best epoch before is kept in .*out\.diverged") as caught:
+        compress.finetune(source, tiny_task, tmp_path / "out", **settings)
+    assert caught.value.hint == "lower the learning rate (it was 0.002): --lr 0.0007"
+    assert not (tmp_path / "out").exists()
+    assert left(tmp_path) == []
+    found = compress.evaluate([tmp_path / "out.diverged"], tiny_task, split="validation")
+    assert found["results"][0]["metrics"]["accuracy"] > 0
+    assert compress.load_model(tmp_path / "out.diverged").training is False
+    begun = -100  # another rate does not diverge
+    compress.finetune(source, tiny_task, tmp_path / "out", **{**settings, "lr": 7e-4})
+
+
+def test_a_folder_of_somebody_else_is_not_written_over(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    (tmp_path / "out.diverged").mkdir()
+    (tmp_path / "out.diverged" / "notes.txt").write_text("mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_checked", lambda value, epoch, step, lr: value if epoch < 2 else raises(Diverged("gone")))
+        with pytest.raises(Diverged, match=r"^gone$"):
+            compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **SETTINGS)
+    assert [path.name for path in (tmp_path / "out.diverged").iterdir()] == ["notes.txt"]
+
+
+def raises(error: Exception) -> Any:
+    """Raise, where only an expression will do."""
+    raise error

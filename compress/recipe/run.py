@@ -49,7 +49,7 @@ def resolved(recipe: Recipe) -> Document:
     for name, stage in recipe.stages.items():
         sources: Any = list(stage.sources) if stage.verb.many else stage.sources[0]
         names = {"from": sources} if stage.student is None else {"student": stage.student}
-        teacher = {"teacher": stage.teacher} if stage.teacher else {}
+        teacher = {"teacher": [stage.teacher, *stage.more_teachers] if stage.more_teachers else stage.teacher} if stage.teacher else {}
         stages[name] = {"do": stage.verb.name, **names, **teacher, "seed": stage.seed, **stage.settings.model_dump(mode="json")}
     task = recipe.task.model_dump(mode="json", exclude_none=True, exclude_defaults=True) if recipe.task else None
     top = {"schema": 1, "name": recipe.name, "seed": recipe.seed, "model": recipe.model, "task": task}
@@ -138,21 +138,26 @@ def _model_digest(folder: Path) -> str:
 
 def _call(stage: Stage, workspace: Workspace, output: Path) -> tuple[float, Document]:
     """Call the stage's function with the folders of its inputs; returns its seconds and its result."""
+    inputs, function = _inputs(stage, workspace), stage.verb.load()
+    started = time.monotonic()
+    result = function(inputs, stage.settings, output)
+    return time.monotonic() - started, result
+
+
+def _inputs(stage: Stage, workspace: Workspace) -> Inputs:
+    """Return the folders of a stage's inputs, with its task and seed."""
     student: Path | str | None = None
     if stage.verb.name == "distill":
         wanted = stage.student or stage.sources[0]
         student = wanted if is_spec(wanted) else workspace.folder(wanted)
-    inputs = Inputs(
+    return Inputs(
         sources={name.removeprefix("./"): workspace.folder(name) for name in stage.sources if not is_spec(name)},
         seed=stage.seed,
         task_or_none=workspace.task,
         teacher=workspace.folder(stage.teacher) if stage.teacher else None,
         student=student,
+        more_teachers=tuple(workspace.folder(name) for name in stage.more_teachers),
     )
-    function = stage.verb.load()
-    started = time.monotonic()
-    result = function(inputs, stage.settings, output)
-    return time.monotonic() - started, result
 
 
 def _lineage(stage: Stage, workspace: Workspace) -> list[Document]:
@@ -202,8 +207,7 @@ def plan_single(recipe: Recipe) -> Document:
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)
     check_inputs(recipe)
-    inputs = Inputs({name.removeprefix("./"): workspace.folder(name) for name in stage.sources}, stage.seed, workspace.task)
-    return stage.verb.load("plan")(inputs, stage.settings)
+    return stage.verb.load("plan")(_inputs(stage, workspace), stage.settings)
 
 
 def _nameable(output: Path) -> Path:

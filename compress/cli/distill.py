@@ -61,6 +61,8 @@ def _show(document: dict[str, Any]) -> None:
     for role in ("teacher", "student"):
         shape = document[role]
         print(f"{role}: {len(shape['layers'])} layers, {shape['hidden']} wide, heads of {shape['head_size']}")
+    if document["teachers"] > 1:
+        print(f"teachers: {document['teachers']}; the mean of their logits, and layers of the first one")
     rows = [
         [row["method"], "-" if row["weight"] is None else f"{row['weight']:.4g}", row["teacher"], row["student"], row["projection"] or "-"]
         for row in document["matches"]

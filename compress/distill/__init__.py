@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from compress.distill.calibration import Calibration
 from compress.distill.explain import explanation
+from compress.distill.matches import check_target
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
 from compress.distill.teaching import teach
@@ -20,7 +22,7 @@ from compress.model.shape import shape_of_config
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task.labels import connect
-from compress.task.unlabeled import read_unlabeled
+from compress.task.unlabeled import joined, read_unlabeled
 
 __all__ = ["plan", "run", "teach"]
 
@@ -33,7 +35,8 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
     others = [load_teacher(folder, task, teacher, classes) for folder in inputs.more_teachers]
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
-    texts = task.split("train") if unlabeled is None else unlabeled
+    labeled = task.split("train") if unlabeled is None or "train" in task.available else None
+    texts = reduce(joined, [part for part in (labeled, unlabeled) if part is not None])
     with tempfile.TemporaryDirectory() as scratch:
         start = Start(Calibration(texts, teacher_folder, task.spec.reading, inputs.seed), Path(scratch), settings.init)
         student, student_folder = make_student(inputs.student, teacher, teacher_folder, start)
@@ -52,8 +55,10 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
 
 def plan(inputs: Inputs, settings: DistillSettings) -> dict[str, Any]:
     """Return what would be matched with what, with weights, shapes and projections; nothing is trained or written."""
-    teacher = shape_of_config(read_config(_teacher(inputs)))
-    return explanation(settings, teacher, shape_of_student(inputs.student, teacher))
+    task, teacher = inputs.task, shape_of_config(read_config(_teacher(inputs)))
+    check_target(settings, task.spec.target, len(task.label_names))
+    student = shape_of_student(inputs.student, teacher, larger=settings.init == "random")
+    return {**explanation(settings, teacher, student), "teachers": 1 + len(inputs.more_teachers)}
 
 
 def _teacher(inputs: Inputs) -> Path:

@@ -165,7 +165,7 @@ def _copy_embeddings(source: Any, student: Any, kept: list[int], heads: list[int
     large, small = (descend(model, family.encoder) for model in (source, student))
     projection = descend(large, "embeddings_project")
     for name, module in large.embeddings.named_modules():
-        target = descend(small.embeddings, name) if name else None
+        target: Any = descend(small.embeddings, name) if name else small.embeddings
         if isinstance(module, nn.Embedding):
             target.weight.copy_(module.weight if projection is not None else module.weight[:, kept])
         elif isinstance(module, nn.LayerNorm):

@@ -65,8 +65,8 @@ def parse_spec(spec: str) -> Spec:
     return found
 
 
-def shape_of_student(wanted: Path | str | None, teacher: Shape) -> Shape:
-    """Return the shape that a student has, of a SPEC or a folder, without making it.
+def shape_of_student(wanted: Path | str | None, teacher: Shape, larger: bool = False) -> Shape:
+    """Return the shape that a student has, of a SPEC or a folder, without making it; may a SPEC be `larger` than the teacher?
 
     Raises:
         UsageError: no student, or a SPEC that does not fit the teacher.
@@ -76,7 +76,7 @@ def shape_of_student(wanted: Path | str | None, teacher: Shape) -> Shape:
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(wanted, Path):
         return shape_of_config(read_config(wanted))
-    return _shape(parse_spec(wanted), teacher)
+    return _shape(parse_spec(wanted), teacher, larger)
 
 
 def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None) -> tuple[Any, Path]:
@@ -156,7 +156,7 @@ def _started(spec: Spec, teacher: Any, start: Start | None) -> Any:
     old, count = model_shape(teacher), spec.layers or len(model_shape(teacher).layers)
     init = "layers" if start is None else start.init
     if init == "random":
-        return blank(teacher, _shape(spec, old, deeper=True))
+        return blank(teacher, _shape(spec, old, larger=True))
     same = all(value is None for value in (spec.hidden, spec.heads, spec.ffn)) or _shape(spec, old) == _deep(old, count)
     if same and init != "importance":
         chosen: int | list[int] = count
@@ -176,14 +176,14 @@ def _started(spec: Spec, teacher: Any, start: Start | None) -> Any:
     return shrink(source, shape, start.calibration)
 
 
-def _shape(spec: Spec, teacher: Shape, deeper: bool = False) -> Shape:
+def _shape(spec: Spec, teacher: Shape, larger: bool = False) -> Shape:
     """Return the shape that a SPEC means beside a teacher.
 
     Raises:
-        UsageError: larger than the teacher in something (unless `deeper`), or no number of heads that divides the width.
+        UsageError: larger than the teacher in something (unless `larger`), or no number of heads that divides the width.
     """
     count = spec.layers or len(teacher.layers)
-    if all(value is None for value in (spec.hidden, spec.heads, spec.ffn)) and not deeper:
+    if all(value is None for value in (spec.hidden, spec.heads, spec.ffn)) and not larger:
         _check_depth(count, len(teacher.layers))
         return Shape(teacher.hidden, teacher.head_size, tuple(teacher.layers[number] for number in spread(count, len(teacher.layers))))
     first = teacher.layers[0]
@@ -192,7 +192,7 @@ def _shape(spec: Spec, teacher: Shape, deeper: bool = False) -> Shape:
     if hidden % heads:
         raise UsageError(f"a student {hidden} wide cannot have {heads} heads: they do not divide its width", "give heads=N as well")
     shape = Shape(hidden, hidden // heads, (LayerShape(heads, spec.ffn or first.ffn),) * count)
-    if not deeper:
+    if not larger:
         _check_depth(count, len(teacher.layers))
         for name, own, most in (("hidden", hidden, teacher.hidden), ("heads", heads, first.heads), ("ffn", shape.layers[0].ffn, first.ffn)):
             if own > most:

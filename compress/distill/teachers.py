@@ -59,7 +59,7 @@ def mean_logits(all_logits: Sequence[np.ndarray]) -> np.ndarray:
 
     For classes this is the normalised geometric mean of their distributions (Hinton et al. 2015, section 1), at any temperature.
     """
-    return np.mean(np.stack(all_logits), axis=0, dtype=np.float32)
+    return np.stack(all_logits).mean(axis=0).astype(np.float32)
 
 
 def same_tokens(student: Encoded, teacher: Encoded, student_folder: Path, teacher_folder: Path) -> np.ndarray:

@@ -24,7 +24,7 @@ from compress.recipe import load as loading
 from compress.recipe.run import plan_single, run_recipe, run_single
 from compress.recipe.schema import MODEL, Recipe, check
 from compress.recipe.verbs import VERBS
-from compress.stage import ERRORS_FILE, is_spec
+from compress.stage import ERRORS_FILE, STUDENTS, is_spec
 from compress.task import resolve
 from compress.validation import validate
 
@@ -32,10 +32,10 @@ Reference = str | Path
 TaskLike = str | dict[str, Any] | None
 
 
-def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int, settings: dict[str, Any], **roles: Reference) -> Recipe:
+def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int, settings: dict[str, Any], **roles: Any) -> Recipe:
     """Build the one-stage recipe that a verb of the command line, or a function of this module, stands for.
 
-    `roles` are the `teacher` and `student` of `distill`.
+    `roles` are the `teacher` (or a list of them) and the `student` of `distill`.
 
     Raises:
         UsageError: a setting that the verb does not know, or a value out of its bounds.
@@ -46,7 +46,7 @@ def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int,
     if table.needs_task and task is None:
         raise UsageError(f"{verb} needs a task", "give --task T, or --train, --validation, --text and --label")
     names = [as_reference(model) for model in models]
-    stage: dict[str, Any] = {"do": verb, **settings, **{role: as_reference(model) for role, model in roles.items()}}
+    stage: dict[str, Any] = {"do": verb, **settings, **{role: as_references(model) for role, model in roles.items()}}
     document: dict[str, Any] = {"schema": 1, "name": verb, "seed": seed, "stages": {verb: stage}}
     if table.many:
         if len(set(names)) < len(names):
@@ -65,6 +65,11 @@ def as_reference(model: Reference) -> str:
     if is_spec(text) or "/" in text or ":" in text or (text in LEGACY and not Path(text).is_dir()):
         return LEGACY.get(text, text)
     return f"./{text}"
+
+
+def as_references(models: Reference | Sequence[Reference]) -> str | list[str]:
+    """Write one model as a recipe names it, or several."""
+    return as_reference(models) if isinstance(models, (str, Path)) else [as_reference(model) for model in models]
 
 
 def finetune(
@@ -87,11 +92,26 @@ def plan_prune(model: Reference, task: TaskLike, *, seed: int = 0, **settings: A
 
 
 def distill(
-    teacher: Reference, student: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, output: Reference, *, seed: int = 0,
+    overwrite: bool = False, **settings: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Train a student (a model, or a SPEC such as `layers=3`) on its teacher, or on several; `settings`: `DistillSettings`."""
+    return run_single(_distillation(teacher, student, task, seed, settings), Path(output), overwrite)
+
+
+def plan_distill(
+    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, *, seed: int = 0, **settings: Any
 ) -> dict[str, Any]:
-    """Train a student (a model, or a SPEC such as `layers=3`) on its teacher; `settings`: `DistillSettings`."""
-    recipe = one_stage("distill", [], task, seed, settings, teacher=teacher, student=student)
-    return run_single(recipe, Path(output), overwrite)
+    """Return what `distill` would match with what, with weights, shapes and projections; nothing is trained or written."""
+    return plan_single(_distillation(teacher, student, task, seed, settings))
+
+
+def _distillation(
+    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, seed: int, settings: dict[str, Any]
+) -> Recipe:
+    """Build the recipe of `distill`; the name of a SPEC is taken for a folder where there is one."""
+    named = STUDENTS.get(str(student)) if not Path(student).is_dir() else None
+    return one_stage("distill", [], task, seed, settings, teacher=teacher, student=named or student)
 
 
 def export(

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from compress import matching
+
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["auto", "train", "validation", "test"]
@@ -222,16 +224,86 @@ class PruneSettings(Settings):
 
 
 class DistillSettings(TrainSettings):
-    """`distill`: train a small student to answer as its teacher does."""
+    """`distill`: train a small student to answer as its teacher does. What is not given is filled in as the method has it."""
 
-    temperature: float = Field(2.0, gt=0, le=100, description="Softens both distributions in the logits loss.")
-    hard_weight: float = Field(0.1, ge=0, le=1, description="Weight of the labels' cross-entropy; the rest is soft.")
-    hidden_weight: float = Field(1.0, ge=0, description="Weight of the hidden-state loss; 0 turns it off.")
-    match: Literal["last", "uniform"] = Field(
-        "last", description="Hidden states matched: the last one, or every student layer to its teacher layer."
+    method: list[str] = Field(
+        ["logits", "hidden"],
+        min_length=1,
+        max_length=16,
+        description=f"Losses, as NAME or NAME:WEIGHT: {', '.join(matching.METHODS)}.",
+    )
+    match: str | None = Field(
+        None,
+        max_length=4096,
+        description="Layers matched: last, uniform, all (with the embeddings), or by loss: hidden:0-0,12-4;gram:12-4 (TEACHER-STUDENT); "
+        "by default last, with tinybert all.",
+    )
+    temperature: float | None = Field(
+        None, gt=0, le=100, description="Softens both distributions in the logits loss; by default 2, with tinybert 1."
+    )
+    hard_weight: float | None = Field(
+        None, ge=0, le=1, description="Weight of the labels' loss; the rest is soft. By default 0.1; tinybert, cofi 0."
+    )
+    hidden_weight: float = Field(1.0, ge=0, description="Weight of method hidden where it gives none; 0 turns it off.")
+    relation_heads: int | None = Field(None, ge=1, le=1024, description="Heads of method relations; by default the teacher's, or fewer.")
+    dkd_beta: float | None = Field(None, ge=0, le=100, description="Weight of the other classes in method dkd; by default 8.")
+    layer_epochs: int | None = Field(
+        None, ge=1, le=1000, description="Epochs of the losses of layers alone; then --epochs of the others; by default none, tinybert 10."
+    )
+    layer_lr: float | None = Field(None, gt=0, le=1, description="Their peak learning rate; by default that of the others, tinybert 5e-5.")
+    init: Literal["auto", "layers", "importance", "random"] = Field(
+        "auto",
+        description="How a student of a SPEC starts: the teacher's layers (layers), its most important dimensions, heads and neurons "
+        "(importance), or random; auto: the first of the two that fits, lower layers or spread ones by a trial.",
     )
     unlabeled: str | None = Field(None, description="Texts without labels to learn from as well: .txt, or a table with the task's columns.")
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined), which the teacher labels.")
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, document: Any) -> Any:
+        if not isinstance(document, dict):
+            return document
+        method = document.get("method")
+        alone = method[0] if isinstance(method, list) and len(method) == 1 else method
+        own = matching.METHOD_DEFAULTS.get(alone, {}) if isinstance(alone, str) else {}
+        filled = {**matching.DEFAULTS, **own}
+        return {**document, **{key: value for key, value in filled.items() if document.get(key) is None}}
+
+    @model_validator(mode="after")
+    def _go_together(self) -> DistillSettings:
+        losses, layered = self.losses, self.layers_matched
+        if "relations" not in losses and self.relation_heads:
+            raise ValueError("relation_heads goes with method relations")
+        if "dkd" not in losses and self.dkd_beta is not None:
+            raise ValueError("dkd_beta goes with method dkd")
+        if self.layer_epochs and not layered and "cofi" not in losses:
+            raise ValueError("layer_epochs needs a method that matches layers, such as hidden")
+        if self.budget and (self.layer_epochs or "theseus" in losses):
+            raise ValueError("a budget of time goes with one stage of training, whose length may change: not with layer_epochs or theseus")
+        if self.layer_lr and not self.layer_epochs:
+            raise ValueError("layer_lr goes with layer_epochs")
+        if not self.hard_weight and not {*matching.OUTPUTS, "theseus"} & set(losses):
+            raise ValueError("nothing would train the head: add the method logits or dkd, or raise hard_weight")
+        return self
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """The losses by name with their weights; `tinybert` as the losses that it stands for."""
+        found = matching.parse_methods(self.method, self.hidden_weight)
+        if "tinybert" in found:
+            found = matching.parse_methods(list(matching.TINYBERT), self.hidden_weight)
+        return found
+
+    @property
+    def layers_matched(self) -> dict[str, str | matching.Pairs]:
+        """What each loss of layers matches: a word, or pairs of layers."""
+        return matching.parse_match(self.match or "last", [name for name in self.losses if name in matching.LAYERED])
 
 
 class TuneSettings(Settings):

@@ -11,6 +11,14 @@ from compress.task.load import Task
 
 ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: what some model got wrong
 
+STUDENTS = {  # names of student SPECs
+    "tinybert-4": "layers=4,hidden=312,heads=12,ffn=1200",
+    "tinybert-6": "layers=6,hidden=768,heads=12,ffn=3072",
+    "distil-6": "layers=6",
+    "minilm-6": "layers=6,hidden=384,heads=12,ffn=1536",
+    "mini": "layers=4,hidden=256,heads=4,ffn=1024",
+}
+
 
 def is_spec(text: str) -> bool:
     """Tell a student SPEC (`layers=3`) from a model reference."""
@@ -22,8 +30,9 @@ class Inputs:
     """The folders and context that a stage works from.
 
     `sources` maps each model's name (a stage's name, or the reference as it was written) to its folder, in the order
-    of `from`. For `distill`, `teacher` is a folder and `student` a folder or a SPEC such as `layers=3`. `resume` is where
-    training keeps its state, to go on from when it is killed (the folder need not exist); None: it keeps none.
+    of `from`. For `distill`, `teacher` is a folder, `more_teachers` are further ones, and `student` is a folder or a SPEC
+    such as `layers=3`. `resume` is where training keeps its state, to go on from when it is killed (the folder need not
+    exist); None: it keeps none.
     """
 
     sources: dict[str, Path]
@@ -31,6 +40,7 @@ class Inputs:
     task_or_none: Task | None = None
     teacher: Path | None = None
     student: Path | str | None = None
+    more_teachers: tuple[Path, ...] = ()
     resume: Path | None = None
 
     @property

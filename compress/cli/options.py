@@ -40,7 +40,9 @@ def _option(name: str, annotation: Any, default: Any, description: str) -> Decor
     if get_origin(kind) is list:
         item = _bare(get_args(kind)[0])
         shown = f"  [default: {' '.join(str(value) for value in default)}]" if default else ""
-        several = "" if default is None else " Several: repeat it." if get_origin(item) is Literal else " Several: list them."
+        several = (
+            "" if default is None else " Several: repeat it." if get_origin(item) is Literal or item is str else " Several: list them."
+        )
         text = f"{description}{several}{shown}"
         return click.option(flag, name, cls=Several, type=_click_type(item), multiple=True, help=text)
     if get_origin(kind) is Literal:

@@ -1,7 +1,13 @@
-"""What the teacher says about every training example, computed once and kept on disk."""
+"""What the teacher says about every training example, computed once and kept on disk.
+
+An entry is a folder named by its key, written whole or not at all, read only if every file has the digest that its manifest
+records. All entries together stay below a budget: the ones not used for longest go first.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,110 +17,178 @@ import numpy as np
 import torch
 
 from compress import console, fs
-from compress.model.checkpoint import model_shape
+from compress.distill.features import Feature, observe, width_of
+from compress.errors import Locked, ResourceError
 from compress.model.device import to_tensors
 from compress.model.family import TOKEN_HEADS
 from compress.model.objective import logits_of
 from compress.task.encode import Encoded, evaluation_batches
 
-MAX_HIDDEN_BYTES = 1 << 30  # larger hidden states are computed anew in every step instead
+MAX_FEATURE_BYTES = 1 << 30  # larger hidden states and the like are computed anew in every step instead
+BUDGET_BYTES = 4 << 30  # of all entries together
 BATCH = 64
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class TeacherOutputs:
     """A teacher's answers to a data set.
 
-    `logits` is (n, classes) float32, or (tokens of all examples, logits) where every token has its own. `hidden` is
-    (tokens of all examples, matched layers, width) float16, memory-mapped, or None where it would not fit. Example i's
-    tokens are rows `starts[i] : starts[i + 1]`.
+    `logits` is (n, classes) float32, or (tokens of all examples, logits) where every token has its own. `features` are
+    (tokens of all examples, width) float16 each, memory-mapped, or None where they would not fit. Example i's tokens are
+    rows `starts[i] : starts[i + 1]`.
     """
 
     logits: np.ndarray
-    hidden: np.ndarray | None
+    features: dict[Feature, np.ndarray] | None
     starts: np.ndarray
 
     def logits_batch(self, positions: Sequence[int] | np.ndarray, like: torch.Tensor) -> torch.Tensor:
         """Return the logits of a batch, zero-padded to the shape of the student's (`like`)."""
         if like.ndim == 2:
             return torch.from_numpy(self.logits[np.asarray(positions, dtype=int)])
-        batch = np.zeros(tuple(like.shape), dtype=np.float32)
+        return self._padded(self.logits, positions, like.shape[1])
+
+    def features_batch(self, positions: Sequence[int] | np.ndarray, tokens: int) -> dict[Feature, torch.Tensor]:
+        """Return the features of a batch, each cut or zero-padded to (batch, tokens, width) float32."""
+        return {feature: self._padded(rows, positions, tokens) for feature, rows in (self.features or {}).items()}
+
+    def _padded(self, rows: np.ndarray, positions: Sequence[int] | np.ndarray, tokens: int) -> torch.Tensor:
+        batch = np.zeros((len(positions), tokens, rows.shape[1]), dtype=np.float32)
         for row, i in enumerate(positions):
-            of_example = self.logits[self.starts[i] : self.starts[i + 1]]
-            batch[row, : len(of_example)] = of_example
+            own = rows[self.starts[i] : self.starts[i + 1]][:tokens]
+            batch[row, : len(own)] = own
         return torch.from_numpy(batch)
 
-    def hidden_batch(self, positions: Sequence[int] | np.ndarray, tokens: int) -> torch.Tensor:
-        """Return the hidden states of a batch, zero-padded to (batch, tokens, layers, width) float32."""
-        assert self.hidden is not None  # noqa: S101 (the caller checked)
-        batch = np.zeros((len(positions), tokens, *self.hidden.shape[1:]), dtype=np.float32)
-        for row, i in enumerate(positions):
-            states = self.hidden[self.starts[i] : self.starts[i + 1]]
-            batch[row, : len(states)] = states
-        return torch.from_numpy(batch)
 
-
-def teacher_outputs(teacher: Any, digest: str, data: Encoded, hidden_layers: Sequence[int], device: torch.device) -> TeacherOutputs:
+def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[Feature], device: torch.device) -> TeacherOutputs:
     """Return the teacher's outputs from the cache, or compute and cache them.
 
-    The key holds the teacher's digest, every token id and the layers asked for, so that another teacher, another
-    text or another maximum length never meets these outputs.
+    The key holds the teacher's digest, every token id and the features asked for, so that another teacher, another text or
+    another maximum length never meets these outputs.
 
     Args:
-        teacher: a classifier in evaluation mode.
-        digest: of the teacher's weights.
-        data: the examples.
-        hidden_layers: numbers of the hidden states wanted (1 = after the first layer); may be empty.
+        teacher: a model with its head in evaluation mode.
+        digest: of the teacher's folder.
+        data: the examples, as its own tokenizer cuts them.
+        wanted: features; may be empty.
         device: where to compute.
 
     Raises:
-        ResourceError: the cache's disk is full.
+        ResourceError: the cache's disk is full, or cannot be written.
     """
-    lengths = data.lengths
-    starts = data.starts
-    width = model_shape(teacher).hidden
-    hidden_bytes = int(starts[-1]) * len(hidden_layers) * width * 2
-    wanted = list(hidden_layers) if hidden_bytes <= MAX_HIDDEN_BYTES else []
-    tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + lengths.tobytes())
-    key = fs.digest_json([VERSION, digest, tokens, wanted])
+    features = sorted(set(wanted))
+    bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
+    fits = bytes_needed <= MAX_FEATURE_BYTES
+    features, bytes_needed = (features, bytes_needed) if fits else ([], 0)
+    tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
+    key = fs.digest_json([VERSION, digest, tokens, features])
     folder = fs.cache_root() / "teachers" / key
+    bytes_needed += _logits_shape(teacher, data)[0] * teacher.config.num_labels * 4
     with fs.locked(folder, wait=True):
-        if fs.read_manifest(folder) is None:
-            fs.check_space(folder, hidden_bytes if wanted else 0)
-            with fs.atomic_folder(folder) as temporary:
-                _compute(teacher, data, starts, wanted, width, temporary, device)
-                fs.write_json(temporary / fs.MANIFEST, {"kind": "teacher-outputs", "key": key, "layers": wanted})
-        else:
+        if _whole(folder, key):
             console.info("  teacher's answers: from the cache")
+        else:
+            make_room(folder, bytes_needed)
+            fs.check_space(folder, bytes_needed)
+            _write(teacher, data, features, folder, key, device)
+        os.utime(folder / fs.MANIFEST)  # used now
         logits = np.load(folder / "logits.npy")
-        hidden = np.load(folder / "hidden.npy", mmap_mode="r") if wanted else None
-    return TeacherOutputs(logits, hidden, starts)
+        found = {feature: np.load(folder / _file(feature), mmap_mode="r") for feature in features}
+    return TeacherOutputs(logits, found if fits else None, data.starts)
 
 
-def _compute(teacher: Any, data: Encoded, starts: np.ndarray, layers: list[int], width: int, folder: Path, device: torch.device) -> None:
-    teacher.to(device)
-    hidden = None
-    if layers:
-        shape = (int(starts[-1]), len(layers), width)
-        hidden = np.lib.format.open_memmap(folder / "hidden.npy", mode="w+", dtype=np.float16, shape=shape)
+def make_room(folder: Path, needed: int) -> None:
+    """Remove the entries not used for longest until `needed` bytes more are within the budget, and what killed runs left.
+
+    Entries that another process holds stay. An entry loses its manifest first, so that half of one is never read; a process
+    that has it mapped keeps what it mapped.
+
+    Args:
+        folder: the entry to be written, whose lock the caller holds.
+        needed: bytes.
+    """
+    others = {path.name.removeprefix(".").partition(".")[0] for path in folder.parent.iterdir()} - {folder.name}
+    entries = [folder.parent / name for name in others if name]
+    used = {entry: manifest.stat().st_mtime for entry in entries if (manifest := entry / fs.MANIFEST).is_file()}
+    total = sum(_size(entry) for entry in entries)
+    for entry in sorted(entries, key=lambda entry: used.get(entry, 0.0)):  # what has no manifest first
+        if entry in used and total + needed <= BUDGET_BYTES:
+            return
+        try:
+            with fs.locked(entry):
+                fs.remove_leftovers(entry)
+                total -= _size(entry)
+                (entry / fs.MANIFEST).unlink(missing_ok=True)
+                shutil.rmtree(entry, ignore_errors=True)
+        except Locked:
+            continue
+
+
+def _size(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except OSError:  # gone meanwhile, or never there: what a killed process left has another name
+        return 0
+
+
+def _whole(folder: Path, key: str) -> bool:
+    """Tell whether an entry is there, under its own key, with every file as it was written."""
+    manifest = fs.read_manifest(folder)
+    return manifest is not None and manifest.get("key") == key and manifest.get("files") == fs.digest_files(folder)
+
+
+def _write(teacher: Any, data: Encoded, features: list[Feature], folder: Path, key: str, device: torch.device) -> None:
+    """Compute an entry into a temporary folder, its manifest last, and rename it into place."""
+    try:
+        with fs.atomic_folder(folder) as temporary:
+            _compute(teacher, data, features, temporary, device)
+            manifest = {"kind": "teacher-outputs", "key": key, "features": features, "files": fs.digest_files(temporary)}
+            fs.write_json(temporary / fs.MANIFEST, manifest)
+    except OSError as error:
+        raise ResourceError(
+            f"the teacher's answers cannot be cached in {folder.parent}: {error.strerror or error}",
+            "free some space there, or set COMPRESS_CACHE to a folder on another disk",
+        ) from error
+
+
+def _file(feature: Feature) -> str:
+    return f"{feature[0]}-{feature[1]}.npy"
+
+
+def _logits_shape(teacher: Any, data: Encoded) -> tuple[int, int]:
     per_token = type(teacher).__name__.endswith(tuple(TOKEN_HEADS))
-    logits = np.empty((int(starts[-1]) if per_token else len(data), teacher.config.num_labels), dtype=np.float32)
+    return int(data.starts[-1]) if per_token else len(data), teacher.config.num_labels
+
+
+def _compute(teacher: Any, data: Encoded, features: list[Feature], folder: Path, device: torch.device) -> None:
+    teacher.to(device)
+    starts = data.starts
+    found = {feature: _mapped(folder / _file(feature), (int(starts[-1]), width_of(teacher, feature))) for feature in features}
+    logits = np.empty(_logits_shape(teacher, data), dtype=np.float32)
     batches = evaluation_batches(data.lengths, BATCH)
     with console.progress("teacher's answers", len(batches)) as advance, torch.inference_mode():
         for positions in batches:
-            outputs = teacher(**to_tensors(data.batch(positions), teacher, device), output_hidden_states=bool(layers))
-            found = logits_of(outputs).float().cpu().numpy()
-            if per_token:
-                for row, i in enumerate(positions):
-                    logits[starts[i] : starts[i + 1]] = found[row, : starts[i + 1] - starts[i]]
-            else:
-                logits[positions] = found
-            if hidden is not None:
-                states = torch.stack([outputs.hidden_states[number] for number in layers], dim=2).half().cpu().numpy()
-                for row, i in enumerate(positions):
-                    hidden[starts[i] : starts[i + 1]] = states[row, : starts[i + 1] - starts[i]]
+            outputs, seen = observe(teacher, to_tensors(data.batch(positions), teacher, device), features)
+            answers = logits_of(outputs).float().cpu().numpy()
+            if answers.ndim == 2:
+                logits[positions] = answers
+            rows = {feature: states.half().cpu().numpy() for feature, states in seen.items()}
+            for row, i in enumerate(positions):
+                own = slice(starts[i], starts[i + 1])
+                if answers.ndim == 3:
+                    logits[own] = answers[row, : starts[i + 1] - starts[i]]
+                for feature, states in rows.items():
+                    found[feature][own] = states[row, : starts[i + 1] - starts[i]]
             advance()
-    if hidden is not None:
-        hidden.flush()
+    for rows in found.values():
+        rows.flush()
     np.save(folder / "logits.npy", logits)
+
+
+def _mapped(path: Path, shape: tuple[int, int]) -> np.memmap:
+    """Create an array's file with its room taken at once: a full disk under a mapped file would kill the process."""
+    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+    with path.open("r+b") as stream:
+        os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return rows

@@ -58,6 +58,60 @@ def logits_loss(
     return soft_cross_entropy(student, teacher, temperature)
 
 
+def dkd_loss(student: torch.Tensor, teacher: torch.Tensor, target: torch.Tensor, temperature: float, beta: float) -> torch.Tensor:
+    """Zhao et al. 2022 (arXiv 2203.08679), eq. 7: T^2 (TCKD + beta NCKD), mean over the rows.
+
+    TCKD is the KL divergence of (p_target, 1 - p_target), NCKD that of the distribution over the other classes. Hinton's
+    loss is TCKD + (1 - p_target of the teacher) NCKD: where the teacher is sure, it says next to nothing of the others.
+
+    Args:
+        student: logits, (rows, classes), three classes or more.
+        teacher: logits of the same classes, (rows, classes).
+        target: the class that the split is about, (rows,) int64.
+        temperature: T > 0.
+        beta: weight of the other classes.
+    """
+    asked = functional.one_hot(target, student.shape[-1]).bool()
+    parts = []
+    for logits in (student.float() / temperature, teacher.float() / temperature):
+        others = logits.masked_fill(asked, FAR_BELOW)
+        whole, rest = logits.logsumexp(-1), others.logsumexp(-1)
+        binary = torch.stack([logits.gather(-1, target.unsqueeze(-1)).squeeze(-1) - whole, rest - whole], dim=-1)
+        parts.append((binary, functional.log_softmax(others, dim=-1)))
+    (binary_student, others_student), (binary_teacher, others_teacher) = parts
+    tckd = functional.kl_div(binary_student, binary_teacher, log_target=True, reduction="batchmean")
+    nckd = functional.kl_div(others_student, others_teacher, log_target=True, reduction="batchmean")
+    return temperature**2 * (tckd + beta * nckd)
+
+
+def decoupled_loss(
+    student: torch.Tensor, teacher: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, target: Target,
+    temperature: float, beta: float, labeled: bool,
+) -> torch.Tensor:  # fmt: skip
+    """Return `dkd_loss` for the kinds of answer that have classes: of a text, of each tag asked for, of a span's two ends.
+
+    Args:
+        student: (batch, classes); (batch, length, tags); (batch, length, 2), where the classes are the real tokens.
+        teacher: the same shape.
+        labels: of the batch, as `task_loss` takes them.
+        attention_mask: (batch, length), 1 for real tokens.
+        target: `class`, `tags` or `span`.
+        temperature: T > 0.
+        beta: weight of the other classes.
+        labeled: whether the labels are true; else the teacher's first choice takes their place.
+    """
+    if target == "tags":
+        asked = labels != IGNORED
+        if not asked.any():
+            return 0 * student.sum()
+        student, teacher, labels = student[asked], teacher[asked], labels[asked]
+    if target == "span":
+        padding = (attention_mask == 0).unsqueeze(-1)
+        student, teacher = (logits.masked_fill(padding, FAR_BELOW).transpose(1, 2).flatten(0, 1) for logits in (student, teacher))
+        labels = labels.flatten()  # (batch, 2) -> rows in the order of the logits': first and last token of each example
+    return dkd_loss(student, teacher, labels if labeled else teacher.argmax(-1), temperature, beta)
+
+
 def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """TinyBERT (Jiao et al. 2020), eq. 8: mean squared error of hidden states, over real tokens and dimensions.
 
@@ -68,4 +122,4 @@ def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: tor
     """
     mask = attention_mask.unsqueeze(-1).float()
     difference = (student.float() - teacher.float()) * mask
-    return difference.square().sum() / (mask.sum() * student.shape[-1])
+    return difference.square().sum() / (mask.sum().clamp_min(1) * student.shape[-1])

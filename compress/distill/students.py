@@ -1,63 +1,212 @@
-"""Student shapes: a SPEC such as `layers=3` takes layers of the teacher."""
+"""Student shapes: a SPEC such as `layers=4,hidden=312,heads=12,ffn=1200`, and students that start from their teacher."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from compress import console
+from compress.distill.calibration import Calibration
+from compress.distill.matches import spread
+from compress.distill.shrink import blank, shrink
 from compress.errors import UsageError, did_you_mean
-from compress.model.checkpoint import model_shape
+from compress.model.adapters import adapter_size
+from compress.model.checkpoint import load_model, model_labels, model_shape
+from compress.model.config import BOUNDS, read_config, target_of
+from compress.model.shape import LayerShape, Shape, shape_of_config
 from compress.model.stack import keep_layers
+from compress.model.vocab import cut_vocab, frequent_tokens
+
+KEYS = {"layers": BOUNDS["layers"], "hidden": BOUNDS["hidden"], "heads": BOUNDS["heads"], "ffn": BOUNDS["ffn"], "vocab": 4_000_000}
+NEEDS = "a student is written layers=4,hidden=312,heads=12,ffn=1200,vocab=10000; what is left out is the teacher's"
 
 
-def parse_spec(spec: str) -> int:
-    """Return the number of layers that a SPEC asks for.
+@dataclass(frozen=True)
+class Spec:
+    """What a SPEC asks for; None is as the teacher has it."""
+
+    layers: int | None = None
+    hidden: int | None = None
+    heads: int | None = None
+    ffn: int | None = None
+    vocab: int | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a student of a SPEC starts: the mode of `--init`, texts of the task, a folder for a smaller tokenizer."""
+
+    calibration: Calibration
+    scratch: Path
+    init: str = "auto"
+
+
+def parse_spec(spec: str) -> Spec:
+    """Read a SPEC.
 
     Raises:
-        UsageError: an unknown key or a value that is no positive number.
+        UsageError: an unknown key, one given twice, a value that is no positive number, a width that heads do not divide.
     """
-    parts = (part.partition("=") for part in spec.replace(" ", "").split(","))
-    fields = {key: value for key, _, value in parts}
-    unknown = [key for key in fields if key != "layers"]
-    if unknown:
-        raise UsageError(
-            f"the student '{spec}' has the key '{unknown[0]}'{did_you_mean(unknown[0], ['layers'])}",
-            "a student made from its teacher is written layers=K; for another width give a model folder",
-        )
-    if not fields["layers"].isdecimal() or not 1 <= int(fields["layers"]) <= 1000:
-        raise UsageError(f"the student '{spec}' needs a positive number of layers", "for example layers=3")
-    return int(fields["layers"])
+    fields: dict[str, int] = {}
+    for part in spec.replace(" ", "").split(","):
+        key, _, value = part.partition("=")
+        if key not in KEYS:
+            raise UsageError(f"the student '{spec}' has the key '{key}'{did_you_mean(key, KEYS)}", NEEDS)
+        if key in fields:
+            raise UsageError(f"the student '{spec}' has the key '{key}' twice", NEEDS)
+        if not (value.isascii() and value.isdecimal()) or not 1 <= int(value) <= KEYS[key]:
+            raise UsageError(f"the student '{spec}' needs a positive number of {key}, up to {KEYS[key]:,}", f"for example {key}=3; {NEEDS}")
+        fields[key] = int(value)
+    found = Spec(**fields)
+    if found.hidden and found.heads and found.hidden % found.heads:
+        raise UsageError(f"the student '{spec}' is {found.hidden} wide, which {found.heads} heads do not divide", NEEDS)
+    return found
 
 
-def spread(student_layers: int, teacher_layers: int) -> list[int]:
-    """Return the teacher layers that a shallower student takes: evenly spread, the last one included.
+def shape_of_student(wanted: Path | str | None, teacher: Shape, larger: bool = False) -> Shape:
+    """Return the shape that a student has, of a SPEC or a folder, without making it; may a SPEC be `larger` than the teacher?
 
-    >>> spread(3, 6)
-    [1, 3, 5]
+    Raises:
+        UsageError: no student, or a SPEC that does not fit the teacher.
+        ModelError: a folder that is no model.
     """
-    return [round((number + 1) * teacher_layers / student_layers) - 1 for number in range(student_layers)]
+    if wanted is None:
+        raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
+    if isinstance(wanted, Path):
+        return shape_of_config(read_config(wanted))
+    return _shape(parse_spec(wanted), teacher, larger)
 
 
-def take_layers(teacher: Any, count: int) -> Any:
-    """Return a copy of the teacher with `count` of its layers; embeddings, pooler and head are copied whole.
+def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None) -> tuple[Any, Path]:
+    """Build the student from a SPEC or load it from a folder; returns it with its tokenizer's folder.
+
+    A model's classifier is brought into the order of the teacher's labels; an encoder gets a new one.
+
+    Args:
+        wanted: a SPEC or a folder.
+        teacher: a model with its head, which is left as it is.
+        teacher_folder: of its tokenizer.
+        start: how a SPEC starts; without it the layers are spread evenly.
+
+    Raises:
+        UsageError: no student, a malformed SPEC, or one that the teacher cannot start.
+        ModelError: a folder that is no model.
+    """
+    if wanted is None:
+        raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
+    if isinstance(wanted, Path):
+        target = target_of(read_config(teacher_folder)) or "class"
+        return load_model(wanted, labels=model_labels(teacher), target=target), wanted
+    spec = parse_spec(wanted)
+    student = _started(spec, teacher, start)
+    if spec.vocab is None or start is None:
+        return student, teacher_folder
+    kept = frequent_tokens(student, teacher_folder, start.calibration.examples.texts, spec.vocab)
+    before = student.config.vocab_size
+    cut_vocab(student, teacher_folder, kept, start.scratch)
+    student.config.save_pretrained(str(start.scratch))
+    console.info(f"  vocabulary: {len(kept):,} of {before:,} tokens")
+    return student, start.scratch
+
+
+def take_layers(teacher: Any, chosen: int | list[int]) -> Any:
+    """Return a copy of the teacher with some of its layers; embeddings, pooler and head are copied whole.
+
+    Args:
+        teacher: a model with its head.
+        chosen: ascending positions, or how many, evenly spread.
 
     Raises:
         UsageError: more layers than the teacher has.
     """
     layers = len(model_shape(teacher).layers)
-    if count > layers:
-        raise UsageError(f"a student of {count} layers cannot be taken from a teacher of {layers}")
+    count = chosen if isinstance(chosen, int) else len(chosen)
+    _check_depth(count, layers)
     student = copy.deepcopy(teacher)
-    keep_layers(student, spread(count, layers))
+    keep_layers(student, spread(count, layers) if isinstance(chosen, int) else chosen)
     return student
 
 
-def layer_map(student_layers: int, teacher_layers: int, match: str) -> list[tuple[int, int]]:
-    """Pair hidden states (1 = after the first layer) of student and teacher.
+def choose_layers(teacher: Any, count: int, calibration: Calibration) -> list[int]:
+    """Return which layers a shallower student takes: the first ones or evenly spread ones, whichever answers more like the teacher.
 
-    `last` pairs the last ones only, which overfits least on small data (Ko et al. 2023, arXiv 2302.01530); `uniform` pairs every
-    student layer with the teacher layer at the same relative depth (Jiao et al. 2020).
+    By the divergence of its answers from the teacher's on the calibration texts. (*How to distill your BERT*, Wang et al.
+    2023, arXiv 2305.15032: lower layers are the better start, by far where few are taken.)
+
+    Raises:
+        UsageError: more layers than the teacher has.
     """
-    if match == "last":
-        return [(student_layers, teacher_layers)]
-    return [(number + 1, max(1, round((number + 1) * teacher_layers / student_layers))) for number in range(student_layers)]
+    layers = len(model_shape(teacher).layers)
+    _check_depth(count, layers)
+    candidates = {"the first": list(range(count)), "evenly spread": spread(count, layers)}
+    if count == layers or candidates["the first"] == candidates["evenly spread"]:
+        return candidates["the first"]
+    losses = {name: calibration.divergence(take_layers(teacher, chosen), teacher) for name, chosen in candidates.items()}
+    best = min(losses, key=lambda name: losses[name])
+    console.info(
+        "  student's layers: " + ", ".join(f"{name} diverge by {loss:.3f}" for name, loss in losses.items()) + f"; {best} are taken"
+    )
+    return candidates[best]
+
+
+def _started(spec: Spec, teacher: Any, start: Start | None) -> Any:
+    """Return a student of a SPEC's shape, the vocabulary still whole."""
+    old, count = model_shape(teacher), spec.layers or len(model_shape(teacher).layers)
+    init = "layers" if start is None else start.init
+    if init == "random":
+        return blank(teacher, _shape(spec, old, larger=True))
+    same = all(value is None for value in (spec.hidden, spec.heads, spec.ffn)) or _shape(spec, old) == _deep(old, count)
+    if same and init != "importance":
+        chosen: int | list[int] = count
+        if init == "auto" and start is not None:
+            chosen = choose_layers(teacher, count, start.calibration)
+        return take_layers(teacher, chosen)
+    if init == "layers" or start is None:
+        raise UsageError(
+            "init layers copies whole layers, and the student has other sizes than the teacher's", "use init importance, or auto"
+        )
+    shape = _shape(spec, old)
+    if len(set(old.layers)) > 1 or old.layers[0].heads * old.head_size != old.hidden or adapter_size(teacher):
+        raise UsageError(
+            "a teacher that is pruned or has adapters lends its students whole layers only", "use layers=K, another teacher, or init random"
+        )
+    source = take_layers(teacher, choose_layers(teacher, count, start.calibration))
+    return shrink(source, shape, start.calibration)
+
+
+def _shape(spec: Spec, teacher: Shape, larger: bool = False) -> Shape:
+    """Return the shape that a SPEC means beside a teacher.
+
+    Raises:
+        UsageError: larger than the teacher in something (unless `larger`), or no number of heads that divides the width.
+    """
+    count = spec.layers or len(teacher.layers)
+    if all(value is None for value in (spec.hidden, spec.heads, spec.ffn)) and not larger:
+        _check_depth(count, len(teacher.layers))
+        return Shape(teacher.hidden, teacher.head_size, tuple(teacher.layers[number] for number in spread(count, len(teacher.layers))))
+    first = teacher.layers[0]
+    hidden = spec.hidden or teacher.hidden
+    heads = spec.heads or teacher.hidden // teacher.head_size
+    if hidden % heads:
+        raise UsageError(f"a student {hidden} wide cannot have {heads} heads: they do not divide its width", "give heads=N as well")
+    shape = Shape(hidden, hidden // heads, (LayerShape(heads, spec.ffn or first.ffn),) * count)
+    if not larger:
+        _check_depth(count, len(teacher.layers))
+        for name, own, most in (("hidden", hidden, teacher.hidden), ("heads", heads, first.heads), ("ffn", shape.layers[0].ffn, first.ffn)):
+            if own > most:
+                raise UsageError(
+                    f"a student with {name}={own} cannot start from a teacher with {most}",
+                    f"lower {name}, or start at random: --init random (which needs far more training)",
+                )
+    return shape
+
+
+def _deep(shape: Shape, count: int) -> Shape:
+    return Shape(shape.hidden, shape.head_size, (shape.layers[0],) * count) if len(set(shape.layers)) == 1 else shape
+
+
+def _check_depth(count: int, layers: int) -> None:
+    if count > layers:
+        raise UsageError(f"a student of {count} layers cannot be taken from a teacher of {layers}", "take fewer, or --init random")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -51,3 +52,26 @@ def stack_of(model: Any) -> nn.ModuleList:
     """Return the list of a model's layers, to be changed in place."""
     family = family_of(model.config.model_type)
     return descend(model, f"{family.encoder}.{family.layers}")
+
+
+class Replay(nn.Module):
+    """Stands in for the layers up to one: returns what that one returned, a tensor or (MPNet) a tuple."""
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return it, whatever is given."""
+        return self.output
+
+
+@contextmanager
+def running(stack: nn.ModuleList, wanted: list[nn.Module]) -> Iterator[None]:
+    """Run the encoder with other layers for a while."""
+    before = list(stack)
+    try:
+        fill(stack, wanted)
+        yield
+    finally:
+        fill(stack, before)

@@ -12,12 +12,12 @@ from compress import console
 from compress.errors import UsageError
 from compress.model import shape as shapes
 from compress.model.checkpoint import count_params, model_shape, save_model
+from compress.model.vocab import prune_vocab
 from compress.prune import coarse
 from compress.prune.goals import goals_of
 from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
 from compress.prune.uniform import GONE
-from compress.prune.vocab import prune_vocab
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from compress.model.checkpoint import model_shape
 from compress.model.family import Layer, layers
-from compress.prune.groups import dependency_graph, group_within
+from compress.model.groups import dependency_graph, group_within
 from compress.prune.scores import LayerScores
 
 Kind = Literal["magnitude", "taylor", "random"]

@@ -13,8 +13,8 @@ from compress.errors import UsageError
 from compress.model.checkpoint import model_shape
 from compress.model.family import family_of
 from compress.model.stack import keep_layers
+from compress.model.width import best, fitting_width, hidden_scores, narrow, rescale
 from compress.prune.depth import drop_order
-from compress.prune.hidden import best, fitting_width, hidden_scores, narrow, rescale
 from compress.prune.structured import Goal, Pruned, Pruner
 from compress.task.metrics import points_lost
 

@@ -6,14 +6,13 @@ arXiv 2004.03844).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from compress.model.stack import fill, stack_of
+from compress.model.stack import Replay, running, stack_of
 
 
 def drop_order(
@@ -49,18 +48,6 @@ def drop_order(
     return order
 
 
-class Replay(nn.Module):
-    """Stands in for the layers up to one: returns what that one returned, a tensor or (MPNet) a tuple."""
-
-    def __init__(self, output: Any) -> None:
-        super().__init__()
-        self.output = output
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return it, whatever is given."""
-        return self.output
-
-
 def _losses_without(
     stack: nn.ModuleList, present: list[nn.Module], batches: Sequence[Any], loss_of: Callable[[Any], torch.Tensor]
 ) -> list[float]:
@@ -85,14 +72,3 @@ def _losses_without(
             with running(stack, [*below, *present[position + 1 :]]):
                 losses[position] += float(loss_of(batch))
     return losses
-
-
-@contextmanager
-def running(stack: nn.ModuleList, wanted: list[nn.Module]) -> Iterator[None]:
-    """Run the encoder with other layers for a while."""
-    before = list(stack)
-    try:
-        fill(stack, wanted)
-        yield
-    finally:
-        fill(stack, before)

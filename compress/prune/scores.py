@@ -7,7 +7,6 @@ column of the FFN output for a neuron. Scores are comparable across layers and b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 from compress.model.checkpoint import model_shape
 from compress.model.family import layers
+from compress.model.objective import activations_only
 
 
 @dataclass(frozen=True)
@@ -98,20 +98,3 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@contextmanager
-def activations_only(model: Any) -> Iterator[None]:
-    """Let gradients reach activations, and of the weights the word embeddings alone, for a while.
-
-    These give autograd a path; every other weight's gradient would only cost time.
-    """
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    anchor = model.get_input_embeddings().weight
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(parameter is anchor)
-        yield
-    finally:
-        for parameter, needed in before:
-            parameter.requires_grad_(needed)

@@ -404,9 +404,9 @@ class Pruner:
             }
         )
         resume = self.inputs.resume
-        _, fitted, _ = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
-        if fitted.diverged:
-            raise fitted.diverged
+        taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
+        if taught.fitted.diverged:
+            raise taught.fitted.diverged
         return model.to("cpu")
 
     def dense_score(self) -> float:

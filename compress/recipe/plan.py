@@ -64,7 +64,7 @@ class Workspace:
             "verb": stage.verb.name,
             "settings": stage.settings.model_dump(mode="json"),
             "inputs": {name: self.digest(name) for name in stage.references()},
-            "roles": [list(stage.sources), stage.teacher, stage.student],
+            "roles": [list(stage.sources), stage.teacher, stage.student, *stage.more_teachers],
             "data": self.task.fingerprint if self.task else None,
             "seed": stage.seed,
             "code": code_version(stage.verb.name),

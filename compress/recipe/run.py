@@ -54,7 +54,7 @@ def resolved(recipe: Recipe) -> Document:
     for name, stage in recipe.stages.items():
         sources: Any = list(stage.sources) if stage.verb.many else stage.sources[0]
         names = {"from": sources} if stage.student is None else {"student": stage.student}
-        teacher = {"teacher": stage.teacher} if stage.teacher else {}
+        teacher = {"teacher": [stage.teacher, *stage.more_teachers] if stage.more_teachers else stage.teacher} if stage.teacher else {}
         stages[name] = {"do": stage.verb.name, **names, **teacher, "seed": stage.seed, **stage.settings.model_dump(mode="json")}
     task = recipe.task.model_dump(mode="json", exclude_none=True, exclude_defaults=True) if recipe.task else None
     top = {"schema": 1, "name": recipe.name, "seed": recipe.seed, "model": recipe.model, "task": task}
@@ -171,23 +171,28 @@ def _model_digest(folder: Path) -> str:
 
 def _call(stage: Stage, workspace: Workspace, output: Path, resume: Path | None = None) -> tuple[float, Document]:
     """Call the stage's function with the folders of its inputs; returns its seconds and its result."""
+    inputs, function = _inputs(stage, workspace, resume), stage.verb.load()
+    started = time.monotonic()
+    with parallel.called(_order(stage, inputs)) if stage.verb.together else nullcontext():
+        result = function(inputs, stage.settings, output)
+    return time.monotonic() - started, result
+
+
+def _inputs(stage: Stage, workspace: Workspace, resume: Path | None = None) -> Inputs:
+    """Return the folders of a stage's inputs, with its task and seed."""
     student: Path | str | None = None
     if stage.verb.name == "distill":
         wanted = stage.student or stage.sources[0]
         student = wanted if is_spec(wanted) else workspace.folder(wanted)
-    inputs = Inputs(
+    return Inputs(
         sources={name.removeprefix("./"): workspace.folder(name) for name in stage.sources if not is_spec(name)},
         seed=stage.seed,
         task_or_none=workspace.task,
         teacher=workspace.folder(stage.teacher) if stage.teacher else None,
         student=student,
+        more_teachers=tuple(workspace.folder(name) for name in stage.more_teachers),
         resume=resume,
     )
-    function = stage.verb.load()
-    started = time.monotonic()
-    with parallel.called(_order(stage, inputs)) if stage.verb.together else nullcontext():
-        result = function(inputs, stage.settings, output)
-    return time.monotonic() - started, result
 
 
 def _order(stage: Stage, inputs: Inputs) -> Document:
@@ -198,6 +203,7 @@ def _order(stage: Stage, inputs: Inputs) -> Document:
         "sources": {name: str(path) for name, path in inputs.sources.items()},
         "folders": {name: str(path) for name, path in folders.items() if path},
         "spec": inputs.student if isinstance(inputs.student, str) else None,
+        "more_teachers": [str(path) for path in inputs.more_teachers],
     }
 
 
@@ -209,6 +215,7 @@ def _take_part(recipe: Recipe, order: Document) -> None:
         sources={name: Path(path) for name, path in order["sources"].items()},
         seed=stage.seed,
         task_or_none=Workspace(recipe).task,
+        more_teachers=tuple(Path(path) for path in order["more_teachers"]),
         **{"student": order["spec"], **folders},
     )
     with tempfile.TemporaryDirectory() as scratch:
@@ -268,8 +275,7 @@ def plan_single(recipe: Recipe) -> Document:
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)
     check_inputs(recipe)
-    inputs = Inputs({name.removeprefix("./"): workspace.folder(name) for name in stage.sources}, stage.seed, workspace.task)
-    return stage.verb.load("plan")(inputs, stage.settings)
+    return stage.verb.load("plan")(_inputs(stage, workspace), stage.settings)
 
 
 def _nameable(output: Path) -> Path:

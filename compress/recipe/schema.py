@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from compress.errors import RecipeError, did_you_mean
 from compress.recipe.verbs import VERBS, Verb
 from compress.settings import Settings
-from compress.stage import is_spec
+from compress.stage import STUDENTS, is_spec
 from compress.task.spec import TaskSpec
 from compress.validation import known_keys, validate
 
@@ -48,8 +48,8 @@ class _Document(BaseModel):
 class Stage:
     """One stage: a verb, its input models by name, and its settings.
 
-    `sources` are names of earlier stages, `model`, or model references. A `distill` stage also has a `teacher`, and
-    a `student` that is a source's name or a SPEC.
+    `sources` are names of earlier stages, `model`, or model references. A `distill` stage also has a `teacher`, perhaps
+    `more_teachers`, and a `student` that is a source's name or a SPEC.
     """
 
     name: str
@@ -59,10 +59,11 @@ class Stage:
     seed: int
     teacher: str | None = None
     student: str | None = None
+    more_teachers: tuple[str, ...] = ()
 
     def references(self) -> list[str]:
         """Return every model that the stage reads, each once."""
-        extra = [name for name in (self.teacher, self.student) if name and not is_spec(name)]
+        extra = [name for name in (self.teacher, *self.more_teachers, self.student) if name and not is_spec(name)]
         return list(dict.fromkeys([*self.sources, *extra]))
 
 
@@ -125,8 +126,13 @@ def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _D
     seed = own.get("seed", top.seed)
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
         raise RecipeError(f"{where}: seed must be a whole number from 0, not {seed!r}")
+    teachers = _teachers(own, where)
+    student = own.get("student")
+    if isinstance(student, str) and student in STUDENTS and student not in earlier:
+        own["student"] = STUDENTS[student]
     sources = _sources(own.get("from"), verb, own, where)
-    stage = Stage(name, verb, sources, validate(verb.settings, fields, where, RecipeError), seed, own.get("teacher"), own.get("student"))
+    settings = validate(verb.settings, fields, where, RecipeError)
+    stage = Stage(name, verb, sources, settings, seed, own.get("teacher"), own.get("student"), teachers[1:])
     for reference in stage.references():
         _check_reference(reference, name, earlier, top, where)
         origin = earlier.get(stage_of(reference))
@@ -139,6 +145,17 @@ def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _D
 def stage_of(reference: str) -> str:
     """Return the stage that a reference names, if it names one: `slim`, or `slim/2x` for one of its models."""
     return reference.partition("/")[0]
+
+
+def _teachers(own: dict[str, Any], where: str) -> tuple[str, ...]:
+    """Return the teachers that a stage names, one or a list, and leave the first of them in `own`."""
+    given = own.get("teacher")
+    if not isinstance(given, list):
+        return ()
+    if not given or not all(isinstance(name, str) and name for name in given) or len(set(given)) < len(given):
+        raise RecipeError(f"{where}: 'teacher' must name a model, or a list of different ones, not {given!r}")
+    own["teacher"] = given[0]
+    return tuple(given)
 
 
 def _sources(given: Any, verb: Verb, own: dict[str, Any], where: str) -> tuple[str, ...]:

@@ -324,3 +324,44 @@ def test_models_of_the_current_folder_need_no_slash(checkpoint: Maker, capsys: P
         "mine",
         str(checkpoint()),
     ]
+
+
+def test_distill_explains_itself(checkpoint: Maker, capsys: Printed) -> None:
+    words = ["distill", "--teacher", checkpoint(), "--student", "layers=2,hidden=16", "--task", "tiny.yaml", "--explain"]
+    found = machine(capsys, *words, "--method", "logits:2", "--method", "hidden:0.5", "--match", "hidden:0-0,3-2")
+    assert [(row["method"], row["weight"]) for row in found["matches"]] == [
+        ("logits", 1.8),
+        ("labels", 0.1),
+        ("hidden", 0.25),
+        ("hidden", 0.25),
+    ]
+    assert (found["teachers"], found["output"]) == (1, None)
+    assert "16 to 32, learned" in human(capsys, *words)
+    assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "hiden"], "did you mean 'hidden'"),
+        (["--match", "hidden:4-2"], "the teacher has no layer 4"),
+        (["--method", "attention", "--match", "12-4"], "name the loss"),
+        ([], "the folder to write is missing"),
+    ],
+)
+def test_distill_refuses_what_it_cannot_match(words: list[str], message: str, checkpoint: Maker, capsys: Printed) -> None:
+    output = ["-o", "x"] if words else []
+    with pytest.raises(SystemExit) as caught:
+        main(["distill", "--teacher", str(checkpoint()), "--student", "layers=2", "--task", "tiny.yaml", *output, *words])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not Path("x").exists()
+
+
+def test_distill_from_two_teachers(own_checkpoint: Maker, checkpoint: Maker, capsys: Printed) -> None:
+    other = own_checkpoint(seed=1)
+    words = ["distill", "--teacher", checkpoint(), "--teacher", other, "--student", "layers=1", "--task", "tiny.yaml", *FAST]
+    made = machine(capsys, *words, "-o", "student")
+    assert len(made["layers"]) == 1
+    manifest = json.loads(Path("student/compress.json").read_text(encoding="utf-8"))
+    assert set(manifest["inputs"]) == {str(checkpoint()), str(other)}

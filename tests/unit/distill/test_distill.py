@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.distill import _loss, _projections
 from compress.distill import cache as cache_module
 from compress.distill import run as distill
 from compress.distill.cache import teacher_outputs
 from compress.distill.losses import hidden_mse, soft_cross_entropy
+from compress.distill.matches import Match, matches
+from compress.distill.objective import Lessons, Objective, projections
 from compress.distill.students import take_layers
 from compress.errors import DataError, UsageError
 from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
@@ -84,8 +85,11 @@ def test_a_student_of_another_width_learns_through_a_projection(tiny_task: dict[
 
 def test_projections_only_where_widths_differ() -> None:
     wide, narrow = tiny.make_model(), tiny.make_model("bert", hidden_size=16, num_attention_heads=2)
-    assert not list(_projections(wide, wide, 2).parameters())
-    assert [tuple(parameter.shape) for parameter in _projections(narrow, wide, 2).parameters()] == [(32, 16)] * 2
+    pairs = [Match("hidden", 1.0, 3, 3), Match("gram", 1.0, 3, 3), Match("pkd", 1.0, 2, 1)]
+    assert not list(projections(wide, wide, pairs).parameters())
+    assert [tuple(parameter.shape) for parameter in projections(narrow, wide, pairs).parameters()] == [(32, 16)] * 2
+    (start,) = projections(wide, wide, [Match("cofi", 1.0, teachers=(3,), students=(1, 2))]).parameters()
+    assert torch.equal(start, torch.eye(32))
 
 
 SETTINGS = [
@@ -103,22 +107,27 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     """Hidden states from the cache (float16) and computed anew in each step give the same loss."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
     if not cached:
-        monkeypatch.setattr(cache_module, "MAX_HIDDEN_BYTES", -1)
+        monkeypatch.setattr(cache_module, "MAX_FEATURE_BYTES", -1)
     teacher, data = tiny.make_model(), tiny.encoded()
     student = take_layers(teacher, 2)
     options = DistillSettings(**settings)
-    pairs = {"last": [(2, 3)], "uniform": [(1, 2), (2, 3)]}[options.match] if options.hidden_weight else []
-    answers = teacher_outputs(teacher, "digest", data, [number for _, number in pairs], CPU)
-    assert (answers.hidden is not None) == (cached and bool(pairs))
+    pairs = {"last": [(2, 3)], "uniform": [(1, 2), (2, 3)]}[options.match or ""] if options.hidden_weight else []
+    matched = matches(options, model_shape(teacher), model_shape(student))
+    assert [(match.student, match.teacher) for match in matched] == pairs
+    answers = teacher_outputs(teacher, "digest", data, [feature for match in matched for feature in match.of_teacher], CPU)
+    assert (answers.features is not None) == cached
     classes = np.array([2, 0, 1])  # the model's classes are the task's in another order
     asked = replace(data, labels=relabel(data.labels, "class", classes))
-    loss_of = _loss(student, teacher, answers, asked, "class", pairs, _projections(student, teacher, len(pairs)), options, CPU)
+    lessons = Lessons(teacher, answers, asked, data, np.ones(len(data), dtype=bool), "class", True)
+    loss_of = Objective(student, lessons, matched, options, CPU)
     positions = np.array([3, 0, 7, 11])
     batch = to_tensors(data.batch(positions), student, CPU)
     with torch.no_grad():
         found = loss_of(batch, positions)
         small, large = (model(**batch, output_hidden_states=True) for model in (student, teacher))
     hard = functional.cross_entropy(small.logits, torch.tensor([{2: 0, 0: 1, 1: 2}[int(label)] for label in data.labels[positions]]))
+    assert options.temperature is not None
+    assert options.hard_weight is not None
     soft = soft_cross_entropy(small.logits, large.logits, options.temperature)
     hidden = [hidden_mse(small.hidden_states[a], large.hidden_states[b], batch["attention_mask"]) for a, b in pairs]
     expected = options.hard_weight * hard + (1 - options.hard_weight) * soft

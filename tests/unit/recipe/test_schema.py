@@ -338,3 +338,24 @@ def test_gates_judge_the_same_models_in_eval_and_bench(stage: list[str], place: 
     document["stages"]["speed"]["from"] = ["teacher", "int8"]
     with pytest.raises(RecipeError, match=f"the {place} is"):
         build(document)
+
+
+def test_teachers_may_be_several_and_students_have_names() -> None:
+    stages: dict[str, Any] = {
+        "one": {"do": "finetune", "from": "model"},
+        "two": {"do": "finetune", "from": "model", "seed": 1},
+        "small": {"do": "distill", "student": "tinybert-4", "teacher": ["one", "two"], "method": ["logits", "hidden:0.5"]},
+    }
+    document = {"schema": 1, "name": "x", "model": "a/b", "task": "sst2", "stages": stages}
+    recipe = loading.build(document, "x", Path())
+    small = recipe.stages["small"]
+    assert resolved(recipe)["stages"]["small"]["teacher"] == ["one", "two"]
+    assert (small.teacher, small.more_teachers, small.student) == ("one", ("two",), "layers=4,hidden=312,heads=12,ffn=1200")
+    assert small.references() == ["one", "two"]
+    for teachers in ([], ["one", "one"], ["one", 3], "", ["one", "three"]):
+        stages["small"]["teacher"] = teachers
+        with pytest.raises(RecipeError):
+            loading.build(document, "x", Path())
+    stages["small"] |= {"teacher": "one", "method": "hiden"}
+    with pytest.raises(RecipeError, match="did you mean 'hidden'"):
+        loading.build(document, "x", Path())

@@ -23,7 +23,7 @@ from compress.model.family import TOKEN_HEADS, descend, family_of, layers
 from compress.model.objective import logits_of
 from compress.model.relative import COLUMNS
 from compress.model.scorer import torch_forward
-from compress.prune.hidden import best, fitting_width, hidden_scores, narrow, norms, rescale
+from compress.model.width import best, fitting_width, hidden_scores, narrow, norms, rescale
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny

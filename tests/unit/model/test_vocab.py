@@ -11,10 +11,10 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from compress.model import vocab
 from compress.model.checkpoint import load_model, save_model
 from compress.model.scorer import torch_forward
 from compress.model.tokenizer import load_tokenizer
-from compress.prune import vocab
 from compress.task.answers import examples_of
 from compress.task.encode import encode_for
 from compress.task.reading import Reading

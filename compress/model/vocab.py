@@ -8,13 +8,14 @@ Single characters stay, so that no text becomes unknown that was not.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from compress.errors import ModelError
+from compress.errors import ModelError, UsageError
 from compress.model.family import family_of
 from compress.model.tokenizer import load_tokenizer, save_tokenizer
 
@@ -23,7 +24,12 @@ CONFIG_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "c
 
 def used_tokens(tokenizer: Any, texts: Iterable[tuple[str, ...]]) -> set[int]:
     """Return the ids of every token that the texts are cut into."""
-    found: set[int] = set()
+    return set(token_counts(tokenizer, texts))
+
+
+def token_counts(tokenizer: Any, texts: Iterable[tuple[str, ...]]) -> Counter[int]:
+    """Return how often each token stands in the texts."""
+    found: Counter[int] = Counter()
     for parts in texts:
         for encoding in tokenizer.encode_batch(list(parts), add_special_tokens=True):
             found.update(encoding.ids)
@@ -146,6 +152,32 @@ def shrink_embeddings(model: Any, kept: Sequence[int]) -> None:
             setattr(model.config, name, new[number])
 
 
+def frequent_tokens(model: Any, source: Path, texts: Iterable[tuple[str, ...]], count: int) -> list[int]:
+    """Return the ids of at most `count` tokens: what must stay, and the most frequent ones of the texts.
+
+    A text with a rarer word is then cut into smaller pieces than before.
+
+    Raises:
+        ModelError: a kind of tokenizer that this cannot shrink.
+        UsageError: fewer tokens than must stay.
+    """
+    tokenizer = load_tokenizer(source)
+    document = json.loads(tokenizer.to_str())
+    ranked = [number for number, _ in sorted(token_counts(tokenizer, texts).items(), key=lambda item: (-item[1], item[0]))]
+
+    def kept(most: int) -> list[int]:
+        return _with_padding(model, kept_tokens(document, set(ranked[:most])))
+
+    least = len(kept(0))
+    if least > count:
+        raise UsageError(f"vocab={count} is less than the {least:,} tokens that must stay (specials, single characters)", f"vocab={least}")
+    low, high = 0, len(ranked)
+    while low < high:  # more words, more tokens: the largest number of words that fits
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if len(kept(middle)) <= count else (low, middle - 1)
+    return kept(low)
+
+
 def prune_vocab(model: Any, source: Path, texts: Iterable[tuple[str, ...]], scratch: Path) -> dict[str, int]:
     """Drop unused tokens from a model, in place, and write its new tokenizer into `scratch`.
 
@@ -156,14 +188,27 @@ def prune_vocab(model: Any, source: Path, texts: Iterable[tuple[str, ...]], scra
         ModelError: a kind of tokenizer that this cannot shrink, or a padding id that would move a model's positions.
     """
     tokenizer = load_tokenizer(source)
-    found = kept_tokens(json.loads(tokenizer.to_str()), used_tokens(tokenizer, texts))
+    kept = _with_padding(model, kept_tokens(json.loads(tokenizer.to_str()), used_tokens(tokenizer, texts)))
+    before = model.config.vocab_size
+    cut_vocab(model, source, kept, scratch)
+    return {"vocab_before": before, "vocab_after": len(kept)}
+
+
+def _with_padding(model: Any, found: list[int]) -> list[int]:
+    """Return the ids that the model has embeddings for, the padding token's among them."""
     kept = [number for number in found if number < model.config.vocab_size]
     padding = getattr(model.config, "pad_token_id", None)
-    if padding is not None and padding not in kept:
-        kept = sorted([*kept, padding])
+    return kept if padding is None or padding in kept else sorted([*kept, padding])
+
+
+def cut_vocab(model: Any, source: Path, kept: list[int], scratch: Path) -> None:
+    """Keep some tokens of a model, in place, and write its new tokenizer into `scratch`.
+
+    Raises:
+        ModelError: a padding id that would move a model's positions.
+    """
+    padding = getattr(model.config, "pad_token_id", None)
     if padding is not None and kept.index(padding) != padding and family_of(model.config.model_type).positions_after_padding:
         raise ModelError("the padding token's id would move, and this family counts positions from it")
-    before = model.config.vocab_size
     shrink_tokenizer(source, scratch, kept)
     shrink_embeddings(model, kept)
-    return {"vocab_before": before, "vocab_after": len(kept)}

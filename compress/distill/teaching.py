@@ -1,0 +1,181 @@
+"""Train a student in place on what its teachers say: data, cache, objective and loop brought together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from compress import console, parallel
+from compress.distill.augment import augmented
+from compress.distill.cache import TeacherOutputs, teacher_outputs
+from compress.distill.matches import Match, check_target, matches
+from compress.distill.objective import Lessons, Objective
+from compress.distill.teachers import Teacher, check_tokens, mean_logits, same_tokens
+from compress.distill.theseus import Replacement, check_replaceable
+from compress.errors import UsageError
+from compress.matching import PER_TOKEN
+from compress.model.checkpoint import model_shape
+from compress.model.device import Batch, pick_device
+from compress.model.objective import logits_of, task_loss
+from compress.model.reference import digest
+from compress.model.scorer import measure, torch_forward
+from compress.settings import DistillSettings
+from compress.task.encode import Encoded, encode_for
+from compress.task.labels import relabel
+from compress.task.load import Examples, Task
+from compress.task.unlabeled import joined
+from compress.train.budget import Budget
+from compress.train.loop import FitResult, fit
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What came of teaching: the main metric before, training, the metrics after, and a first stage on layers alone."""
+
+    before: float
+    fitted: FitResult
+    metrics: dict[str, float]
+    layer_stage: FitResult | None = None
+
+    def training(self) -> dict[str, Any]:
+        """Return what training did as a JSON document."""
+        first = {} if self.layer_stage is None else {"layer_stage": self.layer_stage.as_json()}
+        return {**self.fitted.as_json(), **first}
+
+
+def teach(
+    student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
+    classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
+    others: Sequence[Teacher] = (), made_of_layers: bool = False, resume: Path | None = None, budget: Budget | None = None,
+) -> Taught:  # fmt: skip
+    """Train a student in place to answer as its teacher, keep its best epoch on validation.
+
+    Labels count only where every example has one: not with unlabeled texts, nor with variants of texts (`settings.augment`).
+
+    Args:
+        student: a model with a head whose logits stand in the order of the teacher's.
+        teacher: a model with a head for the same task.
+        teacher_folder: of the teacher's tokenizer and weights (their digest names the cache of its outputs).
+        task: whose validation split judges; its training split is learned from, where it has one.
+        unlabeled: texts beside that, or alone.
+        classes: of the teacher's logits in the task's order.
+        settings: of training and of the losses.
+        seed: of shuffling and dropout.
+        tokens_from: the folder whose tokenizer and limits encode the student's texts; by default the teacher's.
+        others: further teachers, whose logits are averaged with the first one's.
+        made_of_layers: whether the student was made of layers of the teacher, which `theseus` needs.
+        resume: where training keeps its state, to go on from when it is killed.
+        budget: the time that there is, in the place of epochs.
+
+    Raises:
+        UsageError: losses that do not fit the task or the two models.
+        DataError: different tokens where tokens are compared.
+        ResourceError: the cache of the teacher's answers cannot be written.
+        Diverged: a loss is not finite.
+    """
+    device, target = pick_device(settings.device), task.spec.target
+    check_target(settings, target, len(classes))
+    pairs = matches(settings, model_shape(teacher), model_shape(student))
+    examples, labeled = _texts(task, unlabeled, settings, seed)
+    settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
+    folder, validation = tokens_from or teacher_folder, task.split("validation")
+    data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
+
+    def evaluate() -> dict[str, float]:
+        return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
+
+    numbered = replace(data, labels=relabel(data.labels, target, classes)) if labeled else data
+    if "theseus" in settings.losses:
+        check_replaceable(student, teacher, made_of_layers)
+        if not labeled:
+            raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
+        objective: Any = _theseus(student, teacher, numbered, task, settings, seed, device)
+        resume = None  # which layers stand in at a step is drawn beside the training's state: it starts over
+        extra: list[torch.nn.Parameter] = []
+    else:
+        lessons = _lessons(teacher, teacher_folder, examples, data, folder, task, pairs, settings, others, device)
+        objective = Objective(student, replace(lessons, data=numbered, labeled=labeled), pairs, settings, device)
+        extra = list(objective.parameters())
+    teacher.to(device)  # what does not fit the cache is computed in every step
+    student.to(device)
+    before = time.monotonic()
+    start = parallel.shared(evaluate)[task.spec.main_metric]
+    if budget is not None:
+        budget.scores_take(time.monotonic() - before, time.monotonic() - before)
+    console.info(f"  student before distillation: validation {100 * start:.2f}")
+    first = None
+    if settings.layer_epochs:
+        objective.terms = "layers"
+        alone = settings.model_copy(update={"epochs": settings.layer_epochs, "lr": settings.layer_lr or settings.lr, "patience": None})
+        first = fit(
+            student, data, objective, alone, seed=seed, device=device, extra=extra, label="matching layers", resume=resume, weigh=data.items
+        )
+        objective.terms, extra = "outputs", []
+    fitted = fit(
+        student, data, objective, settings, seed=seed, device=device,
+        validate=lambda: evaluate()[task.spec.main_metric], extra=extra, label="distilling",
+        resume=resume, budget=budget, weigh=data.items,
+    )  # fmt: skip
+    return Taught(start, fitted, parallel.shared(evaluate), first)
+
+
+def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, seed: int) -> tuple[Examples, bool]:
+    """Return the texts to learn from, and whether all of them have labels."""
+    labeled = task.split("train") if unlabeled is None or "train" in task.available else None
+    parts = [part for part in (labeled, unlabeled) if part is not None]
+    if settings.augment:
+        parts.append(augmented([text for part in parts for text in part.texts], task.spec.reading, settings.augment, seed))
+    examples = reduce(joined, parts)
+    made = f", {len(parts[-1]):,} of them made of the others" if settings.augment else ""
+    console.info(f"  {len(examples):,} texts to learn from{made}")
+    return examples, len(parts) == 1 and labeled is not None
+
+
+def _lessons(
+    teacher: Any, teacher_folder: Path, examples: Examples, data: Encoded, folder: Path, task: Task,
+    pairs: list[Match], settings: DistillSettings, others: Sequence[Teacher], device: torch.device,
+) -> Lessons:  # fmt: skip
+    """Ask the teachers about every example, and see where their tokens are the student's."""
+    target = task.spec.target
+
+    def read(source: Path) -> tuple[Encoded, np.ndarray]:
+        if source == folder:
+            return data, np.ones(len(data), dtype=bool)
+        own = encode_for(source, examples, task.spec.reading)
+        return own, same_tokens(data, own, folder, source)
+
+    teacher_data, aligned = read(teacher_folder)
+    compared = [match.method for match in pairs if match.method in PER_TOKEN]
+    check_tokens(aligned, target, compared, folder, teacher_folder)
+    if compared and not aligned.all():
+        console.info(f"  {int(aligned.sum()):,} of {len(aligned):,} texts have the same tokens for both: there layers are matched")
+    wanted = [feature for match in pairs for feature in match.of_teacher]
+    answers = teacher_outputs(teacher, digest(teacher_folder), teacher_data, wanted, device)
+    all_logits = [answers.logits]
+    for other in others:
+        own, same = read(other.folder)
+        check_tokens(same, target, [], folder, other.folder)
+        all_logits.append(teacher_outputs(other.model, digest(other.folder), own, [], device).logits[:, other.order])
+        other.model.to("cpu")
+    if others:
+        answers = TeacherOutputs(mean_logits(all_logits), answers.features, answers.starts)
+    return Lessons(teacher, answers, data, teacher_data, aligned, target, False)
+
+
+def _theseus(student: Any, teacher: Any, data: Encoded, task: Task, settings: DistillSettings, seed: int, device: torch.device) -> Any:
+    """Return the task's loss of a student that still has layers of its teacher."""
+    mixed = Replacement(student, teacher, (settings.epochs or 1) * math.ceil(len(data) / settings.batch_size), seed)
+
+    def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
+        labels = torch.from_numpy(data.targets(positions)).to(device)
+        return task_loss(logits_of(mixed(batch)), labels, batch["attention_mask"], task.spec.target)
+
+    return loss_of

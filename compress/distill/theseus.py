@@ -1,0 +1,79 @@
+"""BERT-of-Theseus (Xu et al. 2020, arXiv 2002.02925): the student's layers take the places of the teacher's, one by one.
+
+A module is one layer of the student and the consecutive layers of the teacher that it stands for. In every step each module is
+the student's with probability p = min(1, 0.3 + k t), else the teacher's, whose weights do not change; the loss is the task's.
+From the middle of training on the student runs alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from compress.distill.matches import spread
+from compress.errors import UsageError
+from compress.model.checkpoint import model_shape
+from compress.model.device import Batch
+from compress.model.stack import running, stack_of
+
+START = 0.3  # the probability at the first step
+ALONE_FROM = 0.5  # the share of the steps after which it is 1
+
+
+def probability(step: int, steps: int) -> float:
+    """Return with which probability a module is the student's, at a step of `steps`.
+
+    >>> [probability(step, 10) for step in (0, 5, 9)]
+    [0.3, 1.0, 1.0]
+    """
+    return min(1.0, START + (1 - START) * step / max(1.0, ALONE_FROM * steps))
+
+
+class Replacement:
+    """Runs a student with some of its teacher's layers in the places of its own, fewer with every step."""
+
+    def __init__(self, student: Any, teacher: Any, steps: int, seed: int) -> None:
+        self.student, self.teacher, self.steps, self.step = student, teacher, steps, 0
+        self.draw = torch.Generator().manual_seed(seed)
+        ends = [number + 1 for number in spread(len(stack_of(student)), len(stack_of(teacher)))]
+        self.groups = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        teacher.requires_grad_(False)
+
+    def __call__(self, batch: Batch) -> Any:
+        """Return the outputs of the mixed model on a batch; counts as a step."""
+        share = probability(self.step, self.steps)
+        own = (torch.rand(len(self.groups), generator=self.draw) < share).tolist()
+        self.step += 1
+        # The masks that the encoder makes suit its own kind of attention.
+        self.teacher.config._attn_implementation = self.student.config._attn_implementation
+        with running(stack_of(self.student), self.mixed(own)):
+            return self.student(**batch)
+
+    def mixed(self, own: list[bool]) -> list[nn.Module]:
+        """Return the layers to run: for each module the student's layer, or the teacher's that it stands for."""
+        students, teachers = list(stack_of(self.student)), list(stack_of(self.teacher))
+        parts = [
+            [layer] if ours else [teachers[number] for number in group]
+            for layer, ours, group in zip(students, own, self.groups, strict=True)
+        ]
+        return [layer for part in parts for layer in part]
+
+
+def check_replaceable(student: Any, teacher: Any, made: bool) -> None:
+    """Check that a student's layers can take the places of its teacher's.
+
+    Args:
+        student: the student.
+        teacher: its teacher.
+        made: whether the student was made of the teacher's layers.
+
+    Raises:
+        UsageError: it was not, or its width is another.
+    """
+    if not made or model_shape(student).hidden != model_shape(teacher).hidden:
+        raise UsageError(
+            "method theseus needs a student made of the teacher's own layers, as wide as the teacher",
+            "give --student layers=K, or another method",
+        )

@@ -98,14 +98,11 @@ class OnnxModel:
         """
         return routed(self._hints, self.opened) if self._device == "cpu" else self.opened(ONNXRUNTIME)
 
-    def opened(self, runtime: str, precision: str | None = None) -> Forward:
-        """Return the same function in one runtime, `onnxruntime` or `openvino`, whatever the manifest recommends.
-
-        `precision` is that of OpenVINO's floats, in the place of the recorded one.
-        """
+    def opened(self, runtime: str) -> Forward:
+        """Return the same function in one runtime, `onnxruntime` or `openvino`, whatever the manifest recommends."""
         if runtime == ONNXRUNTIME:
             return session_forward(self.session)
-        precision = precision or self._hints.get("openvino", {}).get("precision", "fp32")
+        precision = self._hints.get("openvino", {}).get("precision", "fp32")
         return openvino_forward(self.folder, precision, self._device, self._threads)
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:

@@ -115,7 +115,7 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
         options.add_session_config_entry(key, value)
     if hints.get("optimization") == "basic":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    wanted = list(dict.fromkeys([provider, *([PROVIDERS["cuda"]] if device == "tensorrt" else [])]))
+    wanted: list[str] = [provider, *([PROVIDERS["cuda"]] if device == "tensorrt" else [])]
     given = hints.get("provider_options", {})
     try:
         session = onnxruntime.InferenceSession(

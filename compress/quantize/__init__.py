@@ -26,12 +26,14 @@ from compress.quantize.data import Judge, calibration_data
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.explain import explain
 from compress.quantize.forms import CALIBRATED, HALVES, Forms, quantized_graph
+from compress.quantize.half import check_range
 from compress.quantize.int4 import BLOCK
 from compress.quantize.targets import GPUS, find_target
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 
 __all__ = ["quantized_graph", "run"]
+LARGEST = float(np.finfo(np.float32).max)  # as far as `verify` counts an infinite difference
 WEIGHTS = {"int4": f"int4 in blocks of {BLOCK}", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -51,6 +53,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         data, texts = verification_data(inputs, source)
         calibration = calibration_data(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
         forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
+        if method == "fp16":
+            check_range(forms.model, data)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
         judge = Judge(inputs, source, reference) if inputs.task_or_none else None
         if method == "auto" and judge is not None:
@@ -62,8 +66,11 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         hints = {} if target.gpu or precision == "fp16" else RUNTIME_HINTS  # those are for CPUs
         forward, checked_in = _served(output, precision, hints)
         found = verify(reference.logits, forward, data, reference.target)
-        if not np.isfinite(found.max_abs):
-            raise ModelError(f"the {precision} graph answers with what is no number on '{found.worst_case}'", _instead(precision))
+        if not found.max_abs < LARGEST:
+            raise ModelError(
+                f"the {precision} graph answers with what is no number on '{found.worst_case}'",
+                "use another --method, and please report it",
+            )
         announce(found, "the float graph")
         metrics = {} if judge is None else {"validation": judge.check(forward, settings.max_drop, precision)}
         explained = explain(forms, choice.method, choice.graph, data if calibration is None else calibration) if settings.report else None
@@ -98,12 +105,6 @@ def _served(output: Path, precision: str, hints: dict[str, Any]) -> tuple[Forwar
             return openvino_forward(output, precision, "cpu", machine.cores()), "OpenVINO"
         console.warn("OpenVINO is not installed: bf16 is checked with weights rounded, but not what is computed")
     return OnnxModel(output, hints=hints).logits, "ONNX Runtime"
-
-
-def _instead(precision: str) -> str:
-    if precision == "fp16":
-        return "its values lie beyond the range of float16: use --method bf16, or int8"
-    return "use another --method, and please report it"
 
 
 def _tell(choice: Choice, precision: str, shrunk: float) -> None:

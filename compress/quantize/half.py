@@ -20,7 +20,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.errors import ModelError
+from compress.model.artifact import open_session
+from compress.quantize.calibrate import BATCH_TOKENS, with_outputs
 from compress.quantize.products import drop_unused
+from compress.task.encode import Encoded, evaluation_batches
 
 LARGEST_FP16 = 65504.0
 FLOAT, FP16, BF16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
@@ -57,6 +60,27 @@ def fp16_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.graph.node.extend(helper.make_node("Cast", [half], [name], name=half, to=FLOAT) for name, half in inner.items())
     del graph.graph.value_info[:]  # what they say of types no longer holds
     return graph
+
+
+def check_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) -> None:
+    """Check on some texts that every value inside a float graph fits float16.
+
+    ONNX Runtime's CPU kernels cannot tell: they compute in float32, and most casts between them cancel out.
+
+    Raises:
+        ModelError: a value beyond what float16 can hold.
+    """
+    names = [name for node in model.graph.node for name in node.output if name]
+    session = open_session(with_outputs(model, names).SerializeToString(), None, "cpu", {})
+    some = data.take(np.linspace(0, len(data) - 1, min(examples, len(data))).astype(int))
+    for positions in evaluation_batches(some.lengths, examples, BATCH_TOKENS):
+        batch = some.batch(positions)
+        for name, value in zip(names, session.run(names, {entry.name: batch[entry.name] for entry in session.get_inputs()}), strict=True):
+            if value.dtype == np.float32 and value.size and not np.abs(value).max() <= LARGEST_FP16:
+                raise ModelError(
+                    f"{name} reaches {np.abs(value).max():g}, beyond {LARGEST_FP16:g}, the largest number of float16",
+                    "use --method bf16, or int8",
+                )
 
 
 def bf16_graph(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -32,10 +32,19 @@ class Verification:
         return asdict(self)
 
 
+ROWS = 32
+MOST_TOKENS = 4096  # of the widest batch: at 512 tokens the attention of 32 texts alone would take a gigabyte
+
+
 def batches_to_try(data: Encoded) -> dict[str, np.ndarray]:
-    """Return positions by the name of the case: batch 1 short and long, batches even and ragged, up to 32."""
+    """Return positions by the name of the case: batch 1 short and long, batches even and ragged, up to 32.
+
+    The widest batch is of texts that are short enough for it, or of fewer where there are none.
+    """
     order = np.argsort(data.lengths, kind="stable")
-    spread = order[np.linspace(0, len(order) - 1, min(32, len(order))).astype(int)]
+    spread = _spread(order)
+    fitting = order[data.lengths[order] * ROWS <= MOST_TOKENS]
+    widest = _spread(fitting if len(fitting) else order[: max(1, MOST_TOKENS // int(data.lengths.max()))])
     longest_first = order[::-1]
     cases = {
         "batch 1, shortest": order[:1],
@@ -44,9 +53,14 @@ def batches_to_try(data: Encoded) -> dict[str, np.ndarray]:
         "batch 4, similar lengths": order[len(order) // 2 : len(order) // 2 + 4],
         "batch 2, shortest beside longest": np.array([order[0], order[-1]]),
         "batch 8, mixed padding": spread[:: max(1, len(spread) // 8)][:8],
-        "batch 32, mixed padding": spread,
+        "batch 32, mixed padding": widest,
     }
     return {name: positions for name, positions in cases.items() if len(positions)}
+
+
+def _spread(order: np.ndarray) -> np.ndarray:
+    """Return up to 32 of the positions, from the first to the last."""
+    return order[np.linspace(0, len(order) - 1, min(ROWS, len(order))).astype(int)]
 
 
 def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target = "class") -> Verification:

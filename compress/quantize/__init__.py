@@ -26,6 +26,7 @@ from compress.quantize.data import Judge, calibration_data
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.explain import explain
 from compress.quantize.forms import CALIBRATED, HALVES, Forms, quantized_graph
+from compress.quantize.fp16 import check_range
 from compress.quantize.int4 import BLOCK
 from compress.quantize.serving import choose_run
 from compress.quantize.targets import GPUS, find_target
@@ -33,6 +34,7 @@ from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 
 __all__ = ["quantized_graph", "run"]
+LARGEST = float(np.finfo(np.float32).max)  # as far as `verify` counts an infinite difference
 WEIGHTS = {"int4": f"int4 in blocks of {BLOCK}", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -53,6 +55,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         data, texts = verification_data(inputs, source)
         calibration = calibration_data(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
         forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
+        if method == "fp16":
+            check_range(forms.model, data)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
         judge = Judge(inputs, source, reference) if inputs.task_or_none else None
         if method == "auto" and judge is not None:
@@ -74,8 +78,11 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(chosen.hints)]):
             suffix = "_openvino" if runtime == OPENVINO else ""
             found = verify(reference.logits, candidate.opened(runtime), data, reference.target)
-            if not np.isfinite(found.max_abs):
-                raise ModelError(f"the {precision} graph answers with what is no number on '{found.worst_case}'", _instead(precision))
+            if not found.max_abs < LARGEST:
+                raise ModelError(
+                    f"the {precision} graph answers with what is no number on '{found.worst_case}'",
+                    "use another --method, and please report it",
+                )
             announce(found, f"the float graph{', in OpenVINO' if runtime == OPENVINO else ''}")
             verification[f"verification{suffix}"] = {**found.as_json(), "against": "the float graph", "texts": texts}
             if judge is not None:
@@ -118,12 +125,6 @@ def _hints(precision: str, gpu: bool) -> dict[str, Any]:
         return RUNTIME_HINTS | {"openvino": {"precision": "bf16"}, "routes": only(OPENVINO)}
     console.warn("OpenVINO is not installed: bf16 is checked with weights rounded, but not what is computed")
     return RUNTIME_HINTS
-
-
-def _instead(precision: str) -> str:
-    if precision == "fp16":
-        return "its values lie beyond the range of float16: use --method bf16, or int8"
-    return "use another --method, and please report it"
 
 
 def _tell(choice: Choice, precision: str, shrunk: float) -> None:

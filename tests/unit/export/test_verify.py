@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from compress.errors import ModelError
@@ -200,3 +202,13 @@ def test_as_json_is_plain() -> None:
     import json
 
     json.dumps(verify(exact, exact, tiny.encoded()).as_json())
+
+
+@given(st.lists(st.integers(1, 600), min_size=1, max_size=80))
+def test_the_widest_batch_is_bounded(lengths: list[int]) -> None:
+    """At most 32 texts and 4096 tokens, padding included; short texts are spread over all that fit."""
+    data = Encoded([np.zeros(length, dtype=np.int64) for length in lengths], [], np.zeros(len(lengths)), 0)
+    chosen = batches_to_try(data)["batch 32, mixed padding"]
+    assert 1 <= len(chosen) <= 32
+    assert len(chosen) == 1 or len(chosen) * data.lengths[chosen].max() <= 4096
+    assert len(set(chosen.tolist())) == len(chosen)

@@ -112,19 +112,31 @@ def test_bf16_without_openvino_is_checked_in_part(
     assert "OpenVINO is not installed" in capsys.readouterr().err
 
 
-def test_answers_that_are_no_numbers_are_refused(own_checkpoint: Maker, tmp_path: Path) -> None:
-    """Activations beyond float16 in the middle of the model: infinite minus infinite."""
+@pytest.mark.parametrize("where", ["inside", "logits"])
+def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tmp_path: Path) -> None:
+    """In the middle of the model, or at its end: ONNX Runtime's CPU kernels alone would not show it."""
     source = own_checkpoint()
     model = load_model(source)
-    layer = model.bert.encoder.layer[1]
-    layer.intermediate.dense.bias.data[:] = 3e4
-    layer.output.dense.weight.data[:] = 1.0
+    if where == "inside":
+        layer = model.bert.encoder.layer[1]
+        layer.intermediate.dense.bias.data[:] = 3e4
+        layer.output.dense.weight.data[:] = 1.0
+    else:
+        model.bert.pooler.dense.bias.data[:] = 5.0
+        model.classifier.weight.data[:] = 1e4
     tiny.save_pretrained(model, source)
     (tmp_path / "graph").mkdir()
     export(Inputs({"model": source}), ExportSettings.model_validate({"tolerance": 10.0}), tmp_path / "graph")
-    with pytest.raises(ModelError, match="the fp16 graph answers with what is no number") as caught:
+    with pytest.raises(ModelError, match=r"(layer\.1\.ffn\.out|classifier) reaches .*, beyond 65504") as caught:
         run(tmp_path / "graph", tmp_path / "out", method="fp16")
     assert "bf16" in (caught.value.hint or "")
+
+
+def test_answers_that_are_no_numbers_are_refused(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = lambda batch: np.full((len(batch["input_ids"]), 3), np.inf, dtype=np.float32)  # noqa: E731
+    monkeypatch.setattr(module, "_served", lambda *args: (broken, "ONNX Runtime"))
+    with pytest.raises(ModelError, match="the int4 graph answers with what is no number"):
+        run(graph, tmp_path / "out", method="int4")
 
 
 @pytest.mark.parametrize("target", ["cuda", "tensorrt"])

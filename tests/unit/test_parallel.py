@@ -31,7 +31,7 @@ def launch(folder: Path, *arguments: str, processes: int = 2) -> subprocess.Comp
     """Run a command in several processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "compress"]
     environment = os.environ | {"PYTHONPATH": str(Path(compress.__file__).parent.parent)}
-    return subprocess.run([*launcher, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*launcher, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
 
 
 def differences(first: Path, second: Path) -> float:

@@ -125,9 +125,9 @@ def test_sigkill(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -
     command = [sys.executable, "-c", program, "finetune", str(checkpoint()), "--task", str(tmp_path / "task.yaml"), *options]
     for code in (-signal.SIGKILL, 0):  # the second one has six steps to go
         environment = os.environ | {"PYTHONPATH": str(Path(compress.__file__).parent.parent)}
-        done = subprocess.run([*command, "-o", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*command, "-o", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == code, done.stderr
-    assert "going on from step 10 of 16, in epoch 2" in done.stderr
+    assert "going on from step 10, in epoch 2" in done.stderr
     compress.finetune(checkpoint(), str(tmp_path / "task.yaml"), tmp_path / "whole", **SETTINGS)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert left(tmp_path) == []

@@ -21,11 +21,11 @@ from compress.errors import UsageError
 from compress.model.checkpoint import model_shape, record_shape
 from compress.model.device import Batch
 from compress.model.family import descend, family_of, layers
+from compress.model.gradients import activations_only
 from compress.model.shape import Shape
 from compress.model.stack import stack_of
 from compress.prune.depth import Replay, running
 from compress.prune.groups import dependency_graph
-from compress.prune.scores import activations_only
 
 ALIGNMENT = 16  # widths are kept to multiples of this, where vector units are full
 FLAT = 1e-6  # the variance of a normalised dimension below which no gain can be told

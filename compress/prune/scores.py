@@ -7,7 +7,6 @@ column of the FFN output for a neuron. Scores are comparable across layers and b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 from compress.model.checkpoint import model_shape
 from compress.model.family import layers
+from compress.model.gradients import gradients_of
 
 
 @dataclass(frozen=True)
@@ -68,50 +68,6 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
 
     With `outputs` the gradients are those by what leaves the projections.
     """
-    found = list(layers(model))
-    entering: dict[tuple[int, int], torch.Tensor] = {}
-    leaving: dict[tuple[int, int], torch.Tensor] = {}
-
-    def capture(key: tuple[int, int]) -> Callable[..., None]:
-        def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            entering[key], leaving[key] = args[0], output
-
-        return hook
-
-    hooks = []
-    for number, layer in enumerate(found):
-        for part, linear in enumerate((layer.attention_output, layer.ffn_out)):
-            hooks.append(linear.register_forward_hook(capture((number, part))))
-    try:
-        with activations_only(model):
-            for batch in batches:
-                entering.clear()
-                loss = loss_of(batch)
-                wanted = leaving if outputs else entering
-                keys = [key for key, value in wanted.items() if value.shape[-1] and value.requires_grad]
-                found_gradients = torch.autograd.grad(loss, [wanted[key] for key in keys], allow_unused=True)
-                gradients = {key: gradient for key, gradient in zip(keys, found_gradients, strict=True) if gradient is not None}
-                yield [
-                    [(entering[key].detach(), gradients.get(key, torch.zeros_like(wanted[key]))) for key in ((number, 0), (number, 1))]
-                    for number in range(len(found))
-                ]
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def activations_only(model: Any) -> Iterator[None]:
-    """Let gradients reach activations, and of the weights the word embeddings alone, for a while.
-
-    These give autograd a path; every other weight's gradient would only cost time.
-    """
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    anchor = model.get_input_embeddings().weight
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(parameter is anchor)
-        yield
-    finally:
-        for parameter, needed in before:
-            parameter.requires_grad_(needed)
+    found = [linear for layer in layers(model) for linear in (layer.attention_output, layer.ffn_out)]
+    for pairs in gradients_of(model, found, batches, loss_of, outputs):
+        yield [pairs[start : start + 2] for start in range(0, len(pairs), 2)]

@@ -11,14 +11,16 @@ __version__ = "0.1.0"
 
 # Names are imported when they are used, so that `import compress` and `compress --help` stay instant.
 _HOMES = {
-    **dict.fromkeys(("finetune", "prune", "distill", "export", "quantize", "evaluate", "bench", "run"), "compress.api"),
+    **dict.fromkeys(
+        ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run"), "compress.api"
+    ),
     "load_model": "compress.model.checkpoint",
     "load_onnx": "compress.model.artifact",
     "CompressError": "compress.errors",
 }
 
 if TYPE_CHECKING:
-    from compress.api import bench, distill, evaluate, export, finetune, prune, quantize, run
+    from compress.api import bench, distill, evaluate, export, factorize, finetune, prune, quantize, run, share
     from compress.errors import CompressError
     from compress.model.artifact import load_onnx
     from compress.model.checkpoint import load_model
@@ -30,12 +32,14 @@ __all__ = [
     "distill",
     "evaluate",
     "export",
+    "factorize",
     "finetune",
     "load_model",
     "load_onnx",
     "prune",
     "quantize",
     "run",
+    "share",
 ]
 
 

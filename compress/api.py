@@ -91,6 +91,20 @@ def plan_prune(model: Reference, task: TaskLike, *, seed: int = 0, **settings: A
     return plan_single(one_stage("prune", [model], task, seed, settings))
 
 
+def factorize(
+    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Replace linears and word embeddings by low-rank factors; `settings` are the fields of `FactorizeSettings`."""
+    return run_single(one_stage("factorize", [model], task, seed, settings), Path(output), overwrite)
+
+
+def share(
+    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+) -> dict[str, Any]:
+    """Let groups of layers share one copy of weights; `settings` are the fields of `ShareSettings`."""
+    return run_single(one_stage("share", [model], task, seed, settings), Path(output), overwrite)
+
+
 def distill(
     teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, output: Reference, *, seed: int = 0,
     overwrite: bool = False, **settings: Any,

@@ -306,6 +306,70 @@ class DistillSettings(TrainSettings):
         return matching.parse_match(self.match or "last", [name for name in self.losses if name in matching.LAYERED])
 
 
+class FactorizeSettings(Settings):
+    """`factorize`: two smaller matrices in the place of one, of linears and of the word embeddings."""
+
+    method: Literal["fisher", "activations", "plain"] = Field(
+        "fisher",
+        description="What errors are weighed by: fisher: the inputs that a linear sees and what its outputs are worth to the answer; "
+        "activations: the inputs alone; plain: nothing, the SVD of the weights.",
+    )
+    target_flops: Fraction | None = Field(None, description="Share of the encoder's FLOPs to keep, e.g. 0.75.")
+    target_params: Fraction | None = Field(None, description="Share of the encoder's parameters (embeddings aside) to keep, e.g. 0.75.")
+    rank: Annotated[int, Field(ge=1, le=16_384)] | None = Field(None, description="The same rank for every linear that it makes smaller.")
+    ratio: Fraction | None = Field(None, description="Share of its own weights that every linear keeps.")
+    embedding_rank: Annotated[int, Field(ge=1, le=16_384)] | None = Field(
+        None, description="Columns of the table of words, with a projection behind it."
+    )
+    refit: bool = Field(True, description="Refit the output projections by least squares, on the factorized model's own inputs.")
+    seq_len: Annotated[int, Field(ge=1, le=8192)] | None = Field(
+        None, description="Tokens of a text, for FLOPs (default: the task's mean length)."
+    )
+    calib_samples: Positive = Field(2048, description="Training examples for weights and refits, fewer beyond 50,000 tokens.")
+    unlabeled: str | None = Field(None, description="Texts without labels to use instead: .txt, or a table with the task's columns.")
+    device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for: at most one of the linears' targets, and the rank of the embeddings."""
+        named = {name: getattr(self, name) for name in ("target_flops", "target_params", "rank", "ratio", "embedding_rank")}
+        return {name: value for name, value in named.items() if value is not None}
+
+    @property
+    def changes_linears(self) -> bool:
+        """Tell whether a target of the linears was given."""
+        return bool(set(self.asked) - {"embedding_rank"})
+
+    @model_validator(mode="after")
+    def _one_target(self) -> FactorizeSettings:
+        if not self.asked or len(set(self.asked) - {"embedding_rank"}) > 1:
+            raise ValueError("give one of target_flops, target_params, rank and ratio, or embedding_rank, or one and this")
+        return self
+
+
+class ShareSettings(Settings):
+    """`share`: one copy of the weights for several layers."""
+
+    layers: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="Copies of a layer's weights that stay: in equal groups, or in those that --groups auto finds."
+    )
+    groups: str | None = Field(
+        None, description="Layers that share, counted from 0: 0-1,2-3,4-5; auto: neighbours whose sharing changes the answers least."
+    )
+    how: Literal["mean", "first", "last"] = Field(
+        "first", description="Which weights a group gets: the mean of its layers', or those of its first or last layer."
+    )
+    calib_samples: Positive = Field(256, description="Training examples by which --groups auto judges.")
+    unlabeled: str | None = Field(None, description="Texts without labels to judge by instead: .txt, or a table with the task's columns.")
+    device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+
+    @model_validator(mode="after")
+    def _which_groups(self) -> ShareSettings:
+        if (self.groups in (None, "auto")) != (self.layers is not None):
+            raise ValueError("give layers (with groups auto, or alone for equal groups), or groups such as 0-1,2-3")
+        return self
+
+
 class TuneSettings(Settings):
     """What `export` and `quantize` measure to choose how the artifact is run."""
 

@@ -21,6 +21,8 @@ from compress.errors import CompressError, ResourceError, did_you_mean
 VERBS = {
     "finetune": "Train a pre-trained encoder on a task.",
     "prune": "Remove heads and FFN neurons; layers, width, words or weights.",
+    "factorize": "Replace linears and word embeddings by low-rank factors.",
+    "share": "Let groups of layers share one copy of weights.",
     "distill": "Train a small student to answer as its teacher does.",
     "export": "Write a verified ONNX artifact.",
     "quantize": "Make an int8 ONNX artifact (or int4, fp16, bf16).",

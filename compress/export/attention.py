@@ -134,8 +134,11 @@ def _projected(
 
 
 def _packed(graph: RowGraph, linears: tuple[Linear, ...], rows: str, names: list[str], name: str) -> list[str]:
-    """Multiply rows by several weights at once, and split what comes out."""
-    together = Linear(np.concatenate([one.weight for one in linears], axis=1), np.concatenate([one.bias for one in linears]))
+    """Multiply rows by several weights at once, and split what comes out; factorized ones stay apart."""
+    if any(len(one.factors) > 1 for one in linears):
+        return [graph.linear(rows, one, part) for one, part in zip(linears, names, strict=True)]
+    weight = np.concatenate([one.factors[0] for one in linears], axis=1)
+    together = Linear((weight,), np.concatenate([one.bias for one in linears]))
     sizes = graph.integers([len(one.bias) for one in linears], f"{name}.sizes")
     return graph.split(graph.linear(rows, together, name), sizes, names, f"{name}.split")
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.export.weights import Linear, Norm
+from compress.export.weights import Factors, Linear, Norm
 from compress.machine import package_version
 
 OPSET = 20
 IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that readers of that opset know
 GELU_OPSET = 20  # the first with Gelu as one operator
 MICROSOFT = "com.microsoft"
+WORTH_SHARING = 1024  # bytes of a constant, below which a second copy is no loss
 
 
 class GraphBuilder:
@@ -28,6 +30,7 @@ class GraphBuilder:
         self.opset = opset
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, onnx.TensorProto] = {}
+        self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node with one output, named as the node."""
@@ -43,8 +46,13 @@ class GraphBuilder:
         return name if self.has(name) else self.node(op, inputs, name, **attributes)
 
     def constant(self, array: np.ndarray, name: str) -> str:
-        """Add an initializer."""
-        self.initializers[name] = numpy_helper.from_array(np.array(array, order="C"), name)
+        """Add an initializer, or return the one that holds the same values, as the weights of layers that share theirs do."""
+        array = np.array(array, order="C")
+        if array.nbytes >= WORTH_SHARING:
+            own = array.dtype.str, array.shape, hashlib.sha256(array.data).digest()
+            if (known := self._known.setdefault(own, name)) != name:
+                return known
+        self.initializers[name] = numpy_helper.from_array(array, name)
         return name
 
     def integers(self, values: list[int], name: str) -> str:
@@ -82,11 +90,14 @@ class GraphBuilder:
 
     def linear(self, rows: str, linear: Linear, name: str) -> str:
         """Apply `x weight + bias` to rows."""
-        return self.product(rows, linear.weight, self.constant(linear.bias.astype(np.float32), f"{name}.bias"), name)
+        return self.product(rows, linear.factors, self.constant(linear.bias.astype(np.float32), f"{name}.bias"), name)
 
-    def product(self, rows: str, weight: np.ndarray, addend: str, name: str) -> str:
-        """Multiply rows (n, in) by a weight (in, out) and add (out,) or (n, out)."""
-        return self.node("Gemm", [rows, self.constant(weight, f"{name}.weight"), addend], name)
+    def product(self, rows: str, factors: Factors, addend: str, name: str) -> str:
+        """Multiply rows (n, in) by a weight (in, out), or by its two factors, and add (out,) or (n, out)."""
+        *first, last = factors
+        for factor in first:
+            rows = self.node("Gemm", [rows, self.constant(factor, f"{name}.down.weight")], f"{name}.down")
+        return self.node("Gemm", [rows, self.constant(last, f"{name}.weight"), addend], name)
 
     def layer_norm(self, value: str, norm: Norm, name: str) -> str:
         """Apply a LayerNorm over the last axis."""

@@ -17,9 +17,10 @@ from compress.errors import ModelError
 from compress.export.attention import PLAIN, Form, attention, mask_of
 from compress.export.builder import GraphBuilder, RowGraph
 from compress.export.positions import position_bias
-from compress.export.weights import Adapter, Encoder, Linear, array_of, encoder_weights
+from compress.export.weights import Adapter, Encoder, Factors, Linear, array_of, encoder_weights
 from compress.model.checkpoint import model_shape
 from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
+from compress.model.lowrank import FactoredEmbedding
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
@@ -93,11 +94,11 @@ def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
     raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join([*GELU, *PLAIN_ACTIVATIONS])}")
 
 
-def _finish(graph: GraphBuilder, rows: str, weight: np.ndarray, adapter: Adapter | None, residual: str, name: str) -> str:
+def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: Adapter | None, residual: str, name: str) -> str:
     """Add an output projection, through its adapter where it has one, to the residual, which holds the last bias already."""
     if adapter is None:
-        return graph.product(rows, weight, residual, name)
-    projected = graph.linear(rows, Linear(weight, adapter.bias), name)
+        return graph.product(rows, factors, residual, name)
+    projected = graph.linear(rows, Linear(factors, adapter.bias), name)
     inner = _activation(graph, graph.linear(projected, adapter.down, f"{name}.adapter.down"), "gelu", f"{name}.adapter.gelu")
     return graph.product(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
@@ -108,10 +109,8 @@ def _embeddings(graph: RowGraph, model: Any, weights: Encoder, first_only: bool)
     embeddings = descend(model, family.encoder).embeddings
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"position embeddings of type '{config.position_embedding_type}' cannot be exported", "supported: absolute")
-    words = graph.node(
-        "Gather", [graph.constant(array_of(embeddings.word_embeddings.weight), "embeddings.word"), "input_ids"], "embeddings.words"
-    )
-    table = graph.constant(array_of(embeddings.position_embeddings.weight), "embeddings.position")
+    words, bias = _words(graph, embeddings.word_embeddings)
+    table = graph.constant(array_of(embeddings.position_embeddings.weight) + bias, "embeddings.position")
     if family.positions_after_padding:
         positions = graph.node("Gather", [table, _roberta_positions(graph, embeddings.padding_idx)], "embeddings.positions")
     else:
@@ -128,6 +127,17 @@ def _embeddings(graph: RowGraph, model: Any, weights: Encoder, first_only: bool)
         rows = graph.node("Reshape", [total, graph.integers([-1, len(weights.norm.bias)], "shape.rows")], "embeddings.rows")
     hidden = graph.layer_norm(rows, weights.norm, "embeddings.norm")
     return hidden if weights.project is None else graph.linear(hidden, weights.project, "embeddings.project")
+
+
+def _words(graph: GraphBuilder, module: Any) -> tuple[str, np.ndarray | np.float32]:
+    """Look up the words: (batch, sequence, width), and what is to be added to each of them."""
+    factored = isinstance(module, FactoredEmbedding)
+    table = graph.constant(array_of(module.table.weight if factored else module.weight), "embeddings.word")
+    words = graph.node("Gather", [table, "input_ids"], "embeddings.words")
+    if not factored:
+        return words, np.float32(0)
+    project = graph.constant(array_of(module.project.weight).T, "embeddings.words.project.weight")
+    return graph.node("MatMul", [words, project], "embeddings.words.project"), array_of(module.project.bias)
 
 
 def _roberta_positions(graph: GraphBuilder, pad: int) -> str:

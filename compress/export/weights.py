@@ -15,24 +15,32 @@ import numpy as np
 from compress.model.adapters import adapter_of
 from compress.model.checkpoint import model_shape
 from compress.model.family import descend, family_of, layers
+from compress.model.lowrank import FactoredLinear
 from compress.model.relative import bias_by_distance, bias_columns
+
+Factors = tuple[np.ndarray, ...]  # what rows are multiplied by in turn: one matrix (in, out), or (in, rank) and (rank, out)
 
 
 @dataclass
 class Linear:
-    """`x weight + bias`: weight (in, out) float32, bias (out,) float64."""
+    """`x weight + bias`: the weight as its factors, float32, bias (out,) float64."""
 
-    weight: np.ndarray
+    factors: Factors
     bias: np.ndarray
 
     @classmethod
     def of(cls, module: Any, scale: float = 1.0) -> Linear:
-        """Read a PyTorch linear, scaled."""
-        return cls(array_of(module.weight).T * np.float32(scale), array_of(module.bias).astype(np.float64) * scale)
+        """Read a PyTorch linear, or a factorized one, scaled."""
+        if isinstance(module, FactoredLinear):
+            last = cls.of(module.up, scale)
+            return cls((array_of(module.down.weight).T, *last.factors), last.bias)
+        return cls((array_of(module.weight).T * np.float32(scale),), array_of(module.bias).astype(np.float64) * scale)
 
     def unshift(self, shift: np.ndarray) -> None:
         """Take off again what was added to every input: (in,)."""
-        self.bias -= shift @ self.weight.astype(np.float64)
+        for factor in self.factors:
+            shift = shift @ factor.astype(np.float64)
+        self.bias -= shift
 
 
 @dataclass
@@ -55,7 +63,7 @@ class Adapter:
 
     bias: np.ndarray
     down: Linear
-    up: np.ndarray
+    up: Factors
 
 
 @dataclass
@@ -67,10 +75,10 @@ class Block:
     """
 
     projections: tuple[Linear, Linear, Linear] | None
-    mixed: np.ndarray
+    mixed: Factors
     attention_norm: Norm
     inner: Linear | None
-    outer: np.ndarray
+    outer: Factors
     output_norm: Norm
     bias_heads: tuple[int, ...] = ()
     mixed_adapter: Adapter | None = None
@@ -119,7 +127,7 @@ def encoder_weights(model: Any, fold_scale: bool = True) -> Encoder:
             inner.unshift(outer.bias)
         columns = bias_columns(model, descend(layer.module, family.attention)) if projections else None
         heads = () if columns is None else tuple(columns.tolist())
-        block = Block(projections, mixed.weight, attention_norm, inner, outer.weight, output_norm, heads, mixed_adapter, outer_adapter)
+        block = Block(projections, mixed.factors, attention_norm, inner, outer.factors, output_norm, heads, mixed_adapter, outer_adapter)
         encoder.blocks.append(block)
         below = output_norm
     return encoder
@@ -134,9 +142,9 @@ def _output(module: Any, used: bool) -> tuple[Linear, Adapter | None]:
     if adapter is None:
         return linear, None
     if not used:
-        return Linear(linear.weight, array_of(adapter(module.bias)).astype(np.float64)), None
+        return Linear(linear.factors, array_of(adapter(module.bias)).astype(np.float64)), None
     up = Linear.of(adapter.up)
-    return Linear(linear.weight, up.bias), Adapter(linear.bias, Linear.of(adapter.down), up.weight)
+    return Linear(linear.factors, up.bias), Adapter(linear.bias, Linear.of(adapter.down), up.factors)
 
 
 def array_of(parameter: Any) -> np.ndarray:

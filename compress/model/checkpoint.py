@@ -1,4 +1,4 @@
-"""Read and write models with their heads in Hugging Face layout, dense or pruned; safetensors only."""
+"""Read and write models with their heads in Hugging Face layout, dense, pruned, factorized or shared; safetensors only."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from compress.model import shape as shapes
 from compress.model.adapters import adapter_size, add_adapters
 from compress.model.config import check_count, check_weights, class_names, is_graph, read_config, target_of
 from compress.model.family import Family, Layer, Target, descend, family_of, layers
+from compress.model.lowrank import factor_as, projection_of, ranks_of
 from compress.model.reference import locate
 from compress.model.relative import check_columns, keep_bias
+from compress.model.sharing import owners_of, shared_names, tie
 from compress.model.tokenizer import save_tokenizer
 
 PROBLEM_TYPES: dict[Target, str] = {  # transformers' words
@@ -137,21 +139,33 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
     transformers = _quiet_transformers()
     own = target_of(config)
     if labels and not names_fixed(own, target) and (class_names(config) != labels or own != target):
-        kind = "a model with adapters" if shapes.ADAPTER_KEY in config[shapes.CONFIG_KEY] else "a pruned model"
+        kind = _kind(config[shapes.CONFIG_KEY])
         raise ModelError(f"{folder} is {kind} for other labels", "start from the model that it was made from, and give that the new labels")
     try:
         model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config))
         state = load_file(folder / "model.safetensors")
         _fit_ends(model, family, target, state)
-        resize(model, shapes.shape_of_config(config))
+        shape = shapes.shape_of_config(config)
+        resize(model, shape)
+        factor_as(model, shape)
+        tie(model, shape.shared)
         if size := config[shapes.CONFIG_KEY].get(shapes.ADAPTER_KEY):
             add_adapters(model, size)
-            record_shape(model, model_shape(model))
-        model.load_state_dict(state)
+        record_shape(model, model_shape(model))
+        model.load_state_dict(state | {name: state[owned] for name, owned in shared_names(model, shape.shared).items()})
         check_columns(model)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
     return model
+
+
+def _kind(entry: dict[str, Any]) -> str:
+    """Say in words what the config's extra entry is there for."""
+    if shapes.ADAPTER_KEY in entry:
+        return "a model with adapters"
+    if shapes.EMBEDDING_KEY in entry or any(shapes.RANKS_KEY in layer for layer in entry["layers"]):
+        return "a factorized model"
+    return "a model with shared layers" if shapes.SHARED_KEY in entry else "a pruned model"
 
 
 def _fit_ends(model: Any, family: Family, target: Target, state: dict[str, torch.Tensor]) -> None:
@@ -199,11 +213,11 @@ def model_shape(model: Any) -> shapes.Shape:
     family = family_of(model.config.model_type)
     config = model.config.to_dict()
     head_size = (config.get(shapes.CONFIG_KEY) or {}).get("head_size") or config[family.hidden_key] // config[family.heads_key]
-    return shapes.Shape(
-        config[family.hidden_key],
-        head_size,
-        tuple(shapes.LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features) for layer in layers(model)),
+    found = tuple(
+        shapes.LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features, ranks_of(layer))
+        for layer in layers(model)
     )
+    return shapes.Shape(config[family.hidden_key], head_size, found, projection_of(model), owners_of(model))
 
 
 def count_params(model: nn.Module) -> int:
@@ -275,7 +289,8 @@ def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:
     record_shape(model, model_shape(model))
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(str(folder))
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    copies = shared_names(model, owners_of(model))
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
     fs.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # the library writes it for its owner only

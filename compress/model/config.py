@@ -10,7 +10,16 @@ from typing import Any
 from compress import fs
 from compress.errors import ModelError
 from compress.model.family import HEAD_CLASSES, SEQUENCE, Family, Target, family_of
-from compress.model.shape import ADAPTER_KEY, CONFIG_KEY, VERSION, shape_of_config
+from compress.model.shape import (
+    ADAPTER_KEY,
+    CONFIG_KEY,
+    EMBEDDING_KEY,
+    RANKS_KEY,
+    ROLES,
+    SHARED_KEY,
+    VERSION,
+    shape_of_config,
+)
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -124,16 +133,32 @@ def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
     layers = extra.get("layers")
     if not isinstance(layers, list) or len(layers) != config[family.layers_key]:
         raise ModelError(f"{where} does not describe {config[family.layers_key]} layers")
-    head_size = extra.get("head_size")
-    if not isinstance(head_size, int) or isinstance(head_size, bool) or not 1 <= head_size <= BOUNDS["hidden"]:
-        raise ModelError(f"{where}: head_size is {head_size!r}, not a whole number from 1 to {BOUNDS['hidden']}")
-    size = extra.get(ADAPTER_KEY, 1)
-    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= BOUNDS["hidden"]:
-        raise ModelError(f"{where}: {ADAPTER_KEY} is {size!r}, not a whole number from 1 to {BOUNDS['hidden']}")
+    for key, value in (("head_size", extra.get("head_size")), *((key, extra.get(key, 1)) for key in (ADAPTER_KEY, EMBEDDING_KEY))):
+        _check_size(value, key, where)
     for layer in layers:
         counts = [layer.get(key) for key in ("heads", "ffn")] if isinstance(layer, dict) else []
         if len(counts) != 2 or not all(isinstance(count, int) and 0 <= count <= BOUNDS["ffn"] for count in counts):
             raise ModelError(f"{where} has a malformed layer: {layer!r}")
+        ranks = layer.get(RANKS_KEY, {})
+        if not isinstance(ranks, dict) or not set(ranks) <= set(ROLES):
+            raise ModelError(f"{where} has a layer with malformed ranks: {ranks!r}")
+        for role, rank in ranks.items():
+            _check_size(rank, f"the rank of {role}", where)
+    _check_shared(extra.get(SHARED_KEY, list(range(len(layers)))), layers, where)
+
+
+def _check_size(value: Any, key: str, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= BOUNDS["hidden"]:
+        raise ModelError(f"{where}: {key} is {value!r}, not a whole number from 1 to {BOUNDS['hidden']}")
+
+
+def _check_shared(owners: Any, layers: list[Any], where: str) -> None:
+    """Check that each layer takes the weights of one of its own shape, at or before it, that has weights of its own."""
+    known = isinstance(owners, list) and len(owners) == len(layers) and all(type(owner) is int for owner in owners)
+    if not known or not all(0 <= owner <= number and owners[owner] == owner for number, owner in enumerate(owners)):
+        raise ModelError(f"{where}: {SHARED_KEY} does not name one of its layers for each of {len(layers)}")
+    if any(layers[owner] != layer for owner, layer in zip(owners, layers, strict=True)):
+        raise ModelError(f"{where}: layers of different shapes cannot share weights")
 
 
 def check_weights(folder: Path) -> None:
@@ -161,8 +186,9 @@ def check_count(folder: Path, config: dict[str, Any]) -> None:
     Raises:
         ModelError: fewer bytes than weights.
     """
-    width = config.get("embedding_size", config[family_of(config["model_type"]).hidden_key])
-    described = shape_of_config(config).params() + config["vocab_size"] * width
+    shape = shape_of_config(config)
+    width = shape.embedding[0] if shape.embedding else config.get("embedding_size", shape.hidden)
+    described = shape.params() + config["vocab_size"] * width
     held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if described > held:
         raise ModelError(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch.nn import functional
 
@@ -81,20 +77,3 @@ def sampled_labels(
     flat = torch.multinomial(torch.softmax(logits.flatten(0, -2), dim=1), 1, generator=draw)[:, 0]
     drawn = flat.reshape(logits.shape[:-1]).to(labels.device)
     return torch.where(labels == IGNORED, labels, drawn) if target == "tags" else drawn
-
-
-@contextmanager
-def activations_only(model: Any) -> Iterator[None]:
-    """Let gradients reach activations, and of the weights the word embeddings alone, for a while.
-
-    These give autograd a path; every other weight's gradient would only cost time.
-    """
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    anchor = model.get_input_embeddings().weight
-    try:
-        for parameter, _ in before:
-            parameter.requires_grad_(parameter is anchor)
-        yield
-    finally:
-        for parameter, needed in before:
-            parameter.requires_grad_(needed)

@@ -10,40 +10,89 @@ from compress.model.family import family_of
 
 CONFIG_KEY = "compress"  # in config.json, of models that differ from what the config says
 ADAPTER_KEY = "adapter_size"  # within it, of models with adapters
+RANKS_KEY = "ranks"  # within a layer of it, of factorized linears: role and rank
+EMBEDDING_KEY = "embedding_rank"  # within it, of factorized word embeddings
+SHARED_KEY = "shared"  # within it, where layers share weights: for each layer the first one that has its weights
 VERSION = 1
+ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")  # a layer's linears, as in `compress.model.family`
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What is left of a layer; 0 heads or 0 FFN neurons leave the sublayer's bias and LayerNorm."""
+    """What is left of a layer; 0 heads or 0 FFN neurons leave the sublayer's bias and LayerNorm.
+
+    `ranks` holds the roles of factorized linears with their ranks, in the order of `ROLES`.
+    """
 
     heads: int
     ffn: int
+    ranks: tuple[tuple[str, int], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return `{"heads": h, "ffn": f}`, with `ranks` where a linear is factorized."""
+        return {"heads": self.heads, "ffn": self.ffn, **({RANKS_KEY: dict(self.ranks)} if self.ranks else {})}
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of an encoder: width, size of a head, and every layer."""
+    """The shape of an encoder: width, size of a head, and every layer.
+
+    `embedding` is the rank and the width of factorized word embeddings. `shared` tells for each layer the first one whose
+    weights it uses, where some are shared.
+    """
 
     hidden: int
     head_size: int
     layers: tuple[LayerShape, ...]
+    embedding: tuple[int, int] | None = None
+    shared: tuple[int, ...] = ()
 
     def flops(self, seq_len: int) -> int:
-        """Multiply-adds times two, of the layers' matrix products, for one sequence of `seq_len` tokens."""
-        return sum(
-            layer.heads * head_flops(self.hidden, self.head_size, seq_len) + layer.ffn * neuron_flops(self.hidden, seq_len)
+        """Multiply-adds times two, of the layers' matrix products, for one sequence of `seq_len` tokens.
+
+        The projection of factorized word embeddings is a product more.
+        """
+        projection = 2 * seq_len * self.embedding[0] * self.embedding[1] if self.embedding else 0
+        return projection + sum(
+            layer.heads * head_flops(self.hidden, self.head_size, seq_len)
+            + layer.ffn * neuron_flops(self.hidden, seq_len)
+            + 2 * seq_len * self._more_weights(layer)
             for layer in self.layers
         )
 
     def params(self) -> int:
-        """Weights and biases of the layers' linears (embeddings, LayerNorms and classifier aside)."""
-        per_head, per_neuron = head_params(self.hidden, self.head_size), neuron_params(self.hidden)
-        return sum(layer.heads * per_head + layer.ffn * per_neuron + 2 * self.hidden for layer in self.layers)
+        """Weights and biases of the layers' linears, shared ones once (embeddings, LayerNorms and classifier aside).
 
-    def as_json(self) -> list[dict[str, int]]:
-        """Return the layers as `[{"heads": h, "ffn": f}, …]`."""
-        return [{"heads": layer.heads, "ffn": layer.ffn} for layer in self.layers]
+        The projection of factorized word embeddings counts, their table does not.
+        """
+        per_head, per_neuron = head_params(self.hidden, self.head_size), neuron_params(self.hidden)
+        projection = (self.embedding[0] + 1) * self.embedding[1] if self.embedding else 0
+        return projection + sum(
+            layer.heads * per_head + layer.ffn * per_neuron + 2 * self.hidden + self._more_weights(layer)
+            for number, layer in enumerate(self.layers)
+            if not self.shared or self.shared[number] == number
+        )
+
+    def linear_sizes(self, layer: LayerShape) -> dict[str, tuple[int, int]]:
+        """Return inputs and outputs of a layer's linears by role."""
+        width = layer.heads * self.head_size
+        into, back = (self.hidden, width), (width, self.hidden)
+        ffn_in, ffn_out = (self.hidden, layer.ffn), (layer.ffn, self.hidden)
+        return dict(zip(ROLES, (into, into, into, back, ffn_in, ffn_out), strict=True))
+
+    def _more_weights(self, layer: LayerShape) -> int:
+        """Return by how many weights a layer's factors are more than its linears would have whole (less than 0: fewer)."""
+        sizes = self.linear_sizes(layer)
+        return sum(factor_weights(*sizes[role], rank) - sizes[role][0] * sizes[role][1] for role, rank in layer.ranks)
+
+    def as_json(self) -> list[dict[str, Any]]:
+        """Return the layers as `[{"heads": h, "ffn": f}, …]`, with `ranks` where linears are factorized."""
+        return [layer.as_json() for layer in self.layers]
+
+
+def factor_weights(in_features: int, out_features: int, rank: int) -> int:
+    """Weights of a linear's two factors, its bias aside."""
+    return rank * (in_features + out_features)
 
 
 def head_flops(hidden: int, head_size: int, seq_len: int) -> int:
@@ -67,23 +116,31 @@ def neuron_params(hidden: int) -> int:
 
 
 def shape_of_config(config: dict[str, Any]) -> Shape:
-    """Read the shape off a `config.json`, per layer where the model was pruned."""
+    """Read the shape off a `config.json`, per layer where the model was pruned or factorized."""
     family = family_of(config["model_type"])
     hidden, heads = config[family.hidden_key], config[family.heads_key]
     extra = config.get(CONFIG_KEY)
-    if extra:
-        shapes = tuple(LayerShape(layer["heads"], layer["ffn"]) for layer in extra["layers"])
-        return Shape(hidden, extra["head_size"], shapes)
-    return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key])
+    if not extra:
+        return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key])
+    rank = extra.get(EMBEDDING_KEY)
+    embedding = (rank, config.get("embedding_size", hidden)) if rank else None
+    return Shape(hidden, extra["head_size"], tuple(map(_layer_of, extra["layers"])), embedding, tuple(extra.get(SHARED_KEY, ())))
+
+
+def _layer_of(entry: dict[str, Any]) -> LayerShape:
+    ranks = entry.get(RANKS_KEY) or {}
+    return LayerShape(entry["heads"], entry["ffn"], tuple((role, ranks[role]) for role in ROLES if role in ranks))
 
 
 def config_entry(shape: Shape, adapter_size: int = 0) -> dict[str, Any]:
-    """Return the extra entry of `config.json` from which a pruned model, or one with adapters, is rebuilt."""
+    """Return the extra entry of `config.json` from which a pruned, factorized or shared model, or one with adapters, is rebuilt."""
     entry = {"version": VERSION, "head_size": shape.head_size, "layers": shape.as_json()}
-    return entry | ({ADAPTER_KEY: adapter_size} if adapter_size else {})
+    entry |= {ADAPTER_KEY: adapter_size} if adapter_size else {}
+    entry |= {EMBEDDING_KEY: shape.embedding[0]} if shape.embedding else {}
+    return entry | ({SHARED_KEY: list(shape.shared)} if shape.shared else {})
 
 
-def sketch(layers: Sequence[dict[str, int]]) -> str:
+def sketch(layers: Sequence[dict[str, Any]]) -> str:
     """Write the layers on two lines, for a terminal: heads and FFN neurons from the first layer to the last."""
     heads = " ".join(f"{layer['heads']:>5}" for layer in layers)
     return f"  heads {heads}\n  ffn   " + " ".join(f"{layer['ffn']:>5}" for layer in layers)

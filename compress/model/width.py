@@ -21,8 +21,8 @@ from compress.errors import UsageError
 from compress.model.checkpoint import model_shape, record_shape
 from compress.model.device import Batch
 from compress.model.family import descend, family_of, layers
+from compress.model.gradients import activations_only
 from compress.model.groups import dependency_graph
-from compress.model.objective import activations_only
 from compress.model.shape import Shape
 from compress.model.stack import Replay, running, stack_of
 

@@ -1,4 +1,4 @@
-"""Pruning: the stage `prune`. Scores, table, search, surgery and reconstruction are pure functions beside it."""
+"""Pruning: the stage `prune`. Scores, table, search and surgery are pure functions beside it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import torch
 
 from compress.model.checkpoint import model_shape
 from compress.model.family import layers
-from compress.model.objective import activations_only
+from compress.model.gradients import gradients_of
 
 
 @dataclass(frozen=True)
@@ -68,33 +68,6 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
 
     With `outputs` the gradients are those by what leaves the projections.
     """
-    found = list(layers(model))
-    entering: dict[tuple[int, int], torch.Tensor] = {}
-    leaving: dict[tuple[int, int], torch.Tensor] = {}
-
-    def capture(key: tuple[int, int]) -> Callable[..., None]:
-        def hook(module: Any, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            entering[key], leaving[key] = args[0], output
-
-        return hook
-
-    hooks = []
-    for number, layer in enumerate(found):
-        for part, linear in enumerate((layer.attention_output, layer.ffn_out)):
-            hooks.append(linear.register_forward_hook(capture((number, part))))
-    try:
-        with activations_only(model):
-            for batch in batches:
-                entering.clear()
-                loss = loss_of(batch)
-                wanted = leaving if outputs else entering
-                keys = [key for key, value in wanted.items() if value.shape[-1] and value.requires_grad]
-                found_gradients = torch.autograd.grad(loss, [wanted[key] for key in keys], allow_unused=True)
-                gradients = {key: gradient for key, gradient in zip(keys, found_gradients, strict=True) if gradient is not None}
-                yield [
-                    [(entering[key].detach(), gradients.get(key, torch.zeros_like(wanted[key]))) for key in ((number, 0), (number, 1))]
-                    for number in range(len(found))
-                ]
-    finally:
-        for hook in hooks:
-            hook.remove()
+    found = [linear for layer in layers(model) for linear in (layer.attention_output, layer.ffn_out)]
+    for pairs in gradients_of(model, found, batches, loss_of, outputs):
+        yield [pairs[start : start + 2] for start in range(0, len(pairs), 2)]

@@ -15,7 +15,7 @@ from torch import nn
 
 from compress.model.device import Batch
 from compress.model.family import Layer, layers
-from compress.prune.reconstruct import enter, inputs_of
+from compress.model.reconstruct import enter, inputs_of
 
 SIZE_ONLY = (
     "sparse weights make the compressed file smaller and nothing faster: dense runtimes (ONNX Runtime, PyTorch, OpenVINO) compute "

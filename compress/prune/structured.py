@@ -23,12 +23,14 @@ from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
 from compress.model.device import Batch, pick_device, to_tensors
 from compress.model.family import Target
+from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
+from compress.model.reconstruct import Teacher, reconstruct
 from compress.model.scorer import Forward, measure, torch_forward
+from compress.model.sharing import refuse_shared
 from compress.model.stack import keep_layers
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
-from compress.prune.reconstruct import Teacher, reconstruct
 from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
 from compress.prune.surgery import slice_model
@@ -36,6 +38,7 @@ from compress.prune.table import Serving, check_serving, latency_table, seconds_
 from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
+from compress.task.calibration import calibration_data
 from compress.task.encode import Encoded, encode_for, evaluation_batches
 from compress.task.labels import connect, relabel
 from compress.task.load import Examples
@@ -43,7 +46,6 @@ from compress.task.metrics import points_lost
 from compress.task.unlabeled import read_unlabeled
 
 BATCH = 32
-MAX_TOKENS = 50_000  # of calibration data
 FITTED_TOKENS = 25_000  # of these, for refits: sixteen to each input of a MiniLM's FFN output
 DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller one, which costs less, is scored on more
 TIMED_LENGTH = 32
@@ -87,13 +89,15 @@ class Pruner:
         self.target: Target = self.task.spec.target
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
-        refuse_adapters(self.dense, "prune")
+        for refuse in (refuse_adapters, refuse_factorized, refuse_shared):
+            refuse(self.dense, "prune")
         self.before = model_shape(self.dense)
         if settings.uniform:
             check_plain(self.before, self.source.name)
         self.classes = connect(read_config(self.source), self.task, str(self.source.name))
         self.unlabeled = read_unlabeled(settings.unlabeled, self.task.spec) if settings.unlabeled else None
-        self.data = self._calibration(settings.calib_samples)
+        examples = self.task.split("train") if self.unlabeled is None else self.unlabeled
+        self.data = calibration_data(self.source, examples, self.task.spec.reading, settings.calib_samples, inputs.seed)
         self.seq_len = settings.seq_len or round(float(self.data.lengths.mean()))
         self.serving = Serving(
             settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
@@ -104,16 +108,6 @@ class Pruner:
         self.refits: list[dict[str, float]] = []
         self._bias = 1.0  # measured speedup of the last model that was timed, over what the costs predict of it
         self._expected: dict[shapes.Shape, float] = {}
-
-    def _calibration(self, count: int) -> Encoded:
-        """Encode `count` examples, fewer where they are so long that time would go into more of the same."""
-        examples, reading = self.task.split("train") if self.unlabeled is None else self.unlabeled, self.task.spec.reading
-        data = encode_for(self.source, calibration_examples(examples, count, self.seed), reading)
-        tokens = int(data.lengths.sum())
-        if tokens <= MAX_TOKENS:
-            return data
-        fewer = max(2, round(min(count, len(examples)) * MAX_TOKENS / tokens))
-        return encode_for(self.source, calibration_examples(examples, fewer, self.seed), reading)
 
     # What models cost
 
@@ -436,10 +430,3 @@ class Pruner:
                 examples = examples.take(np.arange(at_most))
             self._encoded[at_most, tokenizer] = examples, encode_for(tokenizer, examples, self.task.spec.reading)
         return self._encoded[at_most, tokenizer]
-
-
-def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:
-    """Draw `count` training examples (all, where there are fewer)."""
-    if len(examples) <= count:
-        return examples
-    return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))

@@ -50,12 +50,20 @@ def affine(found: Range, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
 def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[Product]:
     """Return the products that static int8 takes.
 
-    Not one that another product reads directly (ELECTRA's projection of the embeddings): ONNX Runtime runs a product in
-    integers only where none of its readers, or all of them, quantize what it gives.
+    Not one that some of its readers quantize and others do not (ELECTRA's projection of the embeddings): ONNX Runtime runs a
+    product in integers only where none of its readers, or all of them, quantize what it gives. Of the two factors of a
+    linear, the first is read by the second alone.
     """
-    found = products(model)
-    read = {product.rows for product in found}
-    return [product for product in found if product.group not in keep_float and product.output not in read]
+    readers: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.name)
+    found: dict[str, Product] = {}
+    for product in reversed(products(model)):
+        quantizing = [name in found for name in readers.get(product.output, [])]
+        if product.group not in keep_float and (not any(quantizing) or all(quantizing)):
+            found[product.node] = product
+    return list(reversed(found.values()))
 
 
 def static_graph(

@@ -137,7 +137,7 @@ def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _D
         _check_reference(reference, name, earlier, top, where)
         origin = earlier.get(stage_of(reference))
         made = origin.verb.makes if origin else None
-        if made == "measurement" or (made == "onnx" and do in {"finetune", "prune", "distill", "export"}):
+        if made == "measurement" or (made == "onnx" and do in {"finetune", "prune", "factorize", "share", "distill", "export"}):
             raise RecipeError(f"{where}: '{do}' cannot start from '{reference}', which makes no checkpoint")
     return stage
 

@@ -49,6 +49,8 @@ VERBS: dict[str, Verb] = {
             "checkpoint",
             machine_bound=True,
         ),
+        Verb("factorize", settings.FactorizeSettings, "compress.factorize:run", ("model", "task", "factorize"), "checkpoint"),
+        Verb("share", settings.ShareSettings, "compress.share:run", ("model", "task", "share"), "checkpoint"),
         Verb(
             "distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint", together=True
         ),

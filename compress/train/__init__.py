@@ -15,8 +15,10 @@ from compress.model.checkpoint import count_params, load_model, model_shape, sav
 from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device
 from compress.model.family import Target, descend, family_of
+from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, task_loss
 from compress.model.scorer import measure, torch_forward
+from compress.model.sharing import refuse_shared
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from compress.task.encode import Encoded, encode_for
@@ -99,6 +101,9 @@ def trained_by_mode(
         ModelError: merged, it answers otherwise.
         ResourceError: no memory for the states.
     """
+    if settings.mode in ("lora", "adapter"):
+        for refuse in (refuse_factorized, refuse_shared):
+            refuse(model, f"finetune --mode {settings.mode}")
     if settings.mode == "frozen":
         with cached_states(model, [data, held_out], target, device) as (seen, judged):
             yield seen, judged

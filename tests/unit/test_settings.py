@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from compress.recipe.verbs import VERBS
 from compress.settings import PruneSettings
 
-LEAST: dict[str, dict[str, Any]] = {"prune": {"target_flops": 0.5}}
+LEAST: dict[str, dict[str, Any]] = {"prune": {"target_flops": 0.5}, "factorize": {"rank": 8}, "share": {"layers": 2}}
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)

@@ -106,6 +106,20 @@ def test_a_model_with_adapters_goes_every_way_but_prune(checkpoint: Maker, capsy
     assert "prune does not take a model with adapters" in capsys.readouterr().err
 
 
+def test_factorize_and_share(checkpoint: Maker, capsys: Printed) -> None:
+    small = machine(capsys, "factorize", checkpoint(), "--task", "tiny.yaml", "--target-flops", 0.7, "--embedding-rank", 9, "-o", "small")
+    assert {"output", "target", "method", "params", "flops", "layers", "embedding_rank", "metrics", "seconds"} <= set(small)
+    assert any("ranks" in layer for layer in small["layers"])
+    shared = machine(capsys, "share", checkpoint(), "--task", "tiny.yaml", "--groups", "0-1", "-o", "shared")
+    assert (shared["groups"], shared["shared"]) == ([[0, 1], [2]], [0, 0, 2])
+    out = human(capsys, "factorize", checkpoint(), "--task", "tiny.yaml", "--rank", 4, "-o", "other")
+    assert "other  (" in out
+    with pytest.raises(SystemExit) as caught:
+        main(["share", str(checkpoint()), "--task", "tiny.yaml", "-o", "no"])
+    assert caught.value.code == 2
+    assert "give layers" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("mode", ["frozen", "lora"])
 def test_cheaper_modes_tell_what_they_trained(mode: str, checkpoint: Maker, capsys: Printed) -> None:
     with pytest.raises(SystemExit):

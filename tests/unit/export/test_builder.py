@@ -48,8 +48,29 @@ def test_a_product_adds_rows() -> None:
     table, ids = RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
     rows = first(graph, embedded(graph, table))
     np.testing.assert_allclose(
-        outcome(graph, graph.product(rows, weight, rows, "sum"), ids), table[ids[:, 0]] @ (weight + np.eye(3)), rtol=1e-5
+        outcome(graph, graph.product(rows, (weight,), rows, "sum"), ids), table[ids[:, 0]] @ (weight + np.eye(3)), rtol=1e-5
     )
+
+
+def test_two_factors_are_two_products() -> None:
+    down, up, graph = RNG.normal(size=(3, 2)).astype(np.float32), RNG.normal(size=(2, 3)).astype(np.float32), GraphBuilder()
+    table, ids = RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
+    rows = first(graph, embedded(graph, table))
+    found = outcome(graph, graph.product(rows, (down, up), rows, "sum"), ids)
+    np.testing.assert_allclose(found, table[ids[:, 0]] @ (down @ up + np.eye(3)), rtol=1e-4, atol=1e-5)
+
+
+def test_equal_constants_are_kept_once() -> None:
+    """Large ones: what is small, or differs in its values, shape or type, stays by itself."""
+    graph, large = GraphBuilder(), RNG.normal(size=(16, 32)).astype(np.float32)
+    assert graph.constant(large, "first") == "first"
+    assert graph.constant(large.copy(), "second") == "first"
+    assert graph.constant(np.ascontiguousarray(large.T), "turned") == "turned"
+    assert graph.constant(large.reshape(32, 16), "reshaped") == "reshaped"
+    assert graph.constant(large.view(np.int32), "integers") == "integers"
+    assert graph.constant(large[0], "small") == "small"
+    assert graph.constant(large[0], "other") == "other"
+    assert set(graph.initializers) == {"first", "turned", "reshaped", "integers", "small", "other"}
 
 
 def test_layer_norm_is_pytorchs() -> None:

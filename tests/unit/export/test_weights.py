@@ -14,9 +14,10 @@ from tests import tiny
 def test_what_is_added_below_is_taken_off_above() -> None:
     module = torch.nn.Linear(4, 3)
     linear, rows, shift = Linear.of(module), np.random.default_rng(0).normal(size=(5, 4)), np.arange(4.0)
-    expected = rows @ linear.weight + linear.bias
+    (weight,) = linear.factors
+    expected = rows @ weight + linear.bias
     linear.unshift(shift)
-    np.testing.assert_allclose((rows + shift) @ linear.weight + linear.bias, expected)
+    np.testing.assert_allclose((rows + shift) @ weight + linear.bias, expected)
 
 
 def test_the_model_keeps_its_own_biases(family: str) -> None:

@@ -19,11 +19,12 @@ from compress.model.checkpoint import count_params, load_model, model_shape, sav
 from compress.model.shape import LayerShape, Shape
 from compress.prune import run as prune
 from compress.prune.search import Kept, counted_costs
-from compress.prune.structured import Pruner, calibration_examples
+from compress.prune.structured import Pruner
 from compress.prune.surgery import slice_model
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 from compress.task import resolve
+from compress.task.calibration import calibration_examples
 from compress.task.load import Examples, Task
 from tests import tiny
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.errors import UsageError
+from compress.model.knapsack import knapsack
 from compress.model.shape import LayerShape, Shape
 from compress.prune.scores import LayerScores
 from compress.prune.search import (
@@ -19,7 +20,6 @@ from compress.prune.search import (
     Kept,
     counted_costs,
     fitting_shares,
-    knapsack,
     ranked,
     ranked_jointly,
     rankings,

@@ -11,13 +11,13 @@ import torch
 
 from compress.model.device import to_tensors
 from compress.model.family import layers
-from compress.prune.reconstruct import Moments, Teacher, reconstruct, refit
+from compress.model.reconstruct import Moments, Teacher, reconstruct, refit
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
 
 CPU = torch.device("cpu")
-module = importlib.import_module("compress.prune.reconstruct")
+module = importlib.import_module("compress.model.reconstruct")
 
 
 def moments_of(inputs: torch.Tensor, targets: torch.Tensor) -> Moments:

@@ -1,4 +1,4 @@
-"""Refit what is left of a pruned model so that it computes what the dense one did: least squares, layer by layer, no training.
+"""Refit what is left of a smaller model so that it computes what the dense one did: least squares, layer by layer, no training.
 
 Going up the layers, each output projection is fitted on its kept inputs so that projection plus residual equals the
 dense model's own sum before the LayerNorm (Kwon et al. 2022, arXiv 2204.09656, mask tuning, generalised to a full
@@ -19,6 +19,7 @@ from torch import nn
 from compress.model.checkpoint import model_shape
 from compress.model.device import Batch
 from compress.model.family import Layer, activation_of, family_of, layers
+from compress.model.lowrank import FactoredLinear
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # tried, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch judges the fit and is not fitted
@@ -154,10 +155,10 @@ def inputs_of(*modules: nn.Module) -> Iterator[list[torch.Tensor]]:
 def reconstruct(
     student: Any, teacher: Teacher, origins: Sequence[int] | None = None, advance: Callable[[], None] = lambda: None
 ) -> list[dict[str, float]]:
-    """Refit every output projection of a pruned model against its dense teacher, in place.
+    """Refit every output projection of a pruned or factorized model against its dense teacher, in place.
 
     Args:
-        student: the pruned (sliced) model in evaluation mode.
+        student: the pruned (sliced) or factorized model in evaluation mode.
         teacher: the dense model with the calibration batches.
         origins: for each layer of the student, ascending, its position in the teacher; by default all.
         advance: called after each layer.
@@ -176,23 +177,30 @@ def reconstruct(
     for small, wanted in zip(found, asked, strict=True):
         errors: dict[str, float] = {}
         contexts = [_context(lower, small, number) for number in range(len(masks))]
-        moments = _Split(small.attention_output)
+        first, last = _parts(small.attention_output)
+        moments = _Split(last)
         for number, mask in enumerate(masks):
-            moments.add(number, contexts[number][mask], wanted[number][0] - lower.states[number][mask])
-        errors["attention_before"], errors["attention_after"] = refit(small.attention_output, *moments.parts)
+            moments.add(number, first(contexts[number][mask]), wanted[number][0] - lower.states[number][mask])
+        errors["attention_before"], errors["attention_after"] = refit(last, *moments.parts)
         for number, context in enumerate(contexts):
             lower.states[number] = small.attention_norm(small.attention_output(context) + lower.states[number])
         del contexts
-        moments = _Split(small.ffn_out)
+        first, last = _parts(small.ffn_out)
+        moments = _Split(last)
         for number, mask in enumerate(masks):
             state = lower.states[number][mask]
-            moments.add(number, activation(small.ffn_in(state)), wanted[number][1] - state)
-        errors["ffn_before"], errors["ffn_after"] = refit(small.ffn_out, *moments.parts)
+            moments.add(number, first(activation(small.ffn_in(state))), wanted[number][1] - state)
+        errors["ffn_before"], errors["ffn_after"] = refit(last, *moments.parts)
         for number, state in enumerate(lower.states):
             lower.states[number] = small.output_norm(small.ffn_out(activation(small.ffn_in(state))) + state)
         report.append(errors)
         advance()
     return report
+
+
+def _parts(linear: Any) -> tuple[nn.Module, nn.Linear]:
+    """Return what comes before the matrix that is fitted, and that one: of a factorized linear the last."""
+    return (linear.down, linear.up) if isinstance(linear, FactoredLinear) else (nn.Identity(), linear)
 
 
 class _Split:

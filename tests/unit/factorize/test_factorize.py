@@ -1,0 +1,175 @@
+"""The stage: targets are held, what comes out reloads, trains and is exported, and what it cannot take is refused."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import compress
+from compress.errors import UsageError
+from compress.factorize import factorize_embeddings, factorize_linears
+from compress.factorize.statistics import activation_statistics, fisher_statistics
+from compress.model.checkpoint import count_params, load_model, model_shape
+from compress.model.device import to_tensors
+from compress.model.lowrank import is_factorized, linears, words_of
+from compress.model.objective import logits_of, task_loss
+from compress.model.scorer import score, torch_forward
+from compress.settings import FactorizeSettings
+from tests import tiny
+from tests.conftest import Maker
+
+FAST: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"}
+METHODS = ("fisher", "activations", "plain")
+
+
+def settings_of(**fields: Any) -> FactorizeSettings:
+    return FactorizeSettings.model_validate({"device": "cpu", **fields})
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("target", [{"target_flops": 0.7}, {"target_params": 0.7}, {"rank": 6}, {"ratio": 0.5}])
+def test_targets_are_held(target: dict[str, Any], method: Any, checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    found = compress.factorize(checkpoint(), tiny_task, tmp_path / "out", method=method, device="cpu", **target)
+    model = load_model(tmp_path / "out")
+    before, after = model_shape(load_model(checkpoint())), model_shape(model)
+    assert found["layers"] == after.as_json()
+    assert (found["params"], found["flops"]) == (count_params(model), after.flops(found["target"]["seq_len"]))
+    assert found["target"] == {**target, "seq_len": found["target"]["seq_len"]}
+    if "target_flops" in target:
+        assert 0.55 < found["flops"] / found["flops_before"] <= 0.7
+    elif "target_params" in target:
+        assert 0.55 < after.params() / before.params() <= 0.7
+    else:
+        assert all(len(layer.ranks) == 6 for layer in after.layers)
+    assert found["metrics"]["validation"].keys() >= {"n", "accuracy", "before"}
+    assert len(found["refits"]) == tiny.LAYERS
+
+
+def test_a_rank_that_the_weights_have_changes_nothing(family: str) -> None:
+    """Of weights of rank one, that is; factors of more ranks lose nothing by any method."""
+    model, data = tiny.make_model(family), tiny.encoded(family, 20)
+    with torch.no_grad():
+        for _, _, linear in linears(model):
+            linear.weight.copy_(linear.weight[:, :1] @ linear.weight[:1])  # of rank one
+    expected = score(torch_forward(model), data)
+    for method in METHODS:
+        small = compress_linears(model, data, method=method, rank=3)
+        assert is_factorized(small)
+        np.testing.assert_allclose(score(torch_forward(small), data), expected, atol=1e-4)
+
+
+def compress_linears(model: Any, data: Any, **fields: Any) -> Any:
+    """Factorize a copy's linears."""
+    small = copy.deepcopy(model)
+    factorize_linears(small, model_shape(model), data, "class", settings_of(**fields), 16, 0)
+    return small
+
+
+def test_what_texts_show_is_kept_better_than_by_plain_factors(family: str) -> None:
+    model, data = tiny.make_model(family), tiny.encoded(family, 60)
+    expected, errors = score(torch_forward(model), data), {}
+    for method in METHODS:
+        small = compress_linears(model, data, method=method, rank=9)
+        errors[method] = float(np.abs(score(torch_forward(small), data) - expected).mean())
+    assert errors["activations"] < errors["plain"]
+    assert errors["fisher"] < errors["plain"]
+
+
+def test_padding_does_not_count(family: str) -> None:
+    model, data = tiny.make_model(family), tiny.encoded(family)
+    device = torch.device("cpu")
+
+    def loss_of(batch: Any) -> torch.Tensor:
+        labels = torch.zeros(len(batch["input_ids"]), dtype=torch.int64)
+        return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], "class", summed=True)
+
+    batches = [[to_tensors(data.batch(range(12), pad_to), model, device)] for pad_to in (None, 60)]
+    for gather in (activation_statistics, lambda model, batches: fisher_statistics(model, batches, loss_of)):
+        short, padded = (gather(model, batch) for batch in batches)
+        for first, second in zip(short, padded, strict=True):
+            torch.testing.assert_close(first.gram, second.gram, rtol=1e-3, atol=1e-3 * float(first.gram.abs().max()))
+            assert first.weight == pytest.approx(second.weight, rel=1e-3)
+
+
+def test_refits_mend_what_plain_factors_lose(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    data = tiny.encoded("bert", 60)
+    expected = score(torch_forward(load_model(checkpoint())), data)
+    errors = []
+    for refit in (True, False):
+        folder = tmp_path / str(refit)
+        found = compress.factorize(checkpoint(), tiny_task, folder, method="plain", ratio=0.5, refit=refit, device="cpu")
+        assert bool(found["refits"]) == refit
+        errors.append(float(np.abs(score(torch_forward(load_model(folder)), data) - expected).mean()))
+    assert errors[0] < errors[1]
+
+
+def test_embeddings_alone(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    found = compress.factorize(checkpoint(), tiny_task, tmp_path / "out", embedding_rank=12, device="cpu")
+    model = load_model(tmp_path / "out")
+    assert (found["embedding_rank"], model_shape(model).embedding) == (12, (12, tiny.HIDDEN))
+    assert not any(layer.ranks for layer in model_shape(model).layers)
+    assert found["flops"] - found["flops_before"] == 2 * found["target"]["seq_len"] * 12 * tiny.HIDDEN
+    assert found["params"] < found["params_before"]
+
+
+def test_frequent_words_are_kept_better(family: str) -> None:
+    data, errors = tiny.encoded(family, 40), []
+    for plain in (False, True):
+        model = tiny.make_model(family)
+        old = words_of(model).weight.detach()
+        factorize_embeddings(model, data, 6, plain=plain)
+        ids = torch.from_numpy(np.concatenate(data.input_ids))
+        errors.append(float((words_of(model)(ids).detach() - old[ids]).square().mean()))
+    assert errors[0] < errors[1]
+
+
+def test_a_factorized_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    """Distilled, exported, quantized and measured; not pruned, factorized again, shared, or given adapters."""
+    small = tmp_path / "small"
+    made = compress.factorize(
+        checkpoint(), tiny_task, small, target_flops=0.7, embedding_rank=12, unlabeled=tiny_task["train"], device="cpu"
+    )
+    student = compress.distill(checkpoint(), small, tiny_task, tmp_path / "student", **FAST)
+    assert student["layers"] == made["layers"]
+    assert model_shape(load_model(tmp_path / "student")) == model_shape(load_model(small))
+    compress.finetune(small, tiny_task, tmp_path / "tuned", **FAST)
+    graph = compress.export(tmp_path / "student", tmp_path / "graph", tiny_task)
+    assert graph["metrics"]["max_abs_difference"] < 1e-4
+    for method in ("dynamic", "static", "smooth"):
+        compress.quantize(tmp_path / "graph", tiny_task, tmp_path / method, method=method)
+    names = [tmp_path / name for name in ("student", "graph", "dynamic", "static", "smooth")]
+    results = compress.evaluate(names, tiny_task)["results"]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    refused = {
+        "prune": lambda: compress.prune(small, tiny_task, tmp_path / "no", target_flops=0.5, device="cpu"),
+        "factorize": lambda: compress.factorize(small, tiny_task, tmp_path / "no", rank=3),
+        "share": lambda: compress.share(small, tiny_task, tmp_path / "no", layers=1),
+        "finetune --mode lora": lambda: compress.finetune(small, tiny_task, tmp_path / "no", mode="lora", **FAST),
+        "finetune --mode adapter": lambda: compress.finetune(small, tiny_task, tmp_path / "no", mode="adapter", **FAST),
+    }
+    for verb, call in refused.items():
+        with pytest.raises(UsageError, match=f"{verb} does not take a factorized model"):
+            call()
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "give one of"),
+        ({"rank": 3, "ratio": 0.5}, "give one of"),
+        ({"rank": 22}, "at rank 22 no linear"),
+        ({"embedding_rank": 31}, "no smaller at rank 31"),
+        ({"target_flops": 0.01}, "not even the lowest ranks"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields: Any, message: str, checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        compress.factorize(checkpoint(), tiny_task, tmp_path / "out", device="cpu", **fields)
+    assert not (tmp_path / "out").exists()
+    assert fields in ({}, {"rank": 3, "ratio": 0.5}) or caught.value.hint

@@ -1,0 +1,132 @@
+"""The stage: what a group gets, that it stays shared through distillation, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import compress
+from compress.errors import UsageError
+from compress.model.checkpoint import count_params, load_model, save_model
+from compress.model.device import to_tensors
+from compress.model.family import layers
+from compress.model.scorer import score, torch_forward
+from compress.model.sharing import owners_of
+from compress.prune.search import Kept
+from compress.prune.surgery import slice_model
+from compress.share import alike, answers_changed, share_layers
+from tests import tiny
+from tests.conftest import Maker
+
+FAST: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"}
+
+
+@pytest.mark.parametrize("how", ["mean", "first", "last"])
+def test_a_group_gets_the_mean_or_one_layer(family: str, how: str) -> None:
+    model, before = tiny.make_model(family), [dict(layer.module.named_parameters()) for layer in layers(tiny.make_model(family))]
+    share_layers(model, (0, 0, 2), how)
+    for name, parameter in next(layers(model)).module.named_parameters():
+        first, second = before[0][name], before[1][name]
+        torch.testing.assert_close(parameter, {"mean": (first + second) / 2, "first": first, "last": second}[how])
+    for name, parameter in list(layers(model))[2].module.named_parameters():
+        assert torch.equal(parameter, before[2][name])
+    assert owners_of(model) == (0, 0, 2)
+
+
+@pytest.mark.parametrize("how", ["mean", "first", "last"])
+def test_equal_layers_share_without_a_loss(family: str, how: str) -> None:
+    model, data = tiny.make_model(family), tiny.encoded(family)
+    first, second, _ = layers(model)
+    second.module.load_state_dict(first.module.state_dict())
+    expected, params = score(torch_forward(model), data), count_params(model)
+    share_layers(model, (0, 0, 2), how)
+    np.testing.assert_allclose(score(torch_forward(model), data), expected, atol=1e-6)
+    assert count_params(model) < params
+
+
+def test_the_found_groups_change_the_answers_least() -> None:
+    model, data = tiny.make_model(), tiny.encoded()
+    batches = [to_tensors(data.batch(range(12)), model, torch.device("cpu"))]
+    loss_of = answers_changed(model, batches, "first")
+    assert loss_of((0, 1, 2)) == 0
+    _, second, third = layers(model)
+    third.module.load_state_dict(second.module.state_dict())
+    loss_of = answers_changed(model, batches, "first")
+    assert loss_of((0, 1, 1)) == pytest.approx(0, abs=1e-8)
+    assert loss_of((0, 0, 2)) > 1e-4
+
+
+def test_padding_does_not_change_what_tags_lose() -> None:
+    model, data = tiny.make_model(target="tags"), tiny.encoded()
+    losses = []
+    for pad_to in (None, 60):
+        batches = [to_tensors(data.batch(range(12), pad_to), model, torch.device("cpu"))]
+        losses.append(answers_changed(model, batches, "mean")((0, 0, 2)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_shared_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    """Distilled, exported, quantized and measured, and still shared; not pruned, factorized, shared again, or given adapters."""
+    folder, plain = tmp_path / "shared", checkpoint()
+    found = compress.share(plain, tiny_task, folder, layers=2, groups="auto", unlabeled=tiny_task["train"], device="cpu")
+    assert found["params"] == count_params(load_model(folder)) < found["params_before"] == count_params(load_model(plain))
+    assert sorted(number for group in found["groups"] for number in group) == list(range(tiny.LAYERS))
+    assert found["metrics"]["validation"].keys() >= {"n", "accuracy", "before"}
+    assert (folder / "model.safetensors").stat().st_size < 0.8 * (plain / "model.safetensors").stat().st_size
+    compress.distill(plain, folder, tiny_task, tmp_path / "student", **FAST)
+    compress.finetune(folder, tiny_task, tmp_path / "tuned", **FAST)
+    for name in ("student", "tuned"):
+        assert list(owners_of(load_model(tmp_path / name))) == found["shared"]
+    graphs = [compress.export(source, tmp_path / f"graph-{source.name}", tiny_task) for source in (plain, tmp_path / "student")]
+    assert graphs[1]["size_mb"] < 0.85 * graphs[0]["size_mb"]
+    graph = tmp_path / "graph-student"
+    for method in ("dynamic", "static"):
+        compress.quantize(graph, tiny_task, tmp_path / method, method=method)
+    results = compress.evaluate([tmp_path / "student", graph, tmp_path / "dynamic", tmp_path / "static"], tiny_task)["results"]
+    assert results[0]["metrics"] == results[1]["metrics"]
+    refused = {
+        "prune": lambda: compress.prune(folder, tiny_task, tmp_path / "no", target_flops=0.5, device="cpu"),
+        "factorize": lambda: compress.factorize(folder, tiny_task, tmp_path / "no", rank=3),
+        "share": lambda: compress.share(folder, tiny_task, tmp_path / "no", layers=1),
+        "finetune --mode lora": lambda: compress.finetune(folder, tiny_task, tmp_path / "no", mode="lora", **FAST),
+    }
+    for verb, call in refused.items():
+        with pytest.raises(UsageError, match=f"{verb} does not take a model whose layers share weights"):
+            call()
+    assert not (tmp_path / "no").exists()
+
+
+def test_layers_of_different_shapes_do_not_share(tiny_task: Any, tmp_path: Path) -> None:
+    model = tiny.make_model("mpnet")
+    slice_model(model, [Kept([0, 3], [1, 2]), Kept([0, 1], [1, 2]), Kept([0, 1], [5, 6])])
+    assert not alike(model, (0, 0, 2))  # of one size, but heads of other biases
+    assert alike(model, (0, 1, 1))
+    folder = tmp_path / "pruned"
+    folder.mkdir()
+    tiny.write_tokenizer(folder, "mpnet")
+    save_model(model, folder, folder)
+    with pytest.raises(UsageError, match="different shapes"):
+        compress.share(folder, tiny_task, tmp_path / "no", groups="0-1")
+    found = compress.share(folder, tiny_task, tmp_path / "shared", layers=2, groups="auto", device="cpu")
+    assert found["shared"] == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "give layers"),
+        ({"layers": 2, "groups": "0-1"}, "give layers"),
+        ({"groups": "auto"}, "give layers"),
+        ({"layers": 3}, "share nothing"),
+        ({"layers": 9, "groups": "auto"}, "share nothing"),
+        ({"groups": "0-9"}, "within the model's layers 0 to 2"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields: Any, message: str, checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=message):
+        compress.share(checkpoint(), tiny_task, tmp_path / "out", **fields)
+    assert not (tmp_path / "out").exists()

@@ -50,18 +50,20 @@ def affine(found: Range, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
 def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[Product]:
     """Return the products that static int8 takes.
 
-    Not one that some of its readers quantize and others do not (ELECTRA's projection of the embeddings): ONNX Runtime runs a
-    product in integers only where none of its readers, or all of them, quantize what it gives. Of the two factors of a
-    linear, the first is read by the second alone.
+    Not one that another product reads directly, unless nothing else does (as of a linear's two factors, but not of ELECTRA's
+    projection of the embeddings): ONNX Runtime runs a product in integers only where none of its readers, or all of them,
+    quantize what it gives.
     """
-    readers: dict[str, list[str]] = {}
+    every = products(model)
+    read = {product.rows for product in every}
+    readers: dict[str, list[tuple[str, int]]] = {}
     for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node.name)
+        for place, name in enumerate(node.input):
+            readers.setdefault(name, []).append((node.name, place))
     found: dict[str, Product] = {}
-    for product in reversed(products(model)):
-        quantizing = [name in found for name in readers.get(product.output, [])]
-        if product.group not in keep_float and (not any(quantizing) or all(quantizing)):
+    for product in reversed(every):
+        alone = all(name in found and place == 0 for name, place in readers.get(product.output, []))
+        if product.group not in keep_float and (alone or product.output not in read):
             found[product.node] = product
     return list(reversed(found.values()))
 

@@ -51,12 +51,14 @@ def test_every_setting_is_an_option_with_its_default(verb: str, name: str) -> No
 def test_what_is_not_given_becomes_the_settings_defaults(verb: str) -> None:
     """Parse a command line without options: the settings are those of an empty recipe stage."""
     settings = VERBS[verb].settings
-    names = {"prune": ["--target-flops", "0.5"]}.get(verb, [])
+    least: dict[str, dict[str, Any]] = {"prune": {"target_flops": 0.5}, "factorize": {"rank": 8}, "share": {"layers": 2}}
+    fields = least.get(verb, {})
+    names = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     found = cli.get_command(click.Context(cli), verb)
     assert found is not None
     needed = {"eval": ["m"], "bench": ["m"], "distill": ["--teacher", "t", "--student", "s", "-o", "x"]}.get(verb, ["m", "-o", "x"])
     context = found.make_context(verb, [*needed, *names])
-    expected = settings.model_validate({"target_flops": 0.5} if verb == "prune" else {})
+    expected = settings.model_validate(fields)
     assert settings.model_validate(options.given(settings, context.params)) == expected
 
 

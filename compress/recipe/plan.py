@@ -42,7 +42,7 @@ class Workspace:
         stage, _, part = reference.partition("/")
         if stage in self.folder_of:
             part = chosen(self.folder_of[stage], part)
-            if not (self.folder_of[stage] / part).is_dir():
+            if part and not (self.folder_of[stage] / part).is_dir():
                 made = ", ".join(sorted(path.name for path in self.folder_of[stage].iterdir() if path.is_dir())) or "a single one"
                 raise ModelError(f"stage {stage} made no model '{part}'", f"it made: {made}")
             return self.folder_of[stage] / part

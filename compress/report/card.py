@@ -60,7 +60,8 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
     manifest = manifests[stage]
     onnx = manifest["kind"] == "onnx"
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
-    plain = len({tuple(layer.items()) for layer in manifest.get("layers") or []}) <= 1  # else transformers cannot open it
+    layers = manifest.get("layers") or []
+    plain = all(layer == layers[0] and set(layer) <= {"heads", "ffn"} for layer in layers)  # else transformers cannot open it
     library = "onnx" if onnx else "transformers" if plain else None
     tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)

@@ -279,7 +279,7 @@ def test_epochs_of_recovery_after_or_between_the_steps(
 
     def teach(student: Any, *args: Any, resume: Any) -> Any:
         spent.append(args[-2].epochs)
-        return 0.0, SimpleNamespace(diverged=None), {}
+        return SimpleNamespace(fitted=SimpleNamespace(diverged=None))
 
     monkeypatch.setattr(module, "teach", teach)
     run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.3, steps=3, recover=when, recover_epochs=epochs, calib_samples=24)

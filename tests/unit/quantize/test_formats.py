@@ -45,7 +45,7 @@ def test_the_formats_of_a_task(graph: Path, tiny_task: dict[str, Any], method: s
     made = run(graph, tmp_path / "out", tiny_task, method=method, max_drop=60.0, report=True)
     assert (made["precision"], made["method"], made["calibration"]) == (method, method, None)
     assert made["weights"] == {"int4": "int4 in blocks of 32", "fp16": "float16", "bf16": "bfloat16"}[method]
-    assert made["verification"]["runtime"] == ("OpenVINO" if method == "bf16" else "ONNX Runtime")
+    assert ("verification_openvino" in made) == ("openvino" in made["runtime"]) == (method == "bf16")
     assert made["metrics"]["validation"]["n"] == 24
     assert all(0 < entry["error"] < 0.5 and entry["range"] is None for entry in made["explain"])
     small = {entry["product"] for entry in made["explain"] if entry["float"]}
@@ -107,8 +107,10 @@ def test_embeddings_are_int8_by_row_in_int4(graph: Path, tmp_path: Path, monkeyp
 def test_bf16_without_openvino_is_checked_in_part(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    assert run(graph, tmp_path / "out", method="bf16")["verification"]["runtime"] == "ONNX Runtime"
+    monkeypatch.setattr(module, "has_openvino", lambda: False)
+    made = run(graph, tmp_path / "out", method="bf16")
+    assert "verification_openvino" not in made
+    assert "routes" not in made["runtime"]
     assert "OpenVINO is not installed" in capsys.readouterr().err
 
 
@@ -134,7 +136,7 @@ def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tm
 
 def test_answers_that_are_no_numbers_are_refused(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = lambda batch: np.full((len(batch["input_ids"]), 3), np.inf, dtype=np.float32)  # noqa: E731
-    monkeypatch.setattr(module, "_served", lambda *args: (broken, "ONNX Runtime"))
+    monkeypatch.setattr(OnnxModel, "opened", lambda model, runtime: broken)
     with pytest.raises(ModelError, match="the int4 graph answers with what is no number"):
         run(graph, tmp_path / "out", method="int4")
 

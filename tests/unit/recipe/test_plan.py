@@ -167,7 +167,7 @@ def test_the_machine_is_in_the_keys_of_what_depends_on_it(document: dict[str, An
     before = direct()
     monkeypatch.setattr(module.machine, "identity", lambda: ["another machine"])
     after = direct()
-    assert [name for name in ORDER if before[name] != after[name]] == ["slim", "int8", "proof", "speed"]
+    assert [name for name in ORDER if before[name] != after[name]] == ["slim", "graph", "int8", "proof", "speed"]
 
 
 def write_stage(folder: Path, key: str = "key", **files: bytes) -> None:

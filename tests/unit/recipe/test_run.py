@@ -245,11 +245,11 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     output = tmp_path / "run"
     original = module._call
 
-    def interrupted(stage: Any, workspace: Any, folder: Path) -> Any:
+    def interrupted(stage: Any, workspace: Any, folder: Path, resume: Path | None) -> Any:
         if stage.name == "student":
             (folder / "half").write_bytes(b"written")
             raise KeyboardInterrupt
-        return original(stage, workspace, folder)
+        return original(stage, workspace, folder, resume)
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "_call", interrupted)

@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM := true
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "compress needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
@@ -25,6 +25,11 @@ install: $(STAMP) ## Make the virtual environment .venv and install the project 
 .PHONY: demo
 demo: $(STAMP) ## Run the whole way on BBC News: train, prune, distill, export, quantize, measure (minutes)
 	$(BIN)/compress run demo
+
+# `make sst2 DATA=DIR` reads DIR/sst2/train.parquet, validation.parquet and test.parquet, as far as they are there, in the place of the hub.
+.PHONY: sst2 mrpc sick banking77 pos squad
+sst2 mrpc sick banking77 pos squad: $(STAMP) ## Run a full recipe: [DATA=DIR] for local files (squad: hours)
+	$(BIN)/compress run $@ $(foreach split,train validation test,$(if $(wildcard $(DATA)/$@/$(split).parquet),--$(split) "$(DATA)/$@/$(split).parquet")) $(ARGS)
 
 # `make peers DATA=DIR` reads DIR/sst2/train.parquet and so on in the place of the hub; ARGS are passed on.
 .PHONY: peers

@@ -182,7 +182,8 @@ def compare_runtimes(
         p50 = {f"{name}_ms": float(1e3 * np.median(values)) for name, values in seconds.items()}
         entries.append({**_where(cell), **p50, "speedup": ratio, "ci95": list(interval)})
     tokens = [(cell.seq_len or 0) * cell.batch_size for cell in in_order(cells)]
-    return routes(tokens, [entry["speedup"] for entry in entries], (first, second)), entries
+    gains = [1.0 if entry["ci95"][0] <= 1 <= entry["ci95"][1] else entry["speedup"] for entry in entries]  # noise decides nothing
+    return routes(tokens, gains, (first, second)), entries
 
 
 def routes(tokens: Sequence[int], speedups: Sequence[float], names: tuple[str, str]) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ class Workspace:
     recipe: Recipe
     folder_of: dict[str, Path] = field(default_factory=dict)  # finished stages
     digest_of: dict[str, str] = field(default_factory=dict)
+    runtime_of: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def task(self) -> Task | None:
@@ -57,6 +58,13 @@ class Workspace:
     def finish(self, stage: str, folder: Path, manifest: dict[str, Any]) -> None:
         """Make a stage's output available to later ones."""
         self.folder_of[stage], self.digest_of[stage] = folder, manifest["digest"]
+        self.runtime_of[stage] = manifest.get("runtime")
+
+    def runtime(self, reference: str) -> Any:
+        """Return how a model is recorded to be run: the same graph may be, with other options."""
+        if reference not in self.runtime_of and reference.partition("/")[0] not in self.folder_of:
+            self.runtime_of[reference] = (fs.read_manifest(self.folder(reference)) or {}).get("runtime")
+        return self.runtime_of.get(reference)
 
     def key(self, stage: Stage) -> str:
         """Return the cache key: settings, inputs, data, seed, code, libraries, and (for timings) the machine."""
@@ -72,8 +80,8 @@ class Workspace:
         }
         if unlabeled := getattr(stage.settings, "unlabeled", None):
             facts["unlabeled"] = fs.digest_file(existing(unlabeled))
-        if stage.verb.makes == "measurement":  # the same graph may be recorded with other options
-            facts["runtimes"] = {name: (fs.read_manifest(self.folder(name)) or {}).get("runtime") for name in stage.references()}
+        if stage.verb.makes == "measurement":
+            facts["runtimes"] = {name: self.runtime(name) for name in stage.references()}
         if stage.verb.makes == "onnx":  # which may be timed in OpenVINO where that is installed
             facts["openvino"] = machine.version_of("openvino")
         if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing

@@ -16,7 +16,7 @@ from compress.measure import statistics
 from compress.measure import tuning as module
 from compress.measure.latency import Cell, Times
 from compress.measure.statistics import geometric_ratio
-from compress.measure.tuning import Point, Ways, in_order, named, routes, search
+from compress.measure.tuning import Point, Ways, compare_runtimes, in_order, named, routes, search
 
 AXES = {"form": ["plain", "fused"], "fusions": ["none", "all", "some"]}
 START = {"form": "plain", "fusions": "none"}
@@ -120,6 +120,24 @@ def test_a_small_gain_is_not_worth_a_second_runtime() -> None:
     assert routes([16, 128], [0.98, 1.02], ("a", "b")) == [{"up_to": None, "runtime": "a"}]
     assert routes([16, 128], [0.5, 2.0], ("a", "b")) == [{"up_to": 45, "runtime": "a"}, {"up_to": None, "runtime": "b"}]
     assert routes([16, 128], [2.0, 0.5], ("a", "b")) == [{"up_to": 45, "runtime": "b"}, {"up_to": None, "runtime": "a"}]
+
+
+def test_what_is_within_the_noise_does_not_choose_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [Cell(1, 1, 16), Cell(1, 8, 128)]
+
+    spread = {"now": 1.0}
+
+    def fake(runners: Any, batches: Any, rounds: int, limit: float, rng: np.random.Generator, advance: Any) -> Times:
+        first, second = runners  # the second is 10 % faster, more or less
+        return {first: np.full(41, 1.1), second: np.exp(spread["now"] * np.linspace(-1, 1, 41))}
+
+    monkeypatch.setattr(module, "interleaved", fake)
+    runtimes: Any = {"a": lambda threads: lambda batch: None, "b": lambda threads: lambda batch: None}
+    found, entries = compare_runtimes(runtimes, lambda cell: {}, cells)
+    assert all(entry["speedup"] > 1.05 and entry["ci95"][0] < 1 < entry["ci95"][1] for entry in entries)
+    assert found == [{"up_to": None, "runtime": "a"}]
+    spread["now"] = 0.01
+    assert compare_runtimes(runtimes, lambda cell: {}, cells)[0] == [{"up_to": None, "runtime": "b"}]
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=4))

@@ -170,6 +170,17 @@ def test_the_machine_is_in_the_keys_of_what_depends_on_it(document: dict[str, An
     assert [name for name in ORDER if before[name] != after[name]] == ["slim", "graph", "int8", "proof", "speed"]
 
 
+def test_how_a_model_is_recorded_to_run_is_in_the_keys_of_measurements(document: dict[str, Any]) -> None:
+    def keys_with(runtime: Any) -> dict[str, str]:
+        workspace = Workspace(build(document))
+        for name in ORDER:
+            workspace.finish(name, Path(name), {"digest": name, "runtime": runtime})
+        return {name: workspace.key(stage) for name, stage in workspace.recipe.stages.items()}
+
+    before, after = keys_with({}), keys_with({"routes": [{"up_to": None, "runtime": "openvino"}]})
+    assert [name for name in ORDER if before[name] != after[name]] == ["proof", "speed"]
+
+
 def write_stage(folder: Path, key: str = "key", **files: bytes) -> None:
     """Write a finished stage's folder by hand."""
     folder.mkdir(parents=True)

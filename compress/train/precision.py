@@ -11,6 +11,7 @@ import torch
 
 from compress import console, fs
 from compress.machine import cpu_name
+from compress.model.checkpoint import model_shape
 from compress.model.family import family_of
 from compress.model.objective import logits_of
 from compress.settings import TrainSettings
@@ -27,16 +28,17 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
-    """Return `fp32` or `bf16` for training; `auto` times both on a real batch, once per machine and model width.
+    """Return `fp32` or `bf16` for training; `auto` times both on a real batch, once per machine and shape.
 
+    Casts cost as much in a narrow layer as in a wide one, so a pruned model may be faster in fp32 where its teacher was not.
     The choice is kept in the user's cache, so that a resumed run trains exactly as the first one would have.
     """
     if settings.precision != "auto":
         return settings.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    width = getattr(model.config, family_of(model.config.model_type).hidden_key)
-    facts = [cpu_name(), torch.__version__, torch.get_num_threads(), width]
+    shape = model_shape(model)
+    facts = [cpu_name(), torch.__version__, torch.get_num_threads(), shape.hidden, shape.as_json()]
     path = fs.cache_root() / "precision" / f"{fs.digest_json(facts)}.json"
     try:
         return fs.read_json(path)["precision"]

@@ -45,7 +45,8 @@ def test_checkpoint_and_graph_give_the_same_artifact(checkpoint: Maker, graph: P
 
 
 @pytest.mark.parametrize(
-    ("attention", "method"), [("mha", "auto"), ("mha", "dynamic"), ("mha", "static"), ("mha", "int4"), ("onnx", "dynamic"), ("onnx", "int4")]
+    ("attention", "method"),
+    [("mha", "auto"), ("mha", "dynamic"), ("mha", "static"), ("mha", "int4"), ("onnx", "dynamic"), ("onnx", "int4")],
 )
 def test_every_form_of_attention_is_quantized(
     checkpoint: Maker, tiny_task: dict[str, Any], attention: str, method: str, tmp_path: Path

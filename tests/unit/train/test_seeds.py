@@ -34,6 +34,10 @@ Maker = Callable[..., Path]
 SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 2e-3, "epochs": 1}
 
 
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return fs.read_json(folder / fs.MANIFEST)
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
 def test_spread_is_that_of_a_sample(values: list[float]) -> None:
     found = spread([{"n": 10, "accuracy": value, "f1": 0.5} for value in values])
@@ -108,13 +112,13 @@ def test_a_later_stage_takes_the_best_or_the_median(tiny_task: dict[str, Any], t
     assert document["stages_run"] == 3
     assert (tmp_path / "run" / "report.html").is_file()
     folder = tmp_path / "run" / "stages" / "01-teacher"
-    chosen = fs.read_manifest(folder)["chosen"]["median"]
+    chosen = manifest_of(folder)["chosen"]["median"]
     for name in ("seed-0", "seed-1", "seed-2"):
-        own = fs.read_manifest(folder / name)
+        own = manifest_of(folder / name)
         assert own["digest"] == digest(folder / name)
         assert (own["seed"], own["lineage"][-1]["seed"]) == (int(name[-1]), int(name[-1]))
         assert reading_of(read_config(folder / name), own).max_length == 32  # which an export without a task keeps
-    steps = fs.read_manifest(tmp_path / "run" / "stages" / "02-graph")["lineage"]
+    steps = manifest_of(tmp_path / "run" / "stages" / "02-graph")["lineage"]
     assert [step.get("verb") for step in steps] == [None, "finetune", "export"]
     assert (steps[0], steps[1]["seed"]) == ({"model": str(source)}, int(chosen[-1]))
     assert document["delivered"] == "teacher/seed-0"  # the last one that was measured

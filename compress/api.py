@@ -32,22 +32,24 @@ Reference = str | Path
 TaskLike = str | dict[str, Any] | None
 
 
-def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int, settings: dict[str, Any], **roles: Any) -> Recipe:
+def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int | None, settings: dict[str, Any], **roles: Any) -> Recipe:
     """Build the one-stage recipe that a verb of the command line, or a function of this module, stands for.
 
-    `roles` are the `teacher` (or a list of them) and the `student` of `distill`.
+    `roles` are the `teacher` (or a list of them) and the `student` of `distill`; a `seed` of None is 0.
 
     Raises:
-        UsageError: a setting that the verb does not know, or a value out of its bounds.
+        UsageError: a setting that the verb does not know, a value out of its bounds, or a seed beside seeds.
         RecipeError: a malformed task.
     """
     table = VERBS[verb]
     validate(table.settings, settings, verb, UsageError)
+    if seed is not None and settings.get("seeds"):
+        raise UsageError(f"{verb} takes a seed or seeds, not both", "leave one of them out: each of the seeds takes the seed's place")
     if table.needs_task and task is None:
         raise UsageError(f"{verb} needs a task", "give --task T, or --train, --validation, --text and --label")
     names = [as_reference(model) for model in models]
     stage: dict[str, Any] = {"do": verb, **settings, **{role: as_references(model) for role, model in roles.items()}}
-    document: dict[str, Any] = {"schema": 1, "name": verb, "seed": seed, "stages": {verb: stage}}
+    document: dict[str, Any] = {"schema": 1, "name": verb, "seed": seed or 0, "stages": {verb: stage}}
     if table.many:
         if len(set(names)) < len(names):
             raise UsageError(f"the same model was given twice: {next(name for name in names if names.count(name) > 1)}")
@@ -73,7 +75,7 @@ def as_references(models: Reference | Sequence[Reference]) -> str | list[str]:
 
 
 def finetune(
-    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
+    model: Reference, task: TaskLike, output: Reference, *, seed: int | None = None, overwrite: bool = False, **settings: Any
 ) -> dict[str, Any]:
     """Train a pre-trained encoder on a task; `settings` are the fields of `FinetuneSettings`."""
     return run_single(one_stage("finetune", [model], task, seed, settings), Path(output), overwrite)
@@ -106,7 +108,7 @@ def share(
 
 
 def distill(
-    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, output: Reference, *, seed: int = 0,
+    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, output: Reference, *, seed: int | None = None,
     overwrite: bool = False, **settings: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a student (a model, or a SPEC such as `layers=3`) on its teacher, or on several; `settings`: `DistillSettings`."""
@@ -114,14 +116,14 @@ def distill(
 
 
 def plan_distill(
-    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, *, seed: int = 0, **settings: Any
+    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, *, seed: int | None = None, **settings: Any
 ) -> dict[str, Any]:
     """Return what `distill` would match with what, with weights, shapes and projections; nothing is trained or written."""
     return plan_single(_distillation(teacher, student, task, seed, settings))
 
 
 def _distillation(
-    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, seed: int, settings: dict[str, Any]
+    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, seed: int | None, settings: dict[str, Any]
 ) -> Recipe:
     """Build the recipe of `distill`; the name of a SPEC is taken for a folder where there is one."""
     named = STUDENTS.get(str(student)) if not Path(student).is_dir() else None

@@ -10,7 +10,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "peft", "onnx", "onnxruntime", "numpy", "scikit-learn")
+LIBRARIES = (
+    "torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "peft", "onnx", "onnxruntime", "openvino", "numpy",
+    "scikit-learn",
+)  # fmt: skip
 INSTRUCTION_SETS = {
     "avx2": "AVX2",
     "avx512f": "AVX-512",

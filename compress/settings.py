@@ -285,7 +285,10 @@ class DistillSettings(TrainSettings):
         if self.layer_epochs and not layered and "cofi" not in losses:
             raise ValueError("layer_epochs needs a method that matches layers, such as hidden")
         if self.budget and (self.layer_epochs or "theseus" in losses):
-            raise ValueError("a budget of time goes with one stage of training, whose length may change: not with layer_epochs or theseus")
+            raise ValueError(
+                "a budget of time goes with one stage of training, whose length may change: not with layer_epochs (which tinybert has), "
+                "nor with theseus"
+            )
         if self.layer_lr and not self.layer_epochs:
             raise ValueError("layer_lr goes with layer_epochs")
         if not self.hard_weight and not {*matching.OUTPUTS, "theseus"} & set(losses):
@@ -442,6 +445,11 @@ class QuantizeSettings(TuneSettings):
             raise ValueError("OpenVINO runs dynamic int8 several times slower than ONNX Runtime: give it method static, smooth or auto")
         if self.method in ("int4", "fp16", "bf16") and (self.tune or self.runtime != "onnxruntime"):
             raise ValueError(f"tune and runtime are for int8, not for method {self.method}")
+        if self.target in ("cuda", "tensorrt"):
+            if self.method in ("int4", "bf16"):
+                raise ValueError(f"method {self.method} is for CPUs: target {self.target} goes with fp16, static, smooth or auto")
+            if self.tune or self.runtime != "onnxruntime":
+                raise ValueError(f"tune and runtime measure on this processor: they do not go with target {self.target}")
         return self
 
 

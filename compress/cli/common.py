@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from compress import console
 
@@ -13,6 +14,12 @@ Decorator = Callable[[Any], Any]
 output_option = click.option("-o", "--output", required=True, type=click.Path(), help="Folder to write; it appears whole or not at all.")
 seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of every random choice.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that compress made from other settings.")
+
+
+def given_seed(seed: int) -> int | None:
+    """Return the value of `--seed`, None where it is the default: beside `--seeds` nobody gave it."""
+    source = click.get_current_context().get_parameter_source("seed")
+    return None if source is ParameterSource.DEFAULT else seed
 
 
 def show_made(document: dict[str, Any]) -> None:

@@ -48,12 +48,12 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
     settings = options.given(DistillSettings, values)
     teachers = teacher[0] if len(teacher) == 1 else list(teacher)
     if explain:
-        document = api.plan_distill(teachers, student, task, seed=seed, **settings)
+        document = api.plan_distill(teachers, student, task, seed=common.given_seed(seed), **settings)
         console.result(document, lambda: _show(document))
         return
     if output is None:
         raise UsageError("the folder to write is missing", "add -o DIR, or --explain to see what would be matched")
-    common.show_made(api.distill(teachers, student, task, output, seed=seed, overwrite=overwrite, **settings))
+    common.show_made(api.distill(teachers, student, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))
 
 
 def _show(document: dict[str, Any]) -> None:

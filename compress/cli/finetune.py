@@ -33,4 +33,4 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
 
     task = options.task_of(values)
     settings = options.given(FinetuneSettings, values)
-    common.show_made(api.finetune(model, task, output, seed=seed, overwrite=overwrite, **settings))
+    common.show_made(api.finetune(model, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))

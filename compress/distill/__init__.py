@@ -19,7 +19,7 @@ from compress.distill.teaching import teach
 from compress.errors import UsageError
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
-from compress.model.shape import shape_of_config
+from compress.model.shape import ADAPTER_KEY, CONFIG_KEY, shape_of_config
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task.labels import connect
@@ -64,9 +64,10 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
 
 def plan(inputs: Inputs, settings: DistillSettings) -> dict[str, Any]:
     """Return what would be matched with what, with weights, shapes and projections; nothing is trained or written."""
-    task, teacher = inputs.task, shape_of_config(read_config(_teacher(inputs)))
+    task, config = inputs.task, read_config(_teacher(inputs))
+    teacher, adapted = shape_of_config(config), ADAPTER_KEY in (config.get(CONFIG_KEY) or {})
     check_target(settings, task.spec.target, len(task.label_names))
-    student = shape_of_student(inputs.student, teacher, larger=settings.init == "random")
+    student = shape_of_student(inputs.student, teacher, settings.init, adapted)
     return {**explanation(settings, teacher, student), "teachers": 1 + len(inputs.more_teachers)}
 
 

@@ -65,18 +65,27 @@ def parse_spec(spec: str) -> Spec:
     return found
 
 
-def shape_of_student(wanted: Path | str | None, teacher: Shape, larger: bool = False) -> Shape:
-    """Return the shape that a student has, of a SPEC or a folder, without making it; may a SPEC be `larger` than the teacher?
+def shape_of_student(wanted: Path | str | None, teacher: Shape, init: str = "auto", adapted: bool = False) -> Shape:
+    """Return the shape that a student has, of a SPEC or a folder, without making it.
+
+    Args:
+        wanted: a SPEC or a folder.
+        teacher: its shape.
+        init: the mode of `--init`.
+        adapted: whether the teacher has adapters.
 
     Raises:
-        UsageError: no student, or a SPEC that does not fit the teacher.
+        UsageError: no student, or a SPEC that does not fit the teacher or that it cannot start.
         ModelError: a folder that is no model.
     """
     if wanted is None:
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(wanted, Path):
         return shape_of_config(read_config(wanted))
-    return _shape(parse_spec(wanted), teacher, larger)
+    spec = parse_spec(wanted)
+    if init != "random":
+        _starts_whole(spec, teacher, init, adapted)
+    return _shape(spec, teacher, larger=init == "random")
 
 
 def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None) -> tuple[Any, Path]:
@@ -153,27 +162,42 @@ def choose_layers(teacher: Any, count: int, calibration: Calibration) -> list[in
 
 def _started(spec: Spec, teacher: Any, start: Start | None) -> Any:
     """Return a student of a SPEC's shape, the vocabulary still whole."""
-    old, count = model_shape(teacher), spec.layers or len(model_shape(teacher).layers)
-    init = "layers" if start is None else start.init
+    old = model_shape(teacher)
+    count, init = spec.layers or len(old.layers), "layers" if start is None else start.init
     if init == "random":
         return blank(teacher, _shape(spec, old, larger=True))
-    same = all(value is None for value in (spec.hidden, spec.heads, spec.ffn)) or _shape(spec, old) == _deep(old, count)
-    if same and init != "importance":
-        chosen: int | list[int] = count
-        if init == "auto" and start is not None:
-            chosen = choose_layers(teacher, count, start.calibration)
-        return take_layers(teacher, chosen)
-    if init == "layers" or start is None:
+    whole = _starts_whole(spec, old, init, bool(adapter_size(teacher)))
+    if start is None:  # and so init is layers
+        return take_layers(teacher, count)
+    if whole:
+        return take_layers(teacher, choose_layers(teacher, count, start.calibration) if init == "auto" else count)
+    source = take_layers(teacher, choose_layers(teacher, count, start.calibration))
+    return shrink(source, _shape(spec, old), start.calibration)
+
+
+def _starts_whole(spec: Spec, teacher: Shape, init: str, adapted: bool) -> bool:
+    """Tell whether a student starts with whole layers of its teacher, or else with their most important parts.
+
+    Raises:
+        UsageError: a SPEC that does not fit the teacher, or parts of a teacher that lends whole layers only.
+    """
+    if init != "importance" and all(value is None for value in (spec.hidden, spec.heads, spec.ffn)):
+        return True
+    first = teacher.layers[0]
+    cut = len(set(teacher.layers)) > 1 or first.heads * teacher.head_size != teacher.hidden
+    pieces = cut or bool(first.ranks) or teacher.embedding is not None
+    if init != "importance" and not pieces and _shape(spec, teacher) == _deep(teacher, spec.layers or len(teacher.layers)):
+        return True
+    if init == "layers":
         raise UsageError(
             "init layers copies whole layers, and the student has other sizes than the teacher's", "use init importance, or auto"
         )
-    shape = _shape(spec, old)
-    if len(set(old.layers)) > 1 or old.layers[0].heads * old.head_size != old.hidden or adapter_size(teacher):
+    if pieces or adapted:
         raise UsageError(
-            "a teacher that is pruned or has adapters lends its students whole layers only", "use layers=K, another teacher, or init random"
+            "a teacher that is pruned, factorized or has adapters lends its students whole layers only",
+            "use layers=K with --init auto, another teacher, or --init random",
         )
-    source = take_layers(teacher, choose_layers(teacher, count, start.calibration))
-    return shrink(source, shape, start.calibration)
+    return False
 
 
 def _shape(spec: Spec, teacher: Shape, larger: bool = False) -> Shape:

@@ -209,7 +209,7 @@ def structure(graph: onnx.ModelProto) -> str:
 
 def _cached(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what was measured of these facts on this machine with these versions, from the cache or now."""
-    known = [*facts, machine.identity(), machine.versions(), machine.version_of("openvino")]
+    known = [*facts, machine.identity(), machine.versions()]
     path = fs.cache_root() / "tuning" / f"{fs.digest_json(known)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         return {**fs.read_json(path)["measured"], "cached": True}

@@ -17,6 +17,7 @@ import torch
 
 from compress.errors import ModelError, UsageError
 from compress.model.family import family_of
+from compress.model.lowrank import FactoredEmbedding, put_words, words_of
 from compress.model.tokenizer import load_tokenizer, save_tokenizer
 
 CONFIG_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id")
@@ -140,11 +141,16 @@ def _renumbered(value: Any, new: dict[int, int]) -> Any:
 
 def shrink_embeddings(model: Any, kept: Sequence[int]) -> None:
     """Keep the word embeddings of some tokens, in place, and renumber the config's special tokens."""
-    old = model.get_input_embeddings()
+    words = words_of(model)
+    old = words.table if isinstance(words, FactoredEmbedding) else words
     new = {token: number for number, token in enumerate(kept)}
     rows = old.weight.detach()[list(kept)].clone()
     padding = new.get(old.padding_idx) if old.padding_idx is not None else None
-    model.set_input_embeddings(torch.nn.Embedding(len(kept), rows.shape[1], padding_idx=padding, _weight=rows))
+    table = torch.nn.Embedding(len(kept), rows.shape[1], padding_idx=padding, _weight=rows)
+    if isinstance(words, FactoredEmbedding):
+        words.table, words.num_embeddings, words.padding_idx = table, len(kept), padding
+    else:
+        put_words(model, table)
     model.config.vocab_size = len(kept)
     for name in CONFIG_IDS:
         number = getattr(model.config, name, None)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compress import console
 from compress.errors import GateMissed
 from compress.export import recorded_reading
@@ -14,9 +12,9 @@ from compress.model.artifact import OnnxModel
 from compress.model.scorer import Forward, measure
 from compress.settings import QuantizeSettings
 from compress.stage import Inputs
+from compress.task.calibration import calibration_examples
 from compress.task.encode import Encoded, encode_for
 from compress.task.labels import connect
-from compress.task.load import Examples
 from compress.task.metrics import points_lost
 from compress.task.spec import Kind, TaskSpec
 from compress.task.unlabeled import read_unlabeled
@@ -33,7 +31,7 @@ def calibration_data(inputs: Inputs, settings: QuantizeSettings, source: Path) -
     examples = read_unlabeled(own, _spec(inputs, own)) if own else inputs.task.split("train")
     if len(examples) < FEW:
         console.warn(f"ranges calibrated on {len(examples)} texts may cut off what others need: give a few hundred")
-    return encode_for(source, _drawn(examples, settings.calib_samples, inputs.seed), reading)
+    return encode_for(source, calibration_examples(examples, settings.calib_samples, inputs.seed), reading)
 
 
 def _spec(inputs: Inputs, name: str) -> TaskSpec:
@@ -44,12 +42,6 @@ def _spec(inputs: Inputs, name: str) -> TaskSpec:
     kind = KINDS.get(reading.target, "text-classification")
     document = {"kind": kind, "multi_label": reading.target == "labels", "text": COLUMNS.get(kind, ["text"]), "train": name}
     return TaskSpec.model_validate(document)
-
-
-def _drawn(examples: Examples, count: int, seed: int) -> Examples:
-    if len(examples) <= count:
-        return examples
-    return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))
 
 
 class Judge:

@@ -44,7 +44,8 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: C
             reduce_range=seven_bits,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=chosen,
-            extra_options={"MatMulConstBOnly": True},
+            # Shape inference stops at operators of ONNX Runtime's own (MultiHeadAttention); what comes after is float, too.
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
         )
     finally:
         logging.root.setLevel(previous)

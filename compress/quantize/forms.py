@@ -23,7 +23,7 @@ from compress.quantize.targets import Target
 from compress.settings import QuantizeSettings
 from compress.task.encode import Encoded
 
-CALIBRATED = ("static", "smooth")
+CALIBRATED = ("static", "smooth")  # and so what OpenVINO runs in integers
 HALVES = {"fp16": half_graph, "bf16": bf16_graph}
 
 

@@ -92,7 +92,7 @@ def int4_graph(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx
                 block_size=BLOCK,
             )
         )
-    if chosen:
+    if chosen and all(entry.domain != DOMAIN for entry in graph.opset_import):  # attention may be one of its operators
         graph.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     drop_unused(graph)
     return graph

@@ -8,7 +8,7 @@ import numpy as np
 
 from compress import console
 from compress.errors import GateMissed
-from compress.export import SHARES
+from compress.export import SHARES, TRIED_EXAMPLES
 from compress.export.tune import Candidates, Chosen, choose
 from compress.export.verify import remembered, verify
 from compress.machine import has_bf16
@@ -17,13 +17,12 @@ from compress.model.config import max_tokens
 from compress.model.family import Target
 from compress.model.runtime import OPENVINO, Forward
 from compress.quantize.auto import Choice, forward_of
+from compress.quantize.forms import CALIBRATED
 from compress.settings import QuantizeSettings
 from compress.task.encode import Encoded
 
-TRIED_EXAMPLES = 12
 SLACK = 1.5  # how much farther from the float graph than the form chosen by accuracy another way to run it may be
 ROUNDING = 1e-3
-CALIBRATED = ("static", "smooth")  # what OpenVINO runs in integers
 
 
 def choose_run(choice: Choice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> Chosen:

@@ -82,8 +82,6 @@ class Workspace:
             facts["unlabeled"] = fs.digest_file(existing(unlabeled))
         if stage.verb.makes == "measurement":
             facts["runtimes"] = {name: self.runtime(name) for name in stage.references()}
-        if stage.verb.makes == "onnx":  # which may be timed in OpenVINO where that is installed
-            facts["openvino"] = machine.version_of("openvino")
         if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing
             facts["machine"] = machine.identity()
         return fs.digest_json(facts)

@@ -18,7 +18,7 @@ import yaml
 from compress import console, fs, machine, parallel
 from compress.errors import CompressError, Diverged, GateMissed, UsageError
 from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
-from compress.recipe.schema import Recipe, Stage
+from compress.recipe.schema import Recipe, Stage, stage_of
 from compress.stage import Inputs, is_spec
 from compress.task.metrics import points_lost
 
@@ -55,7 +55,8 @@ def resolved(recipe: Recipe) -> Document:
         sources: Any = list(stage.sources) if stage.verb.many else stage.sources[0]
         names = {"from": sources} if stage.student is None else {"student": stage.student}
         teacher = {"teacher": [stage.teacher, *stage.more_teachers] if stage.more_teachers else stage.teacher} if stage.teacher else {}
-        stages[name] = {"do": stage.verb.name, **names, **teacher, "seed": stage.seed, **stage.settings.model_dump(mode="json")}
+        seed = {} if getattr(stage.settings, "seeds", None) else {"seed": stage.seed}
+        stages[name] = {"do": stage.verb.name, **names, **teacher, **seed, **stage.settings.model_dump(mode="json")}
     task = recipe.task.model_dump(mode="json", exclude_none=True, exclude_defaults=True) if recipe.task else None
     top = {"schema": 1, "name": recipe.name, "seed": recipe.seed, "model": recipe.model, "task": task}
     return {
@@ -94,7 +95,7 @@ def _run_stages(recipe: Recipe, output: Path) -> Document:
     gates = check_gates(recipe, manifests)
     document = _run_manifest(recipe, output, workspace, manifests, gates)
     document |= {"seconds": time.monotonic() - started, "stages_run": ran, "stages_skipped": len(manifests) - ran}
-    _deliver(recipe, output, manifests)
+    document["delivered"] = _deliver(recipe, output, workspace, manifests)
     fs.write_json(output / "manifest.json", document)
     report.write(output)
     console.event("run finished", seconds=document["seconds"])
@@ -120,7 +121,6 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
         if error := result.pop("diverged", None):
             shutil.rmtree(resume, ignore_errors=True)
             raise _kept(error, stage, temporary, folder)
-        files = fs.digest_files(temporary)
         manifest = {
             "schema": MANIFEST_SCHEMA,
             "kind": stage.verb.makes,
@@ -136,14 +136,42 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
             "lineage": _lineage(stage, workspace),
             "versions": machine.versions() | {"compress": machine.package_version()},
             **result,
-            "files": files,
-            "digest": fs.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary),
         }
+        if stage.verb.makes == "checkpoint":
+            manifest |= _openable(temporary)
+            _tell_each(temporary, manifest)
+        manifest["files"] = fs.digest_files(temporary)
+        manifest["digest"] = fs.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary)
         if card and stage.verb.makes == "onnx":
             _write_card(temporary, folder.name, stage.name, manifest)
         fs.write_json(temporary / fs.MANIFEST, console.finite(manifest))
     shutil.rmtree(resume, ignore_errors=True)
     return manifest
+
+
+def _openable(folder: Path) -> Document:
+    """Tell as `plain` whether transformers opens a checkpoint as what it is: pruned, factorized, shared or adapted ones it does not."""
+    from compress.model.config import read_config
+    from compress.model.shape import CONFIG_KEY
+
+    return {"plain": CONFIG_KEY not in read_config(folder)} if (folder / "config.json").is_file() else {}
+
+
+def _tell_each(folder: Path, manifest: Document) -> None:
+    """Write a manifest beside each of several models that a stage made, as if it had been made alone.
+
+    They have no cache key, and are among the files that the stage's own manifest vouches for.
+    """
+    whole = {key: value for key, value in manifest.items() if key not in ("key", "models", "seeds", "chosen", "curve")}
+    for model in manifest.get("models") or []:
+        own = folder / model["folder"]
+        part = {**whole, **model, **_openable(own)}
+        *before, last = whole["lineage"]
+        if "seed" in model:
+            part["settings"] = {**whole["settings"], "seeds": None}
+            last = {**last, "settings": part["settings"], "seed": model["seed"]}
+        part |= {"lineage": [*before, last], "files": fs.digest_files(own), "digest": _model_digest(own)}
+        fs.write_json(own / fs.MANIFEST, console.finite(part))
 
 
 def _write_card(output: Path, title: str, name: str, manifest: Document) -> None:
@@ -360,29 +388,33 @@ def _git_commit() -> str | None:
     return done.stdout.strip()
 
 
-def _deliver(recipe: Recipe, output: Path, manifests: dict[str, Document]) -> None:
-    """Copy the model that the gates judge (the last one measured, else the last one made) into `model/`, with a card."""
+def _deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: dict[str, Document]) -> str | None:
+    """Copy the model that the gates judge (the last one measured, else the last one made) into `model/`, with a card.
+
+    Returns its name as it was measured: a stage's, or with that of one of its models, `slim/2x`.
+    """
     from compress.report.card import model_card
 
     made = [name for name, stage in recipe.stages.items() if stage.verb.makes != "measurement"]
     if not made:
-        return
-    measured = [stage.sources[-1] for stage in recipe.stages.values() if stage.verb.many and stage.sources[-1] in made]
-    chosen = (measured or made)[-1]
-    source = stage_folders(recipe, output)[chosen]
-    if "seeds" in manifests[chosen]:
-        source = source / manifests[chosen]["chosen"]["best"]
-    digest = manifests[chosen]["digest"]
+        return None
+    measured = [stage.sources[-1] for stage in recipe.stages.values() if stage.verb.many and stage_of(stage.sources[-1]) in made]
+    name = (measured or made)[-1]
+    if name in made and manifests[name].get("models"):  # nothing was said of which: the best seed, or the last target
+        name = f"{name}/{'best' if 'chosen' in manifests[name] else manifests[name]['models'][-1]['folder']}"
+    source = workspace.folder(name)
+    manifest = manifests.get(name) or fs.read_manifest(source) or manifests[stage_of(name)]
     delivered = fs.read_manifest(output / "model")
-    card = model_card(recipe.name, chosen, manifests)
+    card = model_card(recipe.name, name, {**manifests, name: manifest})
     readme = output / "model" / fs.CARD
-    if delivered and delivered.get("digest") == digest and readme.is_file() and readme.read_text(encoding="utf-8") == card:
-        return
+    if delivered and delivered.get("digest") == manifest["digest"] and readme.is_file() and readme.read_text(encoding="utf-8") == card:
+        return name
     with fs.atomic_folder(output / "model") as temporary:
         for path in source.iterdir():
             if path.is_file():
                 (temporary / path.name).write_bytes(path.read_bytes())
         (temporary / fs.CARD).write_text(card, encoding="utf-8")
+    return name
 
 
 @contextmanager

@@ -133,8 +133,11 @@ def _stage(name: str, fields: dict[str, Any], earlier: dict[str, Stage], top: _D
     sources = _sources(own.get("from"), verb, own, where)
     settings = validate(verb.settings, fields, where, RecipeError)
     stage = Stage(name, verb, sources, settings, seed, own.get("teacher"), own.get("student"), teachers[1:])
+    if "seed" in own and getattr(settings, "seeds", None):
+        raise RecipeError(f"{where}: give 'seed' or 'seeds', not both", "each of 'seeds' takes the place of 'seed'")
     for reference in stage.references():
         _check_reference(reference, name, earlier, top, where)
+        _check_one_model(reference, earlier, where)
         origin = earlier.get(stage_of(reference))
         made = origin.verb.makes if origin else None
         if made == "measurement" or (made == "onnx" and do in {"finetune", "prune", "factorize", "share", "distill", "export"}):
@@ -191,6 +194,16 @@ def _check_reference(reference: str, name: str, earlier: dict[str, Stage], top: 
             f"{where}: '{reference}' comes later: stages must not form a cycle", "order the stages so that each one's inputs come first"
         )
     raise RecipeError(f"{where}: there is no stage '{reference}'{did_you_mean(reference, [*earlier, MODEL])}")
+
+
+def _check_one_model(reference: str, earlier: dict[str, Stage], where: str) -> None:
+    """Check that a stage of several models is not named as if it had made one."""
+    settings = earlier[reference].settings if reference in earlier else None
+    seeds, targets = getattr(settings, "seeds", None) or (), getattr(settings, "target_speedup", None) or ()
+    names = ["best", "median", *(f"seed-{seed}" for seed in seeds)] if seeds else [f"{target:g}x" for target in targets]
+    if len(names) > 1:
+        told = ", ".join(f"{reference}/{name}" for name in names)
+        raise RecipeError(f"{where}: the stage '{reference}' makes several models", f"name one of them: {told}")
 
 
 def _check_gates(recipe: Recipe, where: str) -> None:

@@ -24,7 +24,7 @@ class Verb:
     name: str
     settings: type[settings.Settings]
     function: str  # module:function
-    packages: tuple[str, ...]  # whose sources decide what the stage computes
+    packages: tuple[str, ...]  # whose sources decide what the stage computes; also single files
     makes: Literal["checkpoint", "onnx", "measurement"]
     many: bool = False  # `from` may name several models
     needs_task: bool = True
@@ -40,19 +40,31 @@ class Verb:
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("finetune", settings.FinetuneSettings, "compress.train:run", ("model", "task", "train"), "checkpoint", together=True),
+        Verb(
+            "finetune",
+            settings.FinetuneSettings,
+            "compress.train:run",
+            ("parallel.py", "model", "task", "train"),
+            "checkpoint",
+            together=True,
+        ),
         Verb(
             "prune",
             settings.PruneSettings,
             "compress.prune:run",
-            ("model", "task", "train", "distill", "export", "quantize", "measure", "prune"),
+            ("matching.py", "parallel.py", "model", "task", "train", "distill", "export", "quantize", "measure", "prune"),
             "checkpoint",
             machine_bound=True,
         ),
         Verb("factorize", settings.FactorizeSettings, "compress.factorize:run", ("model", "task", "factorize"), "checkpoint"),
         Verb("share", settings.ShareSettings, "compress.share:run", ("model", "task", "share"), "checkpoint"),
         Verb(
-            "distill", settings.DistillSettings, "compress.distill:run", ("model", "task", "train", "distill"), "checkpoint", together=True
+            "distill",
+            settings.DistillSettings,
+            "compress.distill:run",
+            ("matching.py", "parallel.py", "model", "task", "train", "distill"),
+            "checkpoint",
+            together=True,
         ),
         Verb(
             "export",
@@ -99,5 +111,6 @@ VERBS: dict[str, Verb] = {
 def code_version(verb: str) -> str:
     """Return a digest of the sources that decide what a verb computes: another code, another cache key."""
     root = Path(__file__).parent.parent
-    files = [path for package in VERBS[verb].packages for path in sorted((root / package).rglob("*.py"))]
+    parts = [root / package for package in VERBS[verb].packages]
+    files = [path for part in parts for path in ([part] if part.suffix == ".py" else sorted(part.rglob("*.py")))]
     return fs.digest_json({str(path.relative_to(root)): fs.digest_file(path) for path in files})

@@ -26,7 +26,7 @@ class Run:
     sizes_mb: dict[str, float]  # weights on disk of every model that a stage made
     recipe: str  # the resolved recipe's text
     disagreements: list[Document] = field(default_factory=list)  # examples on which the models of the last evaluation differ
-    delivered: str | None = None  # the stage whose model lies in `model/`
+    delivered: str | None = None  # the model that lies in `model/`: a stage, or one of a stage's models, `slim/2x`
 
     def made_by(self, verb: str) -> dict[str, Document]:
         """Return the manifests of the stages that did `verb`."""
@@ -86,7 +86,7 @@ def read_run(run_folder: Path) -> Run:
         sizes_mb={name: size for name, folder in folders.items() if (size := _weights_mb(folder))},
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         disagreements=_disagreements(folders[evaluated[-1]]) if evaluated else [],
-        delivered=(fs.read_manifest(run_folder / "model") or {}).get("stage"),
+        delivered=manifest.get("delivered") or (fs.read_manifest(run_folder / "model") or {}).get("stage"),
     )
 
 

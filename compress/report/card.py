@@ -28,7 +28,7 @@ _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 
 
 def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
-    """Write the card of the model that `stage` made, from the manifests of the run's stages."""
+    """Write the card of the model that `stage` made (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
     manifest = manifests[stage]
     run = Run({}, manifests, {}, "", delivered=stage)
     rows = [row for row in summarize(run) if row["accuracy"] is not None or row["p50_ms"]]
@@ -60,12 +60,10 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
     manifest = manifests[stage]
     onnx = manifest["kind"] == "onnx"
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
-    layers = manifest.get("layers") or []
-    plain = all(layer == layers[0] and set(layer) <= {"heads", "ffn"} for layer in layers)  # else transformers cannot open it
-    library = "onnx" if onnx else "transformers" if plain else None
+    library = "onnx" if onnx else "transformers" if manifest.get("plain") else None  # which opens no others, or wrongly
     tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)
-    index = {"model-index": [{"name": f"{recipe}-{stage}", "results": results}]} if results else {}
+    index = {"model-index": [{"name": f"{recipe}-{stage.replace('/', '-')}", "results": results}]} if results else {}
     return {
         **({"library_name": library} if library else {}),
         "pipeline_tag": PIPELINES.get(_target(manifest), "text-classification"),
@@ -232,7 +230,9 @@ def _int8(weights: str) -> str:
 
 def _validated(manifest: Document) -> str:
     """Tell the accuracy that the stage itself measured, if it did."""
-    found = (manifest.get("metrics") or {}).get("validation") or {}
+    served = {route.get("runtime") for route in (manifest.get("runtime") or {}).get("routes") or []}
+    metrics = manifest.get("metrics") or {}
+    found = (metrics.get("validation_openvino") if served == {"openvino"} else None) or metrics.get("validation") or {}
     if found.get("drop_points") is None:
         return "Its accuracy was not measured in this run."
     main = next((name for name in found if name not in ("n", "float", "drop_points")), "accuracy")

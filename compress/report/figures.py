@@ -71,9 +71,15 @@ def layer_shapes(run: Run) -> tuple[list[Document], list[Document] | None]:
     """
     name, kept = next(((name, stage["layers"]) for name, stage in reversed(run.stages.items()) if stage.get("layers")), ("", []))
     before = next((shape for shape in _shapes_on_the_way(run, name) if len(shape) == len(kept)), None)
-    if kept and before in (None, kept) and all(layer == kept[0] for layer in kept):
+    same = before is not None and _drawn(before) == _drawn(kept)
+    if kept and (before is None or same) and len(set(_drawn(kept))) == 1:
         return [], None
-    return kept, before if before != kept else None
+    return kept, None if same else before
+
+
+def _drawn(layers: Sequence[Document]) -> list[tuple[Any, Any]]:
+    """Return what is drawn of layers: heads and neurons, not the ranks of what is factorized."""
+    return [(layer.get("heads"), layer.get("ffn")) for layer in layers]
 
 
 def _shapes_on_the_way(run: Run, name: str) -> list[list[Document]]:

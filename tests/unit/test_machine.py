@@ -66,6 +66,10 @@ def test_a_missing_library_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no-such-library" not in machine.facts()
 
 
+def test_the_runtimes_are_among_the_versions() -> None:
+    assert {"onnxruntime", "openvino"} <= set(machine.versions())
+
+
 def test_identity_tells_machines_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     before = machine.identity()
     assert before == machine.identity()

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from compress.errors import UsageError
 from compress.recipe.verbs import VERBS
-from compress.settings import PruneSettings
+from compress.settings import DistillSettings, PruneSettings, QuantizeSettings
+from compress.validation import validate
 
 LEAST: dict[str, dict[str, Any]] = {"prune": {"target_flops": 0.5}, "factorize": {"rank": 8}, "share": {"layers": 2}}
 
@@ -51,3 +53,22 @@ def test_shares_lie_between_nothing_and_everything(share: float) -> None:
     for key in ("target_flops", "target_params"):
         with pytest.raises(ValidationError):
             PruneSettings.model_validate({key: share})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"target": "cuda", "method": "bf16"}, "method bf16 is for CPUs"),
+        ({"target": "tensorrt", "method": "int4"}, "method int4 is for CPUs"),
+        ({"target": "cuda", "tune": True}, "do not go with target cuda"),
+        ({"target": "tensorrt", "runtime": "auto"}, "do not go with target tensorrt"),
+    ],
+)
+def test_targets_that_are_gpus(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        validate(QuantizeSettings, given, "quantize", UsageError)
+
+
+def test_a_budget_names_tinybert() -> None:
+    with pytest.raises(UsageError, match="tinybert"):
+        validate(DistillSettings, {"method": ["tinybert"], "budget": "5m"}, "distill", UsageError)

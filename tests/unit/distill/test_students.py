@@ -12,15 +12,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compress.distill import plan
+from compress.distill.calibration import Calibration
 from compress.distill.matches import layer_map, spread
-from compress.distill.students import Spec, make_student, parse_spec, take_layers
+from compress.distill.students import Spec, Start, make_student, parse_spec, take_layers
 from compress.errors import UsageError
+from compress.model.adapters import add_adapters
 from compress.model.checkpoint import load_model, model_shape, save_model
 from compress.model.family import layers
+from compress.model.lowrank import FactoredEmbedding, FactoredLinear, put, put_words, words_of
 from compress.model.scorer import torch_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.stage import STUDENTS
+from compress.settings import DistillSettings
+from compress.stage import STUDENTS, Inputs
+from compress.task import resolve
+from compress.task.load import Task
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -170,3 +177,28 @@ def test_a_student_is_a_spec_or_a_folder(checkpoint: Maker) -> None:
     assert (student.config.model_type, folder) == ("electra", checkpoint("electra"))
     with pytest.raises(UsageError, match="needs a student"):
         make_student(None, teacher, checkpoint())
+
+
+@pytest.mark.parametrize("kind", ["pruned", "factorized", "narrow words", "adapters"])
+@pytest.mark.parametrize(("spec", "init"), [("layers=2,hidden=16,heads=2", "auto"), ("ffn=8", "auto"), ("layers=2", "importance")])
+def test_a_teacher_in_pieces_lends_whole_layers_only(
+    kind: str, spec: str, init: Any, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+) -> None:
+    """Both when it is made, and when it is only explained."""
+    teacher = tiny.make_model()
+    if kind == "pruned":
+        slice_model(teacher, [Kept([0, 3], [1, 2, 3])] * 3)
+    elif kind == "factorized":
+        put(teacher, next(iter(layers(teacher))), "ffn_in", FactoredLinear(tiny.HIDDEN, tiny.FFN, 4))
+    elif kind == "narrow words":
+        old = words_of(teacher)
+        put_words(teacher, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
+    else:
+        add_adapters(teacher, 2)
+    save_model(teacher, tmp_path, checkpoint())
+    task = Task(resolve(tiny_task))
+    start = Start(Calibration(task.split("train"), tmp_path, task.spec.reading, 0), tmp_path, init)
+    with pytest.raises(UsageError, match="pruned, factorized or has adapters"):
+        make_student(spec, teacher, tmp_path, start)
+    with pytest.raises(UsageError, match="pruned, factorized or has adapters"):
+        plan(Inputs({}, 0, task, tmp_path, spec), DistillSettings.model_validate({"init": init}))

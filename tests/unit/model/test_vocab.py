@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from compress.model import vocab
 from compress.model.checkpoint import load_model, save_model
+from compress.model.lowrank import FactoredEmbedding, put_words, words_of
 from compress.model.scorer import torch_forward
 from compress.model.tokenizer import load_tokenizer
 from compress.task.answers import examples_of
@@ -95,3 +96,15 @@ def test_embeddings_follow_the_kept_tokens() -> None:
     vocab.shrink_embeddings(model, [0, 1, 2, 3, 7, 9])
     assert torch.equal(model.get_input_embeddings().weight, before[[0, 1, 2, 3, 7, 9]])
     assert model.get_input_embeddings().padding_idx == 0
+
+
+def test_factorized_embeddings_follow_too() -> None:
+    model = tiny.make_model()
+    old = words_of(model)
+    put_words(model, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
+    kept = [0, 1, 2, 3, 7, 9]
+    with torch.no_grad():
+        expected = words_of(model)(torch.tensor(kept))
+        vocab.shrink_embeddings(model, kept)
+        assert torch.equal(words_of(model)(torch.arange(len(kept))), expected)
+    assert (words_of(model).num_embeddings, words_of(model).padding_idx, model.config.vocab_size) == (6, 0, 6)

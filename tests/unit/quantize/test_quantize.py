@@ -44,6 +44,23 @@ def test_checkpoint_and_graph_give_the_same_artifact(checkpoint: Maker, graph: P
     json.dumps(first)
 
 
+@pytest.mark.parametrize(
+    ("attention", "method"),
+    [("mha", "auto"), ("mha", "dynamic"), ("mha", "static"), ("mha", "int4"), ("onnx", "dynamic"), ("onnx", "int4")],
+)
+def test_every_form_of_attention_is_quantized(
+    checkpoint: Maker, tiny_task: dict[str, Any], attention: str, method: str, tmp_path: Path
+) -> None:
+    """ONNX's shape inference, which a quantizer asks for types, stops at MultiHeadAttention."""
+    (tmp_path / "graph").mkdir()
+    settings = ExportSettings.model_validate({"attention": attention, "opset": 23})
+    export(Inputs({"model": checkpoint()}), settings, tmp_path / "graph")
+    made = run(tmp_path / "graph", tmp_path / "out", tiny_task, method=method)
+    assert made["verification"]["agreement"] > 0.7
+    domains = [entry.domain for entry in onnx.load(str(tmp_path / "out" / "model.onnx")).opset_import]
+    assert len(set(domains)) == len(domains)
+
+
 def test_both_forms_are_measured(graph: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
     metrics = run(graph, tmp_path / "out", tiny_task)["metrics"]["validation"]
     assert metrics["n"] == 24

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compress import fs
 from compress.errors import ModelError, RecipeError
+from compress.model.checkpoint import model_shape
 from compress.model.reference import digest
+from compress.model.shape import config_entry
+from compress.recipe import run
 from compress.recipe.load import load
 from compress.recipe.plan import Workspace
 from compress.recipe.schema import Recipe
@@ -53,3 +57,59 @@ def test_a_folder_of_models_is_known_by_all_of_them(tmp_path: Path) -> None:
 def test_a_measurement_has_no_models_to_name(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="makes no checkpoint"):
         recipe(tmp_path, "proof: {do: eval, from: [slim/2x]}", "graph: {do: export, from: proof/2x}")
+
+
+def test_each_model_of_a_stage_has_a_manifest_of_its_own(tmp_path: Path) -> None:
+    for name in ("2x", "3x"):
+        tiny.write_checkpoint(tmp_path / name)
+    models = [{"folder": "2x", "params": 5}, {"folder": "3x", "params": 3}]
+    steps = [{"model": "x"}, {"verb": "prune", "settings": {}, "seed": 7}]
+    run._tell_each(tmp_path, {"key": "k", "params": 3, "task": {"max_length": 32}, "settings": {}, "lineage": steps, "models": models})
+    own = fs.read_manifest(tmp_path / "2x")
+    assert own is not None
+    assert (own["params"], own["lineage"], own["task"], own["digest"]) == (5, steps, {"max_length": 32}, digest(tmp_path / "2x"))
+    assert not {"key", "models"} & set(own)
+    assert own["plain"]
+    tiny.edit_config(tmp_path / "2x", compress=config_entry(model_shape(tiny.make_model())))
+    assert run._openable(tmp_path / "2x") == {"plain": False}
+    assert "2x/compress.json" in fs.digest_files(tmp_path)
+
+
+def test_of_a_family_the_measured_model_is_delivered(tmp_path: Path) -> None:
+    for named, stage in (("slim/2x", "proof: {do: eval, from: [model, slim/2x]}"), ("slim/3x", "")):
+        wanted = recipe(tmp_path, *[stage] if stage else [])
+        workspace, made = Workspace(wanted), tmp_path / "made"
+        for name in ("2x", "3x"):
+            tiny.write_checkpoint(made / name, seed=int(name[0]))
+        manifest = {
+            "kind": "checkpoint", "verb": "prune", "stage": "slim", "digest": "of all", "task": {}, "settings": {},
+            "lineage": [{"model": "./teacher"}], "models": [{"folder": "2x"}, {"folder": "3x"}],
+        }  # fmt: skip
+        run._tell_each(made, manifest)
+        workspace.finish("slim", made, manifest)
+        assert run._deliver(wanted, tmp_path / named, workspace, {"slim": manifest}) == named
+        assert digest(tmp_path / named / "model") == digest(made / named[-2:])
+
+
+SEEDS = "teacher: {do: finetune, from: model, seeds: [0, 4]}"
+
+
+@pytest.mark.parametrize(
+    ("stage", "named"), [("graph: {do: export, from: slim}", "slim/2x, slim/3x"), ("proof: {do: eval, from: [model, teacher]}",
+     "teacher/best, teacher/median, teacher/seed-0, teacher/seed-4")]
+)  # fmt: skip
+def test_several_models_are_not_taken_for_one(stage: str, named: str, tmp_path: Path) -> None:
+    """When the recipe is read, not after hours of training."""
+    with pytest.raises(RecipeError, match="makes several models") as caught:
+        recipe(tmp_path, SEEDS, stage)
+    assert caught.value.hint == f"name one of them: {named}"
+    assert caught.value.exit_code == 3
+    assert recipe(tmp_path, SEEDS, "graph: {do: export, from: teacher/best}")
+
+
+def test_seed_or_seeds(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="'seed' or 'seeds', not both"):
+        recipe(tmp_path, SEEDS.replace("seeds", "seed: 3, seeds"))
+    resolved = run.resolved(recipe(tmp_path, SEEDS))["stages"]
+    assert "seed" not in resolved["teacher"]  # so that what was resolved can be run
+    assert resolved["slim"]["seed"] == 0

@@ -42,6 +42,19 @@ def test_code_versions_follow_the_packages(verb: str, monkeypatch: pytest.Monkey
     assert len({before, changed, same}) == 3
 
 
+@pytest.mark.parametrize(
+    ("verb", "file"), [("finetune", "parallel.py"), ("distill", "parallel.py"), ("distill", "matching.py"), ("prune", "matching.py")]
+)
+def test_code_versions_follow_single_files(verb: str, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for other in ("", file):
+        monkeypatch.setattr(module.fs, "digest_file", lambda path, other=other: "other" if path.name == other else "same")
+        code_version.cache_clear()
+        found.append(code_version(verb))
+    code_version.cache_clear()
+    assert found[0] != found[1]
+
+
 def imports(module_name: str) -> set[str]:
     """Return the modules of this package that a module imports, at its top or in its functions."""
     path = ROOT.joinpath(*module_name.split(".")[1:])

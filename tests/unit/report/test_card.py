@@ -146,10 +146,12 @@ def test_the_base_model_is_a_hub_id_or_nothing(reference: str, expected: str | N
 
 @pytest.mark.parametrize("kind", TASKS)
 def test_the_card_of_a_checkpoint(kind: str) -> None:
-    card = model_card("demo", "int8", manifests(kind, kind="checkpoint", precision=None, layers=[{"heads": 4, "ffn": 64}] * 3))
+    alike = [{"heads": 4, "ffn": 64}] * 3
+    card = model_card("demo", "int8", manifests(kind, kind="checkpoint", precision=None, layers=alike, plain=True))
     assert front(card)["library_name"] == "transformers"
     assert "compress predict ." in card
-    assert "library_name" not in front(model_card("demo", "int8", manifests(kind, kind="checkpoint")))
+    shared = manifests(kind, kind="checkpoint", layers=alike, plain=False)  # or factorized embeddings, or adapters
+    assert "library_name" not in front(model_card("demo", "int8", shared))
     assert "onnxruntime" not in card.split("## What was done")[0]
 
 
@@ -262,6 +264,14 @@ def test_the_card_tells_where_a_precision_ends(precision: str, told: str) -> Non
     limits = card.split("## Limits")[1]
     assert told in limits
     assert "On validation (n = 20) its accuracy × 100 was 50.00, and 75.00 before" in limits
+
+
+def test_the_card_quotes_the_runtime_that_serves() -> None:
+    score = {"n": 20, "accuracy": 0.5, "float": 0.75, "drop_points": 25.0}
+    metrics = {"validation": score, "validation_openvino": {**score, "accuracy": 0.25}}
+    for routes, told in (([{"up_to": None, "runtime": "openvino"}], "was 25.00"), ([], "was 50.00")):
+        document = manifests("class", metrics=metrics, runtime={"routes": routes})["int8"]
+        assert told in model_card("demo", "int8", {"int8": document}).split("## Limits")[1]
 
 
 def test_the_reading_of_a_card_needs_no_task() -> None:

@@ -198,6 +198,14 @@ def test_layers_of_a_shallower_student_are_not_drawn_over_its_teacher() -> None:
     assert (kept, before) == (CUT[:3], None)
     kept, before = layer_shapes(report.Run({}, {"slim": SLIM, "graph": GRAPH}, {}, ""))
     assert (kept, before) == (CUT, DENSE)
+    ranks = {
+        **COMMON,
+        "verb": "factorize",
+        "inputs": {},
+        "layers_before": DENSE,
+        "layers": [{**layer, "ranks": {"query": 4}} for layer in DENSE],
+    }
+    assert layer_shapes(report.Run({}, {"small": ranks}, {}, "")) == ([], None)  # heads and neurons are what they were
 
 
 def test_labels_of_the_scatter_do_not_overlap() -> None:

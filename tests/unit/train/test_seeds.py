@@ -14,21 +14,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import compress
-from compress import train
+from compress import fs, train
 from compress.cli.main import main
 from compress.errors import UsageError
+from compress.model.config import read_config
+from compress.model.reference import digest
 from compress.recipe import load as loading
 from compress.recipe.run import run_recipe
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from compress.task import resolve
 from compress.task.load import Task
+from compress.task.reading import reading_of
 from compress.train.seeds import by_seed, spread
 from compress.validation import validate
 from tests import tiny
 
 Maker = Callable[..., Path]
 SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 2e-3, "epochs": 1}
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    return fs.read_json(folder / fs.MANIFEST)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -104,8 +111,23 @@ def test_a_later_stage_takes_the_best_or_the_median(tiny_task: dict[str, Any], t
     document = run_recipe(loading.build(recipe, "seeds.yaml", Path("/")), tmp_path / "run")
     assert document["stages_run"] == 3
     assert (tmp_path / "run" / "report.html").is_file()
+    folder = tmp_path / "run" / "stages" / "01-teacher"
+    chosen = manifest_of(folder)["chosen"]["median"]
+    for name in ("seed-0", "seed-1", "seed-2"):
+        own = manifest_of(folder / name)
+        assert own["digest"] == digest(folder / name)
+        assert (own["seed"], own["lineage"][-1]["seed"]) == (int(name[-1]), int(name[-1]))
+        assert reading_of(read_config(folder / name), own).max_length == 32  # which an export without a task keeps
+    steps = manifest_of(tmp_path / "run" / "stages" / "02-graph")["lineage"]
+    assert [step.get("verb") for step in steps] == [None, "finetune", "export"]
+    assert (steps[0], steps[1]["seed"]) == ({"model": str(source)}, int(chosen[-1]))
+    assert document["delivered"] == "teacher/seed-0"  # the last one that was measured
+    assert digest(tmp_path / "run" / "model") == digest(folder / "seed-0")
+    card = (tmp_path / "run" / "model" / "README.md").read_text()
+    assert "| teacher/seed-0 |" in card
+    assert "base_model" not in card
     again = run_recipe(loading.build(recipe, "seeds.yaml", Path("/")), tmp_path / "run")
-    assert again["stages_skipped"] == 3
+    assert (again["stages_skipped"], again["delivered"]) == (3, "teacher/seed-0")
 
 
 def test_a_run_of_seeds_alone_delivers_the_best(tiny_task: dict[str, Any], tmp_path: Path) -> None:
@@ -126,3 +148,14 @@ def test_a_stage_runs_without_seeds(tiny_task: dict[str, Any], checkpoint: Maker
     (tmp_path / "out").mkdir()
     found = train.run(Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task))), FinetuneSettings(**SETTINGS), tmp_path / "out")
     assert "seeds" not in found
+
+
+def test_a_seed_beside_seeds_is_refused(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="a seed or seeds, not both"):
+        compress.finetune(checkpoint(), tiny_task, tmp_path / "out", seed=0, seeds=[0, 1])
+    files = ["--train", tiny_task["train"], "--validation", tiny_task["validation"], "--text", "text", "--label", "label"]
+    with pytest.raises(SystemExit, match="2"):
+        main(["finetune", str(checkpoint()), *files, "--seeds", "0", "1", "--seed", "0", "-o", str(tmp_path / "out")])
+    assert "a seed or seeds, not both" in capsys.readouterr().err

@@ -200,7 +200,8 @@ def _check_one_model(reference: str, earlier: dict[str, Stage], where: str) -> N
     """Check that a stage of several models is not named as if it had made one."""
     settings = earlier[reference].settings if reference in earlier else None
     seeds, targets = getattr(settings, "seeds", None) or (), getattr(settings, "target_speedup", None) or ()
-    names = ["best", "median", *(f"seed-{seed}" for seed in seeds)] if seeds else [f"{target:g}x" for target in targets]
+    of_seeds = ["best", "median", *(f"seed-{seed}" for seed in seeds)]
+    names = of_seeds if seeds else [f"{target:.3g}x" for target in sorted(set(targets))]
     if len(names) > 1:
         told = ", ".join(f"{reference}/{name}" for name in names)
         raise RecipeError(f"{where}: the stage '{reference}' makes several models", f"name one of them: {told}")

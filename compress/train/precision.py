@@ -18,6 +18,7 @@ from compress.settings import TrainSettings
 from compress.task.encode import Encoded
 from compress.train.speed import fast_steps
 
+KEPT_PRODUCTS = 1024  # oneDNN's default
 WORTH_IT = 1.1  # bf16 must be this much faster to be chosen
 ROUNDS = 3
 
@@ -30,13 +31,16 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
     """Return `fp32` or `bf16` for training; `auto` times both on a real batch, once per machine and shape.
 
-    Casts cost as much in a narrow layer as in a wide one, so a pruned model may be faster in fp32 where its teacher was not.
+    Casts cost as much in a narrow layer as in a wide one, so a pruned model may be faster in fp32 where its teacher was not. One with
+    more `products` than are kept compiled is: its bf16 products would be compiled anew in every step.
     The choice is kept in the user's cache, so that a resumed run trains exactly as the first one would have.
     """
     if settings.precision != "auto":
         return settings.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if products(model, data, settings.batch_size) > KEPT_PRODUCTS:
+        return "fp32"
     shape = model_shape(model)
     facts = [cpu_name(), torch.__version__, torch.get_num_threads(), shape.hidden, shape.as_json()]
     path = fs.cache_root() / "precision" / f"{fs.digest_json(facts)}.json"
@@ -57,6 +61,16 @@ def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device:
     except OSError as error:
         console.warn(f"the choice of precision could not be cached in {path.parent}: {error.strerror}")
     return precision
+
+
+def products(model: Any, data: Encoded, batch_size: int) -> int:
+    """Return about how many different products a training computes: forward and two gradients of each size of linear and batch.
+
+    oneDNN, which computes those in bf16 on a CPU, compiles each of them, and keeps the last `KEPT_PRODUCTS`.
+    """
+    sizes = {(module.in_features, module.out_features) for module in model.modules() if isinstance(module, torch.nn.Linear)}
+    lengths = np.sort(data.lengths)[::-1][::batch_size]  # the longest of each batch, as they are bucketed
+    return 3 * len(sizes) * len(np.unique(lengths))
 
 
 def _time_both(model: Any, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 from compress import fs
 from compress.settings import FinetuneSettings
 from compress.train import precision as module
-from compress.train.precision import autocast, choose_precision
+from compress.train.precision import autocast, choose_precision, products
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -39,6 +39,16 @@ def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, wanted: str
 def test_bf16_must_pay(monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, expected: str) -> None:
     monkeypatch.setattr(module, "_time_both", lambda *args: {"fp32": fp32, "bf16": bf16})
     assert choose() == expected
+
+
+def test_more_products_than_are_kept_compiled_are_computed_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = tiny.make_model(), tiny.encoded()
+    sizes = {(linear.in_features, linear.out_features) for linear in model.modules() if isinstance(linear, torch.nn.Linear)}
+    assert products(model, data, len(data)) == 3 * len(sizes)  # one batch, as long as its longest text
+    assert products(model, data, 1) == 3 * len(sizes) * len(set(data.lengths.tolist()))
+    monkeypatch.setattr(module, "KEPT_PRODUCTS", 3)
+    monkeypatch.setattr(module, "_time_both", lambda *args: pytest.fail("measured"))
+    assert choose() == "fp32"
 
 
 def test_the_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

@@ -23,7 +23,7 @@ from compress.model.device import pick_device, to_tensors
 from compress.model.family import Target, layers
 from compress.model.lowrank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
 from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.reconstruct import Teacher, reconstruct
+from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
 from compress.model.scorer import measure, torch_forward
 from compress.model.sharing import refuse_shared
 from compress.settings import FactorizeSettings
@@ -204,11 +204,8 @@ def _loss(model: Any, data: Encoded, target: Target, seed: int) -> Callable[[np.
 def _refit(model: Any, dense: Any, data: Encoded, settings: FactorizeSettings, seed: int) -> list[dict[str, float]]:
     """Refit the output projections (of factors the last one) on the factorized model's own inputs, against the dense one."""
     device = pick_device(settings.device)
-    batches = evaluation_batches(data.lengths, BATCH)
-    if len(batches) == 1:
-        batches = [part for part in np.array_split(batches[0], 2) if len(part)]
-    order = np.random.default_rng(seed).permutation(len(batches))  # so that every fifth one is a fair sample
-    fitted = [to_tensors(data.batch(batches[number]), dense, device) for number in order]
+    batches = fairly_ordered(evaluation_batches(data.lengths, BATCH), seed)
+    fitted = [to_tensors(data.batch(positions), dense, device) for positions in batches]
     model.to(device)
     dense.to(device)
     with console.progress("refitting layers", len(model_shape(dense).layers)) as advance:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,6 +26,12 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # tried, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch judges the fit and is not fitted
 KEPT_BYTES = 1 << 30  # of a teacher's sums in half precision, beyond which they are computed anew
 Sums = tuple[torch.Tensor, torch.Tensor]
+
+
+def fairly_ordered(batches: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Return batches of similar lengths in random order, so that every `HELD_OUT`-th is a fair sample; one alone is split in two."""
+    parts = list(batches) if len(batches) > 1 else [part for part in np.array_split(batches[0], 2) if len(part)]
+    return [parts[number] for number in np.random.default_rng(seed).permutation(len(parts))]
 
 
 class Moments:

@@ -25,7 +25,7 @@ from compress.model.device import Batch, pick_device, to_tensors
 from compress.model.family import Target
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.reconstruct import Teacher, reconstruct
+from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
 from compress.model.scorer import Forward, measure, torch_forward
 from compress.model.sharing import refuse_shared
 from compress.model.stack import keep_layers
@@ -345,13 +345,10 @@ class Pruner:
 
     @cached_property
     def fitted_batches(self) -> list[Batch]:
-        """The batches of refits: in random order, so that every fifth one is a fair sample; two at least."""
+        """The batches of refits, two at least."""
         share = min(1.0, FITTED_TOKENS / max(1, int(self.data.lengths.sum())))
-        batches = self.batches(share)
-        if len(batches) == 1:
-            batches = [part for part in np.array_split(batches[0], 2) if len(part)]
-        order = np.random.default_rng(self.seed).permutation(len(batches))
-        return [to_tensors(self.data.batch(batches[number]), self.dense, self.device) for number in order]
+        batches = fairly_ordered(self.batches(share), self.seed)
+        return [to_tensors(self.data.batch(positions), self.dense, self.device) for positions in batches]
 
     def loss(self, model: Any, summed: bool = True) -> Callable[[np.ndarray], torch.Tensor]:
         """Return the loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""

@@ -179,7 +179,10 @@ class PruneSettings(Settings):
     uniform: bool = Field(
         False, description="Keep all heads, one FFN width and whole layers: a plain checkpoint for any tool (obs and fisher)."
     )
-    refit: bool = Field(True, description="Refit what is left by least squares (obs and fisher).")
+    refit: bool = Field(True, description="Refit what is left to the dense model, without labels (obs and fisher).")
+    refit_epochs: Annotated[int, Field(ge=0, le=1000)] = Field(
+        2, description="Passes over the calibration texts that fit all of it at the end; 0: closed forms alone."
+    )
     calib_samples: Positive = Field(2048, description="Training examples for scores and refits, fewer beyond 50,000 tokens.")
     unlabeled: str | None = Field(
         None, description="Texts without labels for scores, refits and recovery: .txt, or a table with the task's columns."

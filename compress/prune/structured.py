@@ -15,6 +15,7 @@ import torch
 
 from compress import console
 from compress.distill import teach
+from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.errors import UsageError
 from compress.measure.latency import quick_speedup
 from compress.model import shape as shapes
@@ -26,11 +27,14 @@ from compress.model.family import Target
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
 from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
+from compress.model.reference import digest
 from compress.model.scorer import Forward, measure, torch_forward
 from compress.model.sharing import refuse_shared
 from compress.model.stack import keep_layers
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
+from compress.prune.joint import refit_jointly
+from compress.prune.readout import refit_readout
 from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
 from compress.prune.surgery import slice_model
@@ -78,7 +82,7 @@ class Pruned:
     measured: float
     interval: list[float]
     metrics: dict[str, Any]
-    refits: list[dict[str, float]]
+    refits: dict[str, Any]
 
 
 class Pruner:
@@ -105,7 +109,7 @@ class Pruner:
         check_serving(self.serving)
         self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
         self.curve: list[dict[str, Any]] = []
-        self.refits: list[dict[str, float]] = []
+        self.refits: dict[str, Any] = {}
         self._bias = 1.0  # measured speedup of the last model that was timed, over what the costs predict of it
         self._expected: dict[shapes.Shape, float] = {}
 
@@ -187,7 +191,7 @@ class Pruner:
                 spent = max(0, min(each, epochs - 1))  # one is left for the end
                 model, epochs = self.recover(model, spent), epochs - spent
                 self._note(model, timed=goal.speedup is not None)
-            model = self.recover(model, epochs)
+            model = self.recover(model, epochs) if epochs else self.refit_jointly(model)
             yield self.finish(goal, model)
 
     def fastest_within(self, drop: float) -> Pruned:
@@ -344,11 +348,20 @@ class Pruner:
         return np.random.default_rng(self.seed).permutation(len(self.data))
 
     @cached_property
-    def fitted_batches(self) -> list[Batch]:
-        """The batches of refits, two at least."""
+    def all_positions(self) -> list[np.ndarray]:
+        """The positions of batches of all calibration texts, two at least."""
+        return fairly_ordered(self.batches(), self.seed)
+
+    @cached_property
+    def fitted_positions(self) -> list[np.ndarray]:
+        """The positions of the batches of refits, two at least."""
         share = min(1.0, FITTED_TOKENS / max(1, int(self.data.lengths.sum())))
-        batches = fairly_ordered(self.batches(share), self.seed)
-        return [to_tensors(self.data.batch(positions), self.dense, self.device) for positions in batches]
+        return fairly_ordered(self.batches(share), self.seed)
+
+    @cached_property
+    def fitted_batches(self) -> list[Batch]:
+        """The batches of refits."""
+        return [to_tensors(self.data.batch(positions), self.dense, self.device) for positions in self.fitted_positions]
 
     def loss(self, model: Any, summed: bool = True) -> Callable[[np.ndarray], torch.Tensor]:
         """Return the loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
@@ -372,14 +385,41 @@ class Pruner:
         """The dense model on the calibration batches."""
         return Teacher(self.dense, self.fitted_batches)
 
-    def refit(self, model: Any) -> list[dict[str, float]]:
-        """Refit a pruned model against the dense one, on the calibration data."""
+    @cached_property
+    def answers(self) -> TeacherOutputs:
+        """The dense model's logits and hidden states of the calibration data."""
+        wanted = [("hidden", number + 1) for number in range(len(self.before.layers))]
+        return teacher_outputs(self.dense.to(self.device), digest(self.source), self.data, wanted, self.device)
+
+    def refit(self, model: Any) -> dict[str, Any]:
+        """Refit a pruned model against the dense one, on the calibration data: its layers, then the end of its head."""
         model.to(self.device)
         self.dense.to(self.device)
         with console.progress("refitting layers", len(self.before.layers)) as advance:
-            found = reconstruct(model, self.teacher, self.origins(model), advance)
+            layers = reconstruct(model, self.teacher, self.origins(model), advance)
+        # a text has one row of logits, so that all texts are taken; the tokens of fewer are enough
+        chosen = self.fitted_positions if self.target in ("tags", "span") else self.all_positions
+        readout = refit_readout(model, self.data, chosen, self.answers, self.target, self.device)
         model.to("cpu")
-        return found
+        return {"layers": layers, "readout": readout}
+
+    def refit_jointly(self, model: Any) -> Any:
+        """Fit all that a pruned model has to the dense one, on the calibration data, where that is asked for."""
+        epochs = self.settings.refit_epochs if self.settings.refit and self.settings.method in REFITTING else 0
+        if epochs:
+            self.refits["joint"] = refit_jointly(
+                model,
+                self.dense,
+                self.data,
+                self.all_positions,
+                self.answers,
+                self.origins(model),
+                self.target,
+                self.device,
+                epochs,
+                self.seed,
+            )
+        return model.to("cpu")
 
     def recover(self, model: Any, epochs: int | None = None) -> Any:
         """Distil the dense model into a pruned one, on training and unlabeled texts, by default for all epochs that are asked for."""

@@ -288,9 +288,9 @@ def test_epochs_of_recovery_after_or_between_the_steps(
 
 def test_fisher_reports_its_refits(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.4, steps=2)
-    assert len(result["refits"]) == tiny.LAYERS
-    assert all(errors["ffn_after"] <= errors["ffn_before"] for errors in result["refits"])
-    assert run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.4, method="taylor")["refits"] == []
+    assert len(result["refits"]["layers"]) == tiny.LAYERS
+    assert all(errors["ffn_after"] <= errors["ffn_before"] for errors in result["refits"]["layers"])
+    assert run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.4, method="taylor")["refits"] == {}
 
 
 @pytest.mark.parametrize(

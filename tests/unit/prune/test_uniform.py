@@ -194,7 +194,7 @@ def test_a_plan_is_plain_too(tiny_task: dict[str, Any], checkpoint: Maker) -> No
 
 def test_steps_refit_against_the_layers_that_stay(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.25, uniform=True, steps=3)
-    assert len(result["refits"]) == len(result["layers"]) < tiny.LAYERS
+    assert len(result["refits"]["layers"]) == len(result["layers"]) < tiny.LAYERS
 
 
 def test_a_uniform_model_goes_on_and_another_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:

@@ -1,0 +1,130 @@
+"""Fit what pruning left as a whole: few gradient steps on the calibration texts towards the dense model's states and answers.
+
+Layer by layer, closed forms ([reconstruct.py](../model/reconstruct.py)) move the output projections alone, each for itself.
+Here all weights but the embeddings' move together, as in post-training reconstruction by blocks (BRECQ, Li et al. 2021, arXiv
+2102.05426, eq. 10), with the whole encoder as the block and every layer's states as the target. No label is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from compress.distill.cache import TeacherOutputs
+from compress.distill.features import observe
+from compress.distill.matches import Match
+from compress.distill.objective import Lessons, Objective
+from compress.errors import Diverged
+from compress.model.device import Batch, to_tensors
+from compress.model.family import Target
+from compress.model.reconstruct import HELD_OUT
+from compress.settings import DistillSettings
+from compress.task.encode import Encoded
+from compress.train.loop import default_lr, fit
+
+RATE = 2.0  # times the usual learning rate: a pruned model is far from where it should be, and the steps are few
+STATES = 20.0  # weight of the states' error, relative to their size, beside that of the answers
+SEEN = 32  # texts that tell how large states are
+
+
+def refit_jointly(
+    model: Any,
+    dense: Any,
+    data: Encoded,
+    batches: Sequence[np.ndarray],
+    answers: TeacherOutputs,
+    origins: Sequence[int],
+    target: Target,
+    device: torch.device,
+    epochs: int,
+    seed: int,
+) -> dict[str, float]:
+    """Fit a pruned model to the dense one, in place; leave it as it was where the loss on held-out texts does not fall.
+
+    Args:
+        model: the pruned model, with the dense one's width.
+        dense: the dense model, in evaluation mode.
+        data: the calibration texts.
+        batches: their positions by batches in random order; every `HELD_OUT`-th judges and is not fitted.
+        answers: the dense model's logits and hidden states of `data`.
+        origins: for each layer of the pruned model its position in the dense one.
+        target: what the logits answer.
+        device: where to compute.
+        epochs: passes over the texts.
+        seed: of their order.
+
+    Returns:
+        The held-out mean loss `before` and `after`.
+    """
+    settings = DistillSettings.model_validate(
+        {
+            "method": ["logits"],
+            "temperature": 1.0,
+            "hard_weight": 0.0,
+            "epochs": epochs,
+            "lr": RATE * default_lr(model),
+            "weight_decay": 0.0,
+            "freeze_embeddings": True,
+            "device": device.type,
+        }
+    )
+    model.to(device)
+    dense.to(device)
+    lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
+    objective = Objective(model, lessons, _pairs(dense, data, origins, device), settings, device)
+    held_out, fitted = batches[::HELD_OUT], np.concatenate([part for number, part in enumerate(batches) if number % HELD_OUT])
+
+    @torch.no_grad()
+    def judged() -> float:
+        losses = [float(objective(to_tensors(data.batch(part), model, device), part)) * len(part) for part in held_out]
+        return sum(losses) / sum(map(len, held_out))
+
+    before, old = judged(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
+        return objective(batch, fitted[positions])
+
+    taken = data.take(fitted)
+    after = math.inf
+    with _still(model), suppress(Diverged):
+        fit(model, taken, loss_of, settings, seed=seed, device=device, label="refitting jointly", weigh=taken.items)
+        after = judged()
+    if not after < before:  # or not finite
+        model.load_state_dict(old)
+    return {"before": before, "after": min(before, after)}
+
+
+def _pairs(dense: Any, data: Encoded, origins: Sequence[int], device: torch.device) -> list[Match]:
+    """Match every layer's states with those of the layer that it was, each weighed by the inverse of its mean square."""
+    batch = to_tensors(data.batch(range(min(SEEN, len(data)))), dense, device)
+    with torch.no_grad():
+        _, states = observe(dense, batch, [("hidden", origin + 1) for origin in origins])
+    real = batch["attention_mask"].bool()
+    sizes = [float(states["hidden", origin + 1][real].square().mean()) for origin in origins]
+    return [
+        Match("hidden", STATES / len(origins) / max(size, 1e-12), origin + 1, number + 1)
+        for number, (origin, size) in enumerate(zip(origins, sizes, strict=True))
+    ]
+
+
+@contextmanager
+def _still(model: nn.Module) -> Iterator[None]:
+    """Drop nothing within this context, and leave what is trained as it was: so few steps do not overfit, and noise slows them."""
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    before = [module.p for module in dropouts]
+    trained = [parameter.requires_grad for parameter in model.parameters()]
+    for module in dropouts:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, probability in zip(dropouts, before, strict=True):
+            module.p = probability
+        for parameter, wanted in zip(model.parameters(), trained, strict=True):
+            parameter.requires_grad_(wanted)

@@ -80,7 +80,7 @@ def refit_linear(linear: nn.Linear, fitted: Rows, held_out: Rows, target: Target
     """
     old = [linear.weight.detach().clone(), linear.bias.detach().clone()]
     with torch.no_grad():
-        before = float(held_out.error(*old, target))
+        before = float(held_out.error(old[0], old[1], target))
     best, best_error = old, before
     weight, bias = (part.clone().requires_grad_() for part in old)
     for ridge in RIDGES:
@@ -132,7 +132,8 @@ def _joined(parts: list[Rows], target: Target) -> Rows:
     if target == "span":
         longest = max(part.inputs.shape[1] for part in parts)
         parts = [_padded(part, longest - part.inputs.shape[1]) for part in parts]
-    return Rows(*(torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "wanted", "mask")))
+    inputs, wanted, mask = (torch.cat([getattr(part, name) for part in parts]) for name in ("inputs", "wanted", "mask"))
+    return Rows(inputs, wanted, mask)
 
 
 def _padded(rows: Rows, more: int) -> Rows:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from compress import console
 from compress.distill.cache import TeacherOutputs
 from compress.distill.features import observe
 from compress.distill.matches import Match
@@ -97,6 +98,7 @@ def refit_jointly(
         after = judged()
     if not after < before:  # or not finite
         model.load_state_dict(old)
+    console.info(f"  refitted jointly: loss on held-out texts {before:.3f}, now {min(before, after):.3f}")
     return {"before": before, "after": min(before, after)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,6 +80,19 @@ def led(work: Callable[[], Document], part: Callable[[Document], None]) -> Docum
         raise
     _sent({"end": console.finite(document)})
     return document
+
+
+def leave(code: int) -> None:
+    """End a process of several, with all that is to be done at its exit; a process that is alone goes on.
+
+    After the interpreter's end threads of the process group now and then outlive what they belong to, and the process aborts
+    ("terminate called without an active exception"): work that is done would count as failed.
+    """
+    if _state.joined:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _follow(part: Callable[[Document], None]) -> Document:

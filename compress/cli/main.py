@@ -122,7 +122,9 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     signal.signal(signal.SIGTERM, _terminate)
     json_output = "--json" in (sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_run(arguments, json_output))
+    code = _run(arguments, json_output)
+    parallel.leave(code)
+    sys.exit(code)
 
 
 def _terminate(number: int, frame: Any) -> None:

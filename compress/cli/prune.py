@@ -27,8 +27,8 @@ KEYS = (
 def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: Any) -> None:
     """Remove heads and FFN neurons; layers, width, words or weights.
 
-    Writes a small, fast checkpoint, not a mask: 'compress.load_model(DIR)' and every other verb reload it. It is fitted to the dense
-    model on a few calibration texts, without labels; --recover-epochs distils on all texts.
+    Writes a small, fast checkpoint, not a mask: 'compress.load_model(DIR)' and every other verb reload it. Methods obs and
+    fisher fit it to the dense model on a few calibration texts, without labels; --recover-epochs distils on all texts.
 
     \b
     Examples:

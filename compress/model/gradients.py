@@ -50,17 +50,24 @@ def gradients_of(
 
 
 @contextmanager
+def requirements_kept(model: Any) -> Iterator[None]:
+    """Put back, on leaving, which of a model's parameters need gradients."""
+    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, needed in before:
+            parameter.requires_grad_(needed)
+
+
+@contextmanager
 def activations_only(model: Any) -> Iterator[None]:
     """Let gradients reach activations, and of the weights the word embeddings alone, for a while.
 
     These give autograd a path; every other weight's gradient would only cost time.
     """
-    before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     anchor = next(model.get_input_embeddings().parameters())
-    try:
-        for parameter, _ in before:
+    with requirements_kept(model):
+        for parameter in model.parameters():
             parameter.requires_grad_(parameter is anchor)
         yield
-    finally:
-        for parameter, needed in before:
-            parameter.requires_grad_(needed)

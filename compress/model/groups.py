@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.model.gradients import requirements_kept
 from compress.model.objective import logits_of
 
 TRACED_TOKENS = 4
@@ -20,19 +21,13 @@ def dependency_graph(model: Any) -> Any:
     """
     import torch_pruning
 
-    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     token = (model.config.pad_token_id or 0) + 1  # any that is not padding
     ids = torch.full((1, TRACED_TOKENS), token, device=next(model.parameters()).device)
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        with torch.enable_grad():
-            return torch_pruning.DependencyGraph().build_dependency(
-                model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_transform=logits_of, verbose=False
-            )
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
+    with requirements_kept(model), torch.enable_grad():
+        model.requires_grad_(True)
+        return torch_pruning.DependencyGraph().build_dependency(
+            model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_transform=logits_of, verbose=False
+        )
 
 
 def group_within(graph: Any, linear: nn.Linear, module: nn.Module) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,12 +26,18 @@ RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # tried, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch judges the fit and is not fitted
 KEPT_BYTES = 1 << 30  # of a teacher's sums in half precision, beyond which they are computed anew
 Sums = tuple[torch.Tensor, torch.Tensor]
+Part = TypeVar("Part")
 
 
 def fairly_ordered(batches: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
     """Return batches of similar lengths in random order, so that every `HELD_OUT`-th is a fair sample; one alone is split in two."""
     parts = list(batches) if len(batches) > 1 else [part for part in np.array_split(batches[0], 2) if len(part)]
     return [parts[number] for number in np.random.default_rng(seed).permutation(len(parts))]
+
+
+def held_out(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    """Return what is fitted on, and every `HELD_OUT`-th part, which judges the fit."""
+    return [part for number, part in enumerate(parts) if number % HELD_OUT], list(parts[::HELD_OUT])
 
 
 class Moments:

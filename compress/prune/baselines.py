@@ -11,6 +11,7 @@ from torch import nn
 
 from compress.model.checkpoint import model_shape
 from compress.model.family import Layer, layers
+from compress.model.gradients import requirements_kept
 from compress.model.groups import dependency_graph, group_within
 from compress.prune.scores import LayerScores
 
@@ -84,18 +85,18 @@ def _gradients(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torc
         if linear is not None and linear.weight.numel()
     ]
     chosen = {id(weight) for weight in wanted}
-    before = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    before = [(parameter, parameter.grad) for parameter in model.parameters()]
     try:
-        for parameter in model.parameters():
-            parameter.grad = None
-            parameter.requires_grad_(id(parameter) in chosen)
-        for batch in batches:
-            loss_of(batch).backward()
-        for weight in wanted:
-            if weight.grad is None:  # torch-pruning fails on a weight that the loss does not reach
-                weight.grad = torch.zeros_like(weight)
-        yield
+        with requirements_kept(model):
+            for parameter in model.parameters():
+                parameter.grad = None
+                parameter.requires_grad_(id(parameter) in chosen)
+            for batch in batches:
+                loss_of(batch).backward()
+            for weight in wanted:
+                if weight.grad is None:  # torch-pruning fails on a weight that the loss does not reach
+                    weight.grad = torch.zeros_like(weight)
+            yield
     finally:
-        for parameter, trained, gradient in before:
-            parameter.requires_grad_(trained)
+        for parameter, gradient in before:
             parameter.grad = gradient

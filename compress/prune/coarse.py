@@ -72,7 +72,7 @@ def sizes(pruner: Pruner) -> Iterator[Any]:
 def _shallower(pruner: Pruner) -> Iterator[Any]:
     """Drop one layer after the other, each time the one that the calibration loss misses least."""
     dense = pruner.dense
-    batches = pruner.batches()
+    batches = pruner.refitter.batches()
     count = len(pruner.before.layers)
     if count < 2:
         return
@@ -97,7 +97,7 @@ def _labels_fixed(pruner: Pruner) -> Any:
 def _narrower(pruner: Pruner) -> Iterator[Any]:
     """Narrow the hidden states, a multiple of sixteen and of the heads at a time."""
     dense, before = pruner.dense, pruner.before
-    batches = pruner.batches()
+    batches = pruner.refitter.batches()
     with console.progress("scoring the hidden width", len(batches)) as advance:
 
         def counted() -> Iterator[np.ndarray]:
@@ -108,7 +108,7 @@ def _narrower(pruner: Pruner) -> Iterator[Any]:
         scores = hidden_scores(dense, counted(), pruner.loss(dense))
     heads = getattr(dense.config, family_of(dense.config.model_type).heads_key)
     unit = fitting_width(before.hidden, heads, 1e-9)
-    samples = pruner.fitted_batches
+    samples = pruner.refitter.fitted_batches
     for width in range(before.hidden - unit, 0, -unit):
         kept = best(scores, width)
         model = copy.deepcopy(dense)

@@ -24,7 +24,8 @@ from compress.distill.objective import Lessons, Objective
 from compress.errors import Diverged
 from compress.model.device import Batch, to_tensors
 from compress.model.family import Target
-from compress.model.reconstruct import HELD_OUT
+from compress.model.gradients import requirements_kept
+from compress.model.reconstruct import held_out
 from compress.settings import DistillSettings
 from compress.task.encode import Encoded
 from compress.train.loop import default_lr, fit
@@ -52,7 +53,7 @@ def refit_jointly(
         model: the pruned model, with the dense one's width.
         dense: the dense model, in evaluation mode.
         data: the calibration texts.
-        batches: their positions by batches in random order; every `HELD_OUT`-th judges and is not fitted.
+        batches: their positions by batches in random order; `held_out` of them judge and are not fitted.
         answers: the dense model's logits and hidden states of `data`.
         origins: for each layer of the pruned model its position in the dense one.
         target: what the logits answer.
@@ -63,28 +64,18 @@ def refit_jointly(
     Returns:
         The held-out mean loss `before` and `after`.
     """
-    settings = DistillSettings.model_validate(
-        {
-            "method": ["logits"],
-            "temperature": 1.0,
-            "hard_weight": 0.0,
-            "epochs": epochs,
-            "lr": RATE * default_lr(model),
-            "weight_decay": 0.0,
-            "freeze_embeddings": True,
-            "device": device.type,
-        }
-    )
+    settings = _settings(epochs, RATE * default_lr(model), device)
     model.to(device)
     dense.to(device)
     lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
     objective = Objective(model, lessons, _pairs(dense, data, origins, device), settings, device)
-    held_out, fitted = batches[::HELD_OUT], np.concatenate([part for number, part in enumerate(batches) if number % HELD_OUT])
+    parts, judging = held_out(batches)
+    fitted = np.concatenate(parts)
 
     @torch.no_grad()
     def judged() -> float:
-        losses = [float(objective(to_tensors(data.batch(part), model, device), part)) * len(part) for part in held_out]
-        return sum(losses) / sum(map(len, held_out))
+        losses = [float(objective(to_tensors(data.batch(part), model, device), part)) * len(part) for part in judging]
+        return sum(losses) / sum(map(len, judging))
 
     before, old = judged(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -93,13 +84,28 @@ def refit_jointly(
 
     taken = data.take(fitted)
     after = math.inf
-    with _still(model), suppress(Diverged):
+    with _still(model), requirements_kept(model), suppress(Diverged):
         fit(model, taken, loss_of, settings, seed=seed, device=device, label="refitting jointly", weigh=taken.items)
         after = judged()
     if not after < before:  # or not finite
         model.load_state_dict(old)
     console.info(f"  refitted jointly: loss on held-out texts {before:.3f}, now {min(before, after):.3f}")
     return {"before": before, "after": min(before, after)}
+
+
+def _settings(epochs: int, lr: float, device: torch.device) -> DistillSettings:
+    return DistillSettings.model_validate(
+        {
+            "method": ["logits"],  # the states are matched by pairs of their own weights
+            "temperature": 1.0,
+            "hard_weight": 0.0,
+            "epochs": epochs,
+            "lr": lr,
+            "weight_decay": 0.0,
+            "freeze_embeddings": True,
+            "device": device.type,
+        }
+    )
 
 
 def _pairs(dense: Any, data: Encoded, origins: Sequence[int], device: torch.device) -> list[Match]:
@@ -117,10 +123,9 @@ def _pairs(dense: Any, data: Encoded, origins: Sequence[int], device: torch.devi
 
 @contextmanager
 def _still(model: nn.Module) -> Iterator[None]:
-    """Drop nothing within this context, and leave what is trained as it was: so few steps do not overfit, and noise slows them."""
+    """Drop nothing within this context: so few steps do not overfit, and noise slows them."""
     dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
     before = [module.p for module in dropouts]
-    trained = [parameter.requires_grad for parameter in model.parameters()]
     for module in dropouts:
         module.p = 0.0
     try:
@@ -128,5 +133,3 @@ def _still(model: nn.Module) -> Iterator[None]:
     finally:
         for module, probability in zip(dropouts, before, strict=True):
             module.p = probability
-        for parameter, wanted in zip(model.parameters(), trained, strict=True):
-            parameter.requires_grad_(wanted)

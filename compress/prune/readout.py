@@ -21,7 +21,7 @@ from compress.distill.losses import FAR_BELOW, logits_loss
 from compress.model.device import to_tensors
 from compress.model.family import Target, descend, family_of
 from compress.model.objective import IGNORED, logits_of
-from compress.model.reconstruct import HELD_OUT, inputs_of
+from compress.model.reconstruct import held_out, inputs_of
 from compress.task.encode import Encoded
 
 RIDGES = (1e-2, 1e-3, 1e-4, 1e-5)  # from stiff to loose, each fit starting where the one before ended
@@ -56,7 +56,7 @@ def refit_readout(
     Args:
         model: the smaller model, in evaluation mode.
         data: the calibration texts; of the labels only those of tags matter: what is not asked for (-100) is left out.
-        batches: their positions by batches in random order, two at least; every `HELD_OUT`-th judges and is not fitted.
+        batches: their positions by batches in random order, two at least; `held_out` of them judge and are not fitted.
         answers: the dense model's logits of `data`.
         target: what the logits answer.
         device: where to compute.
@@ -66,11 +66,11 @@ def refit_readout(
     """
     linear = descend(model.to(device), family_of(model.config.model_type).last_linear(target))
     gathered = [_rows(model, linear, data, positions, answers, target, device) for positions in batches]
-    held_out, fitted = gathered[::HELD_OUT], [rows for number, rows in enumerate(gathered) if number % HELD_OUT]
-    return refit_linear(linear, _joined(fitted, target), _joined(held_out, target), target)
+    fitted, judging = held_out(gathered)
+    return refit_linear(linear, _joined(fitted, target), _joined(judging, target), target)
 
 
-def refit_linear(linear: nn.Linear, fitted: Rows, held_out: Rows, target: Target) -> dict[str, float]:
+def refit_linear(linear: nn.Linear, fitted: Rows, judging: Rows, target: Target) -> dict[str, float]:
     """Fit a linear's weight and bias to the logits that are wanted of it, the ridge chosen on held-out rows.
 
     Minimises `loss + r |W - W_old|^2` by L-BFGS, the bias free.
@@ -80,7 +80,7 @@ def refit_linear(linear: nn.Linear, fitted: Rows, held_out: Rows, target: Target
     """
     old = [linear.weight.detach().clone(), linear.bias.detach().clone()]
     with torch.no_grad():
-        before = float(held_out.error(old[0], old[1], target))
+        before = float(judging.error(old[0], old[1], target))
     best, best_error = old, before
     weight, bias = (part.clone().requires_grad_() for part in old)
     for ridge in RIDGES:
@@ -90,7 +90,7 @@ def refit_linear(linear: nn.Linear, fitted: Rows, held_out: Rows, target: Target
 
         _minimise([weight, bias], loss_of)
         with torch.no_grad():
-            error = float(held_out.error(weight, bias, target))
+            error = float(judging.error(weight, bias, target))
         if error < best_error:
             best, best_error = [weight.detach().clone(), bias.detach().clone()], error
     with torch.no_grad():

@@ -15,26 +15,22 @@ import torch
 
 from compress import console
 from compress.distill import teach
-from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.errors import UsageError
 from compress.measure.latency import quick_speedup
 from compress.model import shape as shapes
 from compress.model.adapters import refuse_adapters
 from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
-from compress.model.device import Batch, pick_device, to_tensors
+from compress.model.device import pick_device, to_tensors
 from compress.model.family import Target
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
-from compress.model.reference import digest
 from compress.model.scorer import Forward, measure, torch_forward
 from compress.model.sharing import refuse_shared
 from compress.model.stack import keep_layers
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
-from compress.prune.joint import refit_jointly
-from compress.prune.readout import refit_readout
+from compress.prune.refits import Refitter
 from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
 from compress.prune.surgery import slice_model
@@ -43,14 +39,12 @@ from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
 from compress.task.calibration import calibration_data
-from compress.task.encode import Encoded, encode_for, evaluation_batches
+from compress.task.encode import Encoded, encode_for
 from compress.task.labels import connect, relabel
 from compress.task.load import Examples
 from compress.task.metrics import points_lost
 from compress.task.unlabeled import read_unlabeled
 
-BATCH = 32
-FITTED_TOKENS = 25_000  # of these, for refits: sixteen to each input of a MiniLM's FFN output
 DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller one, which costs less, is scored on more
 TIMED_LENGTH = 32
 NEAR = 0.05  # a measured speedup this near to its target is good enough
@@ -107,6 +101,9 @@ class Pruner:
             settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
         )
         check_serving(self.serving)
+        self.refitted = settings.refit and settings.method in REFITTING
+        jointly = 0 if settings.recover_epochs or settings.max_drop is not None else settings.refit_epochs
+        self.refitter = Refitter(self.dense, self.source, self.data, self.target, jointly, self.device, self.seed)
         self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
         self.curve: list[dict[str, Any]] = []
         self.refits: dict[str, Any] = {}
@@ -191,7 +188,9 @@ class Pruner:
                 spent = max(0, min(each, epochs - 1))  # one is left for the end
                 model, epochs = self.recover(model, spent), epochs - spent
                 self._note(model, timed=goal.speedup is not None)
-            model = self.recover(model, epochs) if epochs else self.refit_jointly(model)
+            model = self.recover(model, epochs)
+            if self.refitted:
+                self.refits |= self.refitter.jointly(model, self.origins(model))
             yield self.finish(goal, model)
 
     def fastest_within(self, drop: float) -> Pruned:
@@ -247,8 +246,8 @@ class Pruner:
             self.cut(model, self.choose(ranked, budget))
         else:
             self.cut(model, self._timed_choice(model, ranked, budget, speedup))
-        if self.settings.method in REFITTING and self.settings.refit:
-            self.refits = self.refit(model)
+        if self.refitted:
+            self.refits = self.refitter.closed_forms(model, self.origins(model))
         return model
 
     def choose(self, ranked: list[LayerRanking], budget: float) -> list[Kept]:
@@ -320,7 +319,7 @@ class Pruner:
         method = self.settings.method
         model.to(self.device)
         share = model_shape(model).flops(self.seq_len) / self.before.flops(self.seq_len)
-        batches = self.batches(min(1.0, DENSE_SHARE / max(share, 1e-6)))
+        batches = self.refitter.batches(min(1.0, DENSE_SHARE / max(share, 1e-6)))
         with console.progress("scoring units", len(batches)) as advance:
 
             def counted() -> Iterator[Any]:
@@ -338,31 +337,6 @@ class Pruner:
             kind: Any = method
             return rankings(torch_pruning_scores(model.to("cpu"), kind, counted(), mean, self.seed))
 
-    def batches(self, share: float = 1.0) -> list[np.ndarray]:
-        """Return the positions of batches of similar lengths, of a random share of the calibration data (a batch at least)."""
-        chosen = np.sort(self._order[: max(BATCH, round(share * len(self.data)))])
-        return [chosen[positions] for positions in evaluation_batches(self.data.lengths[chosen], BATCH)]
-
-    @cached_property
-    def _order(self) -> np.ndarray:
-        return np.random.default_rng(self.seed).permutation(len(self.data))
-
-    @cached_property
-    def all_positions(self) -> list[np.ndarray]:
-        """The positions of batches of all calibration texts, two at least."""
-        return fairly_ordered(self.batches(), self.seed)
-
-    @cached_property
-    def fitted_positions(self) -> list[np.ndarray]:
-        """The positions of the batches of refits, two at least."""
-        share = min(1.0, FITTED_TOKENS / max(1, int(self.data.lengths.sum())))
-        return fairly_ordered(self.batches(share), self.seed)
-
-    @cached_property
-    def fitted_batches(self) -> list[Batch]:
-        """The batches of refits."""
-        return [to_tensors(self.data.batch(positions), self.dense, self.device) for positions in self.fitted_positions]
-
     def loss(self, model: Any, summed: bool = True) -> Callable[[np.ndarray], torch.Tensor]:
         """Return the loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
         target = self.target
@@ -379,47 +353,6 @@ class Pruner:
             return task_loss(logits, labels, batch["attention_mask"], target, summed=summed)
 
         return loss_of
-
-    @cached_property
-    def teacher(self) -> Teacher:
-        """The dense model on the calibration batches."""
-        return Teacher(self.dense, self.fitted_batches)
-
-    @cached_property
-    def answers(self) -> TeacherOutputs:
-        """The dense model's logits and hidden states of the calibration data."""
-        wanted = [("hidden", number + 1) for number in range(len(self.before.layers))]
-        return teacher_outputs(self.dense.to(self.device), digest(self.source), self.data, wanted, self.device)
-
-    def refit(self, model: Any) -> dict[str, Any]:
-        """Refit a pruned model against the dense one, on the calibration data: its layers, then the end of its head."""
-        model.to(self.device)
-        self.dense.to(self.device)
-        with console.progress("refitting layers", len(self.before.layers)) as advance:
-            layers = reconstruct(model, self.teacher, self.origins(model), advance)
-        # a text has one row of logits, so that all texts are taken; the tokens of fewer are enough
-        chosen = self.fitted_positions if self.target in ("tags", "span") else self.all_positions
-        readout = refit_readout(model, self.data, chosen, self.answers, self.target, self.device)
-        model.to("cpu")
-        return {"layers": layers, "readout": readout}
-
-    def refit_jointly(self, model: Any) -> Any:
-        """Fit all that a pruned model has to the dense one, on the calibration data, where that is asked for."""
-        epochs = self.settings.refit_epochs if self.settings.refit and self.settings.method in REFITTING else 0
-        if epochs:
-            self.refits["joint"] = refit_jointly(
-                model,
-                self.dense,
-                self.data,
-                self.all_positions,
-                self.answers,
-                self.origins(model),
-                self.target,
-                self.device,
-                epochs,
-                self.seed,
-            )
-        return model.to("cpu")
 
     def recover(self, model: Any, epochs: int | None = None) -> Any:
         """Distil the dense model into a pruned one, on training and unlabeled texts, by default for all epochs that are asked for."""

@@ -102,7 +102,7 @@ class Pruner:
         )
         check_serving(self.serving)
         self.refitted = settings.refit and settings.method in REFITTING
-        jointly = 0 if settings.recover_epochs or settings.max_drop is not None else settings.refit_epochs
+        jointly = 0 if settings.recover_epochs else settings.refit_epochs
         self.refitter = Refitter(self.dense, self.source, self.data, self.target, jointly, self.device, self.seed)
         self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
         self.curve: list[dict[str, Any]] = []
@@ -188,9 +188,7 @@ class Pruner:
                 spent = max(0, min(each, epochs - 1))  # one is left for the end
                 model, epochs = self.recover(model, spent), epochs - spent
                 self._note(model, timed=goal.speedup is not None)
-            model = self.recover(model, epochs)
-            if self.refitted:
-                self.refits |= self.refitter.jointly(model, self.origins(model))
+            model = self.complete(model, epochs)
             yield self.finish(goal, model)
 
     def fastest_within(self, drop: float) -> Pruned:
@@ -199,16 +197,16 @@ class Pruner:
         Steps go down until one loses too much; then smaller ones are tried from the last that did not.
         """
         full = self.dense_score()
-        best, share, refinements = copy.deepcopy(self.dense), STRIDE, 0
+        best, refits, share, refinements = copy.deepcopy(self.dense), self.refits, STRIDE, 0
         while refinements <= REFINEMENTS:
             cost = self.costs.total(model_shape(best))
             try:
                 model = self.step(copy.deepcopy(best), self.costs.fixed + share * (cost - self.costs.fixed), None)
             except UsageError:  # nothing is left to cut
                 break
-            model = self.recover(model)
+            model = self.complete(model)
             if points_lost(full, self._note(model, whole=True, timed=True)) <= drop:
-                best = model
+                best, refits = model, self.refits
             else:
                 share, refinements = math.sqrt(share), refinements + 1
         if model_shape(best) == self.before:
@@ -216,6 +214,7 @@ class Pruner:
                 f"no smaller model keeps within {drop:g} points of {full:.4f} on validation",
                 "allow more with --max-drop, or let it recover: --recover-epochs 3",
             )
+        self.refits = refits
         return self.finish(Goal(f"drop {drop:g}", self.costs.total(model_shape(best))), best)
 
     def _corrected(self, goal: Goal) -> float:
@@ -353,6 +352,13 @@ class Pruner:
             return task_loss(logits, labels, batch["attention_mask"], target, summed=summed)
 
         return loss_of
+
+    def complete(self, model: Any, epochs: int | None = None) -> Any:
+        """Train a model that is as small as it shall be: recovery where epochs of it are asked for, else the joint refit."""
+        model = self.recover(model, epochs)
+        if self.refitted:
+            self.refits |= self.refitter.jointly(model, self.origins(model))
+        return model
 
     def recover(self, model: Any, epochs: int | None = None) -> Any:
         """Distil the dense model into a pruned one, on training and unlabeled texts, by default for all epochs that are asked for."""

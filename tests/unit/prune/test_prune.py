@@ -188,6 +188,7 @@ def test_a_drop_leads_to_the_fastest_model_within_it(
     result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=50.0, calib_samples=24, seq_len=20)
     assert 0.5 <= result["flops"] / dense < 0.7
     assert any(point["score"] < 0.5 for point in result["curve"])  # it went on until one lost too much
+    assert set(result["refits"]) == {"layers", "readout", "joint"}  # each was judged, and is written, as a target's would be
     with pytest.raises(UsageError, match="keeps within"):
         run(checkpoint(), tiny_task, tmp_path / "none", max_drop=0.0, calib_samples=24)
 

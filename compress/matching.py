@@ -7,11 +7,11 @@ import re
 
 from compress.errors import did_you_mean
 
-LAYERED = ("hidden", "attention", "relations", "gram", "pkd", "cka")  # losses of pairs of layers
+LAYERED = ("hidden", "nmse", "attention", "relations", "gram", "pkd", "cka")  # losses of pairs of layers
 OUTPUTS = ("logits", "dkd")
 METHODS = (*OUTPUTS, *LAYERED, "cofi", "theseus", "tinybert")
 ALONE = ("theseus", "tinybert")  # whole procedures, which take no other loss beside them
-PER_TOKEN = ("hidden", "attention", "relations", "gram", "cka", "cofi")  # which need the same tokens on both sides
+PER_TOKEN = ("hidden", "nmse", "attention", "relations", "gram", "cka", "cofi")  # which need the same tokens on both sides
 WORDS = ("last", "uniform", "all")
 TINYBERT = ("logits", "hidden", "attention")  # what method tinybert stands for, in two stages
 COFI = {"logits": 0.1, "cofi": 0.9}  # and cofi, where it is the only one

@@ -8,6 +8,7 @@ from torch.nn import functional
 from compress.model.family import Target
 from compress.model.objective import IGNORED
 
+TINY = 1e-12
 FAR_BELOW = -1e4  # the logit of padding: its probability is 0 in float32
 
 
@@ -123,3 +124,17 @@ def hidden_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: tor
     mask = attention_mask.unsqueeze(-1).float()
     difference = (student.float() - teacher.float()) * mask
     return difference.square().sum() / (mask.sum().clamp_min(1) * student.shape[-1])
+
+
+def hidden_nmse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    """Normalised mean squared error of hidden states: `hidden_mse` over the teacher's mean square.
+
+    It is 1 for a student of zeros, however large the states of a model or a layer are, so that a weight means the same for all.
+
+    Args:
+        student: (batch, tokens, width), projected to the teacher's width already where they differ.
+        teacher: (batch, tokens, width).
+        attention_mask: (batch, tokens), 1 for real tokens.
+    """
+    size = hidden_mse(torch.zeros_like(teacher), teacher, attention_mask)
+    return hidden_mse(student, teacher, attention_mask) / size.clamp_min(TINY)

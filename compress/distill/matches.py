@@ -50,7 +50,7 @@ class Match:
     @property
     def projected(self) -> bool:
         """Whether states are compared dimension by dimension, so that widths must be made to agree."""
-        return self.method in ("hidden", "pkd", "cofi")
+        return self.method in ("hidden", "nmse", "pkd", "cofi")
 
 
 def spread(student_layers: int, teacher_layers: int) -> list[int]:

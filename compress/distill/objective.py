@@ -12,7 +12,7 @@ from torch import nn
 
 from compress.distill.cache import TeacherOutputs
 from compress.distill.features import Feature, observe, width_of
-from compress.distill.losses import decoupled_loss, hidden_mse, logits_loss
+from compress.distill.losses import decoupled_loss, hidden_mse, hidden_nmse, logits_loss
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, ordered_match, pkd_mse
 from compress.distill.matches import Match
@@ -116,8 +116,10 @@ class Objective:
             return gram_mse(below[0], above[0], mask)
         if match.method == "cka":
             return cka_distance(below[0], above[0], mask)
-        state = self.projections[number](below[0] if match.method == "hidden" else below[0][:, 0])
-        return hidden_mse(state, above[0], mask) if match.method == "hidden" else pkd_mse(state, above[0][:, 0])
+        if match.method == "pkd":
+            return pkd_mse(self.projections[number](below[0][:, 0]), above[0][:, 0])
+        error = hidden_nmse if match.method == "nmse" else hidden_mse
+        return error(self.projections[number](below[0]), above[0], mask)
 
     def _nearest(self, projection: nn.Module, below: list[torch.Tensor], above: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
         """CoFi (Xia et al. 2022, arXiv 2204.00408), eq. 6: the sum over the teacher's layers of the error at the nearest layer."""

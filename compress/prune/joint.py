@@ -18,7 +18,6 @@ from torch import nn
 
 from compress import console
 from compress.distill.cache import TeacherOutputs
-from compress.distill.features import observe
 from compress.distill.matches import Match
 from compress.distill.objective import Lessons, Objective
 from compress.errors import Diverged
@@ -31,8 +30,7 @@ from compress.task.encode import Encoded
 from compress.train.loop import default_lr, fit
 
 RATE = 2.0  # times the usual learning rate: a pruned model is far from where it should be, and the steps are few
-STATES = 20.0  # weight of the states' error, relative to their size, beside that of the answers
-SEEN = 32  # texts that tell how large states are
+STATES = 20.0  # weight of the states' normalised error beside that of the answers
 
 
 def refit_jointly(
@@ -68,7 +66,7 @@ def refit_jointly(
     model.to(device)
     dense.to(device)
     lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
-    objective = Objective(model, lessons, _pairs(dense, data, origins, device), settings, device)
+    objective = Objective(model, lessons, _pairs(origins), settings, device)
     parts, judging = held_out(batches)
     fitted = np.concatenate(parts)
 
@@ -108,17 +106,9 @@ def _settings(epochs: int, lr: float, device: torch.device) -> DistillSettings:
     )
 
 
-def _pairs(dense: Any, data: Encoded, origins: Sequence[int], device: torch.device) -> list[Match]:
-    """Match every layer's states with those of the layer that it was, each weighed by the inverse of its mean square."""
-    batch = to_tensors(data.batch(range(min(SEEN, len(data)))), dense, device)
-    with torch.no_grad():
-        _, states = observe(dense, batch, [("hidden", origin + 1) for origin in origins])
-    real = batch["attention_mask"].bool()
-    sizes = [float(states["hidden", origin + 1][real].square().mean()) for origin in origins]
-    return [
-        Match("hidden", STATES / len(origins) / max(size, 1e-12), origin + 1, number + 1)
-        for number, (origin, size) in enumerate(zip(origins, sizes, strict=True))
-    ]
+def _pairs(origins: Sequence[int]) -> list[Match]:
+    """Match every layer's states with those of the layer that it was."""
+    return [Match("nmse", STATES / len(origins), origin + 1, number + 1) for number, origin in enumerate(origins)]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.distill.losses import hidden_mse, soft_cross_entropy
+from compress.distill.losses import hidden_mse, hidden_nmse, soft_cross_entropy
 
 KL = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)  # of (3/4, 1/4) from (1/2, 1/2)
 
@@ -61,6 +61,14 @@ def test_hidden_mse_by_hand() -> None:
     mask = torch.tensor([[1, 1], [1, 0]])
     # Squares 0 + 4, 9 + 0, 0 + 1 over three real tokens of two dimensions.
     assert float(hidden_mse(student, teacher, mask)) == pytest.approx(14 / 6)
+
+
+def test_hidden_nmse_by_hand_and_whatever_the_scale() -> None:
+    student, teacher = torch.tensor([[[1.0, 2.0], [50.0, 50.0]]]), torch.tensor([[[3.0, 1.0], [7.0, 0.0]]])
+    mask = torch.tensor([[1, 0]])
+    assert float(hidden_nmse(student, teacher, mask)) == pytest.approx((4 + 1) / (9 + 1))
+    assert float(hidden_nmse(1e-3 * student, 1e-3 * teacher, mask)) == pytest.approx(0.5)
+    assert float(hidden_nmse(0 * student, teacher, mask)) == pytest.approx(1)
 
 
 def test_padding_changes_nothing() -> None:

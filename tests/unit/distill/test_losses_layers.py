@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from compress.distill.losses import decoupled_loss, dkd_loss, hidden_mse, logits_loss, soft_cross_entropy
+from compress.distill.losses import decoupled_loss, dkd_loss, hidden_mse, hidden_nmse, logits_loss, soft_cross_entropy
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, mean_over_examples, ordered_match, pkd_mse
 
@@ -27,6 +27,7 @@ def attention(student: torch.Tensor, teacher: torch.Tensor, mask: torch.Tensor) 
 
 TOKEN_LOSSES: dict[str, Loss] = {
     "hidden": hidden_mse,
+    "nmse": hidden_nmse,
     "attention": attention,
     "relations": lambda student, teacher, mask: relation_kl(student, teacher, mask, 4),
     "gram": gram_mse,

@@ -33,7 +33,7 @@ from tests import tiny
 
 Maker = Callable[..., Path]
 CPU = torch.device("cpu")
-LAYERED = ["hidden", "attention", "relations", "gram", "pkd", "cka", "cofi"]
+LAYERED = ["hidden", "nmse", "attention", "relations", "gram", "pkd", "cka", "cofi"]
 
 
 def inputs(teacher: Path, student: Path | str, document: dict[str, Any], *more: Path) -> Inputs:

@@ -237,16 +237,21 @@ def check_output(target: Path, sources: list[Path]) -> None:
             raise UsageError(f"the output {target} holds the input {source}", "choose another folder with -o")
 
 
+def free_space(target: Path) -> int:
+    """Return how many bytes may be written below a path that need not exist yet: what is free, less a reserve."""
+    existing = next(path for path in (target, *target.parents) if path.exists())
+    return shutil.disk_usage(existing).free - RESERVE_BYTES
+
+
 def check_space(target: Path, needed: int) -> None:
     """Refuse to start writing `needed` bytes where they do not fit.
 
     Raises:
         ResourceError: less than `needed` plus a reserve is free.
     """
-    existing = next(path for path in (target, *target.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed + RESERVE_BYTES:
+    room = free_space(target)
+    if room < needed:
         raise ResourceError(
-            f"{target} needs about {needed >> 20} MiB and only {free >> 20} MiB are free",
+            f"{target} needs about {needed >> 20} MiB and only {room + RESERVE_BYTES >> 20} MiB are free",
             "free some space or choose a folder on another disk with -o",
         )

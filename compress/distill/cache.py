@@ -24,7 +24,7 @@ from compress.model.family import TOKEN_HEADS
 from compress.model.objective import logits_of
 from compress.task.encode import Encoded, evaluation_batches
 
-MAX_FEATURE_BYTES = 1 << 30  # larger hidden states and the like are computed anew in every step instead
+MAX_FEATURE_BYTES = 3 << 30  # larger hidden states and the like are computed anew in every step instead
 BUDGET_BYTES = 4 << 30  # of all entries together
 BATCH = 64
 VERSION = 2
@@ -79,7 +79,7 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[F
     """
     features = sorted(set(wanted))
     bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
-    fits = bytes_needed <= MAX_FEATURE_BYTES
+    fits = bytes_needed <= min(MAX_FEATURE_BYTES, fs.free_space(fs.cache_root()))
     features, bytes_needed = (features, bytes_needed) if fits else ([], 0)
     tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
     key = fs.digest_json([VERSION, digest, tokens, features])

@@ -18,7 +18,8 @@ import onnx
 
 from compress import console, fs, machine
 from compress.errors import ModelError
-from compress.measure.latency import Cell, random_batch
+from compress.measure.latency import Cell
+from compress.measure.quick import random_batch
 from compress.measure.tuning import Point, Ways, compare_runtimes, named, search
 from compress.model.config import GRAPH
 from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, has_openvino, only, open_session, openvino_forward, session_forward

@@ -24,18 +24,17 @@ import numpy as np
 
 from compress import console, fs, machine
 from compress.errors import UsageError
-from compress.measure.runners import Batch, ClockRunner, Runner, TokenizingRunner, open_runner
+from compress.measure.quick import WARM_UPS, random_batch
+from compress.measure.runners import Batch, Runner, TokenizingRunner, open_runner
 from compress.measure.statistics import median_ratio
 from compress.model.config import is_graph, max_tokens, read_config
 from compress.model.runtime import OPENVINO_GRAPH, recorded_runtimes
-from compress.model.scorer import Forward
 from compress.model.tokenizer import load_tokenizer, pad_id
 from compress.settings import BenchSettings
 from compress.stage import Inputs
 from compress.task.encode import encode_examples
 from compress.task.load import Examples, Task
 
-WARM_UPS = 3
 MIN_TAIL = 100  # samples below which a 99th percentile says nothing
 MIN_ROUNDS = 5
 DISTINCT = 64  # batches of real texts that the rounds take in turn
@@ -108,24 +107,6 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> dict[str, Any]
                 gc.collect()
     best = {entry["model"]: {"p50_ms": entry["latency_ms"]["p50"], "speedup": entry["speedup"]["ratio"]} for entry in reversed(results)}
     return {"machine": machine.facts(), "results": results, "control": controls, "waterfall": waterfalls, "metrics": best}
-
-
-def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = 30) -> tuple[float, list[float]]:
-    """Time two models against each other, interleaved; returns how much faster `after` is, with its 95 % interval."""
-    runners = [ClockRunner(before), ClockRunner(after)]
-    seconds = np.empty((rounds, 2))
-    for number in range(-WARM_UPS, rounds):
-        for column, runner in enumerate(runners):
-            runner.seconds(batch)
-            seconds[number, column] = runner.seconds(batch)
-    ratio, interval = median_ratio(seconds[:, 0], seconds[:, 1])
-    return ratio, list(interval)
-
-
-def random_batch(rng: np.random.Generator, vocab_size: int, batch_size: int, length: int) -> Batch:
-    """Return full rows of random token ids: latency does not depend on which words they are."""
-    ids = rng.integers(min(1000, vocab_size // 2), vocab_size, (batch_size, length))
-    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
 
 
 def candidates_of(name: str, folder: Path, settings: BenchSettings) -> list[Candidate]:

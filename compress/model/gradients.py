@@ -71,3 +71,17 @@ def activations_only(model: Any) -> Iterator[None]:
         for parameter in model.parameters():
             parameter.requires_grad_(parameter is anchor)
         yield
+
+
+@contextmanager
+def dropout_off(model: nn.Module) -> Iterator[None]:
+    """Drop nothing within this context, also in training."""
+    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    before = [module.p for module in dropouts]
+    for module in dropouts:
+        module.p = 0.0
+    try:
+        yield
+    finally:
+        for module, probability in zip(dropouts, before, strict=True):
+            module.p = probability

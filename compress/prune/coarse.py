@@ -83,6 +83,7 @@ def _shallower(pruner: Pruner) -> Iterator[Any]:
         kept.remove(gone)
         model = copy.deepcopy(dense)
         keep_layers(model, kept)
+        model.origins = list(kept)
         console.info(f"  layers kept: {' '.join(str(number + 1) for number in kept)}")
         yield model
 

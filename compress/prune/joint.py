@@ -8,22 +8,22 @@ Here all weights but the embeddings' move together, as in post-training reconstr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from compress import console
 from compress.distill.cache import TeacherOutputs
-from compress.distill.matches import Match
+from compress.distill.matches import matches
 from compress.distill.objective import Lessons, Objective
 from compress.errors import Diverged
+from compress.model.checkpoint import model_shape
 from compress.model.device import Batch, to_tensors
 from compress.model.family import Target
-from compress.model.gradients import requirements_kept
+from compress.model.gradients import dropout_off, requirements_kept
 from compress.model.reconstruct import held_out
 from compress.settings import DistillSettings
 from compress.task.encode import Encoded
@@ -62,11 +62,22 @@ def refit_jointly(
     Returns:
         The held-out mean loss `before` and `after`.
     """
-    settings = _settings(epochs, RATE * default_lr(model), device)
+    settings = DistillSettings.model_validate(
+        {
+            **matched(origins),
+            "temperature": 1.0,
+            "hard_weight": 0.0,
+            "epochs": epochs,
+            "lr": usual_lr(model),
+            "weight_decay": 0.0,
+            "freeze_embeddings": True,
+            "device": device.type,
+        }
+    )
     model.to(device)
     dense.to(device)
     lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
-    objective = Objective(model, lessons, _pairs(origins), settings, device)
+    objective = Objective(model, lessons, matches(settings, model_shape(dense), model_shape(model)), settings, device)
     parts, judging = held_out(batches)
     fitted = np.concatenate(parts)
 
@@ -82,7 +93,7 @@ def refit_jointly(
 
     taken = data.take(fitted)
     after = math.inf
-    with _still(model), requirements_kept(model), suppress(Diverged):
+    with dropout_off(model), requirements_kept(model), suppress(Diverged):
         fit(model, taken, loss_of, settings, seed=seed, device=device, label="refitting jointly", weigh=taken.items)
         after = judged()
     if not after < before:  # or not finite
@@ -91,35 +102,12 @@ def refit_jointly(
     return {"before": before, "after": min(before, after)}
 
 
-def _settings(epochs: int, lr: float, device: torch.device) -> DistillSettings:
-    return DistillSettings.model_validate(
-        {
-            "method": ["logits"],  # the states are matched by pairs of their own weights
-            "temperature": 1.0,
-            "hard_weight": 0.0,
-            "epochs": epochs,
-            "lr": lr,
-            "weight_decay": 0.0,
-            "freeze_embeddings": True,
-            "device": device.type,
-        }
-    )
+def matched(origins: Sequence[int]) -> dict[str, Any]:
+    """Return what is matched, as settings of a distillation: the answers, and every layer's states with those of the layer that it was."""
+    pairs = ",".join(f"{origin + 1}-{number + 1}" for number, origin in enumerate(origins))
+    return {"method": ["logits", f"nmse:{STATES:g}"], "match": f"nmse:{pairs}"}
 
 
-def _pairs(origins: Sequence[int]) -> list[Match]:
-    """Match every layer's states with those of the layer that it was."""
-    return [Match("nmse", STATES / len(origins), origin + 1, number + 1) for number, origin in enumerate(origins)]
-
-
-@contextmanager
-def _still(model: nn.Module) -> Iterator[None]:
-    """Drop nothing within this context: so few steps do not overfit, and noise slows them."""
-    dropouts = [module for module in model.modules() if isinstance(module, nn.Dropout)]
-    before = [module.p for module in dropouts]
-    for module in dropouts:
-        module.p = 0.0
-    try:
-        yield
-    finally:
-        for module, probability in zip(dropouts, before, strict=True):
-            module.p = probability
+def usual_lr(model: Any) -> float:
+    """Return the learning rate for a pruned model."""
+    return RATE * default_lr(model)

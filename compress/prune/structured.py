@@ -16,25 +16,27 @@ import torch
 from compress import console
 from compress.distill import teach
 from compress.errors import UsageError
-from compress.measure.latency import quick_speedup
 from compress.model import shape as shapes
 from compress.model.adapters import refuse_adapters
 from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
 from compress.model.device import pick_device, to_tensors
 from compress.model.family import Target
+from compress.model.gradients import dropout_off
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.scorer import Forward, measure, torch_forward
+from compress.model.scorer import measure, torch_forward
 from compress.model.sharing import refuse_shared
 from compress.model.stack import keep_layers
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
+from compress.prune.joint import matched, usual_lr
 from compress.prune.refits import Refitter
 from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
+from compress.prune.serving import Clock, Serving, check_serving
 from compress.prune.surgery import slice_model
-from compress.prune.table import Serving, check_serving, latency_table, seconds_of
+from compress.prune.table import latency_table
 from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
@@ -102,8 +104,7 @@ class Pruner:
         )
         check_serving(self.serving)
         self.refitted = settings.refit and settings.method in REFITTING
-        jointly = 0 if settings.recover_epochs else settings.refit_epochs
-        self.refitter = Refitter(self.dense, self.source, self.data, self.target, jointly, self.device, self.seed)
+        self.refitter = Refitter(self.dense, self.source, self.data, self.target, settings.refit_epochs, self.device, self.seed)
         self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
         self.curve: list[dict[str, Any]] = []
         self.refits: dict[str, Any] = {}
@@ -125,18 +126,18 @@ class Pruner:
         return counted_costs(self.before, "params" if self.kind == "params" else "flops", self.seq_len)
 
     @cached_property
-    def _timed(self) -> tuple[Forward, dict[str, np.ndarray]]:
-        return self.serving.open(self.dense.to("cpu")), self.serving.batch(self.dense.config.vocab_size, self.seed)
+    def clock(self) -> Clock:
+        """What times models against the dense one."""
+        return Clock(self.dense.to("cpu"), self.serving, self.seed)
 
-    @cached_property
+    @property
     def dense_ms(self) -> float:
         """The dense model's median latency in milliseconds."""
-        return 1e3 * seconds_of(*self._timed)
+        return 1e3 * self.clock.seconds
 
     def speedup(self, model: Any) -> tuple[float, list[float]]:
-        """Return the measured speedup of a model over the dense one, interleaved, with its 95 % interval."""
-        dense, batch = self._timed
-        return quick_speedup(dense, self.serving.open(model), batch)
+        """Return the measured speedup of a model over the dense one, with its 95 % interval."""
+        return self.clock.speedup(model)
 
     def timed(self, model: Any) -> tuple[float, list[float]]:
         """Return the measured speedup as `speedup` does; note before what is expected, and learn from it how far the costs are off."""
@@ -354,11 +355,10 @@ class Pruner:
         return loss_of
 
     def complete(self, model: Any, epochs: int | None = None) -> Any:
-        """Train a model that is as small as it shall be: recovery where epochs of it are asked for, else the joint refit."""
-        model = self.recover(model, epochs)
+        """Train a model that is as small as it shall be: the joint refit, and recovery where that is asked for."""
         if self.refitted:
             self.refits |= self.refitter.jointly(model, self.origins(model))
-        return model
+        return self.recover(model, epochs)
 
     def recover(self, model: Any, epochs: int | None = None) -> Any:
         """Distil the dense model into a pruned one, on training and unlabeled texts, by default for all epochs that are asked for."""
@@ -367,14 +367,16 @@ class Pruner:
             return model
         settings = DistillSettings.model_validate(
             {
+                **matched(self.origins(model)),
                 "epochs": epochs,
-                "lr": self.settings.recover_lr,
+                "lr": self.settings.recover_lr or usual_lr(model),
                 "augment": self.settings.augment,
                 "device": self.settings.device,
             }
         )
         resume = self.inputs.resume
-        taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
+        with dropout_off(model):
+            taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
         if taught.fitted.diverged:
             raise taught.fitted.diverged
         return model.to("cpu")

@@ -8,109 +8,28 @@ user's cache, by machine, runtime and dimensions.
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 from compress import console, fs, machine
-from compress.errors import UsageError
-from compress.export import RUNTIME_HINTS
-from compress.export.graph import build_graph
-from compress.measure.latency import quick_speedup, random_batch
-from compress.measure.runners import ClockRunner
 from compress.model import shape as shapes
 from compress.model.checkpoint import model_shape, resize
-from compress.model.config import GRAPH
 from compress.model.family import TOKEN_HEADS, family_of
-from compress.model.runtime import open_session, openvino_forward, session_forward
-from compress.model.scorer import Forward, torch_forward
 from compress.prune.search import ALIGNMENT, Costs
-from compress.quantize import quantized_graph
-from compress.quantize.dynamic import needs_seven_bits
+from compress.prune.serving import Clock, Serving
 
-VERSION = 4
+VERSION = 5
 DEPTH = 4  # layers of a timed model: enough to tell one from noise, few enough for memory
 VOCABULARY = 1024  # of a timed model: what is looked up costs nothing, what is built does
 ROUNDS = 40
 KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of the units of a sublayer between which time grows in a straight line
 MIXTURES = 24  # timed models of heads and neurons of all sizes
 Shape = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How the model will be served, which is what is timed."""
-
-    runtime: str = "onnxruntime"
-    precision: str = "fp32"
-    batch_size: int = 1
-    seq_len: int = 32
-    threads: int = 1
-
-    def describe(self) -> str:
-        """Return the circumstances in words."""
-        name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}[self.runtime]
-        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{name} {self.precision}, batch {self.batch_size}, length {self.seq_len}, {threads}"
-
-    def open(self, model: Any) -> Forward:
-        """Open a model in this runtime and precision, without leaving files.
-
-        Raises:
-            UsageError: the runtime has no such precision here.
-            ResourceError: the runtime is not installed.
-        """
-        if self.runtime == "pytorch":
-            return _torch_forward(model, self.precision, self.threads)
-        if self.runtime == "openvino":
-            with tempfile.TemporaryDirectory() as scratch:
-                onnx.save(build_graph(model), str(Path(scratch) / GRAPH))
-                return openvino_forward(Path(scratch), self.precision, "cpu", self.threads)
-        graph = build_graph(model)
-        if self.precision == "int8":
-            with tempfile.TemporaryDirectory() as scratch:
-                onnx.save(graph, str(Path(scratch) / GRAPH))
-                graph = quantized_graph(Path(scratch) / GRAPH, Path(scratch) / "int8.onnx", needs_seven_bits())
-        return session_forward(open_session(graph.SerializeToString(), self.threads, "cpu", RUNTIME_HINTS))
-
-    def batch(self, vocab_size: int, seed: int = 0) -> dict[str, np.ndarray]:
-        """Return full rows of random tokens, (batch_size, seq_len)."""
-        return random_batch(np.random.default_rng(seed), vocab_size, self.batch_size, self.seq_len)
-
-
-def check_serving(serving: Serving) -> None:
-    """Refuse what the runtime cannot do.
-
-    Raises:
-        UsageError: a precision that the runtime does not have.
-    """
-    able = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16"), "pytorch": ("fp32", "bf16")}[serving.runtime]
-    if serving.precision not in able:
-        raise UsageError(
-            f"{serving.runtime} runs no {serving.precision} on CPUs here", f"its precisions: {', '.join(able)}; or choose another --runtime"
-        )
-
-
-def _torch_forward(model: Any, precision: str, threads: int) -> Forward:
-    forward = torch_forward(model.eval())
-
-    def limited(batch: dict[str, np.ndarray]) -> np.ndarray:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                return forward(batch)
-        finally:
-            torch.set_num_threads(before)
-
-    return limited
 
 
 def latency_table(model: Any, serving: Serving) -> Costs:
@@ -244,22 +163,15 @@ def _times(model: Any, serving: Serving, wanted: Sequence[Shape]) -> np.ndarray:
     Each is compared with one reference of a middle size, in the same rounds, so that a machine that slows down on the way
     does not bend the table.
     """
-    batch = serving.batch(VOCABULARY)
     middle = sorted(wanted, key=lambda shape: sum(heads * 128 + ffn for heads, ffn in shape))[2 * len(wanted) // 3]
-    reference = serving.open(skeleton(model, middle))
+    clock = Clock(skeleton(model, middle), serving)
     shares = np.ones(len(wanted))
     with console.progress("timing sublayers", len(wanted)) as advance:
         for number, shape in enumerate(wanted):
             if shape != middle:
-                shares[number] = 1 / quick_speedup(reference, serving.open(skeleton(model, shape)), batch, ROUNDS)[0]
+                shares[number] = 1 / clock.speedup(skeleton(model, shape), ROUNDS)[0]
             advance()
-    return shares * seconds_of(reference, batch)
-
-
-def seconds_of(forward: Forward, batch: dict[str, np.ndarray], rounds: int = ROUNDS) -> float:
-    """Return the median seconds of a forward function on a batch, caches warm."""
-    runner = ClockRunner(forward)
-    return float(np.median([runner.seconds(batch) for _ in range(rounds + 3)][3:]))
+    return shares * clock.seconds
 
 
 def skeleton(model: Any, wanted: Shape) -> Any:

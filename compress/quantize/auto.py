@@ -12,7 +12,7 @@ import onnx
 from compress import console
 from compress.errors import GateMissed
 from compress.export import RUNTIME_HINTS
-from compress.measure.latency import quick_speedup, random_batch
+from compress.measure.quick import quick_speedup, random_batch
 from compress.model.runtime import open_session, session_forward
 from compress.model.scorer import Forward, score
 from compress.quantize.forms import Forms

@@ -24,7 +24,6 @@ from compress.measure.latency import (
     COLD,
     CONTROL,
     PADDED,
-    WARM_UPS,
     Candidate,
     Cell,
     Work,
@@ -34,11 +33,10 @@ from compress.measure.latency import (
     candidates_of,
     padded,
     pinned,
-    quick_speedup,
-    random_batch,
     run,
     waterfall,
 )
+from compress.measure.quick import WARM_UPS, quick_speedup, random_batch
 from compress.measure.runners import ClockRunner, OrtCudaRunner, TokenizingRunner, TorchCudaRunner, openvino_forward
 from compress.model.checkpoint import load_model
 from compress.settings import BenchSettings

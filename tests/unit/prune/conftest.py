@@ -10,7 +10,6 @@ import pytest
 
 from compress.model.checkpoint import model_shape
 from compress.prune.search import counted_costs
-from compress.prune.table import Serving
 
 module = importlib.import_module("compress.prune.structured")
 
@@ -22,15 +21,20 @@ def flops_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     def cost(shape: Any) -> float:
         return 2000.0 + shape.flops(20) ** 0.95
 
-    def speedup(before: Any, after: Any, batch: Any) -> tuple[float, list[float]]:
-        ratio = cost(before) / cost(after)
-        return ratio, [ratio, ratio]
+    class Flops:
+        """A clock of FLOPs."""
+
+        def __init__(self, model: Any, serving: Any, seed: int = 0) -> None:
+            self.cost = cost(model_shape(model))
+            self.seconds = self.cost * 1e-6
+
+        def speedup(self, model: Any) -> tuple[float, list[float]]:
+            ratio = self.cost / cost(model_shape(model))
+            return ratio, [ratio, ratio]
 
     def table(model: Any, serving: Any) -> Any:
         costs = counted_costs(model_shape(model), "flops", 20)
         return replace(costs, fixed=2000.0)
 
-    monkeypatch.setattr(Serving, "open", lambda serving, model: model_shape(model))
-    monkeypatch.setattr(module, "quick_speedup", speedup)
-    monkeypatch.setattr(module, "seconds_of", lambda shape, batch: cost(shape) * 1e-6)
+    monkeypatch.setattr(module, "Clock", Flops)
     monkeypatch.setattr(module, "latency_table", table)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.errors import UsageError
+from compress.measure.quick import random_batch
 from compress.model.checkpoint import model_shape
 from compress.model.scorer import torch_forward
 from compress.model.shape import LayerShape, Shape
 from compress.prune import table
-from compress.prune.table import Serving, check_serving, latency_table, measure_table, skeleton
+from compress.prune.serving import Serving
+from compress.prune.table import latency_table, measure_table, skeleton
 from tests import tiny
 
 
@@ -57,27 +58,11 @@ def test_noise_makes_no_cost_negative_or_falling() -> None:
             assert (np.diff(part) >= -1e-12).all()
 
 
-@pytest.mark.parametrize("serving", [Serving(), Serving(precision="int8", threads=2), Serving("pytorch", "bf16", batch_size=3)], ids=str)
-def test_a_serving_opens_what_it_describes(serving: Serving) -> None:
-    model = tiny.make_model()
-    batch = serving.batch(model.config.vocab_size)
-    assert batch["input_ids"].shape == (serving.batch_size, serving.seq_len)
-    found = serving.open(model)(batch)
-    np.testing.assert_allclose(found, torch_forward(model)(batch), atol=1.0 if serving.precision != "fp32" else 1e-4)
-    assert serving.precision in serving.describe()
-
-
-@pytest.mark.parametrize(("runtime", "precision"), [("onnxruntime", "bf16"), ("openvino", "int8"), ("pytorch", "int8")])
-def test_what_a_runtime_cannot_do_is_a_usage_error(runtime: str, precision: str) -> None:
-    with pytest.raises(UsageError, match=f"{runtime} runs no {precision}"):
-        check_serving(Serving(runtime, precision))
-
-
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_skeleton_has_the_wanted_layers_and_runs(family: str) -> None:
     small = skeleton(tiny.make_model(family), ((2, 16), (0, 0)))
     assert [(layer.heads, layer.ffn) for layer in model_shape(small).layers] == [(2, 16), (0, 0)]
-    assert np.isfinite(Serving().open(small)(Serving().batch(small.config.vocab_size))).all()
+    assert np.isfinite(torch_forward(small)(random_batch(np.random.default_rng(0), small.config.vocab_size, 1, 9))).all()
 
 
 def test_a_table_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

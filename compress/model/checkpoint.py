@@ -104,10 +104,12 @@ def names_fixed(own: Target | None, wanted: Target) -> bool:
 
 def model_class(family: Family, target: Target) -> Any:
     """Return the class of a family's models that answer a target: transformers' own, or our BiLSTM."""
-    source: Any = _quiet_transformers()
+    transformers, name = _quiet_transformers(), family.head_class(target)
     if family.recurrent:
-        from compress.model import bilstm as source
-    return getattr(source, family.head_class(target))
+        from compress.model import bilstm
+
+        return getattr(bilstm, name)
+    return getattr(transformers, name)
 
 
 def _quiet_transformers() -> Any:

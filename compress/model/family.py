@@ -87,6 +87,7 @@ _BERT_LAYER: dict[str, Any] = {
     "ffn_out": "output.dense",
     "output_norm": "output.LayerNorm",
 }
+_NO_LAYER: dict[str, Any] = dict.fromkeys(_BERT_LAYER, "")
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -163,7 +164,7 @@ FAMILIES: dict[str, Family] = {
 }
 
 BILSTM = Family(  # our own, in `compress.model.bilstm`: embeddings, an LSTM, and no layers to look into
-    "compress-bilstm", "BiLstm", "bilstm", head_modules=("classifier",), token_types=False, **dict.fromkeys(_BERT_LAYER, "")
+    "compress-bilstm", "BiLstm", "bilstm", head_modules=("classifier",), token_types=False, **_NO_LAYER
 )
 
 

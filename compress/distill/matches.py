@@ -96,13 +96,18 @@ def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) ->
     """Return the settings without the default's losses of layers where one of the two is a BiLSTM, which has none.
 
     Raises:
-        UsageError: losses of layers were asked for.
+        UsageError: losses or pairs of layers were asked for.
     """
     layered = [name for name in settings.losses if name not in OUTPUTS]
     if not layered or (teacher.lstm is None and student.lstm is None):
         return settings
-    if "method" in settings.model_fields_set or settings.layer_epochs:
-        asked = f"method {layered[0]}" if "method" in settings.model_fields_set else "layer_epochs"
+    given = {
+        f"method {layered[0]}": "method" in settings.model_fields_set,
+        "layer_epochs": bool(settings.layer_epochs),
+        f"match {settings.match}": ":" in (settings.match or ""),
+    }
+    asked = next((name for name, there in given.items() if there), None)
+    if asked is not None:
         raise UsageError(f"{asked} works on layers, and a BiLSTM has none", "use --method logits, or dkd")
     return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS], "hidden_weight": 1.0})
 

@@ -201,6 +201,7 @@ def test_the_defaults_losses_of_layers_are_left_out(pair: tuple[Shape, Shape]) -
         ({"method": "theseus"}, "method theseus works on layers"),
         ({"method": "tinybert"}, "method hidden works on layers"),
         ({"layer_epochs": 2}, "layer_epochs works on layers"),
+        ({"match": "hidden:0-0"}, "match hidden:0-0 works on layers"),
     ],
 )
 def test_losses_of_layers_that_were_asked_for_are_usage_errors(given: dict[str, Any], message: str) -> None:

@@ -140,7 +140,7 @@ def test_it_learns_every_kind(target: str, tiny_task: dict[str, Any], checkpoint
 
 def test_it_answers_as_its_teacher_after_some_epochs(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     losses = [run(inputs(checkpoint(), SPEC, tiny_task), tmp_path / str(epochs), epochs=epochs, lr=1e-2) for epochs in (1, 20)]
-    assert losses[1]["training"]["loss"] < 0.5 * losses[0]["training"]["loss"]
+    assert losses[1]["training"]["loss"] < 0.7 * losses[0]["training"]["loss"]
 
 
 def test_augmented_texts_fewer_words_seeds_and_dkd(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:

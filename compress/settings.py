@@ -18,7 +18,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["auto", "train", "validation", "test"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Speedup = Annotated[float, Field(gt=1, le=100)]
-LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels."
+LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels; of a BiLSTM 1e-3."
 Mode = Literal["full", "frozen", "lora", "adapter"]
 MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full goes by the model's width
     "full": {"epochs": 3},
@@ -257,7 +257,8 @@ class DistillSettings(TrainSettings):
     init: Literal["auto", "layers", "importance", "random"] = Field(
         "auto",
         description="How a student of a SPEC starts: the teacher's layers (layers), its most important dimensions, heads and neurons "
-        "(importance), or random; auto: the first of the two that fits, lower layers or spread ones by a trial.",
+        "(importance), or random; auto: the first of the two that fits, lower layers or spread ones by a trial; of a BiLSTM the "
+        "teacher's words.",
     )
     unlabeled: str | None = Field(None, description="Texts without labels to learn from as well: .txt, or a table with the task's columns.")
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined), which the teacher labels.")

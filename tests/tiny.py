@@ -168,6 +168,41 @@ def write_encoder(folder: Path, family: str = "bert", **options: Any) -> Path:
     return folder
 
 
+def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
+    """Return a random BiLSTM of 2 x 12 units with the head of `target`, in evaluation mode; `changes` are config fields."""
+    import torch
+
+    from compress.model.bilstm import BiLstmConfig
+    from compress.model.checkpoint import PROBLEM_TYPES, model_class
+    from compress.model.family import BILSTM
+
+    names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
+    sizes = {"vocab_size": len(vocabulary()), "embedding_size": 20, "hidden_size": 24, "intermediate_size": 10} | changes
+    config = BiLstmConfig(
+        **sizes,
+        max_position_embeddings=POSITIONS,
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+        problem_type=PROBLEM_TYPES.get(target),
+    )
+    torch.manual_seed(seed)
+    model = model_class(BILSTM, target)(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    return model.eval()
+
+
+def write_bilstm(folder: Path, **options: Any) -> Path:
+    """Write a BiLSTM's folder; `options` as for `make_bilstm`."""
+    from compress.model.checkpoint import save_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    save_model(make_bilstm(**options), folder, folder)
+    return folder
+
+
 def save_pretrained(model: Any, folder: Path) -> None:
     """Save by transformers, without its progress bar."""
     import transformers

@@ -19,8 +19,8 @@ from compress.stage import STUDENTS
 @click.option(
     "--student",
     required=True,
-    help=f"A MODEL (a pruned checkpoint, say), a SPEC such as layers=3 or layers=4,hidden=312,heads=12,ffn=1200,vocab=10000, "
-    f"or the name of one: {', '.join(STUDENTS)}.",
+    help=f"A MODEL (a pruned checkpoint, say), a SPEC such as layers=3, layers=4,hidden=312,heads=12,ffn=1200,vocab=10000 "
+    f"or lstm=150 (a BiLSTM), or the name of one: {', '.join(STUDENTS)}.",
 )
 @click.option("-o", "--output", type=click.Path(), help="Folder to write; it appears whole or not at all.")
 @options.task_options(required=True)
@@ -56,11 +56,18 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
     common.show_made(api.distill(teachers, student, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))
 
 
+def _shape(shape: dict[str, Any]) -> str:
+    """Write a model's shape in words."""
+    if "lstm" not in shape:
+        return f"{len(shape['layers'])} layers, {shape['hidden']} wide, heads of {shape['head_size']}"
+    sizes = shape["lstm"]
+    return f"BiLSTM of 2 x {sizes['units']} units, embeddings {sizes['embedding']} wide, {sizes['ffn']} neurons"
+
+
 def _show(document: dict[str, Any]) -> None:
     """Print the table of matches."""
     for role in ("teacher", "student"):
-        shape = document[role]
-        print(f"{role}: {len(shape['layers'])} layers, {shape['hidden']} wide, heads of {shape['head_size']}")
+        print(f"{role}: {_shape(document[role])}")
     if document["teachers"] > 1:
         print(f"teachers: {document['teachers']}; the mean of their logits, and layers of the first one")
     rows = [

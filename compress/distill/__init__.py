@@ -9,17 +9,17 @@ from typing import Any
 
 import torch
 
-from compress import parallel
+from compress import console, parallel
 from compress.distill.calibration import Calibration
 from compress.distill.explain import explanation
-from compress.distill.matches import check_target
+from compress.distill.matches import check_target, without_layers
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
 from compress.distill.teaching import teach
 from compress.errors import UsageError
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
-from compress.model.shape import ADAPTER_KEY, CONFIG_KEY, shape_of_config
+from compress.model.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.task.labels import connect
@@ -46,6 +46,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     with tempfile.TemporaryDirectory() as scratch:
         start = Start(Calibration(texts, teacher_folder, task.spec.reading, inputs.seed), Path(scratch), settings.init)
         student, student_folder = make_student(inputs.student, teacher, teacher_folder, start)
+        settings = _matchable(settings, model_shape(teacher), model_shape(student))
         taught = teach(
             student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, others,
             made_of_layers=isinstance(inputs.student, str) and settings.init != "random", resume=inputs.resume, budget=budget,
@@ -68,7 +69,16 @@ def plan(inputs: Inputs, settings: DistillSettings) -> dict[str, Any]:
     teacher, adapted = shape_of_config(config), ADAPTER_KEY in (config.get(CONFIG_KEY) or {})
     check_target(settings, task.spec.target, len(task.label_names))
     student = shape_of_student(inputs.student, teacher, settings.init, adapted)
+    settings = _matchable(settings, teacher, student)
     return {**explanation(settings, teacher, student), "teachers": 1 + len(inputs.more_teachers)}
+
+
+def _matchable(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
+    """Return the settings as these two can follow them; says so where the default is more."""
+    found = without_layers(settings, teacher, student)
+    if found is not settings:
+        console.info(f"  a BiLSTM has no layers to match: method {', '.join(found.losses)} alone")
+    return found
 
 
 def _teacher(inputs: Inputs) -> Path:

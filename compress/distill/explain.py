@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from compress.distill.matches import Match, matches, spread
@@ -68,4 +69,5 @@ def _place(number: int, shape: Shape, match: Match) -> str:
 
 
 def _shape(shape: Shape) -> dict[str, Any]:
-    return {"hidden": shape.hidden, "head_size": shape.head_size, "layers": shape.as_json()}
+    sizes = {} if shape.lstm is None else {"lstm": asdict(shape.lstm)}
+    return {"hidden": shape.hidden, "head_size": shape.head_size, "layers": shape.as_json(), **sizes}

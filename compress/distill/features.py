@@ -40,7 +40,8 @@ def observe(model: Any, batch: Batch, wanted: Collection[Feature]) -> tuple[Any,
             for part in PROJECTED:
                 if (part, number) in wanted:
                     hooks.append(getattr(layer, part).register_forward_hook(keep((part, number))))
-        outputs = model(**batch, output_hidden_states=any(kind == "hidden" for kind, _ in wanted))
+        options = {"output_hidden_states": True} if any(kind == "hidden" for kind, _ in wanted) else {}
+        outputs = model(**batch, **options)
     finally:
         for hook in hooks:
             hook.remove()

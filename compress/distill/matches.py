@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from compress.distill.features import PROJECTED, Feature
 from compress.errors import UsageError
-from compress.matching import Pairs
+from compress.matching import OUTPUTS, Pairs
 from compress.model.family import Target
 from compress.model.shape import Shape
 from compress.settings import DistillSettings
@@ -90,6 +90,26 @@ def matches(settings: DistillSettings, teacher: Shape, student: Shape) -> list[M
             for below, above in pairs:
                 found.append(_checked(Match(method, weight / len(pairs), above, below), settings.relation_heads, teacher, student))
     return found
+
+
+def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
+    """Return the settings without the default's losses of layers where one of the two is a BiLSTM, which has none.
+
+    Raises:
+        UsageError: losses or pairs of layers were asked for.
+    """
+    layered = [name for name in settings.losses if name not in OUTPUTS]
+    if not layered or (teacher.lstm is None and student.lstm is None):
+        return settings
+    given = {
+        f"method {layered[0]}": "method" in settings.model_fields_set,
+        "layer_epochs": bool(settings.layer_epochs),
+        f"match {settings.match}": ":" in (settings.match or ""),
+    }
+    asked = next((name for name, there in given.items() if there), None)
+    if asked is not None:
+        raise UsageError(f"{asked} works on layers, and a BiLSTM has none", "use --method logits, or dkd")
+    return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS], "hidden_weight": 1.0})
 
 
 def check_target(settings: DistillSettings, target: Target, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""Student shapes: a SPEC such as `layers=4,hidden=312,heads=12,ffn=1200`, and students that start from their teacher."""
+"""Student shapes: a SPEC such as `layers=4,hidden=312,heads=12,ffn=1200` or `lstm=150`, and students that start from their teacher."""
 
 from __future__ import annotations
 
@@ -10,28 +10,45 @@ from typing import Any
 from compress import console
 from compress.distill.calibration import Calibration
 from compress.distill.matches import spread
+from compress.distill.recurrent import check_init, make_bilstm
 from compress.distill.shrink import blank, shrink
 from compress.errors import UsageError, did_you_mean
 from compress.model.adapters import adapter_size
 from compress.model.checkpoint import load_model, model_labels, model_shape
 from compress.model.config import BOUNDS, read_config, target_of
-from compress.model.shape import LayerShape, Shape, shape_of_config
+from compress.model.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
 from compress.model.stack import keep_layers
 from compress.model.vocab import cut_vocab, frequent_tokens
 
-KEYS = {"layers": BOUNDS["layers"], "hidden": BOUNDS["hidden"], "heads": BOUNDS["heads"], "ffn": BOUNDS["ffn"], "vocab": 4_000_000}
-NEEDS = "a student is written layers=4,hidden=312,heads=12,ffn=1200,vocab=10000; what is left out is the teacher's"
+OF_LAYERS = ("layers", "hidden", "heads")
+KEYS = {key: BOUNDS[key] for key in (*OF_LAYERS, "ffn")} | {
+    "vocab": 4_000_000,
+    "lstm": BOUNDS["hidden"] // 2,
+    "embedding": BOUNDS["hidden"],
+}
+LSTM = Lstm(embedding=300, units=150, ffn=200)  # the paper's sizes, where a SPEC leaves them out
+NEEDS = (
+    "a student is written layers=4,hidden=312,heads=12,ffn=1200,vocab=10000, and what is left out is the teacher's; "
+    "or, a BiLSTM, lstm=150,embedding=300,ffn=200,vocab=10000"
+)
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What a SPEC asks for; None is as the teacher has it."""
+    """What a SPEC asks for; None is as the teacher has it, of a BiLSTM (`lstm` units in each direction) the usual size."""
 
     layers: int | None = None
     hidden: int | None = None
     heads: int | None = None
     ffn: int | None = None
     vocab: int | None = None
+    lstm: int | None = None
+    embedding: int | None = None
+
+    @property
+    def recurrent(self) -> Lstm | None:
+        """The sizes of a BiLSTM; None of a student with layers."""
+        return Lstm(self.embedding or LSTM.embedding, self.lstm, self.ffn or LSTM.ffn) if self.lstm else None
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,8 @@ def parse_spec(spec: str) -> Spec:
     """Read a SPEC.
 
     Raises:
-        UsageError: an unknown key, one given twice, a value that is no positive number, a width that heads do not divide.
+        UsageError: an unknown key, one given twice, a value that is no positive number, a width that heads do not divide, keys of
+            layers beside those of a BiLSTM.
     """
     fields: dict[str, int] = {}
     for part in spec.replace(" ", "").split(","):
@@ -60,6 +78,11 @@ def parse_spec(spec: str) -> Spec:
             raise UsageError(f"the student '{spec}' needs a positive number of {key}, up to {KEYS[key]:,}", f"for example {key}=3; {NEEDS}")
         fields[key] = int(value)
     found = Spec(**fields)
+    mixed = next((key for key in OF_LAYERS if key in fields), None)
+    if found.lstm and mixed:
+        raise UsageError(f"the student '{spec}' has both lstm and {mixed}: a BiLSTM has no layers of heads", NEEDS)
+    if found.embedding and not found.lstm:
+        raise UsageError(f"the student '{spec}' has an embedding width, which goes with lstm", NEEDS)
     if found.hidden and found.heads and found.hidden % found.heads:
         raise UsageError(f"the student '{spec}' is {found.hidden} wide, which {found.heads} heads do not divide", NEEDS)
     return found
@@ -83,6 +106,10 @@ def shape_of_student(wanted: Path | str | None, teacher: Shape, init: str = "aut
     if isinstance(wanted, Path):
         return shape_of_config(read_config(wanted))
     spec = parse_spec(wanted)
+    if spec.recurrent:
+        check_init(init)
+        return lstm_shape(spec.recurrent)
+    _check_layers(teacher)
     if init != "random":
         _starts_whole(spec, teacher, init, adapted)
     return _shape(spec, teacher, larger=init == "random")
@@ -162,7 +189,10 @@ def choose_layers(teacher: Any, count: int, calibration: Calibration) -> list[in
 
 def _started(spec: Spec, teacher: Any, start: Start | None) -> Any:
     """Return a student of a SPEC's shape, the vocabulary still whole."""
+    if spec.recurrent:
+        return make_bilstm(teacher, spec.recurrent, "auto" if start is None else start.init)
     old = model_shape(teacher)
+    _check_layers(old)
     count, init = spec.layers or len(old.layers), "layers" if start is None else start.init
     if init == "random":
         return blank(teacher, _shape(spec, old, larger=True))
@@ -173,6 +203,11 @@ def _started(spec: Spec, teacher: Any, start: Start | None) -> Any:
         return take_layers(teacher, choose_layers(teacher, count, start.calibration) if init == "auto" else count)
     source = take_layers(teacher, choose_layers(teacher, count, start.calibration))
     return shrink(source, _shape(spec, old), start.calibration)
+
+
+def _check_layers(teacher: Shape) -> None:
+    if teacher.lstm is not None:
+        raise UsageError("the teacher is a BiLSTM, which has no layers to lend", "give --student lstm=N, or a model")
 
 
 def _starts_whole(spec: Spec, teacher: Shape, init: str, adapted: bool) -> bool:

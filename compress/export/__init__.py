@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from compress import console, fs, machine
-from compress.errors import ModelError
+from compress.errors import ModelError, UsageError
 from compress.export.attention import ATTENTION_OPSET, Form
 from compress.export.graph import build_graph
 from compress.export.half import half_graph
@@ -94,13 +94,21 @@ def openvino_precision(settings: ExportSettings) -> str:
 
 
 def graphs_of(model: Any, settings: ExportSettings) -> Candidates:
-    """Return the forms of a model's graph that the settings leave open, the usual one first."""
+    """Return the forms of a model's graph that the settings leave open, the usual one first.
+
+    Raises:
+        UsageError: a form of attention was asked for, and the model is a BiLSTM.
+    """
     forms: list[str] = [settings.attention]
     if settings.attention == "auto":
         # OpenVINO reads standard operators.
         own = ["mha"] if settings.runtime == ONNXRUNTIME else []
         forms = ["plain", *own, *(["onnx"] if settings.opset >= ATTENTION_OPSET else [])]
     axes = {"attention": forms, "qkv": ["separate", "packed"], "scale": ["folded", "scores"]}
+    if model_shape(model).lstm is not None:
+        if settings.attention != "auto":
+            raise UsageError("a BiLSTM has no attention whose form could be chosen", "leave out --attention")
+        axes = {axis: values[:1] for axis, values in axes.items()}
     return Candidates(axes, lambda point: build_graph(model, form_of(point, settings)))
 
 

@@ -17,9 +17,10 @@ from compress.errors import ModelError
 from compress.export.attention import PLAIN, Form, attention, mask_of
 from compress.export.builder import GraphBuilder, RowGraph
 from compress.export.positions import position_bias
+from compress.export.recurrent import lstm_rows
 from compress.export.weights import Adapter, Encoder, Factors, Linear, array_of, encoder_weights
 from compress.model.checkpoint import model_shape
-from compress.model.family import TOKEN_HEADS, activation_name, descend, family_of
+from compress.model.family import BILSTM, TOKEN_HEADS, activation_name, descend, family_of
 from compress.model.lowrank import FactoredEmbedding
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -36,13 +37,26 @@ def build_graph(model: Any, form: Form = PLAIN) -> onnx.ModelProto:
     Raises:
         ModelError: an activation or position scheme that the graph does not know.
     """
-    family, shape = family_of(model.config.model_type), model_shape(model)
+    family, graph = family_of(model.config.model_type), RowGraph(form.opset)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
-    graph, activation = RowGraph(form.opset), activation_name(model)
-    weights = encoder_weights(model, fold_scale=form.scale == "folded")
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
+    every_token = head is not None
+    hidden = lstm_rows(graph, model, every_token) if family.recurrent else _encoder(graph, model, form, every_token)
+    if head is None:
+        return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", model.config.num_labels])})
+    rows = _linear(graph, hidden, descend(model, head), head)
+    logits = graph.shaped(rows, [model.config.num_labels], f"{head}.tokens")
+    if head == TOKEN_HEADS["ForQuestionAnswering"]:
+        return graph.model(inputs, _ends(graph, logits))
+    return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
+
+
+def _encoder(graph: RowGraph, model: Any, form: Form, every_token: bool) -> str:
+    """Embed the words and run the layers: (batch, hidden) of first tokens, or (batch * sequence, hidden) of every token."""
+    shape, activation = model_shape(model), activation_name(model)
+    weights = encoder_weights(model, fold_scale=form.scale == "folded")
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
-    last_mixing = (mixing[-1] if mixing else -1) if head is None else None
+    last_mixing = None if every_token else mixing[-1] if mixing else -1
     hidden = _embeddings(graph, model, weights, first_only=last_mixing == -1)
     mask = mask_of(graph, form, weights.position_bias is not None) if mixing else ""
     for number, (block, size) in enumerate(zip(weights.blocks, shape.layers, strict=True)):
@@ -62,13 +76,7 @@ def build_graph(model: Any, form: Form = PLAIN) -> onnx.ModelProto:
             inner = _activation(graph, graph.linear(hidden, block.inner, f"{name}.ffn.in"), activation, f"{name}.ffn.act")
             residual = _finish(graph, inner, block.outer, block.outer_adapter, hidden, f"{name}.ffn.out")
         hidden = graph.layer_norm(residual, block.output_norm, f"{name}.ffn.norm")
-    if head is None:
-        return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", model.config.num_labels])})
-    rows = _linear(graph, hidden, descend(model, head), head)
-    logits = graph.shaped(rows, [model.config.num_labels], f"{head}.tokens")
-    if head == TOKEN_HEADS["ForQuestionAnswering"]:
-        return graph.model(inputs, _ends(graph, logits))
-    return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
+    return hidden
 
 
 def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | int]]]:
@@ -169,6 +177,10 @@ def _distilbert_head(graph: GraphBuilder, model: Any, first: str) -> str:
     return _linear(graph, inner, model.classifier, "classifier")
 
 
+def _bilstm_head(graph: GraphBuilder, model: Any, read: str) -> str:
+    return _linear(graph, read, model.classifier, "classifier")
+
+
 HEADS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
     "bert": _bert_head,
     "roberta": _roberta_head,
@@ -176,4 +188,5 @@ HEADS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
     "electra": _electra_head,
     "mpnet": _roberta_head,
     "distilbert": _distilbert_head,
+    BILSTM.model_type: _bilstm_head,
 }

@@ -20,7 +20,7 @@ from compress.model.adapters import refuse_adapters
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
 from compress.model.device import pick_device, to_tensors
-from compress.model.family import Target, layers
+from compress.model.family import Target, layers, refuse_recurrent
 from compress.model.lowrank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
 from compress.model.objective import logits_of, sampled_labels, task_loss
 from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
@@ -45,7 +45,7 @@ def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> dict[str, 
     """
     task, source = inputs.task, inputs.source
     dense = load_model(source, target=task.spec.target)
-    for refuse in (refuse_adapters, refuse_factorized, refuse_shared):
+    for refuse in (refuse_recurrent, refuse_adapters, refuse_factorized, refuse_shared):
         refuse(dense, "factorize")
     classes = connect(read_config(source), task, str(source.name))
     examples = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else task.split("train")

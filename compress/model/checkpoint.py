@@ -102,6 +102,16 @@ def names_fixed(own: Target | None, wanted: Target) -> bool:
     return own == wanted and wanted in ("value", "span")
 
 
+def model_class(family: Family, target: Target) -> Any:
+    """Return the class of a family's models that answer a target: transformers' own, or our BiLSTM."""
+    transformers, name = _quiet_transformers(), family.head_class(target)
+    if family.recurrent:
+        from compress.model import bilstm
+
+        return getattr(bilstm, name)
+    return getattr(transformers, name)
+
+
 def _quiet_transformers() -> Any:
     import transformers
 
@@ -111,9 +121,9 @@ def _quiet_transformers() -> Any:
 
 
 def _load_dense(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
-    model_class = getattr(_quiet_transformers(), family.head_class(target))
+    loader = model_class(family, target)
     try:
-        model, report = model_class.from_pretrained(
+        model, report = loader.from_pretrained(
             str(folder),
             local_files_only=True,
             use_safetensors=True,
@@ -212,6 +222,8 @@ def model_shape(model: Any) -> shapes.Shape:
     """Return the shape of a model from its weights."""
     family = family_of(model.config.model_type)
     config = model.config.to_dict()
+    if family.recurrent:
+        return shapes.shape_of_config(config)
     head_size = (config.get(shapes.CONFIG_KEY) or {}).get("head_size") or config[family.hidden_key] // config[family.heads_key]
     found = tuple(
         shapes.LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features, ranks_of(layer))

@@ -101,26 +101,23 @@ def max_tokens(config: dict[str, Any]) -> int:
 
 
 def _check_bounds(config: dict[str, Any], family: Family, path: Path) -> None:
-    named = {
-        "hidden": family.hidden_key,
-        "layers": family.layers_key,
-        "heads": family.heads_key,
-        "ffn": family.ffn_key,
-    }
+    named = {"hidden": family.hidden_key, "ffn": family.ffn_key}
+    if not family.recurrent:
+        named |= {"layers": family.layers_key, "heads": family.heads_key}
     for role, key in named.items():
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= BOUNDS[role]:
             raise ModelError(f"{path}: {key} is {value!r}, not a whole number from 1 to {BOUNDS[role]}")
     for key, (low, high) in MORE_BOUNDS.items():
         value = config.get(key)
-        needed = key == "vocab_size"
+        needed = key == "vocab_size" or (family.recurrent and key == "embedding_size")
         if (needed or value is not None) and (not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high):
             raise ModelError(f"{path}: {key} is {value!r}, not a whole number from {low} to {high}")
     padding = config.get("pad_token_id")
     if padding is not None and (not isinstance(padding, int) or isinstance(padding, bool) or not 0 <= padding < config["vocab_size"]):
         raise ModelError(f"{path}: pad_token_id is {padding!r}, not a token's number")
-    if config[family.hidden_key] % config[family.heads_key]:
-        raise ModelError(f"{path}: {family.hidden_key} is not a multiple of {family.heads_key}")
+    if config[family.hidden_key] % (2 if family.recurrent else config[family.heads_key]):
+        raise ModelError(f"{path}: {family.hidden_key} is not a multiple of {'2' if family.recurrent else family.heads_key}")
 
 
 def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
@@ -128,6 +125,8 @@ def _check_pruned(config: dict[str, Any], family: Family, path: Path) -> None:
     if extra is None:
         return
     where = f"{path}: the entry '{CONFIG_KEY}'"
+    if family.recurrent:
+        raise ModelError(f"{where} describes layers, which this model does not have")
     if not isinstance(extra, dict) or extra.get("version") != VERSION:
         raise ModelError(f"{where} is not of version {VERSION}", "it was written by a newer compress: upgrade")
     layers = extra.get("layers")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from compress.errors import ModelError, did_you_mean
+from compress.errors import ModelError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from torch import nn
@@ -55,6 +55,11 @@ class Family:
     heads_key: str = "num_attention_heads"
     ffn_key: str = "intermediate_size"
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether an LSTM stands in the place of layers with heads and neurons."""
+        return not self.layers
+
     def head_class(self, target: Target) -> str:
         """Return the name of the transformers class that answers a target."""
         return self.prefix + HEAD_CLASSES[target]
@@ -82,6 +87,7 @@ _BERT_LAYER: dict[str, Any] = {
     "ffn_out": "output.dense",
     "output_norm": "output.LayerNorm",
 }
+_NO_LAYER: dict[str, Any] = dict.fromkeys(_BERT_LAYER, "")
 
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -157,6 +163,10 @@ FAMILIES: dict[str, Family] = {
     )
 }
 
+BILSTM = Family(  # our own, in `compress.model.bilstm`: embeddings, an LSTM, and no layers to look into
+    "compress-bilstm", "BiLstm", "bilstm", head_modules=("classifier",), token_types=False, **_NO_LAYER
+)
+
 
 def family_of(model_type: Any) -> Family:
     """Return the family of a `model_type`.
@@ -166,6 +176,8 @@ def family_of(model_type: Any) -> Family:
     """
     if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
+    if model_type == BILSTM.model_type:
+        return BILSTM
     known = ", ".join(FAMILIES)
     near = did_you_mean(str(model_type), FAMILIES)
     raise ModelError(f"the architecture '{model_type}' is not supported{near}", f"supported families: {known}")
@@ -196,11 +208,26 @@ class Layer:
 
 
 def layers(model: Any) -> Iterator[Layer]:
-    """Yield the layers of a classifier, from the first to the last."""
+    """Yield the layers of a classifier, from the first to the last; a BiLSTM has none."""
     family = family_of(model.config.model_type)
+    if family.recurrent:
+        return
     parts = [name for name in Layer.__dataclass_fields__ if name != "module"]
     for module in descend(model, f"{family.encoder}.{family.layers}"):
         yield Layer(module, **{part: descend(module, getattr(family, part)) for part in parts})
+
+
+def refuse_recurrent(model: Any, verb: str) -> None:
+    """Refuse what works on layers.
+
+    Raises:
+        UsageError: the model is a BiLSTM.
+    """
+    if family_of(model.config.model_type).recurrent:
+        raise UsageError(
+            f"{verb} does not take a BiLSTM: it works on layers of heads and neurons",
+            "a BiLSTM is trained as a whole (finetune --mode full), and made smaller by distill --student lstm=N",
+        )
 
 
 def activation_of(model: Any) -> Any:

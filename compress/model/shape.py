@@ -34,11 +34,28 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Lstm:
+    """A bidirectional LSTM: the width of its inputs, its units in each direction, and those of the hidden layer behind it."""
+
+    embedding: int
+    units: int
+    ffn: int
+
+    def flops(self, seq_len: int) -> int:
+        """Multiply-adds times two: four gates of both directions for every token, the hidden layer for a text."""
+        return 16 * seq_len * self.units * (self.embedding + self.units) + 4 * self.units * self.ffn
+
+    def params(self) -> int:
+        """Weights and biases, of which PyTorch keeps two for each gate."""
+        return 8 * self.units * (self.embedding + self.units + 2) + (2 * self.units + 1) * self.ffn
+
+
+@dataclass(frozen=True)
 class Shape:
     """The shape of an encoder: width, size of a head, and every layer.
 
     `embedding` is the rank and the width of factorized word embeddings. `shared` tells for each layer the first one whose
-    weights it uses, where some are shared.
+    weights it uses, where some are shared. `lstm` is what a BiLSTM has in the place of layers and heads.
     """
 
     hidden: int
@@ -46,12 +63,15 @@ class Shape:
     layers: tuple[LayerShape, ...]
     embedding: tuple[int, int] | None = None
     shared: tuple[int, ...] = ()
+    lstm: Lstm | None = None
 
     def flops(self, seq_len: int) -> int:
         """Multiply-adds times two, of the layers' matrix products, for one sequence of `seq_len` tokens.
 
         The projection of factorized word embeddings is a product more.
         """
+        if self.lstm is not None:
+            return self.lstm.flops(seq_len)
         projection = 2 * seq_len * self.embedding[0] * self.embedding[1] if self.embedding else 0
         return projection + sum(
             layer.heads * head_flops(self.hidden, self.head_size, seq_len)
@@ -65,6 +85,8 @@ class Shape:
 
         The projection of factorized word embeddings counts, their table does not.
         """
+        if self.lstm is not None:
+            return self.lstm.params()
         per_head, per_neuron = head_params(self.hidden, self.head_size), neuron_params(self.hidden)
         projection = (self.embedding[0] + 1) * self.embedding[1] if self.embedding else 0
         return projection + sum(
@@ -118,6 +140,8 @@ def neuron_params(hidden: int) -> int:
 def shape_of_config(config: dict[str, Any]) -> Shape:
     """Read the shape off a `config.json`, per layer where the model was pruned or factorized."""
     family = family_of(config["model_type"])
+    if family.recurrent:
+        return lstm_shape(Lstm(config["embedding_size"], config[family.hidden_key] // 2, config[family.ffn_key]))
     hidden, heads = config[family.hidden_key], config[family.heads_key]
     extra = config.get(CONFIG_KEY)
     if not extra:
@@ -125,6 +149,11 @@ def shape_of_config(config: dict[str, Any]) -> Shape:
     rank = extra.get(EMBEDDING_KEY)
     embedding = (rank, config.get("embedding_size", hidden)) if rank else None
     return Shape(hidden, extra["head_size"], tuple(map(_layer_of, extra["layers"])), embedding, tuple(extra.get(SHARED_KEY, ())))
+
+
+def lstm_shape(lstm: Lstm) -> Shape:
+    """Return the shape of a BiLSTM: as wide as both directions together, without layers."""
+    return Shape(2 * lstm.units, 0, (), lstm=lstm)
 
 
 def _layer_of(entry: dict[str, Any]) -> LayerShape:

@@ -21,7 +21,7 @@ from compress.model.adapters import refuse_adapters
 from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
 from compress.model.device import pick_device, to_tensors
-from compress.model.family import Target
+from compress.model.family import Target, refuse_recurrent
 from compress.model.gradients import dropout_off
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
@@ -89,7 +89,7 @@ class Pruner:
         self.target: Target = self.task.spec.target
         self.device = pick_device(settings.device)
         self.dense = load_model(self.source, target=self.target)
-        for refuse in (refuse_adapters, refuse_factorized, refuse_shared):
+        for refuse in (refuse_recurrent, refuse_adapters, refuse_factorized, refuse_shared):
             refuse(self.dense, "prune")
         self.before = model_shape(self.dense)
         if settings.uniform:

@@ -19,6 +19,7 @@ from compress.export.tune import GPU_HINTS, Chosen
 from compress.export.verify import verify
 from compress.model.artifact import OnnxModel
 from compress.model.config import GRAPH, is_graph, read_config
+from compress.model.family import family_of
 from compress.model.runtime import ONNXRUNTIME, OPENVINO, OPENVINO_GRAPH, has_openvino, only, recorded_runtimes, refuse_linked_weights
 from compress.model.shape import shape_of_config
 from compress.quantize.auto import Choice, choose
@@ -140,7 +141,7 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     """Return the method, `auto` resolved to `dynamic` where there is nothing to measure or to calibrate on.
 
     Raises:
-        UsageError: texts or a gate that the method has no use for, or that are missing.
+        UsageError: texts or a gate that the method has no use for, or that are missing; a method without a form for the model.
     """
     task = inputs.task_or_none
     if settings.max_drop is not None and task is None:
@@ -152,6 +153,8 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     if settings.target == "cuda" and settings.method == "auto":
         console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 products in float)")
         return "fp16"
+    if family_of(read_config(inputs.source)["model_type"]).recurrent:
+        return _of_lstm(settings)
     if (settings.method in CALIBRATED or (gpu and settings.method == "auto")) and not texts:
         raise UsageError(
             f"--method {settings.method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE"
@@ -161,6 +164,21 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     if settings.unlabeled and task is None:
         raise UsageError("--method auto needs a task to choose by, not texts alone", "give --task T as well, or --method static")
     return "auto" if texts else "dynamic"
+
+
+def _of_lstm(settings: QuantizeSettings) -> str:
+    """Return the method for a BiLSTM: of whole numbers dynamic int8 alone, for which ONNX Runtime has an operator on CPUs.
+
+    Raises:
+        UsageError: another one, or another place to run it.
+    """
+    method = "dynamic" if settings.method == "auto" else settings.method
+    elsewhere = settings.target in GPUS or settings.runtime == OPENVINO
+    if method in HALVES or (method == "dynamic" and not elsewhere):
+        return method
+    raise UsageError(
+        "of whole numbers a BiLSTM has dynamic int8 alone, which ONNX Runtime computes on CPUs", "use --method dynamic; or fp16, bf16"
+    )
 
 
 def _read_graph(path: Path) -> onnx.ModelProto:

@@ -9,7 +9,9 @@ from pathlib import Path
 import onnx
 
 from compress.machine import WIDE_DOT_PRODUCTS, cpu_flags
-from compress.quantize.products import products, split_gemms, turn_weights
+from compress.quantize.products import products, recurrent_nodes, split_gemms, turn_weights
+
+INTEGER = {"MatMulInteger", "QLinearMatMul", "MatMulNBits", "DynamicQuantizeLSTM"}  # operators whose weights are whole numbers
 
 
 def needs_seven_bits(flags: list[str] | None = None) -> bool:
@@ -18,7 +20,7 @@ def needs_seven_bits(flags: list[str] | None = None) -> bool:
 
 
 def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: Collection[str] = ()) -> None:
-    """Write a graph whose constant matrix products are int8, by ONNX Runtime's dynamic quantizer.
+    """Write a graph whose constant matrix products, an LSTM's among them, are int8, by ONNX Runtime's dynamic quantizer.
 
     Products of two activations (attention scores and mixing) stay float: they have no weights to shrink. So do those of the
     groups in `keep_float`.
@@ -29,6 +31,7 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: C
     graph = onnx.load(str(source))
     turn_weights(graph)
     chosen = [product.node for product in products(graph) if product.group not in keep_float]
+    chosen += [name for name in recurrent_nodes(graph) if name not in keep_float]
     if not chosen:  # no names would mean all
         onnx.save(graph, str(target))
         return
@@ -39,7 +42,7 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: C
         ort_quantize(
             graph,
             str(target),
-            op_types_to_quantize=["MatMul"],
+            op_types_to_quantize=["MatMul", "LSTM"],
             per_channel=True,
             reduce_range=seven_bits,
             weight_type=QuantType.QInt8,
@@ -52,12 +55,15 @@ def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: C
 
 
 def quantized_share(model: onnx.ModelProto) -> tuple[int, int]:
-    """Count the matrix products with whole numbers for weights (int8, dynamic or static, or int4), and those with floats."""
+    """Count the matrix products with whole numbers for weights (int8, dynamic or static, or int4), and those with floats.
+
+    An LSTM counts as one.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     rounded = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
     quantized = left = 0
     for node in model.graph.node:
         weighted = node.op_type in {"MatMul", "Gemm"}
-        quantized += node.op_type in {"MatMulInteger", "QLinearMatMul", "MatMulNBits"} or (weighted and node.input[1] in rounded)
-        left += weighted and node.input[1] in constants
+        quantized += node.op_type in INTEGER or (weighted and node.input[1] in rounded)
+        left += (weighted or node.op_type == "LSTM") and node.input[1] in constants
     return quantized, left

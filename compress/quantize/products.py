@@ -36,6 +36,11 @@ def products(model: onnx.ModelProto) -> list[Product]:
     return found
 
 
+def recurrent_nodes(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the float LSTMs, in the graph's order."""
+    return [node.name for node in model.graph.node if node.op_type == "LSTM"]
+
+
 def _is_plain(node: onnx.NodeProto) -> bool:
     values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     return not values.get("transA", 0) and values.get("alpha", 1.0) == 1.0 and values.get("beta", 1.0) == 1.0

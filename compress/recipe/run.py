@@ -152,9 +152,13 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
 def _openable(folder: Path) -> Document:
     """Tell as `plain` whether transformers opens a checkpoint as what it is: pruned, factorized, shared or adapted ones it does not."""
     from compress.model.config import read_config
+    from compress.model.family import family_of
     from compress.model.shape import CONFIG_KEY
 
-    return {"plain": CONFIG_KEY not in read_config(folder)} if (folder / "config.json").is_file() else {}
+    if not (folder / "config.json").is_file():
+        return {}
+    config = read_config(folder)
+    return {"plain": CONFIG_KEY not in config and not family_of(config["model_type"]).recurrent}
 
 
 def _tell_each(folder: Path, manifest: Document) -> None:

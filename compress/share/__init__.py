@@ -15,7 +15,7 @@ from compress.model.adapters import refuse_adapters
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
 from compress.model.device import Batch, pick_device, to_tensors
-from compress.model.family import descend, family_of, layers
+from compress.model.family import descend, family_of, layers, refuse_recurrent
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of
 from compress.model.relative import bias_columns
@@ -40,7 +40,7 @@ def run(inputs: Inputs, settings: ShareSettings, output: Path) -> dict[str, Any]
     """
     task, source = inputs.task, inputs.source
     dense = load_model(source, target=task.spec.target)
-    for refuse in (refuse_adapters, refuse_factorized, refuse_shared):
+    for refuse in (refuse_recurrent, refuse_adapters, refuse_factorized, refuse_shared):
         refuse(dense, "share")
     classes = connect(read_config(source), task, str(source.name))
     owners = _owners(dense, inputs, settings)

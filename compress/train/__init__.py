@@ -14,7 +14,7 @@ from compress import console, parallel
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config, target_of
 from compress.model.device import Batch, pick_device
-from compress.model.family import Target, descend, family_of
+from compress.model.family import Target, descend, family_of, refuse_recurrent
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, task_loss
 from compress.model.scorer import measure, torch_forward
@@ -101,6 +101,8 @@ def trained_by_mode(
         ModelError: merged, it answers otherwise.
         ResourceError: no memory for the states.
     """
+    if settings.mode != "full":
+        refuse_recurrent(model, f"finetune --mode {settings.mode}")
     if settings.mode in ("lora", "adapter"):
         for refuse in (refuse_factorized, refuse_shared):
             refuse(model, f"finetune --mode {settings.mode}")

@@ -27,6 +27,7 @@ from compress.train.speed import fast_steps
 
 LossFunction = Callable[[Batch, np.ndarray], torch.Tensor]
 MANY_LABELS = 20
+RECURRENT_LR = 1e-3  # Adam's own default: a BiLSTM learns from random weights
 NO_DECAY_DIMENSIONS = 1  # biases and LayerNorm gains are not decayed
 
 
@@ -49,11 +50,13 @@ class FitResult:
 
 
 def default_lr(model: Any) -> float:
-    """Return the learning rate for a model's width and labels: narrow encoders take larger steps, and so do many labels.
+    """Return the learning rate for a model's width and labels: narrow encoders take larger steps, and so do many labels; a BiLSTM 1e-3.
 
     Measured with MiniLM, three epochs, validation: 77 intents 86.0 with 1e-4 and 91.6 with 3e-4 (n = 1,001, one seed).
     """
     family = family_of(model.config.model_type)
+    if family.recurrent:
+        return RECURRENT_LR
     base = 1e-4 if getattr(model.config, family.hidden_key) <= 512 else 3e-5
     return 3 * base if model.config.num_labels > MANY_LABELS else base
 

@@ -42,6 +42,8 @@ def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device:
     if products(model, data, settings.batch_size) > KEPT_PRODUCTS:
         return "fp32"
     shape = model_shape(model)
+    if shape.lstm is not None:  # which autocast leaves as it is on a CPU
+        return "fp32"
     facts = [cpu_name(), torch.__version__, torch.get_num_threads(), shape.hidden, shape.as_json()]
     path = fs.cache_root() / "precision" / f"{fs.digest_json(facts)}.json"
     try:

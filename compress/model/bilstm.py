@@ -93,7 +93,7 @@ class BiLstmForSequenceClassification(BiLstmPreTrainedModel):
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)
+        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)  # pyright: ignore[reportArgumentType]
         self.post_init()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SequenceClassifierOutput:
@@ -107,7 +107,7 @@ class BiLstmForTokenClassification(BiLstmPreTrainedModel):
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
-        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)
+        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)  # pyright: ignore[reportArgumentType]
         self.post_init()
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> TokenClassifierOutput:

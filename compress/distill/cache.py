@@ -79,11 +79,18 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[F
     """
     features = sorted(set(wanted))
     bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
-    fits = bytes_needed <= min(MAX_FEATURE_BYTES, fs.free_space(fs.cache_root()))
-    features, bytes_needed = (features, bytes_needed) if fits else ([], 0)
     tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
-    key = fs.digest_json([VERSION, digest, tokens, features])
-    folder = fs.cache_root() / "teachers" / key
+
+    def entry(features: list[Feature]) -> tuple[str, Path]:
+        key = fs.digest_json([VERSION, digest, tokens, features])
+        return key, fs.cache_root() / "teachers" / key
+
+    key, folder = entry(features)
+    room = (folder / fs.MANIFEST).is_file() or bytes_needed <= fs.free_space(folder)
+    fits = bytes_needed <= MAX_FEATURE_BYTES and room
+    if not fits:
+        features, bytes_needed = [], 0
+        key, folder = entry(features)
     bytes_needed += _logits_shape(teacher, data)[0] * teacher.config.num_labels * 4
     with fs.locked(folder, wait=True):
         if _whole(folder, key):

@@ -102,7 +102,8 @@ def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) ->
     if not layered or (teacher.lstm is None and student.lstm is None):
         return settings
     given = {
-        f"method {layered[0]}": "method" in settings.model_fields_set,
+        f"method {layered[0]}": settings.method != DistillSettings.model_fields["method"].default,
+        f"hidden_weight {settings.hidden_weight:g}": settings.hidden_weight != 1,
         "layer_epochs": bool(settings.layer_epochs),
         f"match {settings.match}": ":" in (settings.match or ""),
     }

@@ -9,6 +9,7 @@ Requests and answers are lines of JSON. This module does not import torch.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -56,8 +57,8 @@ class Apart:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         if self._process is None:
-            command = [sys.executable, "-m", "compress.measure.apart", json.dumps(self.serving)]
-            # of its own group: Ctrl-C is its owner's, and it ends when it cannot read any more
+            command = fresh_python("compress.measure.apart", json.dumps(self.serving))
+            # of its own group: Ctrl-C is its owner's
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None  # noqa: S101, PT018 (both are pipes)
@@ -71,16 +72,26 @@ class Apart:
             raise ResourceError("the process that times models ended", "free some memory and try again")
         found = json.loads(line)
         if "error" in found:
-            raise ResourceError(f"a model could not be timed: {found['error']}", "see 'compress doctor'")
+            raise ResourceError(f"a model could not be timed: {found['error']}", found["hint"])
         return found
 
     def __del__(self) -> None:
-        """End the process: it reads no more requests."""
+        """End the process, also in the middle of a request, as when the owner is interrupted."""
         if self._process is not None:
-            for stream in (self._process.stdin, self._process.stdout):
-                with suppress(OSError):  # it ended by itself
-                    stream.close()  # pyright: ignore[reportOptionalMemberAccess]
-            self._process.wait()
+            self._process.kill()
+            with suppress(OSError):  # a request that was not sent to the end
+                self._process.__exit__(None, None, None)
+
+
+def fresh_python(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module of this package in a new process.
+
+    The current folder, which `python -m` would look into first, is left out: a file there may have the name of a module. This
+    package's own folder is added where the new process would not find it.
+    """
+    root = str(Path(__file__).parents[2])
+    code = f"import runpy, sys; {root!r} in sys.path or sys.path.insert(0, {root!r}); runpy.run_module({module!r}, run_name='__main__')"
+    return [sys.executable, "-P", "-c", code, *arguments]
 
 
 def opened(folder: Path, serving: dict[str, Any]) -> Forward:
@@ -92,6 +103,8 @@ def opened(folder: Path, serving: dict[str, Any]) -> Forward:
 
 def main() -> None:
     """Answer requests until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints is no answer
     serving = json.loads(sys.argv[1])
     batch = random_batch(np.random.default_rng(serving["seed"]), serving["vocab_size"], serving["batch_size"], serving["seq_len"])
     kept: dict[str, Forward] = {}
@@ -108,10 +121,12 @@ def main() -> None:
     for line in sys.stdin:
         try:
             found = answer(json.loads(line))
-        except (CompressError, MemoryError) as error:
-            found = {"error": str(error)}
+        except CompressError as error:
+            found = {"error": error.message, "hint": error.hint}
+        except Exception as error:  # runtimes' exceptions share no base class
+            found = {"error": f"{type(error).__name__}: {(str(error).splitlines() or ['?'])[0]}", "hint": None}
         try:
-            print(json.dumps(found), flush=True)
+            print(json.dumps(found), file=answers, flush=True)
         except BrokenPipeError:  # nobody waits for it any more
             return
 

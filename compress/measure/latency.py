@@ -11,7 +11,6 @@ import gc
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ import numpy as np
 
 from compress import console, fs, machine
 from compress.errors import UsageError
+from compress.measure.apart import fresh_python
 from compress.measure.quick import WARM_UPS, random_batch
 from compress.measure.runners import Batch, Runner, TokenizingRunner, open_runner
 from compress.measure.statistics import median_ratio
@@ -377,7 +377,7 @@ def _static_facts(candidate: Candidate, settings: BenchSettings) -> dict[str, An
 
 def _cold_start(candidate: Candidate, device: str) -> dict[str, float | None]:
     """Load the model and run it once in a fresh process; returns `load_ms`, `first_run_ms` and `peak_rss_mb`."""
-    command = [sys.executable, "-m", "compress.measure.cold", str(candidate.folder), candidate.runtime, device, candidate.precision]
+    command = fresh_python("compress.measure.cold", str(candidate.folder), candidate.runtime, device, candidate.precision)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if done.returncode == 0:

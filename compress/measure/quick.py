@@ -11,13 +11,13 @@ from compress.measure.statistics import median_ratio
 from compress.model.scorer import Forward
 
 WARM_UPS = 3
-QUICK_ROUNDS, QUICK_SECONDS = 20, 4.0
+QUICK_ROUNDS, LEAST_ROUNDS, QUICK_SECONDS = 100, 20, 4.0
 
 
-def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = 100) -> tuple[float, list[float]]:
+def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = QUICK_ROUNDS) -> tuple[float, list[float]]:
     """Time two models against each other, interleaved; returns how much faster `after` is, with its 95 % interval.
 
-    Slow models get fewer rounds: as many as `QUICK_SECONDS` hold, `QUICK_ROUNDS` at least.
+    Slow models get fewer rounds: as many as `QUICK_SECONDS` hold, `LEAST_ROUNDS` at least.
     """
     runners = [ClockRunner(before), ClockRunner(after)]
     taken: list[list[float]] = []
@@ -29,7 +29,7 @@ def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = 1
             row.append(runner.seconds(batch))
         if number >= 0:
             taken.append(row)
-        if len(taken) >= QUICK_ROUNDS and time.monotonic() - started > QUICK_SECONDS:
+        if len(taken) >= LEAST_ROUNDS and time.monotonic() - started > QUICK_SECONDS:
             break
     seconds = np.array(taken)  # (rounds, 2)
     ratio, interval = median_ratio(seconds[:, 0], seconds[:, 1])

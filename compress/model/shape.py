@@ -42,7 +42,7 @@ class Lstm:
     ffn: int
 
     def flops(self, seq_len: int) -> int:
-        """Multiply-adds times two: four gates of both directions for every token, the hidden layer for a text."""
+        """Multiply-adds times two: four gates of both directions for every token, the hidden layer once, as for the answer to a text."""
         return 16 * seq_len * self.units * (self.embedding + self.units) + 4 * self.units * self.ffn
 
     def params(self) -> int:

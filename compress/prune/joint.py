@@ -68,7 +68,7 @@ def refit_jointly(
             "temperature": 1.0,
             "hard_weight": 0.0,
             "epochs": epochs,
-            "lr": usual_lr(model),
+            "lr": refit_lr(model),
             "weight_decay": 0.0,
             "freeze_embeddings": True,
             "device": device.type,
@@ -108,6 +108,6 @@ def matched(origins: Sequence[int]) -> dict[str, Any]:
     return {"method": ["logits", f"nmse:{STATES:g}"], "match": f"nmse:{pairs}"}
 
 
-def usual_lr(model: Any) -> float:
+def refit_lr(model: Any) -> float:
     """Return the learning rate for a pruned model."""
     return RATE * default_lr(model)

@@ -12,17 +12,16 @@ import numpy as np
 import onnx
 import torch
 
-from compress.errors import UsageError
+from compress.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.measure.apart import Apart
-from compress.measure.quick import quick_speedup, random_batch, seconds_of
+from compress.measure.quick import QUICK_ROUNDS, quick_speedup, random_batch, seconds_of
 from compress.model.config import GRAPH
+from compress.model.runtime import has_openvino
 from compress.model.scorer import Forward, torch_forward
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits
-
-ROUNDS = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,7 @@ class Serving:
         onnx.save(build_graph(model), str(folder / GRAPH))
         if self.precision == "int8":
             graph = quantized_graph(folder / GRAPH, folder / "int8.onnx", needs_seven_bits())
+            (folder / "int8.onnx").unlink()
             onnx.save(graph, str(folder / GRAPH))
         return folder
 
@@ -56,8 +56,11 @@ def check_serving(serving: Serving) -> None:
 
     Raises:
         UsageError: a precision that the runtime does not have.
+        ResourceError: OpenVINO is not installed.
     """
     able = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16"), "pytorch": ("fp32", "bf16")}[serving.runtime]
+    if serving.runtime == "openvino" and not has_openvino():
+        raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'")
     if serving.precision not in able:
         raise UsageError(
             f"{serving.runtime} runs no {serving.precision} on CPUs here", f"its precisions: {', '.join(able)}; or choose another --runtime"
@@ -67,7 +70,8 @@ def check_serving(serving: Serving) -> None:
 class Clock:
     """Tells how long a model takes as it is served, and how much faster others are.
 
-    Graphs are timed in a process apart, each pair in turns; PyTorch's models in this one. Nothing is left on the disk.
+    Graphs are timed in a process apart, each pair in turns; PyTorch's models in this one. A graph is on the disk only until it
+    has been opened.
     """
 
     def __init__(self, model: Any, serving: Serving, seed: int = 0) -> None:
@@ -87,9 +91,11 @@ class Clock:
         """
         if self.serving.runtime == "pytorch":
             return seconds_of(self._forward, self._batch)
-        return self._apart.seconds(self._folder)
+        found = self._apart.seconds(self._folder)
+        self._opened()
+        return found
 
-    def speedup(self, model: Any, rounds: int = ROUNDS) -> tuple[float, list[float]]:
+    def speedup(self, model: Any, rounds: int = QUICK_ROUNDS) -> tuple[float, list[float]]:
         """Return how much faster another model is, with its 95 % interval.
 
         Raises:
@@ -98,15 +104,20 @@ class Clock:
         if self.serving.runtime == "pytorch":
             return quick_speedup(self._forward, _torch_forward(model, self.serving), self._batch, rounds)
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as other:
-            return self._apart.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
+            found = self._apart.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
+        self._opened()
+        return found
+
+    def _opened(self) -> None:
+        (self._folder / GRAPH).unlink(missing_ok=True)  # the process has it, and a killed run shall not leave it
 
     @cached_property
     def _folder(self) -> Path:
         return self.serving.write(self.model.to("cpu"), Path(self._scratch.name) / "first")
 
-    @cached_property
+    @property
     def _forward(self) -> Forward:
-        return _torch_forward(self.model, self.serving)
+        return _torch_forward(self.model.to("cpu"), self.serving)  # who refits with it may have moved it
 
     @cached_property
     def _batch(self) -> dict[str, np.ndarray]:

@@ -30,7 +30,7 @@ from compress.model.sharing import refuse_shared
 from compress.model.stack import keep_layers
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
-from compress.prune.joint import matched, usual_lr
+from compress.prune.joint import matched, refit_lr
 from compress.prune.refits import Refitter
 from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
@@ -365,15 +365,15 @@ class Pruner:
         epochs = self.settings.recover_epochs if epochs is None else epochs
         if not epochs:
             return model
-        settings = DistillSettings.model_validate(
-            {
-                **matched(self.origins(model)),
-                "epochs": epochs,
-                "lr": self.settings.recover_lr or usual_lr(model),
-                "augment": self.settings.augment,
-                "device": self.settings.device,
-            }
-        )
+        options: dict[str, Any] = {
+            "epochs": epochs,
+            "lr": self.settings.recover_lr,
+            "augment": self.settings.augment,
+            "device": self.settings.device,
+        }
+        if model_shape(model).hidden == self.before.hidden:  # states of another width take learned maps: one, of the last, is enough
+            options |= {"lr": options["lr"] or refit_lr(model), **matched(self.origins(model))}
+        settings = DistillSettings.model_validate(options)
         resume = self.inputs.resume
         with dropout_off(model):
             taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)

@@ -110,6 +110,16 @@ def test_hidden_states_beyond_the_limit_are_not_kept(monkeypatch: pytest.MonkeyP
     assert answers.logits.shape == (12, 3)
 
 
+def test_hidden_states_that_the_disk_has_no_room_for_are_not_kept_and_those_that_are_there_are_read(
+    monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    assert ask(layers=(3,)).features is not None
+    monkeypatch.setattr(fs, "free_space", lambda path: 1)
+    monkeypatch.setattr(fs, "check_space", lambda path, needed: None)
+    assert ask(layers=(3,)).features is not None
+    assert ask(layers=(2,)).features is None
+
+
 def test_no_layers_no_hidden_states() -> None:
     assert ask(layers=()).features == {}
 

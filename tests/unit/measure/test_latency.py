@@ -36,7 +36,7 @@ from compress.measure.latency import (
     run,
     waterfall,
 )
-from compress.measure.quick import WARM_UPS, quick_speedup, random_batch
+from compress.measure.quick import LEAST_ROUNDS, WARM_UPS, quick_speedup, random_batch
 from compress.measure.runners import ClockRunner, OrtCudaRunner, TokenizingRunner, TorchCudaRunner, openvino_forward
 from compress.model.checkpoint import load_model
 from compress.settings import BenchSettings
@@ -157,6 +157,14 @@ def test_quick_speedup_interleaves(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ratio == pytest.approx(3)
     assert interval == pytest.approx([3, 3])
     assert calls == ["before", "before", "after", "after"] * (7 + WARM_UPS)
+
+
+def test_quick_speedup_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    clock = Clock(monkeypatch)
+    ratio, _ = quick_speedup(clock.runner("before", 3.0, calls), clock.runner("after", 1.0, calls), {})
+    assert ratio == pytest.approx(3)
+    assert len(calls) == 4 * (LEAST_ROUNDS + WARM_UPS)
 
 
 @pytest.mark.parametrize(("vocab", "batch", "length"), [(105, 3, 7), (2, 1, 1), (30522, 2, 128)])

@@ -18,6 +18,8 @@ from compress.export.graph import build_graph
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.shape import LayerShape, Shape
 from compress.prune import run as prune
+from compress.prune.joint import STATES, refit_lr
+from compress.prune.refits import Refitter
 from compress.prune.search import Kept, counted_costs
 from compress.prune.structured import Pruner
 from compress.prune.surgery import slice_model
@@ -184,11 +186,12 @@ def test_a_drop_leads_to_the_fastest_model_within_it(
 ) -> None:
     """By a validation that counts what is left, a drop of d points allows a share of 1 - d / 100 of the FLOPs."""
     dense = model_shape(load_model(checkpoint())).flops(20)
+    monkeypatch.setattr(Refitter, "jointly", lambda refitter, model, origins: {"joint": {"flops": model_shape(model).flops(20)}})
     monkeypatch.setattr(Pruner, "validate", lambda pruner, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
     result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=50.0, calib_samples=24, seq_len=20)
     assert 0.5 <= result["flops"] / dense < 0.7
     assert any(point["score"] < 0.5 for point in result["curve"])  # it went on until one lost too much
-    assert set(result["refits"]) == {"layers", "readout", "joint"}  # each was judged, and is written, as a target's would be
+    assert result["refits"]["joint"] == {"flops": result["flops"]}  # of the model that is written, not of the last one tried
     with pytest.raises(UsageError, match="keeps within"):
         run(checkpoint(), tiny_task, tmp_path / "none", max_drop=0.0, calib_samples=24)
 
@@ -279,7 +282,12 @@ def test_epochs_of_recovery_after_or_between_the_steps(
     spent = []
 
     def teach(student: Any, *args: Any, resume: Any) -> Any:
-        spent.append(args[-2].epochs)
+        settings = args[-2]
+        spent.append(settings.epochs)
+        assert settings.losses == {"logits": 1.0, "nmse": STATES}
+        assert settings.layers_matched == {"nmse": tuple((number, number) for number in range(1, tiny.LAYERS + 1))}
+        assert settings.lr == refit_lr(student)
+        assert student.dropout.p == 0
         return SimpleNamespace(fitted=SimpleNamespace(diverged=None))
 
     monkeypatch.setattr(module, "teach", teach)

@@ -193,7 +193,9 @@ class PruneSettings(Settings):
     recover: Literal["after", "between"] = Field(
         "after", description="Recover after the last step to a target, or spread the epochs over the steps."
     )
-    recover_lr: float | None = Field(None, gt=0, le=1, description="Peak learning rate of the recovery; by default twice that of training.")
+    recover_lr: float | None = Field(
+        None, gt=0, le=1, description="Peak learning rate of the recovery; by default twice that of training, with method hidden the same."
+    )
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined) for the recovery.")
     pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")
     sparsity: Fraction = Field(0.5, description="Share of the weights that method sparse removes (2:4 removes half).")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-TINY = 1e-12
+from compress.distill.losses import TINY
 
 
 def mean_over_examples(each: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

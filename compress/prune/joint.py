@@ -62,18 +62,7 @@ def refit_jointly(
     Returns:
         The held-out mean loss `before` and `after`.
     """
-    settings = DistillSettings.model_validate(
-        {
-            **matched(origins),
-            "temperature": 1.0,
-            "hard_weight": 0.0,
-            "epochs": epochs,
-            "lr": refit_lr(model),
-            "weight_decay": 0.0,
-            "freeze_embeddings": True,
-            "device": device.type,
-        }
-    )
+    settings = _settings(origins, epochs, refit_lr(model), device)
     model.to(device)
     dense.to(device)
     lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
@@ -100,6 +89,21 @@ def refit_jointly(
         model.load_state_dict(old)
     console.info(f"  refitted jointly: loss on held-out texts {before:.3f}, now {min(before, after):.3f}")
     return {"before": before, "after": min(before, after)}
+
+
+def _settings(origins: Sequence[int], epochs: int, lr: float, device: torch.device) -> DistillSettings:
+    return DistillSettings.model_validate(
+        {
+            **matched(origins),
+            "temperature": 1.0,
+            "hard_weight": 0.0,
+            "epochs": epochs,
+            "lr": lr,
+            "weight_decay": 0.0,
+            "freeze_embeddings": True,
+            "device": device.type,
+        }
+    )
 
 
 def matched(origins: Sequence[int]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class Pruner:
     @cached_property
     def clock(self) -> Clock:
         """What times models against the dense one."""
-        return Clock(self.dense.to("cpu"), self.serving, self.seed)
+        return Clock(self.dense, self.serving, self.seed)
 
     @property
     def dense_ms(self) -> float:

@@ -41,17 +41,20 @@ def held_out(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
 
 
 class Moments:
-    """Sums from which a linear least-squares fit and its error follow: inputs X (n, k) and a one, targets Y (n, d)."""
+    """Sums from which a linear least-squares fit and its error follow: inputs X (n, k) and a one, targets Y (n, d).
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        self.xx = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64)
-        self.xy = torch.zeros(inputs + 1, outputs, dtype=torch.float64)
+    They are kept in float64 on the device of the rows.
+    """
+
+    def __init__(self, inputs: int, outputs: int, device: torch.device | None = None) -> None:
+        self.xx = torch.zeros(inputs + 1, inputs + 1, dtype=torch.float64, device=device)
+        self.xy = torch.zeros(inputs + 1, outputs, dtype=torch.float64, device=device)
         self.yy = 0.0
         self.count = 0
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Add rows: inputs (n, k), targets (n, d)."""
-        rows = torch.cat([inputs, torch.ones(len(inputs), 1)], dim=1)
+        rows = torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
         self.xx += (rows.T @ rows).double()
         self.xy += (rows.T @ targets).double()
         self.yy += float(targets.double().square().sum())
@@ -68,13 +71,16 @@ class Moments:
         `r` is `ridge` times the mean square of the inputs, so that one ridge means the same everywhere.
         """
         size = len(self.xx) - 1
-        penalty = torch.zeros(size + 1, dtype=torch.float64)
+        penalty = self.xx.new_zeros(size + 1)
         if size:
             penalty[:size] = ridge * self.xx.diagonal()[:size].mean().clamp_min(1e-12)
         penalty[size] = 1e-9 * max(1, self.count)
         factor, failed = torch.linalg.cholesky_ex(self.xx + torch.diag(penalty))
         wanted = self.xy + penalty.unsqueeze(1) * old
-        return torch.cholesky_solve(wanted, factor) if not failed else torch.linalg.lstsq(self.xx + torch.diag(penalty), wanted).solution
+        if not failed:
+            return torch.cholesky_solve(wanted, factor)
+        singular = (self.xx + torch.diag(penalty)).cpu()  # on a GPU lstsq takes full ranks only
+        return torch.linalg.lstsq(singular, wanted.cpu()).solution.to(wanted.device)
 
 
 def refit(linear: nn.Linear, fitted: Moments, held_out: Moments) -> tuple[float, float]:
@@ -220,11 +226,11 @@ class _Split:
     """The moments of a linear's inputs and wanted outputs: those to fit on, and those that judge the fit."""
 
     def __init__(self, linear: nn.Linear) -> None:
-        self.parts = [Moments(linear.in_features, linear.out_features) for _ in range(2)]
+        self.parts = [Moments(linear.in_features, linear.out_features, linear.weight.device) for _ in range(2)]
 
     def add(self, number: int, inputs: torch.Tensor, targets: torch.Tensor) -> None:
         """Add the rows of batch `number`: inputs (n, k), targets (n, d)."""
-        self.parts[number % HELD_OUT == 0].add(inputs.float().cpu(), targets.float().cpu())
+        self.parts[number % HELD_OUT == 0].add(inputs.float(), targets.float())
 
 
 def _context(stream: Stream, layer: Layer, number: int) -> torch.Tensor:

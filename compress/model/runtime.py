@@ -27,6 +27,7 @@ from compress.errors import ModelError, ResourceError, UsageError
 from compress.model.config import GRAPH, is_graph
 
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
+FULL_PRECISION = {"use_tf32": "0"}  # a float32 graph computes in float32, as PyTorch does; who wants speed exports float16
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 OPENVINO_GRAPH = "openvino.onnx"
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
@@ -116,7 +117,7 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
     if hints.get("optimization") == "basic":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     wanted: list[str] = [provider, *([PROVIDERS["cuda"]] if device == "tensorrt" else [])]
-    given = hints.get("provider_options", {})
+    given = {PROVIDERS["cuda"]: FULL_PRECISION, **hints.get("provider_options", {})}
     try:
         session = onnxruntime.InferenceSession(
             str(graph) if isinstance(graph, Path) else graph,
@@ -127,7 +128,12 @@ def open_session(graph: Path | bytes, threads: int | None, device: str, hints: d
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise ModelError(f"{graph if isinstance(graph, Path) else 'the graph'} cannot be opened: {str(error).splitlines()[0]}") from error
     if session.get_providers()[0] != provider:
-        raise ResourceError(f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}", "check the CUDA libraries")
+        raise ResourceError(
+            f"ONNX Runtime fell back from {provider} to {session.get_providers()[0]}: its libraries cannot be loaded",
+            "put the TensorRT libraries (libnvinfer) on LD_LIBRARY_PATH, or use --device cuda"
+            if device == "tensorrt"
+            else "put the libraries of CUDA and cuDNN on LD_LIBRARY_PATH",
+        )
     return session
 
 

@@ -61,7 +61,8 @@ def _smaller_file(inputs: Inputs, settings: PruneSettings, output: Path) -> dict
             console.warn(SIZE_ONLY)
             zipped = zipped_bytes(model)
             with console.progress("removing weights", len(pruner.before.layers)) as advance:
-                zeros = sparsify(model, pruner.refitter.fitted_batches, settings.pattern, settings.sparsity, advance)
+                zeros = sparsify(model.to(pruner.device), pruner.refitter.fitted_batches, settings.pattern, settings.sparsity, advance)
+            model.to("cpu")
             found = {"zeros": zeros, "zipped_bytes_before": zipped, "zipped_bytes_after": zipped_bytes(model)}
             console.info(f"  the encoder's weights, zipped: {found['zipped_bytes_after'] / zipped:.0%} of what they were")
         save_model(model, output, tokenizer)

@@ -76,8 +76,10 @@ def _shallower(pruner: Pruner) -> Iterator[Any]:
     count = len(pruner.before.layers)
     if count < 2:
         return
+    dense.to(pruner.device)
     with console.progress("dropping layers", count - 1) as advance:
         order = drop_order(dense, batches, _labels_fixed(pruner), advance=advance)
+    dense.to("cpu")
     kept = list(range(count))
     for gone, _ in order:
         kept.remove(gone)
@@ -97,7 +99,7 @@ def _labels_fixed(pruner: Pruner) -> Any:
 
 def _narrower(pruner: Pruner) -> Iterator[Any]:
     """Narrow the hidden states, a multiple of sixteen and of the heads at a time."""
-    dense, before = pruner.dense, pruner.before
+    dense, before = pruner.dense.to(pruner.device), pruner.before
     batches = pruner.refitter.batches()
     with console.progress("scoring the hidden width", len(batches)) as advance:
 
@@ -107,6 +109,7 @@ def _narrower(pruner: Pruner) -> Iterator[Any]:
                 advance()
 
         scores = hidden_scores(dense, counted(), pruner.loss(dense))
+    dense.to("cpu")
     heads = getattr(dense.config, family_of(dense.config.model_type).heads_key)
     unit = fitting_width(before.hidden, heads, 1e-9)
     samples = pruner.refitter.fitted_batches
@@ -115,7 +118,9 @@ def _narrower(pruner: Pruner) -> Iterator[Any]:
         model = copy.deepcopy(dense)
         narrow(model, kept)
         plain = copy.deepcopy(model)
-        rescale(dense, model, kept, samples)
+        rescale(dense.to(pruner.device), model.to(pruner.device), kept, samples)
+        dense.to("cpu")
+        model.to("cpu")
         main = pruner.task.spec.main_metric
         if "validation" in pruner.task.available and pruner.validate(plain)[main] > pruner.validate(model)[main]:
             model = plain  # matching every LayerNorm helps on most models, not on all

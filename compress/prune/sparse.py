@@ -55,7 +55,7 @@ def sparsify(
                 stream.step(layer, number)
             for gram, rows in zip(grams, seen, strict=True):
                 chosen = rows[mask].float()
-                gram += (chosen.T @ chosen).double()
+                gram += (chosen.T @ chosen).double().cpu()
         for gram, linears in zip(grams, groups, strict=True):
             for role, linear in linears:
                 if linear.weight.numel():
@@ -85,7 +85,7 @@ def sparse_weight(weight: torch.Tensor, gram: torch.Tensor, pattern: Pattern, sp
         pattern: which weights may go.
         sparsity: share of zeros of the unstructured pattern.
     """
-    work = weight.detach().double().clone()
+    work = weight.detach().double().cpu().clone()
     width = work.shape[1]
     damped = gram + (DAMPING * gram.diagonal().mean().clamp_min(1e-12)) * torch.eye(width, dtype=torch.float64)
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)

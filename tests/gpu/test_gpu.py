@@ -5,6 +5,7 @@ Models are tiny and random: this checks that the paths work and agree with the C
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,11 @@ def needs_provider(name: str) -> None:
 
     if name not in onnxruntime.get_available_providers():
         pytest.skip(f"this ONNX Runtime has no {name}")
+    if name == "TensorrtExecutionProvider":  # which is listed where its libraries are not
+        try:
+            ctypes.CDLL("libnvinfer.so.10")
+        except OSError:
+            pytest.skip("the TensorRT libraries are not installed")
 
 
 @pytest.fixture
@@ -60,12 +66,78 @@ def test_pytorch_agrees_with_the_cpu(checkpoint: Maker, family: str) -> None:
 
 def test_fine_tuning_pruning_and_distilling_on_a_gpu(tiny_task: dict[str, Any], tmp_path: Path) -> None:
     encoder = tiny.write_encoder(tmp_path / "encoder")
-    common: dict[str, Any] = {"epochs": 2, "batch_size": 8, "device": "cuda"}
-    compress.finetune(encoder, tiny_task, tmp_path / "teacher", lr=3e-3, **common)
+    common: dict[str, Any] = {"epochs": 6, "batch_size": 8, "lr": 3e-3, "precision": "fp32", "device": "cuda"}
+    compress.finetune(encoder, tiny_task, tmp_path / "teacher", **common)
     compress.prune(tmp_path / "teacher", tiny_task, tmp_path / "slim", target_flops=0.5, device="cuda")
     compress.distill(tmp_path / "teacher", tmp_path / "slim", tiny_task, tmp_path / "student", **common)
     found = compress.evaluate([tmp_path / "teacher", tmp_path / "student"], tiny_task, device="cuda")
     assert all(entry["metrics"]["accuracy"] > 0.5 for entry in found["results"])
+
+
+PRUNED: list[dict[str, Any]] = [
+    *({"method": method, "target_flops": 0.5} for method in ("fisher", "obs", "taylor", "magnitude", "random")),
+    {"method": "fisher", "target_flops": 0.5, "uniform": True},
+    {"method": "fisher", "target_flops": 0.4, "recover_epochs": 1, "recover": "between"},
+    {"method": "layers", "target_flops": 0.7, "recover_epochs": 1},
+    {"method": "hidden", "target_flops": 0.7, "recover_epochs": 1},
+    {"method": "vocab"},
+    *({"method": "sparse", "pattern": pattern} for pattern in ("unstructured", "2:4")),
+]
+
+
+def named(settings: dict[str, Any]) -> str:
+    """The name of a test of these settings."""
+    return "-".join(str(value) for value in settings.values())
+
+
+@pytest.mark.parametrize("settings", PRUNED, ids=named)
+def test_every_method_prunes_on_a_gpu(checkpoint: Maker, tiny_task: dict[str, Any], settings: dict[str, Any], tmp_path: Path) -> None:
+    found = compress.prune(checkpoint(), tiny_task, tmp_path / "slim", calib_samples=48, device="cuda", **settings)
+    assert found["params"] > 0
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
+def test_every_kind_prunes_and_distils_on_a_gpu(target: Any, tmp_path: Path) -> None:
+    task = tiny.write_kind(tmp_path / "task", target)
+    compress.finetune(tiny.write_encoder(tmp_path / "encoder"), task, tmp_path / "teacher", epochs=1, batch_size=8, device="cuda")
+    compress.prune(tmp_path / "teacher", task, tmp_path / "slim", target_flops=0.5, device="cuda")
+    found = compress.distill(tmp_path / "teacher", tmp_path / "slim", task, tmp_path / "student", epochs=1, augment=1, device="cuda")
+    assert found["training"]["steps"] > 0
+
+
+@pytest.mark.parametrize("student", ["layers=2", "layers=2,hidden=16", "vocab=60", "lstm=12,embedding=16,ffn=8"])
+def test_every_student_learns_on_a_gpu(checkpoint: Maker, tiny_task: dict[str, Any], student: str, tmp_path: Path) -> None:
+    method = ["logits"] if "vocab" in student else ["logits", "hidden"]
+    options: dict[str, Any] = {"method": method, "epochs": 1, "batch_size": 8, "device": "cuda"}
+    found = compress.distill(checkpoint(), student, tiny_task, tmp_path / "student", **options)
+    assert found["training"]["steps"] > 0
+
+
+LOSSES = ["logits", "dkd", "hidden", "nmse", "attention", "relations", "gram", "pkd", "cka", "cofi", "theseus", "tinybert"]
+
+
+@pytest.mark.parametrize("method", LOSSES)
+def test_every_loss_is_learned_from_on_a_gpu(checkpoint: Maker, tiny_task: dict[str, Any], method: str, tmp_path: Path) -> None:
+    methods = [method] if method in ("logits", "dkd", "cofi", "theseus", "tinybert") else ["logits", method]
+    found = compress.distill(
+        checkpoint(), "layers=2", tiny_task, tmp_path / "student", method=methods, epochs=1, batch_size=8, device="cuda"
+    )
+    assert found["training"]["steps"] > 0
+
+
+@pytest.mark.parametrize("mode", ["frozen", "lora", "adapter"])
+def test_every_mode_trains_on_a_gpu(tiny_task: dict[str, Any], mode: str, tmp_path: Path) -> None:
+    encoder = tiny.write_encoder(tmp_path / "encoder")
+    found = compress.finetune(encoder, tiny_task, tmp_path / "out", mode=mode, epochs=1, batch_size=8, device="cuda")
+    assert found["training"]["steps"] > 0
+
+
+@pytest.mark.parametrize("method", ["fisher", "activations", "plain"])
+def test_factorizing_and_sharing_on_a_gpu(checkpoint: Maker, tiny_task: dict[str, Any], method: str, tmp_path: Path) -> None:
+    compress.factorize(checkpoint(), tiny_task, tmp_path / "low", method=method, ratio=0.5, device="cuda")
+    compress.share(checkpoint(), tiny_task, tmp_path / "shared", layers=2, groups="auto", device="cuda")
+    assert {"low", "shared"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_onnx_runtime_agrees_with_the_cpu(graph: Path, family: str) -> None:

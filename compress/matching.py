@@ -15,10 +15,12 @@ PER_TOKEN = ("hidden", "nmse", "attention", "relations", "gram", "cka", "cofi") 
 WORDS = ("last", "uniform", "all")
 TINYBERT = ("logits", "hidden", "attention")  # what method tinybert stands for, in two stages
 COFI = {"logits": 0.1, "cofi": 0.9}  # and cofi, where it is the only one
-DEFAULTS: dict[str, object] = {"temperature": 2.0, "hard_weight": 0.1, "match": "last"}
+DEFAULT = ("logits", "nmse:20")  # decision 0016
+DEFAULTS: dict[str, object] = {"temperature": 2.0, "hard_weight": 0.1, "dropout": False}
 METHOD_DEFAULTS: dict[str, dict[str, object]] = {  # of methods that are alone
-    "tinybert": {"temperature": 1.0, "hard_weight": 0.0, "match": "all", "lr": 3e-5, "layer_epochs": 10, "layer_lr": 5e-5},
+    "tinybert": {"temperature": 1.0, "hard_weight": 0.0, "dropout": True, "match": "all", "lr": 3e-5, "layer_epochs": 10, "layer_lr": 5e-5},
     "cofi": {"hard_weight": 0.0},
+    "theseus": {"dropout": True},
 }
 _PAIR = re.compile(r"(\d{1,4})-(\d{1,4})", re.ASCII)
 Pairs = tuple[tuple[int, int], ...]  # (teacher layer, student layer), 0 for the embeddings
@@ -46,12 +48,11 @@ def parse_method(text: str) -> tuple[str, float | None]:
     return name, weight
 
 
-def parse_methods(texts: list[str], hidden_weight: float = 1.0) -> dict[str, float]:
+def parse_methods(texts: list[str]) -> dict[str, float]:
     """Return the losses by name with their weights, whole procedures as they stand.
 
     Args:
         texts: as `parse_method` reads them, each name once.
-        hidden_weight: of `hidden` where its own entry gives none; 0 leaves it out.
 
     Raises:
         ValueError: a malformed entry, a name given twice, or methods that do not go together.
@@ -64,22 +65,19 @@ def parse_methods(texts: list[str], hidden_weight: float = 1.0) -> dict[str, flo
     alone = next((name for name in names if name in ALONE), None)
     if alone and len(names) > 1:
         raise ValueError(f"method {alone} is a whole procedure: it takes no other method beside it")
-    if hidden_weight not in (0, 1) and ("hidden", None) not in found and names != ["tinybert"]:
-        raise ValueError("hidden_weight goes with a method 'hidden' that has no weight of its own")
     if names == ["cofi"] and found[0][1] is None:
         return dict(COFI)
-    weights = {name: (hidden_weight if name == "hidden" else 1.0) if weight is None else weight for name, weight in found}
-    return {name: weight for name, weight in weights.items() if weight}
+    return {name: 1.0 if weight is None else weight for name, weight in found}
 
 
-def parse_match(text: str, methods: list[str]) -> dict[str, str | Pairs]:
+def parse_match(text: str | None, methods: list[str]) -> dict[str, str | Pairs]:
     """Read which layers each loss matches: `last`, `uniform`, `all`, or pairs by loss: `hidden:0-0,6-2,12-4;gram:12-4`.
 
     A pair is the teacher's layer and the student's, counted from 1; 0 are the embeddings. A word alone is for every loss
-    that has no entry of its own.
+    that has no entry of its own; without one `nmse` matches all and the others the last layers.
 
     Args:
-        text: the entries, with `;` between them.
+        text: the entries, with `;` between them; None for none.
         methods: the losses of layers that are asked for.
 
     Returns:
@@ -88,8 +86,8 @@ def parse_match(text: str, methods: list[str]) -> dict[str, str | Pairs]:
     Raises:
         ValueError: an entry that cannot be read, or for a loss that is not asked for.
     """
-    default, own = "last", {}
-    entries = [entry.strip() for entry in text.split(";")]
+    default, own = None, {}
+    entries = [] if text is None else [entry.strip() for entry in text.split(";")]
     for entry in entries:
         name, colon, value = (part.strip() for part in entry.partition(":"))
         if not colon:
@@ -106,7 +104,7 @@ def parse_match(text: str, methods: list[str]) -> dict[str, str | Pairs]:
         if name in own:
             raise ValueError(f"'{name}' has two entries: put all of its pairs into one, with commas")
         own[name] = value if value in WORDS else _pairs(name, value)
-    return {name: own.get(name, default) for name in methods}
+    return {name: own.get(name, default or ("all" if name == "nmse" else "last")) for name in methods}
 
 
 def _pairs(name: str, value: str) -> Pairs:

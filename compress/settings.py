@@ -232,7 +232,7 @@ class DistillSettings(TrainSettings):
     """`distill`: train a small student to answer as its teacher does. What is not given is filled in as the method has it."""
 
     method: list[str] = Field(
-        ["logits", "hidden"],
+        list(matching.DEFAULT),
         min_length=1,
         max_length=16,
         description=f"Losses, as NAME or NAME:WEIGHT: {', '.join(matching.METHODS)}.",
@@ -241,7 +241,7 @@ class DistillSettings(TrainSettings):
         None,
         max_length=4096,
         description="Layers matched: last, uniform, all (with the embeddings), or by loss: hidden:0-0,12-4;gram:12-4 (TEACHER-STUDENT); "
-        "by default last, with tinybert all.",
+        "by default all for nmse and in tinybert, else last.",
     )
     temperature: float | None = Field(
         None, gt=0, le=100, description="Softens both distributions in the logits loss; by default 2, with tinybert 1."
@@ -249,7 +249,9 @@ class DistillSettings(TrainSettings):
     hard_weight: float | None = Field(
         None, ge=0, le=1, description="Weight of the labels' loss; the rest is soft. By default 0.1; tinybert, cofi 0."
     )
-    hidden_weight: float = Field(1.0, ge=0, description="Weight of method hidden where it gives none; 0 turns it off.")
+    dropout: bool | None = Field(
+        None, description="Drop some of the student's hidden states, as its config says; by default only with theseus and tinybert."
+    )
     relation_heads: int | None = Field(None, ge=1, le=1024, description="Heads of method relations; by default the teacher's, or fewer.")
     dkd_beta: float | None = Field(None, ge=0, le=100, description="Weight of the other classes in method dkd; by default 8.")
     layer_epochs: int | None = Field(
@@ -304,15 +306,15 @@ class DistillSettings(TrainSettings):
     @property
     def losses(self) -> dict[str, float]:
         """The losses by name with their weights; `tinybert` as the losses that it stands for."""
-        found = matching.parse_methods(self.method, self.hidden_weight)
+        found = matching.parse_methods(self.method)
         if "tinybert" in found:
-            found = matching.parse_methods(list(matching.TINYBERT), self.hidden_weight)
+            found = matching.parse_methods(list(matching.TINYBERT))
         return found
 
     @property
     def layers_matched(self) -> dict[str, str | matching.Pairs]:
         """What each loss of layers matches: a word, or pairs of layers."""
-        return matching.parse_match(self.match or "last", [name for name in self.losses if name in matching.LAYERED])
+        return matching.parse_match(self.match, [name for name in self.losses if name in matching.LAYERED])
 
 
 class FactorizeSettings(Settings):

@@ -103,14 +103,13 @@ def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) ->
         return settings
     given = {
         f"method {layered[0]}": settings.method != DistillSettings.model_fields["method"].default,
-        f"hidden_weight {settings.hidden_weight:g}": settings.hidden_weight != 1,
         "layer_epochs": bool(settings.layer_epochs),
         f"match {settings.match}": ":" in (settings.match or ""),
     }
     asked = next((name for name, there in given.items() if there), None)
     if asked is not None:
         raise UsageError(f"{asked} works on layers, and a BiLSTM has none", "use --method logits, or dkd")
-    return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS], "hidden_weight": 1.0})
+    return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS]})
 
 
 def check_target(settings: DistillSettings, target: Target, classes: int) -> None:

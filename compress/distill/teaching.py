@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
@@ -24,6 +25,7 @@ from compress.errors import UsageError
 from compress.matching import PER_TOKEN
 from compress.model.checkpoint import model_shape
 from compress.model.device import Batch, pick_device
+from compress.model.gradients import dropout_off
 from compress.model.objective import logits_of, task_loss
 from compress.model.reference import digest
 from compress.model.scorer import measure, torch_forward
@@ -111,19 +113,29 @@ def teach(
     if budget is not None:
         budget.scores_take(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
-    first = None
-    if settings.layer_epochs:
-        objective.terms = "layers"
-        alone = settings.model_copy(update={"epochs": settings.layer_epochs, "lr": settings.layer_lr or settings.lr, "patience": None})
-        first = fit(
-            student, data, objective, alone, seed=seed, device=device, extra=extra, label="matching layers", resume=resume, weigh=data.items
-        )
-        objective.terms, extra = "outputs", []
-    fitted = fit(
-        student, data, objective, settings, seed=seed, device=device,
-        validate=lambda: evaluate()[task.spec.main_metric], extra=extra, label="distilling",
-        resume=resume, budget=budget, weigh=data.items,
-    )  # fmt: skip
+    with nullcontext() if settings.dropout else dropout_off(student):
+        first = None
+        if settings.layer_epochs:
+            objective.terms = "layers"
+            alone = settings.model_copy(update={"epochs": settings.layer_epochs, "lr": settings.layer_lr or settings.lr, "patience": None})
+            first = fit(
+                student,
+                data,
+                objective,
+                alone,
+                seed=seed,
+                device=device,
+                extra=extra,
+                label="matching layers",
+                resume=resume,
+                weigh=data.items,
+            )
+            objective.terms, extra = "outputs", []
+        fitted = fit(
+            student, data, objective, settings, seed=seed, device=device,
+            validate=lambda: evaluate()[task.spec.main_metric], extra=extra, label="distilling",
+            resume=resume, budget=budget, weigh=data.items,
+        )  # fmt: skip
     return Taught(start, fitted, parallel.shared(evaluate), first)
 
 

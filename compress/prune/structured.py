@@ -22,7 +22,6 @@ from compress.model.checkpoint import load_model, model_shape
 from compress.model.config import read_config
 from compress.model.device import pick_device, to_tensors
 from compress.model.family import Target, refuse_recurrent
-from compress.model.gradients import dropout_off
 from compress.model.lowrank import refuse_factorized
 from compress.model.objective import logits_of, sampled_labels, task_loss
 from compress.model.scorer import measure, torch_forward
@@ -371,12 +370,13 @@ class Pruner:
             "augment": self.settings.augment,
             "device": self.settings.device,
         }
-        if model_shape(model).hidden == self.before.hidden:  # states of another width take learned maps: one, of the last, is enough
+        if model_shape(model).hidden == self.before.hidden:
             options |= {"lr": options["lr"] or refit_lr(model), **matched(self.origins(model))}
+        else:  # states of another width take learned maps: one, of the last, is enough
+            options |= {"method": ["logits", "hidden"]}
         settings = DistillSettings.model_validate(options)
         resume = self.inputs.resume
-        with dropout_off(model):
-            taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
+        taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
         if taught.fitted.diverged:
             raise taught.fitted.diverged
         return model.to("cpu")

@@ -48,13 +48,10 @@ def test_methods_that_do_not_go_together() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             parse_methods(texts)
-    with pytest.raises(ValueError, match="hidden_weight goes with"):
-        parse_methods(["logits", "hidden:2"], hidden_weight=3.0)
 
 
 def test_weights() -> None:
-    assert parse_methods(["logits", "hidden", "gram:3"], 0.5) == {"logits": 1.0, "hidden": 0.5, "gram": 3.0}
-    assert parse_methods(["logits", "hidden"], 0.0) == {"logits": 1.0}
+    assert parse_methods(["logits", "hidden:0.5", "gram:3"]) == {"logits": 1.0, "hidden": 0.5, "gram": 3.0}
     assert parse_methods(["cofi"]) == {"logits": 0.1, "cofi": 0.9}
     assert parse_methods(["cofi:2", "logits"]) == {"cofi": 2.0, "logits": 1.0}
 
@@ -65,6 +62,8 @@ def test_matches() -> None:
     assert parse_match("hidden:0-0, 6-2,12-4 ; gram:12-4", names) == {"hidden": ((0, 0), (6, 2), (12, 4)), "gram": ((12, 4),)}
     assert parse_match("uniform;gram:12-4", names) == {"hidden": "uniform", "gram": ((12, 4),)}
     assert parse_match("gram:all", names) == {"hidden": "last", "gram": "all"}
+    assert parse_match(None, ["nmse", "gram"]) == {"nmse": "all", "gram": "last"}
+    assert parse_match("uniform", ["nmse"]) == {"nmse": "uniform"}
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_a_recipe_in_two_processes(tmp_path: Path) -> None:
     stages = {
         "teacher": {"do": "finetune", "from": "model", "epochs": 2, **SETTINGS},
         "slim": {"do": "prune", "from": "teacher", "target_flops": 0.5, "calib_samples": 24, "steps": 1, "device": "cpu"},
-        "student": {"do": "distill", "from": "slim", "teacher": "teacher", "epochs": 2, "hidden_weight": 0.0, **SETTINGS},
+        "student": {"do": "distill", "from": "slim", "teacher": "teacher", "epochs": 2, "method": "logits", **SETTINGS},
     }
     document: dict[str, Any] = {
         "schema": 1,

@@ -358,7 +358,7 @@ def test_distill_explains_itself(checkpoint: Maker, capsys: Printed) -> None:
     ("words", "message"),
     [
         (["--method", "hiden"], "did you mean 'hidden'"),
-        (["--match", "hidden:4-2"], "the teacher has no layer 4"),
+        (["--match", "nmse:4-2"], "the teacher has no layer 4"),
         (["--method", "attention", "--match", "12-4"], "name the loss"),
         ([], "the folder to write is missing"),
     ],

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from compress.distill import cache as cache_module
 from compress.distill import run as distill
+from compress.distill import teaching
 from compress.distill.cache import teacher_outputs
 from compress.distill.losses import hidden_mse, soft_cross_entropy
 from compress.distill.matches import Match, matches
@@ -93,11 +94,11 @@ def test_projections_only_where_widths_differ() -> None:
 
 
 SETTINGS = [
-    {"hard_weight": 0.0, "hidden_weight": 0.0},
-    {"hard_weight": 1.0, "hidden_weight": 0.0},
-    {"hard_weight": 0.3, "hidden_weight": 0.0, "temperature": 4.0},
-    {"hard_weight": 0.3, "hidden_weight": 2.0},
-    {"hard_weight": 0.3, "hidden_weight": 2.0, "match": "uniform"},
+    {"hard_weight": 0.0, "method": "logits"},
+    {"hard_weight": 1.0, "method": "logits"},
+    {"hard_weight": 0.3, "method": "logits", "temperature": 4.0},
+    {"hard_weight": 0.3, "method": ["logits", "hidden:2"]},
+    {"hard_weight": 0.3, "method": ["logits", "hidden:2"], "match": "uniform"},
 ]
 
 
@@ -111,7 +112,8 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     teacher, data = tiny.make_model(), tiny.encoded()
     student = take_layers(teacher, 2)
     options = DistillSettings(**settings)
-    pairs = {"last": [(2, 3)], "uniform": [(1, 2), (2, 3)]}[options.match or ""] if options.hidden_weight else []
+    weight = options.losses.get("hidden")
+    pairs = {"last": [(2, 3)], "uniform": [(1, 2), (2, 3)]}[options.match or "last"] if weight else []
     matched = matches(options, model_shape(teacher), model_shape(student))
     assert [(match.student, match.teacher) for match in matched] == pairs
     answers = teacher_outputs(teacher, "digest", data, [feature for match in matched for feature in match.of_teacher], CPU)
@@ -131,7 +133,7 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     soft = soft_cross_entropy(small.logits, large.logits, options.temperature)
     hidden = [hidden_mse(small.hidden_states[a], large.hidden_states[b], batch["attention_mask"]) for a, b in pairs]
     expected = options.hard_weight * hard + (1 - options.hard_weight) * soft
-    expected = expected + (options.hidden_weight * torch.stack(hidden).mean() if hidden else 0)
+    expected = expected + (weight * torch.stack(hidden).mean() if weight else 0)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -189,3 +191,23 @@ def test_missing_roles(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         run(checkpoint() if teacher else None, student, tiny_task, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "dropped"), [({}, False), ({"dropout": True}, True), ({"method": "theseus"}, True), ({"dropout": False}, False)]
+)
+def test_dropout_is_off_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, given: dict[str, Any], dropped: bool
+) -> None:
+    """What is matched would be blurred by it; the student's config keeps it for whoever trains it later."""
+    seen: list[float] = []
+    real = teaching.fit
+
+    def fit(student: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(max(module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)))
+        return real(student, *arguments, **options)
+
+    monkeypatch.setattr(teaching, "fit", fit)
+    run(checkpoint(), "layers=2", tiny_task, tmp_path / "out", epochs=1, **given)
+    assert seen == [0.1 if dropped else 0.0]
+    assert load_model(tmp_path / "out").config.hidden_dropout_prob == 0.1

@@ -189,7 +189,7 @@ def test_it_starts_with_no_layers(init: str, tiny_task: dict[str, Any], checkpoi
 @pytest.mark.parametrize("pair", [(BERT, SMALL), (SMALL, BERT), (SMALL, SMALL)])
 def test_the_defaults_losses_of_layers_are_left_out(pair: tuple[Shape, Shape]) -> None:
     assert without_layers(options(), *pair).losses == {"logits": 1.0}
-    assert without_layers(options(method=["logits", "hidden"]), *pair).losses == {"logits": 1.0}  # as a recipe that was written out has it
+    assert without_layers(options(method=["logits", "nmse:20"]), *pair).losses == {"logits": 1.0}  # as a recipe that was written out has it
     assert without_layers(options(match="all", temperature=3.0), *pair).temperature == 3.0
     explicit = options(method=["logits:0.3", "dkd"])
     assert without_layers(explicit, *pair) is explicit
@@ -200,11 +200,10 @@ def test_the_defaults_losses_of_layers_are_left_out(pair: tuple[Shape, Shape]) -
     [
         *(({"method": ["logits", name]}, f"method {name} works on layers") for name in ("nmse", "pkd", "cka", "cofi")),
         ({"method": ["logits", "hidden:2"]}, "method hidden works on layers"),
-        ({"hidden_weight": 0.5}, "hidden_weight 0.5 works on layers"),
         ({"method": "theseus"}, "method theseus works on layers"),
         ({"method": "tinybert"}, "method hidden works on layers"),
         ({"layer_epochs": 2}, "layer_epochs works on layers"),
-        ({"match": "hidden:0-0"}, "match hidden:0-0 works on layers"),
+        ({"match": "nmse:0-0"}, "match nmse:0-0 works on layers"),
     ],
 )
 def test_losses_of_layers_that_were_asked_for_are_usage_errors(given: dict[str, Any], message: str) -> None:

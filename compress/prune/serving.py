@@ -43,11 +43,8 @@ class Serving:
     def write(self, model: Any, folder: Path) -> Path:
         """Write the graph that would be served into a folder; returns the folder. Not for PyTorch, which has none."""
         folder.mkdir(parents=True, exist_ok=True)
-        onnx.save(build_graph(model), str(folder / GRAPH))
-        if self.precision == "int8":
-            graph = quantized_graph(folder / GRAPH, folder / "int8.onnx", needs_seven_bits())
-            (folder / "int8.onnx").unlink()
-            onnx.save(graph, str(folder / GRAPH))
+        graph = build_graph(model)
+        onnx.save(quantized_graph(graph, needs_seven_bits()) if self.precision == "int8" else graph, str(folder / GRAPH))
         return folder
 
 

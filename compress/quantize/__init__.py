@@ -55,7 +55,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         _check_source(_read_graph(source / GRAPH), inputs.source)
         data, texts = verification_data(inputs, source)
         calibration = calibration_data(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
-        forms = Forms(source / GRAPH, settings, target, calibration, Path(scratch))
+        forms = Forms(source / GRAPH, settings, target, calibration)
         if method == "fp16":
             check_range(forms.model, data)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from compress.machine import WIDE_DOT_PRODUCTS, cpu_flags
-from compress.quantize.products import products, recurrent_nodes, split_gemms, turn_weights
+from compress.quantize.products import drop_unused, products, recurrent_nodes, split_gemms, turn_weights
+from compress.quantize.static import SEVEN_BIT_LEVELS, WEIGHT_LEVELS, Codes, quantize_weight
 
+ACTIVATION = ("int8", "scale", "zero")  # what DynamicQuantizeLinear gives
 INTEGER = {"MatMulInteger", "QLinearMatMul", "MatMulNBits", "DynamicQuantizeLSTM"}  # operators whose weights are whole numbers
 
 
@@ -19,37 +25,84 @@ def needs_seven_bits(flags: list[str] | None = None) -> bool:
     return not WIDE_DOT_PRODUCTS & set(cpu_flags() if flags is None else flags)
 
 
-def quantize_dynamic(source: Path, target: Path, seven_bits: bool, keep_float: Collection[str] = ()) -> None:
-    """Write a graph whose constant matrix products, an LSTM's among them, are int8, by ONNX Runtime's dynamic quantizer.
+def dynamic_graph(
+    model: onnx.ModelProto, seven_bits: bool, keep_float: Collection[str] = (), cache: dict[str, Codes] | None = None
+) -> onnx.ModelProto:
+    """Return the graph with its constant matrix products, an LSTM's among them, in int8; the rest stays float.
 
-    Products of two activations (attention scores and mixing) stay float: they have no weights to shrink. So do those of the
-    groups in `keep_float`.
+    `Y = (X_q W_q) s_x s_w`: rows get a scale and a zero point from their own range when the graph runs (DynamicQuantizeLinear),
+    weights one scale an output channel. In this form ONNX Runtime finds the operators that it runs as one. Products of two
+    activations (attention scores and mixing) stay float: they have no weights to shrink.
+
+    Args:
+        model: left as it is.
+        seven_bits: keep weights within 7 bits.
+        keep_float: groups of `products`, and names of LSTMs, that stay as they are.
+        cache: weights that were quantized before, by name, filled on the way (one for each choice of bits).
     """
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization import quantize_dynamic as ort_quantize
-
-    graph = onnx.load(str(source))
+    graph = copy.deepcopy(model)
     turn_weights(graph)
-    chosen = [product.node for product in products(graph) if product.group not in keep_float]
-    chosen += [name for name in recurrent_nodes(graph) if name not in keep_float]
-    if not chosen:  # no names would mean all
-        onnx.save(graph, str(target))
-        return
+    chosen = {product.node: product for product in products(graph) if product.group not in keep_float}
+    recurrent = [name for name in recurrent_nodes(graph) if name not in keep_float]
     split_gemms(graph, chosen)
+    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
+    cache = {} if cache is None else cache
+    levels = SEVEN_BIT_LEVELS if seven_bits else WEIGHT_LEVELS
+    added: dict[str, onnx.TensorProto] = {}
+    nodes: list[onnx.NodeProto] = []
+    read: set[str] = set()
+    for node in graph.graph.node:
+        product = chosen.get(node.name)
+        if product is None:
+            nodes.append(node)
+            continue
+        rows, weight, name = product.rows, product.weight, product.node
+        if weight not in cache:
+            cache[weight] = quantize_weight(numpy_helper.to_array(tensors[weight]), levels)
+        if rows not in read:
+            read.add(rows)
+            nodes.append(helper.make_node("DynamicQuantizeLinear", [rows], [f"{rows}.{part}" for part in ACTIVATION], name=f"{rows}.int8"))
+        codes, scales = cache[weight]
+        arrays = {f"{weight}.codes": codes, f"{weight}.scale": scales, f"{weight}.zero": np.zeros_like(scales, dtype=np.int8)}
+        added.update({key: numpy_helper.from_array(array, key) for key, array in arrays.items()})
+        nodes += [
+            helper.make_node("Mul", [f"{rows}.scale", f"{weight}.scale"], [f"{name}.scales"], name=f"{name}.scales"),
+            helper.make_node(
+                "MatMulInteger",
+                [f"{rows}.int8", f"{weight}.codes", f"{rows}.zero", f"{weight}.zero"],
+                [f"{name}.int32"],
+                name=f"{name}.int32",
+            ),
+            helper.make_node("Cast", [f"{name}.int32"], [f"{name}.float"], name=f"{name}.float", to=onnx.TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{name}.float", f"{name}.scales"], list(node.output), name=name),
+        ]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    graph.graph.initializer.extend(added.values())
+    drop_unused(graph)
+    return _recurrent_int8(graph, recurrent, seven_bits) if recurrent else graph
+
+
+def _recurrent_int8(graph: onnx.ModelProto, names: list[str], seven_bits: bool) -> onnx.ModelProto:
+    """Return the graph with these LSTMs in int8, by ONNX Runtime's quantizer."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
     previous = logging.root.level
     logging.root.setLevel(logging.ERROR)  # it warns about a pre-processing step that this graph does not need
     try:
-        ort_quantize(
-            graph,
-            str(target),
-            op_types_to_quantize=["MatMul", "LSTM"],
-            per_channel=True,
-            reduce_range=seven_bits,
-            weight_type=QuantType.QInt8,
-            nodes_to_quantize=chosen,
-            # Shape inference stops at operators of ONNX Runtime's own (MultiHeadAttention); what comes after is float, too.
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "int8.onnx"
+            quantize_dynamic(
+                graph,
+                str(target),
+                op_types_to_quantize=["LSTM"],
+                per_channel=True,
+                reduce_range=seven_bits,
+                weight_type=QuantType.QInt8,
+                nodes_to_quantize=names,
+                extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
+            )
+            return onnx.load(str(target))
     finally:
         logging.root.setLevel(previous)
 

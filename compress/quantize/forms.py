@@ -13,7 +13,7 @@ from compress.errors import UsageError
 from compress.export.half import half_graph
 from compress.quantize.bf16 import bf16_graph
 from compress.quantize.calibrate import Histogram, Range, histograms, range_of
-from compress.quantize.dynamic import quantize_dynamic
+from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings
 from compress.quantize.int4 import int4_graph
 from compress.quantize.products import products
@@ -27,10 +27,11 @@ CALIBRATED = ("static", "smooth")  # and so what OpenVINO runs in integers
 HALVES = {"fp16": half_graph, "bf16": bf16_graph}
 
 
-def quantized_graph(source: Path, target: Path, seven_bits: bool, keep_float: Collection[str] = ()) -> onnx.ModelProto:
-    """Return a float graph's int8 form: dynamic int8 products (written to `target` on the way), embeddings int8 by row."""
-    quantize_dynamic(source, target, seven_bits, keep_float)
-    return _finished(onnx.load(str(target)))
+def quantized_graph(
+    model: onnx.ModelProto, seven_bits: bool, keep_float: Collection[str] = (), cache: dict[str, Codes] | None = None
+) -> onnx.ModelProto:
+    """Return a float graph's int8 form: dynamic int8 products (see `dynamic_graph`), embeddings int8 by row."""
+    return _finished(dynamic_graph(model, seven_bits, keep_float, cache))
 
 
 def _finished(graph: onnx.ModelProto, tables: bool = True) -> onnx.ModelProto:
@@ -49,11 +50,10 @@ class Forms:
         settings: calibration and smoothing.
         target: what the graphs are made for.
         data: calibration examples; only static forms need them.
-        scratch: a folder for files on the way.
     """
 
-    def __init__(self, source: Path, settings: QuantizeSettings, target: Target, data: Encoded | None, scratch: Path) -> None:
-        self.source, self.settings, self.target, self.scratch = source, settings, target, scratch
+    def __init__(self, source: Path, settings: QuantizeSettings, target: Target, data: Encoded | None) -> None:
+        self.source, self.settings, self.target = source, settings, target
         self._data = data
         self._codes: dict[str, dict[str, Codes]] = {}
         self._ranges: dict[str, dict[str, Range]] = {}
@@ -117,10 +117,10 @@ class Forms:
             return _finished(HALVES[method](self.model), tables=False)
         if method == "int4":
             return _finished(int4_graph(self.model, keep_float))
+        target, cache = self.target, self._codes.setdefault(method, {})
         if method == "dynamic":
-            return quantized_graph(self.source, self.scratch / "int8.onnx", self.target.seven_bits, keep_float)
-        model, cache = self.calibrated(method)[0], self._codes.setdefault(method, {})
-        target = self.target
+            return quantized_graph(self.model, target.seven_bits, keep_float, cache)
+        model = self.calibrated(method)[0]
         made = static_graph(model, self.ranges(method), target.seven_bits, target.symmetric, keep_float, cache, float_biases=target.gpu)
         return _finished(made, tables=not target.gpu)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from compress import console, fs
-from compress.machine import cpu_name
+from compress.machine import cpu_name, emulates_bf16
 from compress.model.checkpoint import model_shape
 from compress.model.family import family_of
 from compress.model.objective import logits_of
@@ -33,13 +33,14 @@ def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device:
 
     Casts cost as much in a narrow layer as in a wide one, so a pruned model may be faster in fp32 where its teacher was not. One with
     more `products` than are kept compiled is: its bf16 products would be compiled anew in every step.
+    Nothing is timed where the processor would emulate bf16: that alone takes half a minute.
     The choice is kept in the user's cache, so that a resumed run trains exactly as the first one would have.
     """
     if settings.precision != "auto":
         return settings.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if products(model, data, settings.batch_size) > KEPT_PRODUCTS:
+    if emulates_bf16() or products(model, data, settings.batch_size) > KEPT_PRODUCTS:
         return "fp32"
     shape = model_shape(model)
     if shape.lstm is not None:  # which autocast leaves as it is on a CPU

@@ -40,6 +40,22 @@ def test_processor(cpuinfo: None) -> None:
     assert machine.cpu_flags() == ["avx2", "avx512f", "avx512_vnni", "amx_tile", "amx_int8"]
 
 
+@pytest.mark.parametrize(
+    ("processor", "flags", "expected"),
+    [
+        ("x86_64", ["avx2"], True),
+        ("AMD64", ["avx2", "avx512_vnni"], True),
+        ("x86_64", ["avx2", "amx_bf16"], False),
+        ("x86_64", [], False),  # nothing is known
+        ("aarch64", ["asimddp"], False),
+    ],
+)
+def test_where_bf16_is_emulated(monkeypatch: pytest.MonkeyPatch, processor: str, flags: list[str], expected: bool) -> None:
+    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    assert machine.emulates_bf16() is expected
+
+
 def test_a_system_without_cpuinfo(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(self: Path, **kwargs: object) -> str:
         raise FileNotFoundError

@@ -146,7 +146,7 @@ def test_options_reach_the_session(checkpoint: Maker, tmp_path: Path, monkeypatc
     assert (seen["level"], seen["spinning"]) == (onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC, "0")
     open_session(folder / "model.onnx", 1, "tensorrt", hints)
     assert seen["disabled_optimizers"] is None  # they were measured on a CPU
-    assert seen["providers"] == [("TensorrtExecutionProvider", {"trt_fp16_enable": "1"}), "CUDAExecutionProvider"]
+    assert seen["providers"] == [("TensorrtExecutionProvider", {"trt_fp16_enable": "1"}), ("CUDAExecutionProvider", {"use_tf32": "0"})]
 
 
 def test_a_gpu_is_onnx_runtimes_whatever_is_recorded_for_cpus(checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,7 +287,7 @@ def test_epochs_of_recovery_after_or_between_the_steps(
         assert settings.losses == {"logits": 1.0, "nmse": STATES}
         assert settings.layers_matched == {"nmse": tuple((number, number) for number in range(1, tiny.LAYERS + 1))}
         assert settings.lr == refit_lr(student)
-        assert student.dropout.p == 0
+        assert not settings.dropout
         return SimpleNamespace(fitted=SimpleNamespace(diverged=None))
 
     monkeypatch.setattr(module, "teach", teach)

@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
+    """A cache of this test's own, on a processor that has bf16."""
+    monkeypatch.setattr(module, "emulates_bf16", lambda: False)
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -39,6 +40,12 @@ def test_what_is_asked_for_is_taken(monkeypatch: pytest.MonkeyPatch, wanted: str
 def test_bf16_must_pay(monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, expected: str) -> None:
     monkeypatch.setattr(module, "_time_both", lambda *args: {"fp32": fp32, "bf16": bf16})
     assert choose() == expected
+
+
+def test_bf16_is_not_timed_where_it_would_be_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "emulates_bf16", lambda: True)
+    monkeypatch.setattr(module, "_time_both", lambda *args: pytest.fail("measured"))
+    assert choose() == "fp32"
 
 
 def test_more_products_than_are_kept_compiled_are_computed_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

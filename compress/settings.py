@@ -31,6 +31,8 @@ LONGEST = 7 * 24 * 3600  # seconds
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Augment = Annotated[int, Field(ge=0, le=100)]
+AugmentModel = Annotated[str, Field(min_length=1, max_length=4096)] | None
+AUGMENT_MODEL = "A masked language model (a folder or hub id) that makes the variants instead: words replaced by likely others."
 
 
 def seconds_of(text: str) -> float:
@@ -50,6 +52,16 @@ class Settings(BaseModel):
     """Base of every verb's settings: strict types, no unknown keys, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def check_augment(augment: int, model: str | None) -> None:
+    """Check that a model that makes variants is told how many.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if model and not augment:
+        raise ValueError("augment_model makes variants of the texts: say how many of each, such as augment 3")
 
 
 def mode_defaults(document: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +209,7 @@ class PruneSettings(Settings):
         None, gt=0, le=1, description="Peak learning rate of the recovery; by default twice that of training, with method hidden the same."
     )
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined) for the recovery.")
+    augment_model: AugmentModel = Field(None, description=AUGMENT_MODEL)
     pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")
     sparsity: Fraction = Field(0.5, description="Share of the weights that method sparse removes (2:4 removes half).")
     device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
@@ -225,6 +238,7 @@ class PruneSettings(Settings):
         for name in ("steps", "uniform"):
             if getattr(self, name) not in ("auto", False) and self.method not in ("fisher", "obs"):
                 raise ValueError(f"{name} goes with methods obs and fisher, not {self.method}")
+        check_augment(self.augment, self.augment_model)
         return self
 
 
@@ -266,6 +280,7 @@ class DistillSettings(TrainSettings):
     )
     unlabeled: str | None = Field(None, description="Texts without labels to learn from as well: .txt, or a table with the task's columns.")
     augment: Augment = Field(0, description="Variants made of each text (spans, spans joined), which the teacher labels.")
+    augment_model: AugmentModel = Field(None, description=AUGMENT_MODEL)
 
     @field_validator("method", mode="before")
     @classmethod
@@ -301,6 +316,7 @@ class DistillSettings(TrainSettings):
             raise ValueError("layer_lr goes with layer_epochs")
         if not self.hard_weight and not {*matching.OUTPUTS, "theseus"} & set(losses):
             raise ValueError("nothing would train the head: add the method logits or dkd, or raise hard_weight")
+        check_augment(self.augment, self.augment_model)
         return self
 
     @property

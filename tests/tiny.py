@@ -168,6 +168,23 @@ def write_encoder(folder: Path, family: str = "bert", **options: Any) -> Path:
     return folder
 
 
+def write_masked_lm(folder: Path, family: str = "bert") -> Path:
+    """Write a random masked language model's folder."""
+    import torch
+    import transformers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(family, **{"vocab_size": len(vocabulary(family)), **CONFIGS[family]})
+    model = transformers.AutoModelForMaskedLM.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    save_pretrained(model, folder)
+    write_tokenizer(folder, family)
+    return folder
+
+
 def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
     """Return a random BiLSTM of 2 x 12 units with the head of `target`, in evaluation mode; `changes` are config fields."""
     import torch

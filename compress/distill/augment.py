@@ -2,7 +2,7 @@
 
 A student that meets its teacher on the teacher's own training sentences alone hears what it was told before. Parts of
 sentences and unlikely neighbours are where the two still differ, and no label is needed: every variant gets the teacher's
-own answer, never its parent's (TinyBERT, Jiao et al. 2020, section 4.3, replaces words by a masked LM to the same end).
+own answer, never its parent's. Where a masked language model is at hand, `substitute` makes variants by it.
 """
 
 from __future__ import annotations
@@ -53,20 +53,21 @@ def _variant(texts: Sequence[tuple[str, ...]], number: int, target: Target, rng:
     (alone,) = text
     if whole:
         return (_cut(alone, LONG, rng),)
-    first, second = (_span(_words(part), SHORT, rng) for part in (alone, other[0]))
-    return (_glue(first + second, alone),)
+    first, second = (_span(words_of(part), SHORT, rng) for part in (alone, other[0]))
+    return (glue(first + second, alone),)
 
 
 def _cut(text: str, share: tuple[float, float], rng: np.random.Generator) -> str:
-    return _glue(_span(_words(text), share, rng), text)
+    return glue(_span(words_of(text), share, rng), text)
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
     """Split a text at spaces; one written without them into characters."""
     return tuple(text) if _unspaced(text) else tuple(text.split())
 
 
-def _glue(words: Sequence[str], like: str) -> str:
+def glue(words: Sequence[str], like: str) -> str:
+    """Join words as those of a text are: with blanks, or without where it is written without them."""
     return ("" if _unspaced(like) else " ").join(words)
 
 

@@ -1,13 +1,8 @@
-"""What the teacher says about every training example, computed once and kept on disk.
-
-An entry is a folder named by its key, written whole or not at all, read only if every file has the digest that its manifest
-records. All entries together stay below a budget: the ones not used for longest go first.
-"""
+"""What the teacher says about every training example, computed once and kept on disk (see `store`)."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +13,13 @@ import torch
 
 from compress import console, fs
 from compress.distill.features import Feature, observe, width_of
-from compress.errors import Locked, ResourceError
+from compress.distill.store import is_stored, stored
 from compress.model.device import to_tensors
 from compress.model.family import TOKEN_HEADS
 from compress.model.objective import logits_of
 from compress.task.encode import Encoded, evaluation_batches
 
 MAX_FEATURE_BYTES = 3 << 30  # larger hidden states and the like are computed anew in every step instead
-BUDGET_BYTES = 4 << 30  # of all entries together
 BATCH = 64
 VERSION = 2
 
@@ -81,82 +75,24 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[F
     bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
     tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
 
-    def entry(features: list[Feature]) -> tuple[str, Path]:
-        key = fs.digest_json([VERSION, digest, tokens, features])
-        return key, fs.cache_root() / "teachers" / key
+    def entry(features: list[Feature]) -> Path:
+        return fs.cache_root() / "teachers" / fs.digest_json([VERSION, digest, tokens, features])
 
-    key, folder = entry(features)
-    room = (folder / fs.MANIFEST).is_file() or bytes_needed <= fs.free_space(folder)
-    fits = bytes_needed <= MAX_FEATURE_BYTES and room
+    folder = entry(features)
+    fits = bytes_needed <= MAX_FEATURE_BYTES and (is_stored(folder) or bytes_needed <= fs.free_space(folder))
     if not fits:
         features, bytes_needed = [], 0
-        key, folder = entry(features)
+        folder = entry(features)
     bytes_needed += _logits_shape(teacher, data)[0] * teacher.config.num_labels * 4
-    with fs.locked(folder, wait=True):
-        if _whole(folder, key):
-            console.info("  teacher's answers: from the cache")
-        else:
-            make_room(folder, bytes_needed)
-            fs.check_space(folder, bytes_needed)
-            _write(teacher, data, features, folder, key, device)
-        os.utime(folder / fs.MANIFEST)  # used now
+
+    def compute(temporary: Path) -> dict[str, Any]:
+        _compute(teacher, data, features, temporary, device)
+        return {"kind": "teacher-outputs", "features": features}
+
+    with stored(folder, bytes_needed, compute, "teacher's answers"):
         logits = np.load(folder / "logits.npy")
         found = {feature: np.load(folder / _file(feature), mmap_mode="r") for feature in features}
     return TeacherOutputs(logits, found if fits else None, data.starts)
-
-
-def make_room(folder: Path, needed: int) -> None:
-    """Remove the entries not used for longest until `needed` bytes more are within the budget, and what killed runs left.
-
-    Entries that another process holds stay. An entry loses its manifest first, so that half of one is never read; a process
-    that has it mapped keeps what it mapped.
-
-    Args:
-        folder: the entry to be written, whose lock the caller holds.
-        needed: bytes.
-    """
-    others = {path.name.removeprefix(".").partition(".")[0] for path in folder.parent.iterdir()} - {folder.name}
-    entries = [folder.parent / name for name in others if name]
-    used = {entry: manifest.stat().st_mtime for entry in entries if (manifest := entry / fs.MANIFEST).is_file()}
-    total = sum(_size(entry) for entry in entries)
-    for entry in sorted(entries, key=lambda entry: used.get(entry, 0.0)):  # what has no manifest first
-        if entry in used and total + needed <= BUDGET_BYTES:
-            return
-        try:
-            with fs.locked(entry):
-                fs.remove_leftovers(entry)
-                total -= _size(entry)
-                (entry / fs.MANIFEST).unlink(missing_ok=True)
-                shutil.rmtree(entry, ignore_errors=True)
-        except Locked:
-            continue
-
-
-def _size(folder: Path) -> int:
-    try:
-        return sum(path.stat().st_size for path in folder.iterdir())
-    except OSError:  # gone meanwhile, or never there: what a killed process left has another name
-        return 0
-
-
-def _whole(folder: Path, key: str) -> bool:
-    """Tell whether an entry is there, under its own key, with every file as it was written."""
-    manifest = fs.read_manifest(folder)
-    return manifest is not None and manifest.get("key") == key and manifest.get("files") == fs.digest_files(folder)
-
-
-def _write(teacher: Any, data: Encoded, features: list[Feature], folder: Path, key: str, device: torch.device) -> None:
-    """Compute an entry into a temporary folder, its manifest last, and rename it into place."""
-    try:
-        with fs.atomic_folder(folder) as temporary:
-            _compute(teacher, data, features, temporary, device)
-            manifest = {"kind": "teacher-outputs", "key": key, "features": features, "files": fs.digest_files(temporary)}
-            fs.write_json(temporary / fs.MANIFEST, manifest)
-    except OSError as error:
-        raise ResourceError(
-            f"the teacher's answers cannot be cached in {folder.parent}: {error.strerror or error}",
-            "free some space there, or set COMPRESS_CACHE to a folder on another disk",
-        ) from error
 
 
 def _file(feature: Feature) -> str:

@@ -19,6 +19,7 @@ from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.distill.matches import Match, check_target, matches
 from compress.distill.objective import Lessons, Objective
+from compress.distill.substitute import substituted
 from compress.distill.teachers import Teacher, check_tokens, mean_logits, same_tokens
 from compress.distill.theseus import Replacement, check_replaceable
 from compress.errors import UsageError
@@ -144,10 +145,15 @@ def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, se
     labeled = task.split("train") if unlabeled is None or "train" in task.available else None
     parts = [part for part in (labeled, unlabeled) if part is not None]
     if settings.augment:
-        parts.append(augmented([text for part in parts for text in part.texts], task.spec.reading, settings.augment, seed))
+        texts, reading, copies = [text for part in parts for text in part.texts], task.spec.reading, settings.augment
+        if settings.augment_model:
+            made = substituted(texts, reading, copies, seed, settings.augment_model, pick_device(settings.device))
+        else:
+            made = augmented(texts, reading, copies, seed)
+        parts.append(made)
     examples = reduce(joined, parts)
-    made = f", {len(parts[-1]):,} of them made of the others" if settings.augment else ""
-    console.info(f"  {len(examples):,} texts to learn from{made}")
+    note = f", {len(parts[-1]):,} of them made of the others" if settings.augment else ""
+    console.info(f"  {len(examples):,} texts to learn from{note}")
     return examples, len(parts) == 1 and labeled is not None
 
 

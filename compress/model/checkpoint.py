@@ -97,6 +97,27 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
     return model.eval()
 
 
+def load_masked_lm(folder: Path) -> Any:
+    """Load a dense masked language model, in evaluation mode on the CPU.
+
+    Raises:
+        ModelError: not one of a supported family, damaged or unsafe files, or weights without the head that names words.
+        ResourceError: not enough memory.
+    """
+    hint = "give one as it was pre-trained, such as google-bert/bert-base-uncased"
+    if is_graph(folder):
+        raise ModelError(f"{folder} is an ONNX artifact, and this needs a masked language model", hint)
+    config = read_config(folder)
+    if shapes.CONFIG_KEY in config:
+        raise ModelError(f"{folder} is {_kind(config[shapes.CONFIG_KEY])}, and this needs a masked language model", hint)
+    check_weights(folder)
+    _check_memory(folder)
+    model, lost = _from_pretrained(_quiet_transformers().AutoModelForMaskedLM, folder)
+    if lost:
+        raise ModelError(f"{folder} is not a masked language model: it lacks the weight {lost[0]}", hint)
+    return model.eval()
+
+
 def names_fixed(own: Target | None, wanted: Target) -> bool:
     """Tell whether a model answers this already and its logits' names say nothing: a value, or a span's two ends."""
     return own == wanted and wanted in ("value", "span")
@@ -120,8 +141,8 @@ def _quiet_transformers() -> Any:
     return transformers
 
 
-def _load_dense(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
-    loader = model_class(family, target)
+def _from_pretrained(loader: Any, folder: Path, **options: Any) -> tuple[Any, list[str]]:
+    """Return a model as a class of transformers loads it, and the names of the weights that its files lack."""
     try:
         model, report = loader.from_pretrained(
             str(folder),
@@ -130,12 +151,16 @@ def _load_dense(folder: Path, config: dict[str, Any], family: Family, labels: li
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # reported below, in our words
-            **(_label_config(labels) if labels else {}),
+            ignore_mismatched_sizes=True,  # reported by the caller, in our words
+            **options,
         )
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
-    lost = [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
+    return model, [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
+
+
+def _load_dense(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
+    model, lost = _from_pretrained(model_class(family, target), folder, **(_label_config(labels) if labels else {}))
     head = family.head_parts(target) if labels else ()
     unexpected = [key for key in lost if not key.startswith(head)] if head else lost
     if unexpected:

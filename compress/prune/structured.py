@@ -368,6 +368,7 @@ class Pruner:
             "epochs": epochs,
             "lr": self.settings.recover_lr,
             "augment": self.settings.augment,
+            "augment_model": self.settings.augment_model,
             "device": self.settings.device,
         }
         if model_shape(model).hidden == self.before.hidden:

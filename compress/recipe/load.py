@@ -98,7 +98,7 @@ def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         }
     stages = document.get("stages")
     if isinstance(stages, dict):
-        roles = {"from", "teacher", "student"}
+        roles = {"from", "teacher", "student", "augment_model"}
 
         def of_stage(key: str, value: Any) -> Any:
             if key == "unlabeled" and isinstance(value, str):

@@ -80,6 +80,8 @@ class Workspace:
         }
         if unlabeled := getattr(stage.settings, "unlabeled", None):
             facts["unlabeled"] = fs.digest_file(existing(unlabeled))
+        if writer := getattr(stage.settings, "augment_model", None):
+            facts["augment_model"] = digest(locate(writer))
         if stage.verb.makes == "measurement":
             facts["runtimes"] = {name: self.runtime(name) for name in stage.references()}
         if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing
@@ -141,6 +143,8 @@ def check_inputs(recipe: Recipe) -> None:
         for reference in stage.references():
             if stage_of(reference) not in recipe.stages:
                 workspace.digest(reference)
+        if writer := getattr(stage.settings, "augment_model", None):
+            locate(writer)
         if stage.verb.needs_task and workspace.task is not None:
             _check_split(stage, workspace.task)
     if workspace.task is not None:

@@ -69,6 +69,14 @@ def test_targets_that_are_gpus(given: dict[str, Any], message: str) -> None:
         validate(QuantizeSettings, given, "quantize", UsageError)
 
 
+@pytest.mark.parametrize("verb", [PruneSettings, DistillSettings])
+def test_a_model_for_variants_needs_their_number(verb: Any) -> None:
+    given = {"augment_model": "writer"} | ({"target_speedup": [2.0]} if verb is PruneSettings else {})
+    with pytest.raises(UsageError, match="say how many"):
+        validate(verb, given, "it", UsageError)
+    assert validate(verb, {**given, "augment": 1}, "it", UsageError).augment_model == "writer"
+
+
 def test_a_budget_names_tinybert() -> None:
     with pytest.raises(UsageError, match="tinybert"):
         validate(DistillSettings, {"method": ["tinybert"], "budget": "5m"}, "distill", UsageError)

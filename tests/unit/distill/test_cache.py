@@ -15,6 +15,7 @@ import torch
 
 from compress import fs
 from compress.distill import cache as module
+from compress.distill import store
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.errors import ResourceError
 from compress.model.device import to_tensors
@@ -182,7 +183,7 @@ def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cac
     for name, when in ((first, 1000), (second, 2000)):
         os.utime(cache / name / fs.MANIFEST, (when, when))
     ask(digest="a")  # used again: now the second is the older
-    monkeypatch.setattr(module, "BUDGET_BYTES", int(2.5 * size))
+    monkeypatch.setattr(store, "BUDGET_BYTES", int(2.5 * size))
     ask(digest="c")
     assert first in filled(cache)
     assert second not in filled(cache)
@@ -192,7 +193,7 @@ def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cac
 def test_an_entry_in_use_stays(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     ask(digest="a")
     (first,) = filled(cache)
-    monkeypatch.setattr(module, "BUDGET_BYTES", 1)
+    monkeypatch.setattr(store, "BUDGET_BYTES", 1)
     with fs.locked(cache / first):
         ask(digest="b")
     assert first in filled(cache)

@@ -149,11 +149,12 @@ def test_variants_and_texts_without_labels_teach_as_well(tiny_task: dict[str, An
         ("texts", tiny_task, texts),
         ("alone", alone, texts),
         ("both", alone, {**texts, "augment": 3}),
+        ("written", tiny_task, {"augment": 2, "augment_model": str(tiny.write_masked_lm(tmp_path / "writer"))}),
     ):
         result = run(checkpoint(), "layers=2", task, tmp_path / name, batch_size=1, **settings)
         steps[name] = result["training"]["steps"]
     train = steps["plain"]
-    assert steps == {"plain": train, "variants": 3 * train, "texts": train + 30, "alone": 30, "both": 120}
+    assert steps == {"plain": train, "variants": 3 * train, "texts": train + 30, "alone": 30, "both": 120, "written": 3 * train}
 
 
 def test_the_same_seed_makes_the_same_student(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:

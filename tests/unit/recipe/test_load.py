@@ -20,7 +20,7 @@ model: owner/name
 task: {text: [sentence], train: data/train.csv, labels: ["no", "yes"]}
 stages:
   teacher: {do: finetune, from: model, lr: 1e-5}
-  student: {do: distill, student: layers=2, teacher: teacher}
+  student: {do: distill, student: layers=2, teacher: teacher, augment: 2, augment_model: ./writer}
 """
 DOCUMENT: dict[str, Any] = {
     "schema": 1,
@@ -53,6 +53,7 @@ def test_a_file_is_read_and_its_paths_start_at_its_folder(recipe: Path) -> None:
     assert loaded.name == "mine"
     assert loaded.task is not None
     assert loaded.task.train == str(recipe.parent / "data" / "train.csv")
+    assert loaded.stages["student"].settings.model_dump()["augment_model"] == str(recipe.parent / "writer")
     assert loaded.stages["teacher"].settings.model_dump()["lr"] == 1e-5  # YAML 1.1 would read a string
 
 

@@ -141,6 +141,15 @@ def test_the_models_contents_are_in_every_key(document: dict[str, Any], name: st
     assert all(before[stage] != key for stage, key in keys(document).items())
 
 
+def test_what_writes_variants_is_in_the_key(document: dict[str, Any], tmp_path: Path) -> None:
+    writer = tiny.write_masked_lm(tmp_path / "writer")
+    document = edited(document, "student", augment=2, augment_model=str(writer))
+    before = keys(document)
+    tiny.edit_config(writer, layer_norm_eps=1e-3)
+    after = keys(document)
+    assert [name for name in before if before[name] != after[name]] == ORDER[2:]
+
+
 def test_the_model_elsewhere_with_the_same_contents_is_the_same(document: dict[str, Any], tmp_path: Path) -> None:
     before = keys(document)
     moved = Path(document["model"]).rename(tmp_path / "elsewhere")
@@ -243,6 +252,8 @@ def test_inputs_are_checked_before_any_work(document: dict[str, Any], tmp_path: 
         check_inputs(build(document | {"model": str(tmp_path / "nowhere")}))
     with pytest.raises(ModelError, match="no model folder"):
         check_inputs(build(edited(document, "proof", **{"from": ["teacher", str(tmp_path / "nowhere")]})))
+    with pytest.raises(ModelError, match="no model folder"):
+        check_inputs(build(edited(document, "student", augment=2, augment_model=str(tmp_path / "nowhere"))))
     with pytest.raises(DataError, match="there is no file"):
         check_inputs(build(document | {"task": document["task"] | {"test": str(tmp_path / "nowhere.csv")}}))
     with pytest.raises(DataError, match="unusable"):

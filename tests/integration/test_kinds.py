@@ -1,4 +1,4 @@
-"""The other kinds of task through the real command line: the real MiniLM, real sentences, answers that can be read off them."""
+"""The other kinds of task, every step by its command in this process: the real MiniLM, real sentences, answers that can be read off."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from compress.cli.main import cli
 from compress.task import bbc
-from tests.integration.conftest import Command
 
 NUMBER = re.compile(r"\d+")
 FLAGS = {
@@ -59,20 +60,27 @@ def target(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def test_the_way_from_text_to_answer(compress: Command, target: str, tmp_path: Path) -> None:
+def compress(*arguments: str) -> Any:
+    """Run a command; returns the document that it prints."""
+    outcome = CliRunner().invoke(cli, ["--json", *arguments])
+    assert outcome.exit_code == 0, f"{arguments}: {outcome.stderr}"
+    return json.loads(outcome.stdout)
+
+
+def test_the_way_from_text_to_answer(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tune, quantize, evaluate both, write the errors, predict: every number in bounds, every answer well-formed."""
+    monkeypatch.chdir(tmp_path)
     everything = rows(target, 200)
     for name, part in {"train": everything[:150], "validation": everything[150:]}.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     files = ["--train", str(tmp_path / "train.jsonl"), "--validation", str(tmp_path / "validation.jsonl")]
     task = [*files, *FLAGS[target], "--max-length", "48"]
-    tuned = compress(
-        "--json", "finetune", "builtin:minilm-l6", *task, "--epochs", "3", "--lr", "3e-4", "--batch-size", "8", "-o", "t", cwd=tmp_path
-    ).document
-    small = compress("--json", "quantize", "t", *task, "-o", "q", cwd=tmp_path).document
+    training = ["--epochs", "3", "--lr", "3e-4", "--batch-size", "8"]
+    tuned = compress("finetune", "builtin:minilm-l6", *task, *training, "-o", "t")
+    small = compress("quantize", "t", *task, "-o", "q")
     if target != "value":  # int8 moves a value by more than the one percent that counts as equal
         assert small["verification"]["agreement"] > 0.8
-    found = compress("--json", "eval", "t", "q", *task, "--errors", "errors.jsonl", cwd=tmp_path).document
+    found = compress("eval", "t", "q", *task, "--errors", "errors.jsonl")
     scores = [entry["metrics"][MAIN[target]] for entry in found["results"]]
     assert scores[0] == pytest.approx(tuned["metrics"]["validation"][MAIN[target]], abs=1e-6)
     assert scores[1] == pytest.approx(scores[0], abs=0.1)
@@ -80,7 +88,7 @@ def test_the_way_from_text_to_answer(compress: Command, target: str, tmp_path: P
     assert len((tmp_path / "errors.jsonl").read_text(encoding="utf-8").splitlines()) == found["errors"]["n"]
     texts = ["--pair", "Which number?", "Sales rose by 12 in May"] if target == "span" else ["Sales rose by 12 in May"]
     for model in ("t", "q"):
-        (answer,) = compress("--json", "predict", model, *texts, cwd=tmp_path).document["predictions"]
+        (answer,) = compress("predict", model, *texts)["predictions"]
         assert set(answer) >= {"labels": {"labels"}, "value": {"value"}, "tags": {"words"}, "span": {"answer", "start"}}[target]
     if target == "tags":
         told = [(entry["word"], entry["label"]) for entry in answer["words"]]

@@ -10,8 +10,6 @@ import pytest
 
 from tests.integration.conftest import Command
 
-pytestmark = pytest.mark.xdist_group("verbs")  # one process: its models are made once
-
 
 def test_finetune_learns_the_topics(teacher: dict[str, Any], home: Path) -> None:
     assert teacher["metrics"]["validation"]["accuracy"] > 0.85

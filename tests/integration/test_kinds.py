@@ -70,14 +70,14 @@ def compress(*arguments: str) -> Any:
 def test_the_way_from_text_to_answer(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tune, quantize, evaluate both, write the errors, predict: every number in bounds, every answer well-formed."""
     monkeypatch.chdir(tmp_path)
-    everything = rows(target, 200)
-    for name, part in {"train": everything[:150], "validation": everything[150:]}.items():
+    everything = rows(target, 150)
+    for name, part in {"train": everything[:110], "validation": everything[110:]}.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     files = ["--train", str(tmp_path / "train.jsonl"), "--validation", str(tmp_path / "validation.jsonl")]
     task = [*files, *FLAGS[target], "--max-length", "48"]
-    training = ["--epochs", "3", "--lr", "3e-4", "--batch-size", "8"]
+    training = ["--epochs", "3", "--lr", "3e-4", "--batch-size", "8", "--precision", "fp32"]
     tuned = compress("finetune", "builtin:minilm-l6", *task, *training, "-o", "t")
-    small = compress("quantize", "t", *task, "-o", "q")
+    small = compress("quantize", "t", *task, "--max-drop", "20", "-o", "q")
     if target != "value":  # int8 moves a value by more than the one percent that counts as equal
         assert small["verification"]["agreement"] > 0.8
     found = compress("eval", "t", "q", *task, "--errors", "errors.jsonl")

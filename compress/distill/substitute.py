@@ -1,8 +1,8 @@
 """Variants of texts by a masked language model: some words are hidden, and others that fit take their places.
 
-The augmentation of TinyBERT (Jiao et al. 2020, arXiv 1909.10351, section 4.3 and algorithm 1), but for two things: the words of a
-variant are hidden together, so that it costs one pass of the language model and not one a word; and a word of several pieces
-gives way to a whole one by the same model, without word vectors beside it.
+The augmentation of TinyBERT (Jiao et al. 2020, arXiv 1909.10351, section 4.3 and algorithm 1), but for three things: the words of a
+variant are hidden together, so that it costs one pass of the language model and not one a word; their share is drawn for each
+variant, so that some stay close; and a word of several pieces gives way to a whole one by the same model, without word vectors.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
+from tokenizers.models import WordPiece
 
 from compress import console, fs, parallel
 from compress.distill.augment import glue, words_of
@@ -36,6 +39,7 @@ CANDIDATES = 15  # the paper's K
 MASKS = ("[MASK]", "<mask>")
 MAX_SCORES = 1 << 26  # in a batch: tokens times words, 256 MiB of float32
 MAX_BATCH = 64
+CHUNK = 4096  # texts
 VERSION = 1
 _WORD = re.compile(r"^(\W*)(\w|\w.*\w)(\W*)$", re.DOTALL)  # what is replaced stands between marks, which stay
 
@@ -75,34 +79,33 @@ def substituted(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int,
         ModelError: not a masked language model, or one without a tokenizer that has a mask.
         ResourceError: the cache's disk is full, or a hub model cannot be had.
     """
-    source = locate(model)
-    key = fs.digest_json([VERSION, digest(source), fs.digest_json([list(text) for text in texts]), reading.target, copies, seed])
-    needed = 2 * copies * sum(len(part) for text in texts for part in text)
-
-    def compute(folder: Path) -> dict[str, Any]:
-        made = _variants(texts, reading, copies, seed, source, device)
-        fs.write_json(folder / "texts.json", [list(text) for text in made])
-        return {"kind": "variants"}
 
     def kept() -> list[list[str]]:
+        source = locate(model)
+        key = fs.digest_json([VERSION, digest(source), fs.digest_json([list(text) for text in texts]), reading.target, copies, seed])
+        needed = 2 * copies * sum(len(part) for text in texts for part in text)
+
+        def compute(folder: Path) -> dict[str, Any]:
+            made = _variants(texts, reading, copies, seed, Writer(source, device))
+            fs.write_json(folder / "texts.json", [list(text) for text in made])
+            return {"kind": "variants"}
+
         with stored(fs.cache_root() / "variants" / key, needed, compute, "variants of the texts") as folder:
             return fs.read_json(folder / "texts.json", limit=1 << 40)
 
     return examples_of([tuple(text) for text in parallel.shared(kept)], reading)
 
 
-def _variants(
-    texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, seed: int, source: Path, device: torch.device
-) -> list[tuple[str, ...]]:
+def _variants(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, seed: int, writer: Writer) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(seed)
     if reading.target == "tags":
         drafts = [drafted(text, rng) for _ in range(copies) for text in texts]
-        return list(_Writer(source, device).filled(drafts, [" "] * len(drafts)))
+        return writer.filled(drafts, [" "] * len(drafts))
     made = [list(text) for _ in range(copies) for text in texts]
     first = 1 if reading.target == "span" else 0
     places = [(text, part) for text in made for part in range(first, len(text))]
     before = [text[part] for text, part in places]
-    found = _Writer(source, device).filled([drafted(words_of(text), rng) for text in before], before)
+    found = writer.filled([drafted(words_of(text), rng) for text in before], before)
     for (text, part), words, own in zip(places, found, before, strict=True):
         text[part] = glue(words, own)
     return [tuple(text) for text in made]
@@ -110,7 +113,7 @@ def _variants(
 
 def drafted(words: tuple[str, ...], rng: np.random.Generator) -> Draft:
     """Draw which words of a text give way: a share of those with a letter or a digit, one at least where there is any."""
-    taken = any(mask in word for word in words for mask in MASKS)  # a text about masks: its own would be filled
+    taken = any(mask in "".join(words) for mask in MASKS)  # a text about masks: its own would be filled
     able = [] if taken else [place for place, word in enumerate(words) if _WORD.fullmatch(word)]
     count = min(len(able), max(1, round(len(able) * rng.uniform(*SHARE))))
     hidden = sorted(rng.choice(able, count, replace=False).tolist()) if count else []
@@ -133,7 +136,7 @@ def like_case(word: str, other: str) -> str:
     return other[:1].upper() + other[1:] if core[:1].isupper() else other
 
 
-class _Writer:
+class Writer:
     """A masked language model with its tokenizer.
 
     Args:
@@ -146,18 +149,22 @@ class _Writer:
 
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.model, self.device = load_masked_lm(folder).to(device), device
-        self.tokenizer = cut_texts(load_tokenizer(folder), max_tokens(read_config(folder)))
+        config = read_config(folder)
+        self.tokenizer = cut_texts(load_tokenizer(folder, config["vocab_size"]), max_tokens(config))
         vocabulary = self.tokenizer.get_vocab()
         masks = [mask for mask in MASKS if mask in vocabulary]
         if not masks:
             raise ModelError(f"the tokenizer in {folder} has no mask", f"it should have one of {', '.join(MASKS)}")
         self.mask, self.mask_id, self.pad = masks[0], vocabulary[masks[0]], pad_id(folder)
-        self.names = whole_words(vocabulary)
+        self.names = whole_words(self.tokenizer)
+        if not self.names:
+            raise ModelError(f"the tokenizer in {folder} has no token that is a word by itself", "take another masked language model")
 
     def filled(self, drafts: Sequence[Draft], likes: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the words of every draft with the hidden ones replaced; `likes` tell how words are joined (see `glue`)."""
-        encoded = self.tokenizer.encode_batch([glue(draft.masked(self.mask), like) for draft, like in zip(drafts, likes, strict=True)])
-        ids = [np.array(entry.ids, dtype=np.int64) for entry in encoded]
+        texts = [glue(draft.masked(self.mask), like) for draft, like in zip(drafts, likes, strict=True)]
+        chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))  # what the tokenizer returns is large
+        ids = [np.array(entry.ids, dtype=np.int64) for chunk in chunks for entry in self.tokenizer.encode_batch_fast(chunk)]
         data = Encoded(ids, [np.zeros_like(row) for row in ids], np.zeros(len(ids), dtype=np.int64), self.pad)
         at_once = max(1, MAX_SCORES // self.model.config.vocab_size)
         batches = evaluation_batches(data.lengths, MAX_BATCH, at_once)
@@ -190,15 +197,19 @@ def _written(draft: Draft, options: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def whole_words(vocabulary: dict[str, int]) -> dict[int, str]:
+def whole_words(tokenizer: Tokenizer) -> dict[int, str]:
     """Return the tokens that are words by themselves, as they are written, by number.
 
     Of WordPiece those that do not go on another (`##ing`); of byte-level BPE and SentencePiece those that start with a blank.
     """
-    blank = next((sign for sign in ("\u0120", "\u2581") if any(token.startswith(sign) for token in vocabulary)), "")
+    specials = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    pieces = isinstance(tokenizer.model, WordPiece)
+    blank = "" if pieces else "\u0120" if isinstance(tokenizer.decoder, ByteLevel) else "\u2581"
     words = {}
-    for token, number in vocabulary.items():
-        text = token.removeprefix(blank)
-        if token.startswith(blank) and text[:1].isalnum() and all(character.isalnum() or character in "'-" for character in text):
+    for token, number in tokenizer.get_vocab().items():
+        if number in specials or not token.startswith(blank):
+            continue
+        text = token if pieces else tokenizer.decode([number]).strip()  # byte-level tokens are not written as they read
+        if text[:1].isalnum() and all(character.isalnum() or character in "'-" for character in text):
             words[number] = text
     return words

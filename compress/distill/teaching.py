@@ -87,6 +87,8 @@ def teach(
     device, target = pick_device(settings.device), task.spec.target
     check_target(settings, target, len(classes))
     pairs = matches(settings, model_shape(teacher), model_shape(student))
+    if "theseus" in settings.losses and (settings.augment or unlabeled is not None):
+        raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
     examples, labeled = _texts(task, unlabeled, settings, seed)
     settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
     folder, validation = tokens_from or teacher_folder, task.split("validation")
@@ -98,8 +100,6 @@ def teach(
     numbered = replace(data, labels=relabel(data.labels, target, classes)) if labeled else data
     if "theseus" in settings.losses:
         check_replaceable(student, teacher, made_of_layers)
-        if not labeled:
-            raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
         objective: Any = _theseus(student, teacher, numbered, task, settings, seed, device)
         resume = None  # which layers stand in at a step is drawn beside the training's state: it starts over
         extra: list[torch.nn.Parameter] = []

@@ -91,9 +91,7 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
     if labels and trained and not names_fixed(own, wanted) and class_names(config) != labels:
         _reorder_classes(descend(model, family.last_linear(wanted)), class_names(config), labels)
     model.config.problem_type = PROBLEM_TYPES.get(wanted)
-    for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
-            raise ModelError(f"{folder}: the weight {name} has values that are not finite", "the checkpoint is broken: train it again")
+    _check_finite(model, folder)
     return model.eval()
 
 
@@ -111,11 +109,19 @@ def load_masked_lm(folder: Path) -> Any:
     if shapes.CONFIG_KEY in config:
         raise ModelError(f"{folder} is {_kind(config[shapes.CONFIG_KEY])}, and this needs a masked language model", hint)
     check_weights(folder)
+    check_count(folder, config)
     _check_memory(folder)
     model, lost = _from_pretrained(_quiet_transformers().AutoModelForMaskedLM, folder)
     if lost:
         raise ModelError(f"{folder} is not a masked language model: it lacks the weight {lost[0]}", hint)
+    _check_finite(model, folder)
     return model.eval()
+
+
+def _check_finite(model: Any, folder: Path) -> None:
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"{folder}: the weight {name} has values that are not finite", "the checkpoint is broken: train it again")
 
 
 def names_fixed(own: Target | None, wanted: Target) -> bool:

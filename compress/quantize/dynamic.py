@@ -13,9 +13,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from compress.machine import WIDE_DOT_PRODUCTS, cpu_flags
-from compress.quantize.products import drop_unused, products, recurrent_nodes, split_gemms, turn_weights
+from compress.quantize.products import check_opset, drop_unused, products, recurrent_nodes, split_gemms, turn_weights
 from compress.quantize.static import SEVEN_BIT_LEVELS, WEIGHT_LEVELS, Codes, quantize_weight
 
+DYNAMIC_OPSET = 11  # the first with DynamicQuantizeLinear
 ACTIVATION = ("int8", "scale", "zero")  # what DynamicQuantizeLinear gives
 INTEGER = {"MatMulInteger", "QLinearMatMul", "MatMulNBits", "DynamicQuantizeLSTM"}  # operators whose weights are whole numbers
 
@@ -30,16 +31,20 @@ def dynamic_graph(
 ) -> onnx.ModelProto:
     """Return the graph with its constant matrix products, an LSTM's among them, in int8; the rest stays float.
 
-    `Y = (X_q W_q) s_x s_w`: rows get a scale and a zero point from their own range when the graph runs (DynamicQuantizeLinear),
-    weights one scale an output channel. In this form ONNX Runtime finds the operators that it runs as one. Products of two
-    activations (attention scores and mixing) stay float: they have no weights to shrink.
+    `Y = (X_q W_q) s_x s_w`: what a product reads gets one scale and zero point from its own range when the graph runs
+    (DynamicQuantizeLinear), weights one scale an output channel. In this form ONNX Runtime finds the operators that it runs as
+    one. Products of two activations (attention scores and mixing) stay float: they have no weights to shrink.
 
     Args:
         model: left as it is.
         seven_bits: keep weights within 7 bits.
         keep_float: groups of `products`, and names of LSTMs, that stay as they are.
         cache: weights that were quantized before, by name, filled on the way (one for each choice of bits).
+
+    Raises:
+        ModelError: a graph of an opset before 11.
     """
+    check_opset(model, DYNAMIC_OPSET, "dynamic int8")
     graph = copy.deepcopy(model)
     turn_weights(graph)
     chosen = {product.node: product for product in products(graph) if product.group not in keep_float}

@@ -29,11 +29,11 @@ def quantize_embeddings(model: onnx.ModelProto, min_rows: int = 1024) -> int:
         if tables[name] in graph.initializer:  # a table that is looked up twice is replaced once
             graph.initializer.remove(tables[name])
             graph.initializer.extend([numpy_helper.from_array(codes, f"{name}.int8"), numpy_helper.from_array(scales, f"{name}.scale")])
-        replacement = [
-            helper.make_node("Gather", [f"{name}.int8", node.input[1]], [f"{output}.int8"], name=f"{output}.int8"),
-            helper.make_node("Cast", [f"{output}.int8"], [f"{output}.codes"], name=f"{output}.codes", to=TensorProto.FLOAT),
-            helper.make_node("Gather", [f"{name}.scale", node.input[1]], [f"{output}.scale"], name=f"{output}.scale"),
-            helper.make_node("Mul", [f"{output}.codes", f"{output}.scale"], [output], name=output),
+        replacement = [  # named unlike what a product that reads them adds
+            helper.make_node("Gather", [f"{name}.int8", node.input[1]], [f"{output}.row"], name=f"{output}.row"),
+            helper.make_node("Cast", [f"{output}.row"], [f"{output}.row.float"], name=f"{output}.row.float", to=TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{name}.scale", node.input[1]], [f"{output}.row.scale"], name=f"{output}.row.scale"),
+            helper.make_node("Mul", [f"{output}.row.float", f"{output}.row.scale"], [output], name=output),
         ]
         position = list(graph.node).index(node)
         graph.node.remove(node)

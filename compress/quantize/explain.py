@@ -25,7 +25,7 @@ def explain(forms: Forms, method: str, graph: onnx.ModelProto, data: Encoded) ->
     fixed range: outside static int8, and where the product is in float.
     """
     made = products(forms.model)
-    # By name or by weight: ONNX Runtime's quantizer renames what it leaves in float, and smoothing renames weights.
+    # By name or by weight: smoothing renames weights.
     floats = {name for product in products(graph) for name in (product.node, product.weight)}
     errors = output_errors(forms.model, graph, [product.output for product in made], data)
     inputs = {product.node: product.rows for product in products(forms.calibrated(method)[0])} if method in CALIBRATED else {}

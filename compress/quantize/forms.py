@@ -16,7 +16,7 @@ from compress.quantize.calibrate import Histogram, Range, histograms, range_of
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings
 from compress.quantize.int4 import int4_graph
-from compress.quantize.products import products
+from compress.quantize.products import name_nodes, products
 from compress.quantize.smooth import smooth_graph, smoothed_inputs
 from compress.quantize.static import Codes, static_graph
 from compress.quantize.targets import Target
@@ -61,7 +61,9 @@ class Forms:
     @cached_property
     def model(self) -> onnx.ModelProto:
         """The float graph."""
-        return onnx.load(str(self.source))
+        graph = onnx.load(str(self.source))
+        name_nodes(graph)
+        return graph
 
     @property
     def data(self) -> Encoded:

@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from compress.errors import ModelError
+
 BOUNDARY = re.compile(r"(layer\.\d+)\.(attention|ffn)\.(\w+)")
 GROUPS = {"attention": "qkv", "ffn": "ffn in"}
 
@@ -34,6 +36,28 @@ def products(model: onnx.ModelProto) -> list[Product]:
         if plain and node.input[1] in weights and node.input[0] not in weights:
             found.append(Product(node.name, node.input[0], node.input[1], node.output[0], group_of(node.name)))
     return found
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a name of its own, in place: ONNX asks for none, and products are told apart by theirs."""
+    seen: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}.{number}"
+        seen.add(node.name)
+
+
+def check_opset(model: onnx.ModelProto, least: int, what: str) -> None:
+    """Check that a graph's operators are new enough.
+
+    Raises:
+        ModelError: they are older than `least`, which `what` needs.
+    """
+    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    if version < least:
+        raise ModelError(
+            f"the graph has opset {version}, and {what} needs {least} or newer", "give the checkpoint it was made from, or export it anew"
+        )
 
 
 def recurrent_nodes(model: onnx.ModelProto) -> list[str]:

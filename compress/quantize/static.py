@@ -16,9 +16,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.errors import ModelError
 from compress.quantize.calibrate import Range
-from compress.quantize.products import Product, drop_unused, products, split_gemms, turn_weights
+from compress.quantize.products import Product, check_opset, drop_unused, products, split_gemms, turn_weights
 
 WEIGHT_LEVELS = 127
 SEVEN_BIT_LEVELS = 64  # 2 * 255 * 64 still fits into the 16 bits in which older processors add
@@ -91,11 +90,7 @@ def static_graph(
     Raises:
         ModelError: a graph of an opset before 13.
     """
-    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if version < AXIS_OPSET:
-        raise ModelError(
-            f"the graph has opset {version}, and static int8 needs {AXIS_OPSET} or newer", "give the checkpoint it was made from"
-        )
+    check_opset(model, AXIS_OPSET, "static int8")
     graph = copy.deepcopy(model)
     turn_weights(graph)
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}

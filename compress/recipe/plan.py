@@ -144,12 +144,21 @@ def check_inputs(recipe: Recipe) -> None:
             if stage_of(reference) not in recipe.stages:
                 workspace.digest(reference)
         if writer := getattr(stage.settings, "augment_model", None):
-            locate(writer)
+            _check_writer(writer)
         if stage.verb.needs_task and workspace.task is not None:
             _check_split(stage, workspace.task)
     if workspace.task is not None:
         for split in workspace.task.available:
             workspace.task.split(split)
+
+
+def _check_writer(reference: str) -> None:
+    """Load what shall make variants of texts, to see that it can; only recipes that name one pay for it."""
+    import torch
+
+    from compress.distill.substitute import Writer
+
+    Writer(locate(reference), torch.device("cpu"))
 
 
 def _check_split(stage: Stage, task: Task) -> None:

@@ -33,7 +33,7 @@ def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device:
 
     Casts cost as much in a narrow layer as in a wide one, so a pruned model may be faster in fp32 where its teacher was not. One with
     more `products` than are kept compiled is: its bf16 products would be compiled anew in every step.
-    Nothing is timed where the processor would emulate bf16: that alone takes half a minute.
+    Nothing is timed where the processor would emulate bf16: that alone takes about twenty seconds.
     The choice is kept in the user's cache, so that a resumed run trains exactly as the first one would have.
     """
     if settings.precision != "auto":

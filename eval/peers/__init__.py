@@ -61,7 +61,12 @@ PEERS: dict[str, Peer] = {
         Peer(
             "optimum-onnx",
             "peers.optimum_onnx",
-            {"fp32": "optimum-onnx fp32", "O3": "optimum-onnx O3", "int8": "optimum-onnx int8 (dynamic)"},
+            {
+                "fp32": "optimum-onnx fp32",
+                "O3": "optimum-onnx O3",
+                "int8": "optimum-onnx int8 (dynamic)",
+                "default": "ONNX Runtime quantize_dynamic, its defaults",
+            },
         ),
         Peer(
             "openvino",

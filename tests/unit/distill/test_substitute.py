@@ -56,7 +56,7 @@ def test_the_words_are_the_likeliest_where_they_are_hidden(writer: str, monkeypa
     monkeypatch.setattr(module, "CANDIDATES", 1)
     monkeypatch.setattr(module, "SHARE", (0.0, 0.0))  # one at least
     model, tokenizer = AutoModelForMaskedLM.from_pretrained(writer).eval(), load_tokenizer(Path(writer))
-    names = whole_words(tokenizer.get_vocab())
+    names = whole_words(tokenizer)
     for (text,), (parent,) in zip(made(writer, copies=1), TEXTS, strict=True):
         new, old = text.split(), parent.split()
         ((place, word),) = [(place, word) for place, word in enumerate(new) if word != old[place]]
@@ -114,7 +114,7 @@ def test_what_is_beyond_the_model_stays(writer: str) -> None:
     assert max(changed) < tiny.POSITIONS
 
 
-@pytest.mark.parametrize("text", ["", "...", "the [MASK] is <mask>"])
+@pytest.mark.parametrize("text", ["", "...", "the [MASK] is <mask>", "今天天气[MASK]很好我们去公园吧"])
 def test_a_text_without_words_or_with_masks_is_left_alone(writer: str, text: str) -> None:
     assert made(writer, [(text,), ("the dog is old",)], copies=1)[0] == (text,)
 
@@ -123,10 +123,23 @@ def test_a_text_without_words_or_with_masks_is_left_alone(writer: str, text: str
 def test_whole_words_are_those_that_start_one(family: str, tmp_path: Path) -> None:
     from compress.model.tokenizer import load_tokenizer
 
-    names = whole_words(load_tokenizer(tiny.write_masked_lm(tmp_path / "writer", family)).get_vocab())
+    names = whole_words(load_tokenizer(tiny.write_masked_lm(tmp_path / "writer", family)))
     assert {"dog", "very"} <= set(names.values())
     assert not any(name.startswith(("##", "[", "<", "\u0120")) for name in names.values())
-    assert whole_words({"ing": 0, "\u2581the": 1, "\u2581": 2, "\u2581,": 3, "<s>": 4}) == {1: "the"}
+
+
+def test_whole_words_of_byte_level_and_sentencepiece_tokens_as_they_read() -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens = [byte_level.pre_tokenize_str(text)[0][0] for text in (" dog", " größe", " García", " \u2013", " \u201c", "ing", " ")]
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, []))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<mask>"])
+    assert whole_words(tokenizer) == {0: "dog", 1: "größe", 2: "García"}
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("\u2581the", -1.0), ("\u2581", -2.0), ("\u2581,", -3.0), ("ing", -4.0)], 0))
+    tokenizer.decoder = decoders.Metaspace()
+    assert whole_words(tokenizer) == {1: "the"}
 
 
 @pytest.mark.parametrize(
@@ -172,4 +185,23 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace("[MASK]", "[MUSK]"), encoding="utf-8")
     assert "[MASK]" not in json.loads(path.read_text(encoding="utf-8"))["model"]["vocab"]
     with pytest.raises(ModelError, match="has no mask"):
+        made(str(folder))
+
+
+def test_a_tokenizer_of_more_words_and_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.write_masked_lm(tmp_path / "longer")
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.add_tokens(["brandnew"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(ModelError, match="the tokenizer belongs to another model|has ids up to"):
+        made(str(folder))
+    folder = tiny.write_masked_lm(tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.embeddings.word_embeddings.weight"][0, 0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
         made(str(folder))

@@ -10,11 +10,13 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
+from compress.errors import ModelError
 from compress.export.graph import build_graph
 from compress.model.artifact import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.dynamic import dynamic_graph, needs_seven_bits, quantized_share
+from compress.quantize.products import name_nodes
 from compress.quantize.static import Codes
 from tests import tiny
 
@@ -128,3 +130,16 @@ def test_the_float_graph_is_left_as_it_is_and_weights_are_quantized_once() -> No
     cache["layer.0.ffn.in.weight"] = (np.zeros_like(cache["layer.0.ffn.in.weight"][0]), cache["layer.0.ffn.in.weight"][1])
     again = {tensor.name: tensor for tensor in dynamic_graph(plain, True, cache=cache).graph.initializer}
     assert not numpy_helper.to_array(again["layer.0.ffn.in.weight.codes"]).any()
+
+
+def test_nodes_without_names_and_operators_that_are_too_old(tmp_path: Path) -> None:
+    plain = build_graph(tiny.make_model("bert"))
+    expected = quantized_share(dynamic_graph(plain, True))
+    for node in plain.graph.node:
+        node.name = ""
+    name_nodes(plain)
+    assert len({node.name for node in plain.graph.node}) == len(plain.graph.node)
+    assert quantized_share(dynamic_graph(plain, True)) == expected
+    plain.opset_import[0].version = 10
+    with pytest.raises(ModelError, match="opset 10, and dynamic int8 needs 11"):
+        dynamic_graph(plain, True)

@@ -12,8 +12,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.export.graph import build_graph
+from compress.factorize import factorize_embeddings
 from compress.model.artifact import open_session, session_forward
+from compress.quantize.calibrate import Range
+from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings, quantize_rows
+from compress.quantize.products import products
+from compress.quantize.static import static_graph
 from tests import tiny
 
 
@@ -54,6 +59,21 @@ def test_tables_become_int8_and_the_logits_stay_near(family: str) -> None:
     batch = tiny.encoded(family, 40).batch(range(40))
     before, after = (session_forward(open_session(model.SerializeToString(), 1, "cpu", {}))(batch) for model in (plain, quantized))
     assert 0 < np.abs(before - after).max() < 0.05 * np.abs(before).max()
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_a_table_whose_rows_a_product_reads(method: str) -> None:
+    """As of factorized word embeddings: what both passes add has names of its own."""
+    model, data = tiny.make_model("bert"), tiny.encoded("bert", 40)
+    factorize_embeddings(model, data, 6)
+    plain = build_graph(model)
+    ranges = {product.rows: Range(-4.0, 4.0) for product in products(plain)}
+    quantized = dynamic_graph(plain, False) if method == "dynamic" else static_graph(plain, ranges)
+    assert quantize_embeddings(quantized, min_rows=50) >= 1
+    onnx.checker.check_model(quantized, full_check=True)
+    batch = data.batch(range(40))
+    before, after = (session_forward(open_session(graph.SerializeToString(), 1, "cpu", {}))(batch) for graph in (plain, quantized))
+    assert np.linalg.norm(after - before) < 0.3 * np.linalg.norm(before)
 
 
 def test_the_whole_lookup_is_within_the_bound() -> None:

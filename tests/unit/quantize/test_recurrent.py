@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,9 @@ def test_what_is_quantized_is_not_quantized_again(source: Path, tmp_path: Path) 
     run(source, tmp_path / "int8")
     with pytest.raises(ModelError, match="is quantized already"):
         run(tmp_path / "int8", tmp_path / "out")
+
+
+def test_the_root_logger_is_left_as_it_was() -> None:
+    before = logging.root.level
+    dynamic_graph(build_graph(tiny.make_bilstm()), True)
+    assert logging.root.level == before

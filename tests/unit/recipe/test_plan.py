@@ -254,6 +254,9 @@ def test_inputs_are_checked_before_any_work(document: dict[str, Any], tmp_path: 
         check_inputs(build(edited(document, "proof", **{"from": ["teacher", str(tmp_path / "nowhere")]})))
     with pytest.raises(ModelError, match="no model folder"):
         check_inputs(build(edited(document, "student", augment=2, augment_model=str(tmp_path / "nowhere"))))
+    with pytest.raises(ModelError, match="not a masked language model"):
+        check_inputs(build(edited(document, "student", augment=2, augment_model=document["model"])))
+    check_inputs(build(edited(document, "student", augment=2, augment_model=str(tiny.write_masked_lm(tmp_path / "writer")))))
     with pytest.raises(DataError, match="there is no file"):
         check_inputs(build(document | {"task": document["task"] | {"test": str(tmp_path / "nowhere.csv")}}))
     with pytest.raises(DataError, match="unusable"):

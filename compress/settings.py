@@ -208,7 +208,7 @@ class PruneSettings(Settings):
     recover_lr: float | None = Field(
         None, gt=0, le=1, description="Peak learning rate of the recovery; by default twice that of training, with method hidden the same."
     )
-    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined) for the recovery.")
+    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined, words masked) for the recovery.")
     augment_model: AugmentModel = Field(None, description=AUGMENT_MODEL)
     pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")
     sparsity: Fraction = Field(0.5, description="Share of the weights that method sparse removes (2:4 removes half).")
@@ -279,7 +279,7 @@ class DistillSettings(TrainSettings):
         "teacher's words.",
     )
     unlabeled: str | None = Field(None, description="Texts without labels to learn from as well: .txt, or a table with the task's columns.")
-    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined), which the teacher labels.")
+    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined, words masked), which the teacher labels.")
     augment_model: AugmentModel = Field(None, description=AUGMENT_MODEL)
 
     @field_validator("method", mode="before")

@@ -1,4 +1,4 @@
-"""More texts out of the ones at hand, for the teacher to judge: spans of texts, and spans of two texts joined.
+"""More texts out of the ones at hand, for the teacher to judge: spans of texts, spans of two texts joined, words masked.
 
 A student that meets its teacher on the teacher's own training sentences alone hears what it was told before. Parts of
 sentences and unlikely neighbours are where the two still differ, and no label is needed: every variant gets the teacher's
@@ -19,25 +19,39 @@ from compress.task.reading import Reading
 LONG = (0.3, 0.9)  # share of a text's words in a span of it
 SHORT = (0.2, 0.6)  # and in a span that is joined to another
 MOST = (0.6, 1.0)  # of a text that is one of two: what they share must not get lost too often
+MASKED = 0.1  # of the words of a variant: p_mask of Tang et al. 2019 (arXiv 1903.12136), section 3.3
 UNSPACED = 12  # characters without a space from which a text is taken to be written without spaces
 
 
-def augmented(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, seed: int) -> Examples:
+def augmented(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, seed: int, mask: str | None = None) -> Examples:
     """Return `copies` variants of every text, without labels.
 
     A single text becomes a span of its words, or one span of it and one of another text. Of two texts each becomes a span,
     or the second one gives way to that of another example. A question keeps its words, its context loses some. A tagged
-    sentence is cut and joined by words.
+    sentence is cut and joined by words. In all but questions a tenth of the words gives way to the mask.
 
     Args:
         texts: of a task's examples: one or two an example, or the words of a sentence (tags).
         reading: of the task: what the texts are.
         copies: variants of each.
         seed: of every draw.
+        mask: the token that hides a word from the models; None: no word is hidden.
     """
     rng = np.random.default_rng(seed)
     made = [_variant(texts, number, reading.target, rng) for _ in range(copies) for number in range(len(texts))]
+    if mask is not None:
+        made = [_masked(text, reading.target, mask, rng) for text in made]
     return examples_of(made, reading)
+
+
+def _masked(text: tuple[str, ...], target: Target, mask: str, rng: np.random.Generator) -> tuple[str, ...]:
+    def hidden(words: Sequence[str]) -> tuple[str, ...]:
+        return tuple(mask if draw < MASKED else word for word, draw in zip(words, rng.random(len(words)), strict=True))
+
+    if target == "tags":
+        return hidden(text)
+    first = 1 if target == "span" else 0
+    return text[:first] + tuple(glue(hidden(words_of(part)), part) for part in text[first:])
 
 
 def _variant(texts: Sequence[tuple[str, ...]], number: int, target: Target, rng: np.random.Generator) -> tuple[str, ...]:

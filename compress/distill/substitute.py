@@ -28,7 +28,7 @@ from compress.model.config import max_tokens, read_config
 from compress.model.device import to_tensors
 from compress.model.objective import logits_of
 from compress.model.reference import digest, locate
-from compress.model.tokenizer import cut_texts, load_tokenizer, pad_id
+from compress.model.tokenizer import MASKS, cut_texts, load_tokenizer, mask_of, pad_id
 from compress.task.answers import examples_of
 from compress.task.encode import Encoded, evaluation_batches
 from compress.task.load import Examples
@@ -36,7 +36,6 @@ from compress.task.reading import Reading
 
 SHARE = (0.1, 0.4)  # of a text's words that give way; the paper's p_t is 0.4
 CANDIDATES = 15  # the paper's K
-MASKS = ("[MASK]", "<mask>")
 MAX_SCORES = 1 << 26  # in a batch: tokens times words, 256 MiB of float32
 MAX_BATCH = 64
 CHUNK = 4096  # texts
@@ -151,11 +150,10 @@ class Writer:
         self.model, self.device = load_masked_lm(folder).to(device), device
         config = read_config(folder)
         self.tokenizer = cut_texts(load_tokenizer(folder, config["vocab_size"]), max_tokens(config))
-        vocabulary = self.tokenizer.get_vocab()
-        masks = [mask for mask in MASKS if mask in vocabulary]
-        if not masks:
+        mask = mask_of(self.tokenizer)
+        if mask is None:
             raise ModelError(f"the tokenizer in {folder} has no mask", f"it should have one of {', '.join(MASKS)}")
-        self.mask, self.mask_id, self.pad = masks[0], vocabulary[masks[0]], pad_id(folder)
+        self.mask, self.mask_id, self.pad = mask, self.tokenizer.token_to_id(mask), pad_id(folder)
         self.names = whole_words(self.tokenizer)
         if not self.names:
             raise ModelError(f"the tokenizer in {folder} has no token that is a word by itself", "take another masked language model")

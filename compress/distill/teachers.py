@@ -13,7 +13,7 @@ from compress.errors import DataError
 from compress.model.checkpoint import load_model, model_labels
 from compress.model.config import read_config
 from compress.model.family import Target
-from compress.model.tokenizer import load_tokenizer
+from compress.model.tokenizer import load_tokenizer, mask_of
 from compress.task.encode import Encoded
 from compress.task.labels import connect, logits_of
 from compress.task.load import Task
@@ -79,6 +79,12 @@ def same_tokens(student: Encoded, teacher: Encoded, student_folder: Path, teache
     for name, number in names.items():
         renumbered[number] = numbers.get(name, -1)
     return np.array([np.array_equal(renumbered[a], b) for a, b in zip(student.input_ids, teacher.input_ids, strict=True)], dtype=bool)
+
+
+def common_mask(folders: Sequence[Path]) -> str | None:
+    """Return the mask that the tokenizers of all these folders have, or None."""
+    masks = {mask_of(load_tokenizer(folder)) for folder in set(folders)}
+    return masks.pop() if len(masks) == 1 else None
 
 
 def check_tokens(same: np.ndarray, target: Target, per_token: Sequence[str], student: Path, teacher: Path) -> None:

@@ -20,7 +20,7 @@ from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.distill.matches import Match, check_target, matches
 from compress.distill.objective import Lessons, Objective
 from compress.distill.substitute import substituted
-from compress.distill.teachers import Teacher, check_tokens, mean_logits, same_tokens
+from compress.distill.teachers import Teacher, check_tokens, common_mask, mean_logits, same_tokens
 from compress.distill.theseus import Replacement, check_replaceable
 from compress.errors import UsageError
 from compress.matching import PER_TOKEN
@@ -89,9 +89,9 @@ def teach(
     pairs = matches(settings, model_shape(teacher), model_shape(student))
     if "theseus" in settings.losses and (settings.augment or unlabeled is not None):
         raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
-    examples, labeled = _texts(task, unlabeled, settings, seed)
-    settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
     folder, validation = tokens_from or teacher_folder, task.split("validation")
+    examples, labeled = _texts(task, unlabeled, settings, seed, [teacher_folder, folder, *(other.folder for other in others)])
+    settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
     data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
 
     def evaluate() -> dict[str, float]:
@@ -140,8 +140,8 @@ def teach(
     return Taught(start, fitted, parallel.shared(evaluate), first)
 
 
-def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, seed: int) -> tuple[Examples, bool]:
-    """Return the texts to learn from, and whether all of them have labels."""
+def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, seed: int, folders: list[Path]) -> tuple[Examples, bool]:
+    """Return the texts to learn from, and whether all of them have labels; `folders` are those of the tokenizers that cut them."""
     labeled = task.split("train") if unlabeled is None or "train" in task.available else None
     parts = [part for part in (labeled, unlabeled) if part is not None]
     if settings.augment:
@@ -149,7 +149,7 @@ def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, se
         if settings.augment_model:
             made = substituted(texts, reading, copies, seed, settings.augment_model, pick_device(settings.device))
         else:
-            made = augmented(texts, reading, copies, seed)
+            made = augmented(texts, reading, copies, seed, common_mask(folders))
         parts.append(made)
     examples = reduce(joined, parts)
     note = f", {len(parts[-1]):,} of them made of the others" if settings.augment else ""

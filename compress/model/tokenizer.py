@@ -12,6 +12,7 @@ from compress.errors import ModelError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+MASKS = ("[MASK]", "<mask>")
 FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "vocab.json", "merges.txt")
 
 
@@ -48,6 +49,11 @@ def _converted(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False).backend_tokenizer
+
+
+def mask_of(tokenizer: Tokenizer) -> str | None:
+    """Return the token that hides a word from a masked language model, or None where there is none."""
+    return next((mask for mask in MASKS if tokenizer.token_to_id(mask) is not None), None)
 
 
 def split_words(tokenizer: Tokenizer) -> Tokenizer:

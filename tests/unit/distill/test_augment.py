@@ -68,3 +68,18 @@ def test_odd_texts(text: str) -> None:
         assert " " not in variant or text == "word"
         assert bool(variant) is bool(text)
         assert all(character in text or character == " " for character in variant)
+
+
+def test_a_tenth_of_the_words_is_masked_and_nothing_of_a_question() -> None:
+    plain = augmented(TEXTS, Reading(), 60, 0)
+    masked = augmented(TEXTS, Reading(), 60, 0, "[MASK]")
+    counts = [(words.split().count("[MASK]"), len(words.split())) for (words,) in masked.texts]
+    assert 0.07 < sum(hidden for hidden, _ in counts) / sum(length for _, length in counts) < 0.13
+    for (words,), (whole,) in zip(masked.texts, plain.texts, strict=True):  # the rest is as it would be
+        assert all(word in ("[MASK]", own) for word, own in zip(words.split(), whole.split(), strict=True))
+    asked = augmented([("who is it of all of them ?", TEXTS[0][0])], Reading(target="span"), 60, 0, "[MASK]")
+    assert {text[0] for text in asked.texts} == {"who is it of all of them ?"}
+    assert any("[MASK]" in text[1] for text in asked.texts)
+    tagged = augmented([("a1", "a2", "a3"), ("b1", "b2")], Reading(target="tags"), 60, 0, "[MASK]")
+    assert any("[MASK]" in words for words in tagged.texts)
+    assert [len(tags) for tags in tagged.labels] == [len(words) for words in tagged.texts]

@@ -22,10 +22,20 @@ from compress.measure.latency import Cell
 from compress.measure.quick import random_batch
 from compress.measure.tuning import Point, Ways, compare_runtimes, named, search
 from compress.model.config import GRAPH
-from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, has_openvino, only, open_session, openvino_forward, session_forward
+from compress.model.runtime import (
+    ONNXRUNTIME,
+    OPENVINO,
+    Forward,
+    beside_others,
+    has_openvino,
+    only,
+    open_session,
+    openvino_forward,
+    session_forward,
+)
 from compress.settings import TuneSettings
 
-VERSION = 1
+VERSION = 2
 KEPT_GRAPHS = 2
 # ONNX Runtime's fusions of these patterns are slower on CPUs than what they replace: see docs/decisions.
 RUNTIME_HINTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}
@@ -153,7 +163,7 @@ class _Opener:
         """
         graph = self._graph(point)
         if runtime == ONNXRUNTIME:
-            return session_forward(open_session(graph, threads, "cpu", hints_of(point)))
+            return session_forward(open_session(graph, threads, "cpu", beside_others(hints_of(point))))
         folder = self.scratch / fs.digest_json(point)  # one for each: OpenVINO may read weights from the file later
         if not folder.exists():
             folder.mkdir()

@@ -17,7 +17,7 @@ import numpy as np
 from compress import fs
 from compress.errors import UsageError
 from compress.model.artifact import OnnxModel
-from compress.model.runtime import ONNXRUNTIME, OPENVINO, openvino_forward
+from compress.model.runtime import ONNXRUNTIME, OPENVINO, beside_others, openvino_forward
 from compress.model.scorer import Forward, open_model
 
 Batch = dict[str, np.ndarray]
@@ -126,16 +126,16 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
         ResourceError: the runtime or the device is not there; never falls back silently.
         UsageError: a combination that makes no sense.
     """
+    recorded = (fs.read_manifest(folder) or {}).get("runtime", {})
     if runtime == OPENVINO:
-        recorded = (fs.read_manifest(folder) or {}).get("runtime", {}).get("openvino", {}).get("precision", "fp32")
-        floats = recorded if precision == "int8" else precision
+        floats = recorded.get("openvino", {}).get("precision", "fp32") if precision == "int8" else precision
         return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]
     if runtime == ROUTED:
-        artifact = OnnxModel(folder, threads)
+        artifact = OnnxModel(folder, threads, hints=beside_others(recorded))
         return ClockRunner(artifact.logits), [*artifact.session.get_providers(), "OpenVINO CPU"]
     if runtime == ONNXRUNTIME:
         if device == "cpu":
-            artifact = OnnxModel(folder, threads)
+            artifact = OnnxModel(folder, threads, hints=beside_others(recorded))
             return ClockRunner(artifact.opened(ONNXRUNTIME)), artifact.session.get_providers()
         from onnxruntime import OrtValue
 

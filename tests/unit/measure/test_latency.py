@@ -489,3 +489,21 @@ def test_openvino_agrees_with_onnx_runtime(checkpoint: Maker, family: str, tmp_p
     folder = artifact_of(checkpoint(family), tmp_path / "graph", "fp32")
     batch = tiny.encoded(family).batch([0, 3])
     np.testing.assert_allclose(openvino_forward(folder, "fp32", "cpu", 1)(batch), OnnxModel(folder).logits(batch), atol=1e-4)
+
+
+def test_sessions_that_are_timed_stop_spinning_when_a_run_ends(checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from compress.model import artifact
+
+    folder, seen = artifact_of(checkpoint(), tmp_path / "graph", "fp32"), []
+    real = artifact.open_session
+
+    def spy(graph: Any, threads: Any, device: str, hints: dict[str, Any]) -> Any:
+        seen.append(hints)
+        return real(graph, threads, device, hints)
+
+    monkeypatch.setattr(artifact, "open_session", spy)
+    runner, _ = runners_module.open_runner(folder, "onnxruntime", "fp32", "cpu", 2)
+    runner.seconds(tiny.encoded().batch([0, 3]))
+    (hints,) = seen
+    assert hints["session_config"]["session.force_spinning_stop"] == "1"
+    assert {key: hints[key] for key in RUNTIME_HINTS} == RUNTIME_HINTS  # beside what the artifact records

@@ -21,7 +21,7 @@ from compress.export.graph import build_graph
 from compress.model import runtime as module
 from compress.model.artifact import OnnxModel, load_onnx
 from compress.model.checkpoint import load_model
-from compress.model.runtime import OPENVINO_GRAPH, only, open_session, recorded_runtimes, routed
+from compress.model.runtime import OPENVINO_GRAPH, beside_others, only, open_session, recorded_runtimes, routed
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -156,3 +156,12 @@ def test_a_gpu_is_onnx_runtimes_whatever_is_recorded_for_cpus(checkpoint: Maker,
 
 
 SPINNING = "session.intra_op.allow_spinning"
+
+
+def test_a_session_beside_others_stops_spinning_and_keeps_its_own_options() -> None:
+    recorded = {"disabled_optimizers": ["X"], "session_config": {"session.intra_op.allow_spinning": "0"}}
+    assert beside_others(recorded) == {
+        "disabled_optimizers": ["X"],
+        "session_config": {"session.intra_op.allow_spinning": "0", "session.force_spinning_stop": "1"},
+    }
+    assert len(recorded["session_config"]) == 1

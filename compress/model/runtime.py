@@ -93,7 +93,7 @@ def beside_others(hints: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hints of a session that is timed in turns with others in one process.
 
     Its threads wait by spinning within a run, as in production, and stop when it ends. By default they go on for a while, on the
-    cores of whatever is timed next: with two threads on two cores OpenVINO looked half as fast as it is.
+    cores of whatever is timed next: on two cores, with two threads, OpenVINO looked up to a third slower than it is.
     """
     return {**hints, "session_config": {**hints.get("session_config", {}), "session.force_spinning_stop": "1"}}
 

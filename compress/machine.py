@@ -69,6 +69,14 @@ def has_bf16() -> bool:
     return bool(BFLOAT16 & set(cpu_flags()))
 
 
+def has_fast_bf16() -> bool:
+    """Tell whether this processor multiplies matrices in bfloat16 faster than in float32.
+
+    With AVX512-BF16 alone OpenVINO took 0.9 to 1.7 times as long in bfloat16 as in float32 (MiniLM, 16 to 1024 tokens).
+    """
+    return "amx_bf16" in cpu_flags()
+
+
 def emulates_bf16() -> bool:
     """Tell whether this is an x86 processor without such products: bfloat16 is then up to 20 times slower than float32."""
     return platform.machine().lower() in {"x86_64", "amd64"} and bool(cpu_flags()) and not has_bf16()

@@ -421,7 +421,7 @@ class ExportSettings(TuneSettings):
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto",
         description="fp32; fp16: a float16 graph for GPUs, logits in float32; bf16: an fp32 graph that OpenVINO computes in bf16; "
-        "auto: an fp32 graph, in OpenVINO computed in bf16 where this processor has it.",
+        "auto: an fp32 graph, in OpenVINO computed in bf16 where this processor has AMX.",
     )
     tolerance: float | None = Field(
         None,

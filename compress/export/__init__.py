@@ -89,7 +89,7 @@ def openvino_precision(settings: ExportSettings) -> str:
     """Return in which precision OpenVINO is to compute the floats of an fp32 graph."""
     if settings.precision == "bf16" and not machine.has_bf16():
         console.warn("this processor has no bf16: OpenVINO gains nothing by it here")
-    wanted = settings.precision == "bf16" or (settings.precision == "auto" and machine.has_bf16())
+    wanted = settings.precision == "bf16" or (settings.precision == "auto" and machine.has_fast_bf16())
     return "bf16" if wanted else "fp32"
 
 

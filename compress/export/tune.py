@@ -35,7 +35,7 @@ from compress.model.runtime import (
 )
 from compress.settings import TuneSettings
 
-VERSION = 2
+VERSION = 3
 KEPT_GRAPHS = 2
 # ONNX Runtime's fusions of these patterns are slower on CPUs than what they replace: see docs/decisions.
 RUNTIME_HINTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}
@@ -58,12 +58,12 @@ class Candidates:
     Args:
         axes: values by axis; the first of each is where the search starts.
         graph: from a point, of which these axes count, to its graph.
-        openvino: what OpenVINO is to read where it is another form than ONNX Runtime's, as a point; None: the same.
+        openvino: makes what OpenVINO is to read where that is another form, whatever ONNX Runtime reads; None: the same.
     """
 
     axes: Mapping[str, Sequence[str]]
     graph: Callable[[Point], onnx.ModelProto]
-    openvino: Point | None = None
+    openvino: Callable[[], onnx.ModelProto] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,7 @@ def choose(
     hints, apart = hints_of(point), None
     if any(route["runtime"] == OPENVINO for route in routes):
         hints |= {"openvino": {"precision": floats}, "routes": routes}
-        other = candidates.openvino or point
-        apart = None if other.items() <= point.items() else candidates.graph(other)
+        apart = candidates.openvino() if candidates.openvino else None
     return Chosen(candidates.graph(point), apart, point, hints, tuning or None)
 
 
@@ -141,10 +140,10 @@ def _measured(
         ways = Ways(partial(opener.open, runtime), lambda forward: check(forward, runtime), batch)
         tuning = _cached([*facts, runtime, axes], lambda: search(axes, start, ways, cells).as_json())
     point = tuning.get("winner", start)
-    other = candidates.openvino or point
-    if settings.runtime != "auto" or not _openvino_is_right(opener, other, cells, check):
+    if settings.runtime != "auto" or not _openvino_is_right(opener, point, cells, check):
         return point, only(runtime), tuning
-    found = _cached([*facts, "runtimes", point, other], lambda: _compared(opener, point, other, batch, cells))
+    other = structure(candidates.openvino()) if candidates.openvino else None
+    found = _cached([*facts, "runtimes", point, other], lambda: _compared(opener, point, batch, cells))
     return point, found["routes"], tuning | {"runtimes": found["cells"]}
 
 
@@ -161,13 +160,13 @@ class _Opener:
         Raises:
             ModelError: the runtime cannot read the graph.
         """
-        graph = self._graph(point)
         if runtime == ONNXRUNTIME:
-            return session_forward(open_session(graph, threads, "cpu", beside_others(hints_of(point))))
-        folder = self.scratch / fs.digest_json(point)  # one for each: OpenVINO may read weights from the file later
+            return session_forward(open_session(self._graph(point), threads, "cpu", beside_others(hints_of(point))))
+        apart = self.candidates.openvino
+        folder = self.scratch / ("apart" if apart else fs.digest_json(point))  # OpenVINO may read weights from the file later
         if not folder.exists():
             folder.mkdir()
-            (folder / GRAPH).write_bytes(graph)
+            (folder / GRAPH).write_bytes(apart().SerializeToString() if apart else self._graph(point))
         return openvino_forward(folder, self.floats, "cpu", threads)
 
     def _graph(self, point: Point) -> bytes:
@@ -203,10 +202,8 @@ def _openvino_is_right(opener: _Opener, point: Point, cells: Sequence[Cell], che
     return wrong is None
 
 
-def _compared(
-    opener: _Opener, point: Point, other: Point, batch: Callable[[Cell], dict[str, np.ndarray]], cells: Sequence[Cell]
-) -> dict[str, Any]:
-    opened = {ONNXRUNTIME: partial(opener.open, ONNXRUNTIME, point), OPENVINO: partial(opener.open, OPENVINO, other)}
+def _compared(opener: _Opener, point: Point, batch: Callable[[Cell], dict[str, np.ndarray]], cells: Sequence[Cell]) -> dict[str, Any]:
+    opened = {runtime: partial(opener.open, runtime, point) for runtime in (ONNXRUNTIME, OPENVINO)}
     routes, entries = compare_runtimes(opened, batch, cells)
     return {"routes": routes, "cells": entries}
 

@@ -8,14 +8,18 @@ What `compress.json` records under `runtime`, all of it optional:
      "routes": [{"up_to": 128, "runtime": "onnxruntime"}, {"up_to": null, "runtime": "openvino"}]}
 
 `routes` tells by the tokens of a batch (texts times length, padding included) which runtime takes it; without it ONNX Runtime
-takes all. OpenVINO reads `openvino.onnx` where there is such a file beside `model.onnx`: another form of the same model.
+takes all. OpenVINO reads `openvino.onnx` where there is such a file beside `model.onnx`: another form of the same model, with
+those of its weights that are the same bytes left in `model.onnx`.
 """
 
 from __future__ import annotations
 
 import mmap
+import shutil
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,27 +198,43 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
         raise UsageError("OpenVINO runs here on the CPU only", "use --device cpu")
     if not is_graph(folder):
         raise UsageError(f"{folder} is a checkpoint, and OpenVINO takes ONNX artifacts", "export it first: compress export MODEL -o DIR")
-    graph = folder / OPENVINO_GRAPH if (folder / OPENVINO_GRAPH).is_file() else folder / GRAPH
     try:
         import openvino  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
-    refuse_linked_weights(graph)
+    own = (folder / OPENVINO_GRAPH).is_file()
+    if not own:
+        refuse_linked_weights(folder / GRAPH)
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     if threads:
         hints["INFERENCE_NUM_THREADS"] = threads
+    graph = folder / (OPENVINO_GRAPH if own else GRAPH)
     try:
         core = openvino.Core()
-        compiled = core.compile_model(core.read_model(str(graph)), "CPU", hints)
+        with _unlinked(graph) if own else nullcontext(graph) as path:
+            compiled = core.compile_model(core.read_model(str(path)), "CPU", hints)
     except Exception as error:  # OpenVINO's exceptions share no base class
         raise ModelError(f"{graph} cannot be opened in OpenVINO: {(str(error).strip().splitlines() or ['?'])[-1]}") from error
     names = [next(iter(entry.get_names())) for entry in compiled.inputs]
-    own = threading.local()  # a request serves one batch at a time
+    local = threading.local()  # a request serves one batch at a time
 
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        found = list(own.request.infer({name: batch[name] for name in names}).values())
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()
+        found = list(local.request.infer({name: batch[name] for name in names}).values())
         return found[0] if len(found) == 1 else np.stack(found, axis=-1)
 
     return forward
+
+
+@contextmanager
+def _unlinked(graph: Path) -> Iterator[Path]:
+    """Give a graph whose weights are in `model.onnx` beside it, both as files: of symbolic links OpenVINO takes no weights."""
+    weights = graph.parent / GRAPH
+    if not (graph.is_symlink() or weights.is_symlink()):  # as they are in the hub's cache
+        yield graph
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in (graph, weights):
+            shutil.copyfile(path, Path(scratch) / path.name)
+        yield Path(scratch) / graph.name

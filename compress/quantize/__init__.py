@@ -29,6 +29,7 @@ from compress.quantize.explain import explain
 from compress.quantize.forms import CALIBRATED, HALVES, Forms, quantized_graph
 from compress.quantize.fp16 import check_range
 from compress.quantize.int4 import BLOCK
+from compress.quantize.openvino import save_beside
 from compress.quantize.serving import choose_run
 from compress.quantize.targets import GPUS, find_target
 from compress.settings import ExportSettings, QuantizeSettings
@@ -72,7 +73,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         choice = replace(choice, method=chosen.point["method"], graph=chosen.graph)
         write_artifact(chosen.graph, source, output)
         if chosen.openvino_graph is not None:
-            onnx.save(chosen.openvino_graph, str(output / OPENVINO_GRAPH))
+            save_beside(chosen.openvino_graph, output / OPENVINO_GRAPH)
         candidate = OnnxModel(output, hints=chosen.hints)
         metrics: dict[str, Any] = {}
         verification: dict[str, Any] = {}
@@ -89,7 +90,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
             if judge is not None:
                 metrics[f"validation{suffix}"] = judge.check(candidate.opened(runtime), settings.max_drop, precision)
         explained = explain(forms, choice.method, choice.graph, data if calibration is None else calibration) if settings.report else None
-        shrunk = (output / GRAPH).stat().st_size / (source / GRAPH).stat().st_size
+        size = sum(path.stat().st_size for path in output.glob("*.onnx"))
+        shrunk = size / (source / GRAPH).stat().st_size
         described = forms.described(choice.method)
     _tell(choice, precision, shrunk)
     return {
@@ -108,7 +110,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "layers": shape_of_config(read_config(output)).as_json(),
         "params": (fs.read_manifest(inputs.source) or {}).get("params"),
         "graph_inputs": [entry.name for entry in choice.graph.graph.input],
-        "size_mb": (output / GRAPH).stat().st_size / 1e6,
+        "size_mb": size / 1e6,
         "metrics": metrics,
         **({} if explained is None else {"explain": explained}),
     }

@@ -11,13 +11,14 @@ from compress.errors import GateMissed
 from compress.export import SHARES, TRIED_EXAMPLES
 from compress.export.tune import Candidates, Chosen, choose
 from compress.export.verify import remembered, verify
-from compress.machine import has_bf16
+from compress.machine import has_fast_bf16
 from compress.model.artifact import OnnxModel
 from compress.model.config import max_tokens
 from compress.model.family import Target
 from compress.model.runtime import OPENVINO, Forward
 from compress.quantize.auto import Choice, forward_of
 from compress.quantize.forms import CALIBRATED
+from compress.quantize.openvino import openvino_form
 from compress.settings import QuantizeSettings
 from compress.task.encode import Encoded
 
@@ -58,9 +59,11 @@ def choose_run(choice: Choice, settings: QuantizeSettings, reference: OnnxModel,
         methods = [choice.method]
     graphs = choice.passing
     candidates = Candidates(
-        {"method": methods}, lambda point: graphs[point["method"]], None if calibrated is None else {"method": calibrated}
+        {"method": methods},
+        lambda point: graphs[point["method"]],
+        None if calibrated is None else lambda: openvino_form(graphs[calibrated]),
     )
-    floats, config = "bf16" if has_bf16() else "fp32", reference.config
+    floats, config = "bf16" if has_fast_bf16() else "fp32", reference.config
     check = _Check(choice, reference, data, floats)
     return choose(candidates, settings, floats, check, config["vocab_size"], max_tokens(config))
 

@@ -1,0 +1,121 @@
+"""OpenVINO's form computes what the static form computes, for every family and shape, and shares its bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import compress
+from compress.export.graph import build_graph
+from compress.model.checkpoint import load_model
+from compress.model.runtime import has_openvino, openvino_forward
+from compress.prune.search import Kept
+from compress.prune.surgery import slice_model
+from compress.quantize.calibrate import histograms, range_of
+from compress.quantize.openvino import openvino_form, save_beside
+from compress.quantize.products import products
+from compress.quantize.smooth import smooth_graph, smoothed_inputs
+from compress.quantize.static import static_graph
+from tests import tiny
+
+Maker = Callable[..., Path]
+
+
+def static_of(model: onnx.ModelProto, data: object) -> onnx.ModelProto:
+    """The static int8 form of a float graph."""
+    seen = histograms(model, [product.rows for product in products(model)], data)  # pyright: ignore[reportArgumentType]
+    return static_graph(model, {name: range_of(found, "minmax", False) for name, found in seen.items()})
+
+
+def logits(model: onnx.ModelProto, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {entry.name: batch[entry.name] for entry in session.get_inputs()})
+
+
+def quantized(model: onnx.ModelProto) -> list[str]:
+    """What makes the values that are rounded to int8."""
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    return [makers[node.input[0]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+
+
+def with_gains(checkpoint: Path) -> object:
+    """A model whose norms' gains and biases are not ones and zeros, as they are after training."""
+    model, rng = load_model(checkpoint), np.random.default_rng(0)
+    for name, parameter in model.named_parameters():
+        if "norm" in name.lower():
+            parameter.data += parameter.new_tensor(rng.normal(0, 0.2, parameter.shape))
+    return model
+
+
+@pytest.mark.parametrize("smooth", [False, True])
+def test_it_computes_the_same(checkpoint: Maker, family: str, smooth: bool) -> None:
+    graph, data = build_graph(with_gains(checkpoint(family))), tiny.encoded(family)
+    if smooth:
+        seen = histograms(graph, [product.rows for product in products(graph)], data)
+        graph = smooth_graph(graph, {name: seen[name].channels for name in smoothed_inputs(graph)}, 0.5)  # pyright: ignore[reportArgumentType]
+    static = static_of(graph, data)
+    form = openvino_form(static)
+    onnx.checker.check_model(form, full_check=True)
+    batch = data.batch(range(6))
+    for found, wanted in zip(logits(form, batch), logits(static, batch), strict=True):
+        # A value that lies between two integers may be rounded to the other one.
+        assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("heads", [[4, 1, 2], [0, 2, 0]])
+def test_it_computes_the_same_for_pruned_shapes(checkpoint: Maker, heads: list[int]) -> None:
+    model = load_model(checkpoint())
+    slice_model(model, [Kept(list(range(count)), list(range(width))) for count, width in zip(heads, (64, 0, 16), strict=True)])
+    graph, data = build_graph(model), tiny.encoded()
+    static = static_of(graph, data)
+    batch = data.batch(range(6))
+    found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
+    assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
+
+
+def test_every_norm_that_a_product_reads_is_applied_on_three_axes(checkpoint: Maker) -> None:
+    static = static_of(build_graph(load_model(checkpoint())), tiny.encoded())
+    before, after = quantized(static), quantized(openvino_form(static))
+    assert before.count("LayerNormalization") >= 5  # both of three layers, but where first tokens are taken
+    assert after.count("LayerNormalization") == 0
+    assert after.count("Add") == before.count("LayerNormalization") + before.count("Add")
+    assert before.count("Reshape") - after.count("Reshape") == 2  # heads are merged thereafter, but for the last layer's single token
+    assert len(after) == len(before)
+
+
+def test_weights_are_left_in_the_other_file(checkpoint: Maker, tmp_path: Path) -> None:
+    static = static_of(build_graph(load_model(checkpoint())), tiny.encoded())
+    onnx.save(static, tmp_path / "model.onnx")
+    form = openvino_form(static)
+    save_beside(form, tmp_path / "openvino.onnx")
+    large = [tensor for tensor in form.graph.initializer if len(tensor.raw_data) >= 1024]
+    read = onnx.load(tmp_path / "openvino.onnx", load_external_data=False)
+    outside = [tensor for tensor in read.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    assert len(outside) == len(large) > 0
+    unshared = sum(len(tensor.raw_data) for tensor in read.graph.initializer)
+    assert unshared < 0.25 * sum(len(tensor.raw_data) for tensor in static.graph.initializer)
+    batch = tiny.encoded().batch(range(6))
+    np.testing.assert_array_equal(logits(onnx.load(tmp_path / "openvino.onnx"), batch)[0], logits(form, batch)[0])
+
+
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+def test_it_opens_where_files_are_links(checkpoint: Maker, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
+    blobs.mkdir()
+    snapshot.mkdir()
+    compress.export(checkpoint(), tmp_path / "float")
+    static = static_of(onnx.load(tmp_path / "float" / "model.onnx"), tiny.encoded())
+    onnx.save(static, blobs / "model.onnx")
+    save_beside(openvino_form(static), blobs / "openvino.onnx")
+    for name in ("model.onnx", "openvino.onnx"):
+        os.symlink(blobs / name, snapshot / name)
+    (snapshot / "config.json").write_bytes((tmp_path / "float" / "config.json").read_bytes())
+    (blobs / "config.json").write_bytes((tmp_path / "float" / "config.json").read_bytes())
+    batch = tiny.encoded().batch(range(6))
+    np.testing.assert_array_equal(openvino_forward(snapshot)(batch), openvino_forward(blobs)(batch))

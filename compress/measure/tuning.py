@@ -189,8 +189,9 @@ def compare_runtimes(
 def routes(tokens: Sequence[int], speedups: Sequence[float], names: tuple[str, str]) -> list[dict[str, Any]]:
     """Return which runtime takes batches of how many tokens: at most one change, where the times' product is least.
 
-    The change lies at the geometric mean of the tokens around it. One runtime takes all where a change gains less than
-    `WORTHWHILE` in the geometric mean: two take twice the memory.
+    The change lies at the geometric mean of the tokens around it. The second takes no size at which it gains less than
+    `WORTHWHILE`: beside other work it is the slower one there. One runtime takes all where a change gains less than that in the
+    geometric mean: two take twice the memory.
 
     Args:
         tokens: of the batches that were measured.
@@ -198,7 +199,7 @@ def routes(tokens: Sequence[int], speedups: Sequence[float], names: tuple[str, s
         names: of the two.
     """
     sizes = sorted(set(tokens))
-    gains = {size: sum(float(np.log(gain)) for of, gain in zip(tokens, speedups, strict=True) if of == size) for size in sizes}
+    gains = {size: sum(float(np.log(gain)) - WORTHWHILE for of, gain in zip(tokens, speedups, strict=True) if of == size) for size in sizes}
     found: dict[tuple[int, int], float] = {}  # (batches below the change, runtime above it) -> gain over the first runtime alone
     for above in (0, 1):
         for below in range(len(sizes)):

@@ -95,12 +95,12 @@ def test_cells_are_told_in_the_order_they_are_measured(clock: Any) -> None:
 
 
 def best_by_trying(sizes: list[int], gains: dict[int, float]) -> float:
-    """The best gain of at most one change, in the geometric mean, less what a change must be worth."""
+    """The best gain of at most one change, less what each size and the change must be worth."""
     found = []
     for limit, above in itertools.product([0, *sizes], (0, 1)):
         used = [size for size in sizes if (size > limit) == bool(above)]
         alone = len(used) in (0, len(sizes))
-        found.append(sum(np.log(gains[size]) for size in used) - (0 if alone else module.WORTHWHILE * len(sizes)))
+        found.append(sum(np.log(gains[size]) - module.WORTHWHILE for size in used) - (0 if alone else module.WORTHWHILE * len(sizes)))
     return max(found)
 
 
@@ -111,7 +111,7 @@ def test_routes_are_the_best_of_all_with_one_change(gains: dict[int, float]) -> 
     assert len(found) <= 2
     limit = found[0]["up_to"] or 0
     sent = {size: found[0 if size <= limit else -1]["runtime"] for size in gains}
-    reached = sum(np.log(gain) for size, gain in gains.items() if sent[size] == "second")
+    reached = sum(np.log(gain) - module.WORTHWHILE for size, gain in gains.items() if sent[size] == "second")
     penalty = module.WORTHWHILE * len(gains) if len(found) == 2 else 0
     assert reached - penalty == pytest.approx(best_by_trying(sorted(gains), gains), abs=1e-9)
 
@@ -120,6 +120,7 @@ def test_a_small_gain_is_not_worth_a_second_runtime() -> None:
     assert routes([16, 128], [0.98, 1.02], ("a", "b")) == [{"up_to": None, "runtime": "a"}]
     assert routes([16, 128], [0.5, 2.0], ("a", "b")) == [{"up_to": 45, "runtime": "a"}, {"up_to": None, "runtime": "b"}]
     assert routes([16, 128], [2.0, 0.5], ("a", "b")) == [{"up_to": 45, "runtime": "b"}, {"up_to": None, "runtime": "a"}]
+    assert routes([16, 32, 128], [0.5, 1.02, 2.0], ("a", "b")) == [{"up_to": 64, "runtime": "a"}, {"up_to": None, "runtime": "b"}]
 
 
 def test_what_is_within_the_noise_does_not_choose_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

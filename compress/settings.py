@@ -117,8 +117,8 @@ class TrainSettings(Settings):
         return document if document.get("budget") is not None else {**document, "epochs": cls.usual_epochs(document)}
 
     @classmethod
-    def usual_epochs(cls, document: dict[str, Any]) -> int:
-        """Return the epochs of settings that name neither these nor a budget."""
+    def usual_epochs(cls, document: dict[str, Any]) -> int | None:
+        """Return the epochs of settings that name neither these nor a budget; None: it depends on the data."""
         return DEFAULT_EPOCHS
 
 
@@ -242,9 +242,26 @@ class PruneSettings(Settings):
         return self
 
 
+def _only_method(document: dict[str, Any]) -> str:
+    """Return the one method that a document of `distill` names; empty where there are more or none."""
+    method = document.get("method")
+    alone = method[0] if isinstance(method, list) and len(method) == 1 else method
+    return alone if isinstance(alone, str) else ""
+
+
 class DistillSettings(TrainSettings):
     """`distill`: train a small student to answer as its teacher does. What is not given is filled in as the method has it."""
 
+    epochs: int | None = Field(
+        None, ge=1, le=1000, description="Passes over the texts; by default 3, of few texts more: 1,000 steps in at most 10 epochs."
+    )
+    lr: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Peak learning rate; by default 2e-4 up to 512 wide, 6e-5 above; half as much again for a student of another "
+        "width than its teacher, and beyond 20 labels; of a BiLSTM 1e-3.",
+    )
     method: list[str] = Field(
         list(matching.DEFAULT),
         min_length=1,
@@ -287,14 +304,17 @@ class DistillSettings(TrainSettings):
     def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
+    @classmethod
+    def usual_epochs(cls, document: dict[str, Any]) -> int | None:
+        """Return those of TinyBERT's second stage; else None: how many it is depends on the number of texts."""
+        return DEFAULT_EPOCHS if _only_method(document) == "tinybert" else None
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, document: Any) -> Any:
         if not isinstance(document, dict):
             return document
-        method = document.get("method")
-        alone = method[0] if isinstance(method, list) and len(method) == 1 else method
-        own = matching.METHOD_DEFAULTS.get(alone, {}) if isinstance(alone, str) else {}
+        own = matching.METHOD_DEFAULTS.get(_only_method(document), {})
         filled = {**matching.DEFAULTS, **own}
         return {**document, **{key: value for key, value in filled.items() if document.get(key) is None}}
 

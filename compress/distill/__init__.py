@@ -77,7 +77,9 @@ def _matchable(settings: DistillSettings, teacher: Shape, student: Shape) -> Dis
     """Return the settings as these two can follow them; says so where the default is more."""
     found = without_layers(settings, teacher, student)
     if found is not settings:
-        console.info(f"  a BiLSTM has no layers to match: method {', '.join(found.losses)} alone")
+        recurrent = teacher.lstm is not None or student.lstm is not None
+        why = "a BiLSTM has no layers to match" if recurrent else "student and teacher differ in width"
+        console.info(f"  {why}: method {', '.join(found.losses)} alone")
     return found
 
 

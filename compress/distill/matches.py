@@ -93,16 +93,22 @@ def matches(settings: DistillSettings, teacher: Shape, student: Shape) -> list[M
 
 
 def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
-    """Return the settings without the default's losses of layers where one of the two is a BiLSTM, which has none.
+    """Return the settings without the default's losses of layers where the two have no layers, or none alike.
+
+    A BiLSTM has no layers. States of another width are compared by maps that are to be learned first: with the default's weight
+    that takes all of a short training (docs/decisions/0019-logits-across-widths.md).
 
     Raises:
-        UsageError: losses or pairs of layers were asked for.
+        UsageError: losses or pairs of layers were asked for, of a BiLSTM.
     """
-    layered = [name for name in settings.losses if name not in OUTPUTS]
-    if not layered or (teacher.lstm is None and student.lstm is None):
+    layered, default = [name for name in settings.losses if name not in OUTPUTS], DistillSettings.model_fields["method"].default
+    recurrent = teacher.lstm is not None or student.lstm is not None
+    if not layered or not (recurrent or teacher.hidden != student.hidden):
+        return settings
+    if not recurrent and (settings.method != default or settings.match or settings.layer_epochs):
         return settings
     given = {
-        f"method {layered[0]}": settings.method != DistillSettings.model_fields["method"].default,
+        f"method {layered[0]}": settings.method != default,
         "layer_epochs": bool(settings.layer_epochs),
         f"match {settings.match}": ":" in (settings.match or ""),
     }

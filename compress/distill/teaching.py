@@ -26,6 +26,7 @@ from compress.errors import UsageError
 from compress.matching import PER_TOKEN
 from compress.model.checkpoint import model_shape
 from compress.model.device import Batch, pick_device
+from compress.model.family import family_of
 from compress.model.gradients import dropout_off
 from compress.model.objective import logits_of, task_loss
 from compress.model.reference import digest
@@ -36,7 +37,28 @@ from compress.task.labels import relabel
 from compress.task.load import Examples, Task
 from compress.task.unlabeled import joined
 from compress.train.budget import Budget
-from compress.train.loop import FitResult, fit
+from compress.train.loop import MANY_LABELS, FitResult, default_lr, fit
+
+LEAST_STEPS, EPOCHS = 1000, (3, 10)  # of a training that is told neither epochs nor time: steps, and the bounds of their epochs
+
+
+def usual_epochs(texts: int, batch_size: int) -> int:
+    """Return the epochs of a training on so many texts: three, or as many as make `LEAST_STEPS` steps, but at most ten.
+
+    A teacher's answers are not overfitted as labels are: see docs/decisions/0019-logits-across-widths.md.
+    """
+    return min(max(math.ceil(LEAST_STEPS / math.ceil(texts / batch_size)), EPOCHS[0]), EPOCHS[1])
+
+
+def usual_lr(student: Any, teacher: Any) -> float:
+    """Return the peak learning rate of a student: twice that of labels alone, of one of another width thrice.
+
+    Beyond 20 labels that of labels alone, which is thrice the others already; of a BiLSTM its own.
+    """
+    rate = default_lr(student)
+    if family_of(student.config.model_type).recurrent or student.config.num_labels > MANY_LABELS:
+        return rate
+    return (2 if model_shape(student).hidden == model_shape(teacher).hidden else 3) * rate
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,7 @@ def teach(
         raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
     folder, validation = tokens_from or teacher_folder, task.split("validation")
     examples, labeled = _texts(task, unlabeled, settings, seed, [teacher_folder, folder, *(other.folder for other in others)])
+    settings = _filled_in(settings, student, teacher, len(examples.texts), budget)
     settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
     data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
 
@@ -138,6 +161,16 @@ def teach(
             resume=resume, budget=budget, weigh=data.items,
         )  # fmt: skip
     return Taught(start, fitted, parallel.shared(evaluate), first)
+
+
+def _filled_in(settings: DistillSettings, student: Any, teacher: Any, texts: int, budget: Budget | None) -> DistillSettings:
+    """Return the settings with the epochs and the rate that were left to the data and the student."""
+    found: dict[str, Any] = {}
+    if settings.epochs is None and budget is None:
+        found["epochs"] = usual_epochs(texts, settings.batch_size)
+    if settings.lr is None:
+        found["lr"] = usual_lr(student, teacher)
+    return settings.model_copy(update=found)
 
 
 def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, seed: int, folders: list[Path]) -> tuple[Examples, bool]:

@@ -45,6 +45,7 @@ from compress.task.labels import connect, relabel
 from compress.task.load import Examples
 from compress.task.metrics import points_lost
 from compress.task.unlabeled import read_unlabeled
+from compress.train.loop import default_lr
 
 DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller one, which costs less, is scored on more
 TIMED_LENGTH = 32
@@ -374,7 +375,7 @@ class Pruner:
         if model_shape(model).hidden == self.before.hidden:
             options |= {"lr": options["lr"] or refit_lr(model), **matched(self.origins(model))}
         else:  # states of another width take learned maps: one, of the last, is enough
-            options |= {"method": ["logits", "hidden"]}
+            options |= {"lr": options["lr"] or default_lr(model), "method": ["logits", "hidden"]}
         settings = DistillSettings.model_validate(options)
         resume = self.inputs.resume
         taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)

@@ -350,7 +350,8 @@ def test_distill_explains_itself(checkpoint: Maker, capsys: Printed) -> None:
         ("hidden", 0.25),
     ]
     assert (found["teachers"], found["output"]) == (1, None)
-    assert "16 to 32, learned" in human(capsys, *words)
+    assert "16 to 32, learned" in human(capsys, *words, "--method", "nmse", "--method", "logits")
+    assert "learned" not in human(capsys, *words)  # by default states of another width are left alone
     assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
 
 

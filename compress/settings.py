@@ -259,8 +259,8 @@ class DistillSettings(TrainSettings):
         None,
         gt=0,
         le=1,
-        description="Peak learning rate; by default 2e-4 up to 512 wide, 6e-5 above; half as much again for a student of another "
-        "width than its teacher, and beyond 20 labels; of a BiLSTM 1e-3.",
+        description="Peak learning rate; by default 2e-4 up to 512 wide, 6e-5 above; half as much again beyond 20 labels; 5e-4 and "
+        "1.5e-4 for a student of another width than its teacher; of a BiLSTM 1e-3.",
     )
     method: list[str] = Field(
         list(matching.DEFAULT),

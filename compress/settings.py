@@ -253,14 +253,14 @@ class DistillSettings(TrainSettings):
     """`distill`: train a small student to answer as its teacher does. What is not given is filled in as the method has it."""
 
     epochs: int | None = Field(
-        None, ge=1, le=1000, description="Passes over the texts; by default 3, of few texts more: 1,000 steps in at most 10 epochs."
+        None, ge=1, le=1000, description="Passes over the texts; by default 3, of few texts more, for 1,000 steps, but at most 10."
     )
     lr: float | None = Field(
         None,
         gt=0,
         le=1,
         description="Peak learning rate; by default 2e-4 up to 512 wide, 6e-5 above; half as much again beyond 20 labels; 5e-4 and "
-        "1.5e-4 for a student of another width than its teacher; of a BiLSTM 1e-3.",
+        "1.5e-4 for a SPEC of another width; labels alone as finetune; tinybert 3e-5; of a BiLSTM 1e-3.",
     )
     method: list[str] = Field(
         list(matching.DEFAULT),

@@ -77,4 +77,5 @@ def _show(document: dict[str, Any]) -> None:
     console.table(["method", "weight", "teacher", "student", "projection"], rows)
     for stage in document["stages"]:
         which = {"all": "all losses", "layers": "the losses of layers alone", "outputs": "the teacher's answers and the labels alone"}
-        print(f"{which[stage['losses']]}: {stage['epochs'] or '3 to 10'} epochs, temperature {document['temperature']:g}")
+        span = document["budget"] or f"{stage['epochs'] or '3 to 10'} epochs"
+        print(f"{which[stage['losses']]}: {span}, temperature {document['temperature']:g}")

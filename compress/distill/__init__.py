@@ -15,7 +15,7 @@ from compress.distill.explain import explanation
 from compress.distill.matches import check_target, without_layers
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
-from compress.distill.teaching import teach
+from compress.distill.teaching import teach, usual_lr
 from compress.errors import UsageError
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
@@ -46,10 +46,13 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     with tempfile.TemporaryDirectory() as scratch:
         start = Start(Calibration(texts, teacher_folder, task.spec.reading, inputs.seed), Path(scratch), settings.init)
         student, student_folder = make_student(inputs.student, teacher, teacher_folder, start)
-        settings = _matchable(settings, model_shape(teacher), model_shape(student))
+        shapes, made = (model_shape(teacher), model_shape(student)), isinstance(inputs.student, str)
+        settings = _matchable(settings, *shapes)
+        if made and settings.lr is None and settings.hard_weight != 1 and shapes[0].hidden != shapes[1].hidden:
+            settings = settings.model_copy(update={"lr": usual_lr(student, cut=True)})
         taught = teach(
             student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, others,
-            made_of_layers=isinstance(inputs.student, str) and settings.init != "random", resume=inputs.resume, budget=budget,
+            made_of_layers=made and settings.init != "random", resume=inputs.resume, budget=budget,
         )  # fmt: skip
         student.to("cpu")
         if parallel.rank() == 0:
@@ -79,7 +82,8 @@ def _matchable(settings: DistillSettings, teacher: Shape, student: Shape) -> Dis
     if found is not settings:
         recurrent = teacher.lstm is not None or student.lstm is not None
         why = "a BiLSTM has no layers to match" if recurrent else "student and teacher differ in width"
-        console.info(f"  {why}: method {', '.join(found.losses)} alone")
+        more = "" if recurrent else "; --match all compares their layers as well"
+        console.info(f"  {why}: method {', '.join(found.losses)} alone{more}")
     return found
 
 

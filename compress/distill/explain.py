@@ -32,7 +32,7 @@ def explanation(settings: DistillSettings, teacher: Shape, student: Shape) -> di
     elif hard:
         rows.append(_row("labels", hard, "-", "logits"))
     rows += [_of_match(match, teacher, student) for match in matches(settings, teacher, student)]
-    stages = [{"losses": "all", "epochs": settings.epochs}]
+    stages: list[dict[str, Any]] = [{"losses": "all", "epochs": settings.epochs}]
     if settings.layer_epochs:
         stages = [{"losses": "layers", "epochs": settings.layer_epochs}, {"losses": "outputs", "epochs": settings.epochs}]
     return {
@@ -40,6 +40,7 @@ def explanation(settings: DistillSettings, teacher: Shape, student: Shape) -> di
         "student": _shape(student),
         "temperature": settings.temperature,
         "stages": stages,
+        "budget": settings.budget,
         "matches": rows,
     }
 

@@ -42,23 +42,25 @@ from compress.train.loop import MANY_LABELS, FitResult, default_lr, fit
 LEAST_STEPS, EPOCHS = 1000, (3, 10)  # of a training that is told neither epochs nor time: steps, and the bounds of their epochs
 
 
-def usual_epochs(texts: int, batch_size: int) -> int:
-    """Return the epochs of a training on so many texts: three, or as many as make `LEAST_STEPS` steps, but at most ten.
+def usual_epochs(examples: int, batch_size: int) -> int:
+    """Return the epochs of a training on so many texts, or windows of them: three, or as many as make `LEAST_STEPS` steps, but at most ten.
 
     A teacher's answers are not overfitted as labels are: see docs/decisions/0019-logits-across-widths.md.
     """
-    return min(max(math.ceil(LEAST_STEPS / math.ceil(texts / batch_size)), EPOCHS[0]), EPOCHS[1])
+    return min(max(math.ceil(LEAST_STEPS / math.ceil(examples / batch_size)), EPOCHS[0]), EPOCHS[1])
 
 
-def usual_lr(student: Any, teacher: Any) -> float:
-    """Return the peak learning rate of a student: that of labels alone (of a BiLSTM, and beyond 20 labels), twice that, or 5e-4.
+def usual_lr(student: Any, cut: bool = False) -> float:
+    """Return the peak learning rate of a student: twice that of labels alone; of a BiLSTM, and beyond 20 labels, the same.
 
-    The last is for a student of another width than its teacher, which starts farther from it; 1.5e-4 above 512 wide.
+    Args:
+        student: the model.
+        cut: whether it was made of its teacher at another width, and so is far from any trained model: 5e-4; 1.5e-4 above 512 wide.
     """
     rate, many = default_lr(student), student.config.num_labels > MANY_LABELS
     if family_of(student.config.model_type).recurrent:
         return rate
-    if model_shape(student).hidden != model_shape(teacher).hidden:
+    if cut:
         return rate * (5 / 3 if many else 5)
     return rate if many else 2 * rate
 
@@ -115,9 +117,9 @@ def teach(
         raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
     folder, validation = tokens_from or teacher_folder, task.split("validation")
     examples, labeled = _texts(task, unlabeled, settings, seed, [teacher_folder, folder, *(other.folder for other in others)])
-    settings = _filled_in(settings, student, teacher, len(examples.texts), budget)
     settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
     data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
+    settings = _filled_in(settings, student, len(data), budget)
 
     def evaluate() -> dict[str, float]:
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
@@ -165,13 +167,13 @@ def teach(
     return Taught(start, fitted, parallel.shared(evaluate), first)
 
 
-def _filled_in(settings: DistillSettings, student: Any, teacher: Any, texts: int, budget: Budget | None) -> DistillSettings:
-    """Return the settings with the epochs and the rate that were left to the data and the student."""
-    found: dict[str, Any] = {}
+def _filled_in(settings: DistillSettings, student: Any, examples: int, budget: Budget | None) -> DistillSettings:
+    """Return the settings with the epochs and the rate that were left to the data and the student; of labels alone `finetune`'s."""
+    taught, found = "theseus" not in settings.losses and settings.hard_weight != 1, {}
     if settings.epochs is None and budget is None:
-        found["epochs"] = usual_epochs(texts, settings.batch_size)
-    if settings.lr is None:
-        found["lr"] = usual_lr(student, teacher)
+        found["epochs"] = usual_epochs(examples, settings.batch_size) if taught else EPOCHS[0]
+    if settings.lr is None and taught:
+        found["lr"] = usual_lr(student)
     return settings.model_copy(update=found)
 
 

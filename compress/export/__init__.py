@@ -87,8 +87,8 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
 
 def openvino_precision(settings: ExportSettings) -> str:
     """Return in which precision OpenVINO is to compute the floats of an fp32 graph."""
-    if settings.precision == "bf16" and not machine.has_bf16():
-        console.warn("this processor has no bf16: OpenVINO gains nothing by it here")
+    if settings.precision == "bf16" and not machine.has_fast_bf16():
+        console.warn("this processor has no AMX: OpenVINO gains nothing by bf16 here")
     wanted = settings.precision == "bf16" or (settings.precision == "auto" and machine.has_fast_bf16())
     return "bf16" if wanted else "fp32"
 

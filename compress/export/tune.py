@@ -35,7 +35,7 @@ from compress.model.runtime import (
 )
 from compress.settings import TuneSettings
 
-VERSION = 3
+VERSION = 4
 KEPT_GRAPHS = 2
 # ONNX Runtime's fusions of these patterns are slower on CPUs than what they replace: see docs/decisions.
 RUNTIME_HINTS: dict[str, Any] = {"disabled_optimizers": ["SkipLayerNormFusion", "BiasGeluFusion"]}

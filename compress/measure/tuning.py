@@ -182,16 +182,15 @@ def compare_runtimes(
         p50 = {f"{name}_ms": float(1e3 * np.median(values)) for name, values in seconds.items()}
         entries.append({**_where(cell), **p50, "speedup": ratio, "ci95": list(interval)})
     tokens = [(cell.seq_len or 0) * cell.batch_size for cell in in_order(cells)]
-    gains = [1.0 if entry["ci95"][0] <= 1 <= entry["ci95"][1] else entry["speedup"] for entry in entries]  # noise decides nothing
+    gains = [1.0 if entry["ci95"][0] <= 1 <= entry["ci95"][1] else entry["speedup"] for entry in entries]  # within the noise
     return routes(tokens, gains, (first, second)), entries
 
 
 def routes(tokens: Sequence[int], speedups: Sequence[float], names: tuple[str, str]) -> list[dict[str, Any]]:
     """Return which runtime takes batches of how many tokens: at most one change, where the times' product is least.
 
-    The change lies at the geometric mean of the tokens around it. The second takes no size at which it gains less than
-    `WORTHWHILE`: beside other work it is the slower one there. One runtime takes all where a change gains less than that in the
-    geometric mean: two take twice the memory.
+    The change lies at the geometric mean of the tokens around it. What goes to the second runtime has to gain `WORTHWHILE` in the
+    geometric mean: beside other work a smaller gain was a loss. So has a change: two runtimes take twice the memory.
 
     Args:
         tokens: of the batches that were measured.

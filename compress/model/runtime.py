@@ -166,6 +166,20 @@ def refuse_linked_weights(graph: Path) -> None:
         raise ModelError(f"External data of {graph}: {linked[0]} is a hard link to a file that may lie elsewhere", "copy the file instead")
 
 
+def _refuse_other_files(graph: Path) -> None:
+    """Refuse weights of OpenVINO's graph that are in another file than `model.onnx`.
+
+    Raises:
+        ModelError: they are.
+    """
+    contents, place = graph.read_bytes(), 0
+    expected = b"\x12" + bytes([len(GRAPH)]) + GRAPH.encode()
+    while (place := contents.find(EXTERNAL_DATA, place)) >= 0:
+        place += len(EXTERNAL_DATA)
+        if not contents.startswith(expected, place):
+            raise ModelError(f"{graph} has weights in another file than {GRAPH}", "make the artifact again: compress quantize")
+
+
 def session_forward(session: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
     """Return a function from a padded batch of (batch, length) int64 arrays to float32 logits; see `OnnxModel.logits`."""
     names = [entry.name for entry in session.get_inputs()]
@@ -203,7 +217,9 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
     except ImportError as error:
         raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
     own = (folder / OPENVINO_GRAPH).is_file()
-    if not own:
+    if own:
+        _refuse_other_files(folder / OPENVINO_GRAPH)
+    else:
         refuse_linked_weights(folder / GRAPH)
     hints: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
     if threads:
@@ -213,6 +229,8 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
         core = openvino.Core()
         with _unlinked(graph) if own else nullcontext(graph) as path:
             compiled = core.compile_model(core.read_model(str(path)), "CPU", hints)
+    except OSError as error:
+        raise ResourceError(f"{graph} cannot be copied to where OpenVINO reads it: {error.strerror}", "make room in $TMPDIR") from error
     except Exception as error:  # OpenVINO's exceptions share no base class
         raise ModelError(f"{graph} cannot be opened in OpenVINO: {(str(error).strip().splitlines() or ['?'])[-1]}") from error
     names = [next(iter(entry.get_names())) for entry in compiled.inputs]
@@ -229,7 +247,10 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
 
 @contextmanager
 def _unlinked(graph: Path) -> Iterator[Path]:
-    """Give a graph whose weights are in `model.onnx` beside it, both as files: of symbolic links OpenVINO takes no weights."""
+    """Give a graph whose weights are in `model.onnx` beside it, both as files: of symbolic links OpenVINO takes no weights.
+
+    The copies are gone when the graph is compiled; what was mapped of them stays.
+    """
     weights = graph.parent / GRAPH
     if not (graph.is_symlink() or weights.is_symlink()):  # as they are in the hub's cache
         yield graph

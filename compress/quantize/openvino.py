@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from compress.model.config import GRAPH
 from compress.quantize.products import drop_unused
 
+SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 SHARED_BYTES = 1024  # smaller tensors are not worth a reference
 
 
@@ -26,9 +27,11 @@ def openvino_form(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph that computes what a static int8 graph computes, but for the order of float roundings.
 
     Args:
-        graph: of `static_graph`, smoothed or not; left as it is.
+        graph: of `static_graph`, smoothed or not; left as it is. One with nodes that hold graphs is returned as it is.
     """
     form = copy.deepcopy(graph)
+    if any(attribute.type in SUBGRAPHS for node in form.graph.node for attribute in node.attribute):
+        return form
     edit = _Edit(form)
     for node in [node for node in form.graph.node if node.op_type == "QuantizeLinear"]:
         _round_with_the_norm(edit, node)
@@ -77,25 +80,20 @@ class _Edit:
         return name
 
     def sort(self) -> None:
-        """Bring the nodes into an order in which every value is made before it is read, each as late as may be."""
+        """Keep the nodes that the outputs need, each behind all that it reads."""
         made = {entry.name for entry in [*self.graph.input, *self.graph.initializer]} | {""}
         makers = {name: node for node in self.graph.node for name in node.output}
         ordered: list[onnx.NodeProto] = []
-
-        def add(node: onnx.NodeProto) -> None:
-            waiting = [node]
-            while waiting:
-                missing = [name for name in waiting[-1].input if name not in made]
-                if missing:
-                    waiting += [makers[name] for name in missing]
-                    continue
-                done = waiting.pop()
-                if done.output[0] not in made:
-                    made.update(done.output)
-                    ordered.append(done)
-
-        for node in list(self.graph.node):
-            add(node)
+        waiting = [makers[entry.name] for entry in reversed(self.graph.output)]
+        while waiting:
+            missing = [name for name in waiting[-1].input if name not in made]
+            if missing:
+                waiting += [makers[name] for name in missing]
+                continue
+            node = waiting.pop()
+            if not made.issuperset(node.output):
+                made.update(node.output)
+                ordered.append(node)
         del self.graph.node[:]
         self.graph.node.extend(ordered)
 
@@ -107,6 +105,8 @@ def _round_with_the_norm(edit: _Edit, node: onnx.NodeProto) -> None:
     """
     smoothing = edit.maker(node.input[0], "Mul")
     factors = None if smoothing is None else edit.array(smoothing.input[1])
+    if factors is not None and factors.ndim > 1:
+        return
     norm = edit.maker(node.input[0] if smoothing is None or factors is None else smoothing.input[0], "LayerNormalization")
     scale, back = edit.array(node.input[1]), edit.only_reader(node.output[0])
     if norm is None or scale is None or scale.size != 1 or back is None or back.op_type != "DequantizeLinear":

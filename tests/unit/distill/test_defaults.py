@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import compress
+from compress.distill import teaching
 from compress.distill.matches import without_layers
 from compress.distill.teaching import EPOCHS, LEAST_STEPS, usual_epochs, usual_lr
 from compress.model.shape import LayerShape, Shape
@@ -26,13 +30,65 @@ def test_few_texts_are_read_more_often(texts: int, epochs: int) -> None:
     assert steps >= LEAST_STEPS or epochs == EPOCHS[1]
 
 
-def test_the_rate_is_twice_that_of_labels_alone() -> None:
-    teacher = tiny.make_model()
-    assert usual_lr(tiny.make_model(), teacher) == pytest.approx(2e-4)
-    assert usual_lr(tiny.make_model(hidden_size=16), teacher) == pytest.approx(5e-4)
-    assert usual_lr(tiny.make_model(labels=[str(number) for number in range(30)]), teacher) == pytest.approx(3e-4)
-    assert usual_lr(tiny.make_model(labels=[str(number) for number in range(30)], hidden_size=16), teacher) == pytest.approx(5e-4)
-    assert usual_lr(tiny.make_bilstm(), teacher) == RECURRENT_LR
+MANY = [str(number) for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "cut", "rate"),
+    [({}, False, 2e-4), ({}, True, 5e-4), ({"labels": MANY}, False, 3e-4), ({"labels": MANY}, True, 5e-4)],
+)
+def test_the_rate(changes: dict[str, Any], cut: bool, rate: float) -> None:
+    assert usual_lr(tiny.make_model(**changes), cut) == pytest.approx(rate)
+
+
+def test_a_bilstm_has_its_own_rate() -> None:
+    assert usual_lr(tiny.make_bilstm()) == RECURRENT_LR
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, float | None]]:
+    """The epochs and the rates with which models were trained."""
+    seen: list[tuple[int | None, float | None]] = []
+    right = teaching.fit
+
+    def fit(model: Any, data: Any, loss_of: Any, settings: DistillSettings, **options: Any) -> Any:
+        seen.append((settings.epochs, settings.lr))
+        return right(model, data, loss_of, settings.model_copy(update={"epochs": settings.epochs and 1}), **options)
+
+    monkeypatch.setattr(teaching, "fit", fit)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("student", "settings", "expected"),
+    [
+        ("layers=2", {}, (10, 2e-4)),
+        ("layers=2,hidden=16", {}, (10, 5e-4)),
+        ("layers=2,hidden=16", {"lr": 1e-3, "epochs": 2}, (2, 1e-3)),
+        ("layers=2,hidden=16", {"hard_weight": 1.0}, (3, None)),
+        ("layers=2", {"method": "theseus"}, (3, None)),
+        ("layers=2", {"budget": "20s"}, (None, 2e-4)),
+    ],
+)
+def test_what_is_left_to_it(
+    checkpoint: Callable[..., Path],
+    tiny_task: dict[str, Any],
+    fitted: list[tuple[int | None, float | None]],
+    student: str,
+    settings: dict[str, Any],
+    expected: tuple[int | None, float | None],
+    tmp_path: Path,
+) -> None:
+    compress.distill(checkpoint(), student, tiny_task, tmp_path / "student", **settings)
+    assert fitted == [pytest.approx(expected)] if None not in expected else fitted == [expected]
+
+
+def test_another_width_trained_before_takes_the_usual_rate(
+    checkpoint: Callable[..., Path], tiny_task: dict[str, Any], fitted: list[tuple[int | None, float | None]], tmp_path: Path
+) -> None:
+    narrow = tiny.write_checkpoint(tmp_path / "narrow", hidden_size=16)
+    compress.distill(checkpoint(), narrow, tiny_task, tmp_path / "student")
+    assert fitted == [pytest.approx((10, 2e-4))]
 
 
 @pytest.mark.parametrize(

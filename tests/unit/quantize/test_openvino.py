@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 
 import compress
+from compress.errors import ModelError
 from compress.export.graph import build_graph
 from compress.model.checkpoint import load_model
 from compress.model.runtime import has_openvino, openvino_forward
@@ -77,6 +78,61 @@ def test_it_computes_the_same_for_pruned_shapes(checkpoint: Maker, heads: list[i
     batch = data.batch(range(6))
     found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
+
+
+def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> None:
+    graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
+    norms = [node for node in graph.graph.node if node.op_type == "LayerNormalization"]
+    norms[1].input.pop()
+    seen = histograms(graph, [product.rows for product in products(graph)], data)
+    ranges = {name: range_of(found, "minmax", False) for name, found in seen.items()}
+    groups = sorted({product.group for product in products(graph)})
+    static = static_graph(graph, ranges, keep_float=groups[::2])
+    batch = data.batch(range(6))
+    found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
+    assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
+
+
+def test_signed_integers(checkpoint: Maker) -> None:
+    graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
+    seen = histograms(graph, [product.rows for product in products(graph)], data)
+    static = static_graph(graph, {name: range_of(found, "minmax", True) for name, found in seen.items()}, symmetric=True)
+    batch = data.batch(range(6))
+    found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
+    assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
+
+
+def test_a_graph_without_integers_computes_the_same(checkpoint: Maker) -> None:
+    graph, batch = build_graph(load_model(checkpoint())), tiny.encoded().batch(range(6))
+    np.testing.assert_array_equal(logits(openvino_form(graph), batch)[0], logits(graph, batch)[0])
+
+
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+def test_openvino_computes_what_it_did(checkpoint: Maker, tmp_path: Path) -> None:
+    compress.export(checkpoint(), tmp_path / "float")
+    data = tiny.encoded()
+    static = static_of(onnx.load(tmp_path / "float" / "model.onnx"), data)
+    onnx.save(static, tmp_path / "float" / "model.onnx")
+    batch = data.batch(range(6))
+    before = openvino_forward(tmp_path / "float")(batch)
+    save_beside(openvino_form(static), tmp_path / "float" / "openvino.onnx")
+    after = openvino_forward(tmp_path / "float")(batch)
+    assert np.abs(after - before).mean() < 0.02 * np.abs(before).max()
+
+
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+def test_weights_of_any_other_file_are_refused(checkpoint: Maker, tmp_path: Path) -> None:
+    folder = tmp_path / "float"
+    compress.export(checkpoint(), folder)
+    form = openvino_form(static_of(onnx.load(folder / "model.onnx"), tiny.encoded()))
+    (folder / "other.bin").write_bytes((folder / "model.onnx").read_bytes())
+    save_beside(form, folder / "openvino.onnx")
+    read = onnx.load(folder / "openvino.onnx", load_external_data=False)
+    outside = next(tensor for tensor in read.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    next(entry for entry in outside.external_data if entry.key == "location").value = "other.bin"
+    (folder / "openvino.onnx").write_bytes(read.SerializeToString())
+    with pytest.raises(ModelError, match="weights in another file than"):
+        openvino_forward(folder)
 
 
 def test_every_norm_that_a_product_reads_is_applied_on_three_axes(checkpoint: Maker) -> None:

@@ -243,8 +243,8 @@ def free_space(target: Path) -> int:
     return shutil.disk_usage(existing).free - RESERVE_BYTES
 
 
-def check_space(target: Path, needed: int) -> None:
-    """Refuse to start writing `needed` bytes where they do not fit.
+def check_space(target: Path, needed: int, elsewhere: str = "choose a folder on another disk with -o") -> None:
+    """Refuse to start writing `needed` bytes where they do not fit; `elsewhere` says how another place is chosen.
 
     Raises:
         ResourceError: less than `needed` plus a reserve is free.
@@ -252,6 +252,7 @@ def check_space(target: Path, needed: int) -> None:
     room = free_space(target)
     if room < needed:
         raise ResourceError(
-            f"{target} needs about {needed >> 20} MiB and only {room + RESERVE_BYTES >> 20} MiB are free",
-            "free some space or choose a folder on another disk with -o",
+            f"{target} needs about {needed / 2**20:.1f} MiB beside a reserve of {RESERVE_BYTES >> 20} MiB, and only "
+            f"{(room + RESERVE_BYTES) / 2**20:.1f} MiB are free",
+            f"free some space or {elsewhere}",
         )

@@ -37,7 +37,7 @@ def stored(folder: Path, needed: int, compute: Callable[[Path], dict[str, Any]],
             console.info(f"  {what}: from the cache")
         else:
             make_room(folder, needed)
-            fs.check_space(folder, needed)
+            fs.check_space(folder, needed, "set COMPRESS_CACHE to a folder on another disk")
             _write(folder, compute, what)
         os.utime(folder / fs.MANIFEST)  # used now
         yield folder

@@ -419,8 +419,10 @@ def test_space_is_checked_before_writing(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=fs.RESERVE_BYTES + 1000))
     fs.check_space(tmp_path / "not" / "yet" / "there", 1000)
     with pytest.raises(ResourceError, match="free") as caught:
-        fs.check_space(tmp_path, 1001)
+        fs.check_space(tmp_path, 1001, "set COMPRESS_CACHE")
     assert caught.value.exit_code == 5
+    assert caught.value.hint == "free some space or set COMPRESS_CACHE"
+    assert "a reserve of 64 MiB" in caught.value.message
 
 
 def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

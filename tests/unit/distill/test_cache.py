@@ -116,7 +116,7 @@ def test_hidden_states_that_the_disk_has_no_room_for_are_not_kept_and_those_that
 ) -> None:
     assert ask(layers=(3,)).features is not None
     monkeypatch.setattr(fs, "free_space", lambda path: 1)
-    monkeypatch.setattr(fs, "check_space", lambda path, needed: None)
+    monkeypatch.setattr(fs, "check_space", lambda path, needed, *_: None)
     assert ask(layers=(3,)).features is not None
     assert ask(layers=(2,)).features is None
 

@@ -175,7 +175,7 @@ def test_a_number_is_no_time(value: Any) -> None:
 def test_epochs_or_a_budget() -> None:
     with pytest.raises(UsageError, match="give epochs or a budget of time, not both"):
         validate(DistillSettings, {"epochs": 3, "budget": "5m"}, "distill", UsageError)
-    assert (DistillSettings().epochs, DistillSettings(budget="5m").epochs) == (3, None)
+    assert (FinetuneSettings().epochs, FinetuneSettings(budget="5m").epochs) == (3, None)
     for mode, own in MODE_DEFAULTS.items():
         assert FinetuneSettings.model_validate({"mode": mode}).epochs == own["epochs"]
         timed = FinetuneSettings.model_validate({"mode": mode, "budget": "5m"})

@@ -37,7 +37,7 @@ from compress.task.labels import relabel
 from compress.task.load import Examples, Task
 from compress.task.unlabeled import joined
 from compress.train.budget import Budget
-from compress.train.loop import MANY_LABELS, FitResult, default_lr, fit
+from compress.train.loop import MANY_LABELS, FitResult, default_lr, fit, width_lr
 
 LEAST_STEPS, EPOCHS = 1000, (3, 10)  # of a training that is told neither epochs nor time: steps, and the bounds of their epochs
 
@@ -57,12 +57,11 @@ def usual_lr(student: Any, cut: bool = False) -> float:
         student: the model.
         cut: whether it was made of its teacher at another width, and so is far from any trained model: 5e-4; 1.5e-4 above 512 wide.
     """
-    rate, many = default_lr(student), student.config.num_labels > MANY_LABELS
     if family_of(student.config.model_type).recurrent:
-        return rate
+        return default_lr(student)
     if cut:
-        return rate * (5 / 3 if many else 5)
-    return rate if many else 2 * rate
+        return 5 * width_lr(student)
+    return default_lr(student) if student.config.num_labels > MANY_LABELS else 2 * width_lr(student)
 
 
 @dataclass(frozen=True)

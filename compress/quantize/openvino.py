@@ -9,7 +9,6 @@ before heads are merged: see docs/decisions/0018-a-form-for-openvino.md.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -157,15 +156,11 @@ def save_beside(form: onnx.ModelProto, path: Path) -> None:
     Both forms have the same words and, of one method, the same integers: together they are hardly larger than one.
     """
     form, whole = copy.deepcopy(form), (path.parent / GRAPH).read_bytes()
-    for tensor in _large(form):
-        offset = whole.find(tensor.raw_data)
+    for tensor in form.graph.initializer:
+        offset = whole.find(tensor.raw_data) if len(tensor.raw_data) >= SHARED_BYTES else -1
         if offset >= 0:
             place = {"location": GRAPH, "offset": str(offset), "length": str(len(tensor.raw_data))}
             tensor.ClearField("raw_data")
             tensor.data_location = onnx.TensorProto.EXTERNAL
             tensor.external_data.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in place.items())
     path.write_bytes(form.SerializeToString())
-
-
-def _large(form: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    return (tensor for tensor in form.graph.initializer if len(tensor.raw_data) >= SHARED_BYTES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -61,7 +61,7 @@ def choose_run(choice: Choice, settings: QuantizeSettings, reference: OnnxModel,
     candidates = Candidates(
         {"method": methods},
         lambda point: graphs[point["method"]],
-        None if calibrated is None else lambda: openvino_form(graphs[calibrated]),
+        None if calibrated is None else cache(lambda: openvino_form(graphs[calibrated])),
     )
     floats, config = "bf16" if has_fast_bf16() else "fp32", reference.config
     check = _Check(choice, reference, data, floats)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,10 +29,11 @@ from tests import tiny
 Maker = Callable[..., Path]
 
 
-def static_of(model: onnx.ModelProto, data: object) -> onnx.ModelProto:
+def static_of(model: onnx.ModelProto, data: Any, symmetric: bool = False, keep_float: Collection[str] = ()) -> onnx.ModelProto:
     """The static int8 form of a float graph."""
-    seen = histograms(model, [product.rows for product in products(model)], data)  # pyright: ignore[reportArgumentType]
-    return static_graph(model, {name: range_of(found, "minmax", False) for name, found in seen.items()})
+    seen = histograms(model, [product.rows for product in products(model)], data)
+    ranges = {name: range_of(found, "minmax", symmetric) for name, found in seen.items()}
+    return static_graph(model, ranges, symmetric=symmetric, keep_float=keep_float)
 
 
 def logits(model: onnx.ModelProto, batch: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -84,10 +86,8 @@ def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> No
     graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
     norms = [node for node in graph.graph.node if node.op_type == "LayerNormalization"]
     norms[1].input.pop()
-    seen = histograms(graph, [product.rows for product in products(graph)], data)
-    ranges = {name: range_of(found, "minmax", False) for name, found in seen.items()}
     groups = sorted({product.group for product in products(graph)})
-    static = static_graph(graph, ranges, keep_float=groups[::2])
+    static = static_of(graph, data, keep_float=groups[::2])
     batch = data.batch(range(6))
     found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
@@ -95,8 +95,7 @@ def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> No
 
 def test_signed_integers(checkpoint: Maker) -> None:
     graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
-    seen = histograms(graph, [product.rows for product in products(graph)], data)
-    static = static_graph(graph, {name: range_of(found, "minmax", True) for name, found in seen.items()}, symmetric=True)
+    static = static_of(graph, data, symmetric=True)
     batch = data.batch(range(6))
     found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()

@@ -15,7 +15,7 @@ from compress.distill.explain import explanation
 from compress.distill.matches import check_target, without_layers
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
-from compress.distill.teaching import teach, usual_lr
+from compress.distill.teaching import teach
 from compress.errors import UsageError
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
@@ -46,13 +46,10 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     with tempfile.TemporaryDirectory() as scratch:
         start = Start(Calibration(texts, teacher_folder, task.spec.reading, inputs.seed), Path(scratch), settings.init)
         student, student_folder = make_student(inputs.student, teacher, teacher_folder, start)
-        shapes, made = (model_shape(teacher), model_shape(student)), isinstance(inputs.student, str)
-        settings = _matchable(settings, *shapes)
-        if made and settings.lr is None and settings.hard_weight != 1 and shapes[0].hidden != shapes[1].hidden:
-            settings = settings.model_copy(update={"lr": usual_lr(student, cut=True)})
+        settings = _matchable(settings, model_shape(teacher), model_shape(student))
         taught = teach(
             student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, others,
-            made_of_layers=made and settings.init != "random", resume=inputs.resume, budget=budget,
+            made=isinstance(inputs.student, str), resume=inputs.resume, budget=budget,
         )  # fmt: skip
         student.to("cpu")
         if parallel.rank() == 0:

@@ -82,7 +82,7 @@ class Taught:
 def teach(
     student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
     classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
-    others: Sequence[Teacher] = (), made_of_layers: bool = False, resume: Path | None = None, budget: Budget | None = None,
+    others: Sequence[Teacher] = (), made: bool = False, resume: Path | None = None, budget: Budget | None = None,
 ) -> Taught:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
 
@@ -99,7 +99,7 @@ def teach(
         seed: of shuffling and dropout.
         tokens_from: the folder whose tokenizer and limits encode the student's texts; by default the teacher's.
         others: further teachers, whose logits are averaged with the first one's.
-        made_of_layers: whether the student was made of layers of the teacher, which `theseus` needs.
+        made: whether the student was made of the teacher for this training; `theseus` needs its layers, and another width a higher rate.
         resume: where training keeps its state, to go on from when it is killed.
         budget: the time that there is, in the place of epochs.
 
@@ -111,21 +111,22 @@ def teach(
     """
     device, target = pick_device(settings.device), task.spec.target
     check_target(settings, target, len(classes))
-    pairs = matches(settings, model_shape(teacher), model_shape(student))
+    shapes = model_shape(teacher), model_shape(student)
+    pairs = matches(settings, *shapes)
     if "theseus" in settings.losses and (settings.augment or unlabeled is not None):
         raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
     folder, validation = tokens_from or teacher_folder, task.split("validation")
     examples, labeled = _texts(task, unlabeled, settings, seed, [teacher_folder, folder, *(other.folder for other in others)])
     settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
     data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
-    settings = _filled_in(settings, student, len(data), budget)
+    settings = _filled_in(settings, student, made and shapes[0].hidden != shapes[1].hidden, len(data), budget)
 
     def evaluate() -> dict[str, float]:
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
     numbered = replace(data, labels=relabel(data.labels, target, classes)) if labeled else data
     if "theseus" in settings.losses:
-        check_replaceable(student, teacher, made_of_layers)
+        check_replaceable(student, teacher, made and settings.init != "random")
         objective: Any = _theseus(student, teacher, numbered, task, settings, seed, device)
         resume = None  # which layers stand in at a step is drawn beside the training's state: it starts over
         extra: list[torch.nn.Parameter] = []
@@ -166,13 +167,13 @@ def teach(
     return Taught(start, fitted, parallel.shared(evaluate), first)
 
 
-def _filled_in(settings: DistillSettings, student: Any, examples: int, budget: Budget | None) -> DistillSettings:
+def _filled_in(settings: DistillSettings, student: Any, cut: bool, examples: int, budget: Budget | None) -> DistillSettings:
     """Return the settings with the epochs and the rate that were left to the data and the student; of labels alone `finetune`'s."""
     taught, found = "theseus" not in settings.losses and settings.hard_weight != 1, {}
     if settings.epochs is None and budget is None:
         found["epochs"] = usual_epochs(examples, settings.batch_size) if taught else EPOCHS[0]
     if settings.lr is None and taught:
-        found["lr"] = usual_lr(student)
+        found["lr"] = usual_lr(student, cut)
     return settings.model_copy(update=found)
 
 

@@ -54,6 +54,10 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         student.to("cpu")
         if parallel.rank() == 0:
             save_model(student, output, student_folder)
+    if (after := taught.metrics[task.spec.main_metric]) < taught.before:
+        console.warn(
+            f"the student is worse than before it was trained ({100 * after:.2f}, {100 * taught.before:.2f} before): try a lower --lr"
+        )
     return {
         "metrics": {"validation": {"n": len(task.split("validation")), **taught.metrics, "before": taught.before}},
         "training": taught.training(),

@@ -173,6 +173,24 @@ def test_the_teacher_is_not_trained(tiny_task: dict[str, Any], checkpoint: Maker
     assert (tmp_path / "out" / "model.safetensors").read_bytes() != before
 
 
+@pytest.mark.parametrize(("before", "warned"), [(1.01, True), (0.0, False)])
+def test_a_student_that_got_worse_is_kept_with_a_warning(
+    tiny_task: dict[str, Any],
+    checkpoint: Maker,
+    slim: Path,
+    before: float,
+    warned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setitem(distill.__globals__, "teach", lambda *args, **options: replace(teaching.teach(*args, **options), before=before))
+    result = run(checkpoint(), slim, tiny_task, tmp_path / "out")
+    assert ("worse than before it was trained" in capsys.readouterr().err) == warned
+    assert result["metrics"]["validation"]["before"] == before
+    load_model(tmp_path / "out")
+
+
 def test_a_student_of_another_tokenizer(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="different tokenizers"):
         run(checkpoint(), checkpoint("roberta"), tiny_task, tmp_path / "out")

@@ -378,7 +378,10 @@ class Pruner:
             options |= {"lr": options["lr"] or default_lr(model), "method": ["logits", "hidden"]}
         settings = DistillSettings.model_validate(options)
         resume = self.inputs.resume
-        taught = teach(model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed, resume=resume)
+        taught = teach(
+            model, self.dense, self.source, self.task, self.unlabeled, self.classes, settings, self.seed,
+            resume=resume, lr_option="--recover-lr",
+        )  # fmt: skip
         if taught.fitted.diverged:
             raise taught.fitted.diverged
         return model.to("cpu")

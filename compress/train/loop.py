@@ -79,6 +79,8 @@ def fit(
     resume: Path | None = None,
     budget: Budget | None = None,
     weigh: Callable[[np.ndarray], float] = len,
+    on_step: Callable[[int], None] | None = None,
+    lr_option: str = "--lr",
 ) -> FitResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
@@ -99,13 +101,15 @@ def fit(
         resume: the folder of the stage's states; None: nothing is kept.
         budget: the time that there is, in the place of epochs.
         weigh: how many items (by default examples) the loss of a batch is a mean of: its weight among those of several processes.
+        on_step: told the number of each step (from 0) before it, in every process, those without an example of the batch included.
+        lr_option: the option that sets the learning rate, for the hint of a training that diverged.
 
     Returns:
         What was done; of a training that diverged after an epoch that was scored, with the error that is to be raised once its best
         weights, which the model then has, are safe.
 
     Raises:
-        Diverged: a loss is not finite.
+        Diverged: a loss or a gradient is not finite.
     """
     own_seed = seed + parallel.rank()  # of dropout, which differs between processes
     torch.manual_seed(own_seed)
@@ -121,7 +125,8 @@ def fit(
     snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
     with fast_steps(model, device, own_seed) as dropout:
         state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
-        training = _Training(model, data, loss_of, settings, device, lr, state, snapshots, validate, budget, weigh)
+        steps = _Steps(loss_of, lr, weigh, on_step, lr_option)
+        training = _Training(model, data, steps, settings, device, state, snapshots, validate, budget)
         with _progress(label, training.pace) as advance:
             advance(training.done)
             diverged = training.run(advance)
@@ -132,21 +137,42 @@ def fit(
     return FitResult(epochs, done.step, done.best_epoch, done.mean_loss, done.best_score, done.precision, training.seconds(), diverged)
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """What a step does, as `fit` is told it."""
+
+    loss_of: LossFunction
+    lr: float
+    weigh: Callable[[np.ndarray], float]
+    on_step: Callable[[int], None] | None
+    lr_option: str
+
+    def check(self, what: str, value: float, epoch: int, step: int) -> float:
+        """Return a loss, or the norm of a gradient, if it is finite.
+
+        Raises:
+            Diverged: it is not.
+        """
+        if not math.isfinite(value):
+            hint = f"lower the learning rate (it was {self.lr:g}): {self.lr_option} {self.lr / 3:.1g}"
+            raise Diverged(f"the {what} became {value} in epoch {epoch}, step {step + 1}", hint)
+        return value
+
+
 class _Training:
     """A training under way: what it works with, and how far it is."""
 
     def __init__(
-        self, model: Any, data: Encoded, loss_of: LossFunction, settings: TrainSettings, device: torch.device, lr: float,
+        self, model: Any, data: Encoded, steps: _Steps, settings: TrainSettings, device: torch.device,
         state: State, snapshots: Snapshots, validate: Callable[[], float] | None, budget: Budget | None,
-        weigh: Callable[[np.ndarray], float],
     ) -> None:  # fmt: skip
-        self.model, self.data, self.loss_of, self.settings, self.device, self.lr = model, data, loss_of, settings, device, lr
-        self.state, self.snapshots, self.validate, self.weigh = state, snapshots, validate, weigh
+        self.model, self.data, self.steps, self.settings, self.device = model, data, steps, settings, device
+        self.state, self.snapshots, self.validate = state, snapshots, validate
         if saved := snapshots.load():
             state.restore(*saved)
             console.info(f"  going on from step {self.done.step}, in epoch {self.done.epoch + 1}")
             if budget is not None:
-                budget.before = self.done.seconds
+                budget.before = self.done.spent
         self.started = time.monotonic() - self.done.seconds
         self.done.precision = self.done.precision or parallel.shared(lambda: choose_precision(model, data, settings, device))
         self.pace = Pace(math.ceil(len(data) / settings.batch_size), settings.epochs, budget, self.done.pace)
@@ -205,17 +231,20 @@ class _Training:
     def _step(self, positions: np.ndarray, total: int) -> None:
         optimizer, done = self.state.optimizer, self.done
         for group in optimizer.param_groups:
-            group["lr"] = self.lr * schedule(done.step, total, self.settings.warmup)
+            group["lr"] = self.steps.lr * schedule(done.step, total, self.settings.warmup)
+        if self.steps.on_step:
+            self.steps.on_step(done.step)
         value, mine = 0.0, parallel.share(positions)
         if len(mine):
             batch = to_tensors(self.data.batch(mine), self.model, self.device)
             with autocast(done.precision, self.device):
-                loss = self.loss_of(batch, mine)
+                loss = self.steps.loss_of(batch, mine)
             loss.backward()
             value = float(loss.detach())
-        value = parallel.average(self.state.parameters, value, self.weigh(mine) if len(mine) else 0)
-        done.losses.append(_checked(value, done.epoch + 1, done.step, self.lr))
-        nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
+        value = parallel.average(self.state.parameters, value, self.steps.weigh(mine) if len(mine) else 0)
+        done.losses.append(self.steps.check("loss", value, done.epoch + 1, done.step))
+        norm = nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
+        self.steps.check("gradient", float(norm), done.epoch + 1, done.step)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
@@ -238,7 +267,7 @@ class _Training:
             done.best_score, done.best_epoch = score, done.epoch
             if self.validate:
                 done.best = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
-        elif self.settings.patience and done.epoch - done.best_epoch >= self.settings.patience:
+        elif score is not None and self.settings.patience and done.epoch - done.best_epoch >= self.settings.patience:
             console.info(f"  no better for {self.settings.patience} epochs: stopped early")
             done.finished = True
 
@@ -253,6 +282,8 @@ class _Training:
 
     def _keep(self) -> None:
         self.done.seconds = self.seconds()
+        if self.pace.budget is not None:
+            self.done.spent = self.pace.budget.spent()
         self.snapshots.save(*self.state.capture())
 
 
@@ -294,14 +325,6 @@ def _groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, 
     decayed = [p for p in parameters if p.ndim > NO_DECAY_DIMENSIONS]
     plain = [p for p in parameters if p.ndim <= NO_DECAY_DIMENSIONS]
     return [{"params": decayed, "weight_decay": decay}, {"params": plain, "weight_decay": 0.0}]
-
-
-def _checked(value: float, epoch: int, step: int, lr: float) -> float:
-    if not math.isfinite(value):
-        raise Diverged(
-            f"the loss became {value} in epoch {epoch}, step {step + 1}", f"lower the learning rate (it was {lr:g}): --lr {lr / 3:.1g}"
-        )
-    return value
 
 
 def _announce(epoch: int, loss: float, score: float | None, seconds: float) -> None:

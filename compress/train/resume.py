@@ -44,6 +44,7 @@ class Progress:
     best_epoch: int = 0
     best_score: float | None = None
     seconds: float = 0.0
+    spent: float = 0.0  # seconds of a budget, those before training included
     precision: str = ""
     finished: bool = False
     pace: dict[str, float] = field(default_factory=dict)  # what a time budget has measured

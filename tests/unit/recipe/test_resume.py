@@ -161,9 +161,10 @@ def test_a_diverged_training_keeps_its_best_epoch(
         begun += 1
         return original(*args)
 
-    checked = loop._checked
+    check = loop._Steps.check
     monkeypatch.setattr(loop, "autocast", diverges)
-    monkeypatch.setattr(loop, "_checked", lambda value, *args: checked(float("nan") if begun == 12 else value, *args))
+    nan = float("nan")
+    monkeypatch.setattr(loop._Steps, "check", lambda self, what, value, *at: check(self, what, nan if begun == 12 else value, *at))
     with pytest.raises(Diverged, match=r"in epoch 2, step 12; the best epoch before is kept in .*out\.diverged") as caught:
         compress.finetune(source, tiny_task, tmp_path / "out", **settings)
     assert caught.value.hint == "lower the learning rate (it was 0.002): --lr 0.0007"
@@ -180,7 +181,8 @@ def test_a_folder_of_somebody_else_is_not_written_over(tiny_task: dict[str, Any]
     (tmp_path / "out.diverged").mkdir()
     (tmp_path / "out.diverged" / "notes.txt").write_text("mine")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_checked", lambda value, epoch, step, lr: value if epoch < 2 else raises(Diverged("gone")))
+        gone = Diverged("gone")
+        patch.setattr(loop._Steps, "check", lambda self, what, value, epoch, step: value if epoch < 2 else raises(gone))
         with pytest.raises(Diverged, match=r"^gone$"):
             compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **SETTINGS)
     assert [path.name for path in (tmp_path / "out.diverged").iterdir()] == ["notes.txt"]

@@ -107,11 +107,15 @@ def test_a_long_validation_is_a_warning(capsys: pytest.CaptureFixture[str]) -> N
     assert "scoring the validation split takes about 30 s of the 1 min 40 s" in capsys.readouterr().err
 
 
-def run(seconds: float, each: float, folder: Path | None = None, kill_at: int | None = None, clock: Clock | None = None) -> Any:
-    """Fit a tiny model whose every step takes `each` seconds and every validation one."""
+def run(
+    seconds: float, each: float, folder: Path | None = None, kill_at: int | None = None, clock: Clock | None = None,
+    validation: float = 1.0, earlier: float = 0.0, **settings: Any,
+) -> Any:  # fmt: skip
+    """Fit a tiny model whose every step takes `each` seconds and every validation `validation`, after `earlier` seconds of other work."""
     clock = clock or Clock()
     budget, model, data = Budget(seconds, clock), tiny.make_model(), tiny.encoded("bert", 24)
-    budget.scores_take(1.0, 0.0)
+    clock.now += earlier
+    budget.scores_take(validation, 0.0)
     labels, steps = torch.from_numpy(data.labels), 0
 
     def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
@@ -122,11 +126,11 @@ def run(seconds: float, each: float, folder: Path | None = None, kill_at: int | 
         return functional.cross_entropy(model(**batch).logits, labels[positions])
 
     def score() -> float:
-        clock.now += 1.0
+        clock.now += validation
         return 0.5
 
-    settings = FinetuneSettings(budget="1h", precision="fp32", device="cpu", batch_size=8)
-    result = fit(model, data, loss_of, settings, seed=0, device=CPU, validate=score, budget=budget, resume=folder)
+    options = FinetuneSettings.model_validate({"budget": "1h", "precision": "fp32", "device": "cpu", "batch_size": 8, **settings})
+    result = fit(model, data, loss_of, options, seed=0, device=CPU, validate=score, budget=budget, resume=folder)
     return result, budget.spent(), steps
 
 
@@ -150,6 +154,25 @@ def test_what_was_spent_before_it_was_killed_counts(tmp_path: Path, monkeypatch:
     result, spent, steps = run(100.0, 2.0, tmp_path, clock=clock)
     assert result.steps == steps + 20
     assert spent == pytest.approx(100, abs=10)
+
+
+def test_what_was_spent_before_training_counts_after_a_kill_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(resume, "MAX_SHARE", 1e9)
+    clock = Clock()
+    with pytest.raises(KeyboardInterrupt):
+        run(100.0, 2.0, tmp_path, kill_at=10, clock=clock, earlier=50.0)
+    result, spent, steps = run(100.0, 2.0, tmp_path, clock=clock)
+    assert steps <= 16  # 30 of the 100 seconds are left, less a validation or two
+    assert spent == pytest.approx(100, abs=10)
+    assert result.steps == steps + 10
+
+
+def test_an_epoch_that_was_not_scored_is_no_worse_one() -> None:
+    result, spent, _ = run(1000.0, 5.0, validation=60.0, patience=1)
+    assert result.best_epoch > 0
+    assert result.score == 0.5
+    assert spent > 200
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("1.5h", 5400), ("0.5s", 0.5), ("168h", 604800)])

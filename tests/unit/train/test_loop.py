@@ -131,6 +131,45 @@ def test_a_loss_that_is_not_finite_stops(value: float) -> None:
     assert calls == 5
 
 
+def test_a_gradient_that_is_not_finite_is_no_step() -> None:
+    """The loss of the last step tells nothing of the weights that it leaves."""
+    model = tiny.make_model()
+    before = weights(model)
+
+    def loss(batch: Any, positions: np.ndarray) -> torch.Tensor:
+        return (model(**batch).logits.sum() * 0).sqrt()  # 0, and its slope there is infinite: 0 times that is nan
+
+    with pytest.raises(Diverged, match="the gradient became nan in epoch 1, step 1"):
+        train(model, loss=loss, count=8)
+    assert equal(weights(model), before)
+
+
+def test_steps_are_told_by_their_numbers() -> None:
+    model, data, seen = tiny.make_model(), tiny.encoded("bert", 24), []
+    labels = torch.from_numpy(data.labels)
+
+    def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
+        return functional.cross_entropy(model(**batch).logits, labels[positions])
+
+    fit(model, data, loss_of, FinetuneSettings.model_validate({**FAST, "epochs": 2}), seed=0, device=CPU, on_step=seen.append)
+    assert seen == list(range(6))
+
+
+def test_the_hint_names_the_option_that_sets_the_rate() -> None:
+    model, data = tiny.make_model(), tiny.encoded("bert", 8)
+    with pytest.raises(Diverged) as caught:
+        fit(
+            model,
+            data,
+            lambda batch, positions: model(**batch).logits.sum() * math.nan,
+            FinetuneSettings.model_validate({**FAST, "epochs": 1}),
+            seed=0,
+            device=CPU,
+            lr_option="--layer-lr",
+        )
+    assert "--layer-lr 0.0003" in (caught.value.hint or "")
+
+
 def test_a_diverged_model_is_put_back_to_its_own_modules() -> None:
     model = tiny.make_model()
     with pytest.raises(Diverged):

@@ -10,11 +10,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from compress import fs
+from compress import console, fs
 from compress.errors import ModelError, ResourceError
 from compress.model import shape as shapes
 from compress.model.adapters import adapter_size, add_adapters
-from compress.model.config import check_count, check_weights, class_names, is_graph, read_config, target_of
+from compress.model.config import are_numbers, check_count, check_weights, class_names, is_graph, read_config, target_of
 from compress.model.family import Family, Layer, Target, descend, family_of, layers
 from compress.model.lowrank import factor_as, projection_of, ranks_of
 from compress.model.reference import locate
@@ -89,7 +89,7 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
     model = load(folder, config, family, labels, wanted)
     trained = own is not None and family.head_class(own) == family.head_class(wanted)
     if labels and trained and not names_fixed(own, wanted) and class_names(config) != labels:
-        _reorder_classes(descend(model, family.last_linear(wanted)), class_names(config), labels)
+        _reorder_classes(descend(model, family.last_linear(wanted)), class_names(config), labels, folder.name)
     model.config.problem_type = PROBLEM_TYPES.get(wanted)
     _check_finite(model, folder)
     return model.eval()
@@ -179,11 +179,14 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
 
     transformers = _quiet_transformers()
     own = target_of(config)
-    if labels and not names_fixed(own, target) and (class_names(config) != labels or own != target):
+    named = labels and not names_fixed(own, target)
+    if labels and named and (own != target or not _known(class_names(config), labels)):
         kind = _kind(config[shapes.CONFIG_KEY])
         raise ModelError(f"{folder} is {kind} for other labels", "start from the model that it was made from, and give that the new labels")
     try:
-        model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config))
+        model = getattr(transformers, family.head_class(target))(
+            transformers.AutoConfig.for_model(**config | (_label_config(labels) if labels and named else {}))
+        )
         state = load_file(folder / "model.safetensors")
         _fit_ends(model, family, target, state)
         shape = shapes.shape_of_config(config)
@@ -224,14 +227,22 @@ def _fit_ends(model: Any, family: Family, target: Target, state: dict[str, torch
         encoder.embeddings_project = nn.Linear(projected.shape[1], getattr(model.config, family.hidden_key))
 
 
-def _reorder_classes(linear: nn.Linear, old: list[str], new: list[str]) -> None:
+def _known(old: list[str], new: list[str]) -> bool:
+    """Tell whether a classifier's rows are the new labels', in whatever order; as many that are only numbered are in theirs."""
+    return sorted(old) == sorted(new) or (are_numbers(old) and len(old) == len(new))
+
+
+def _reorder_classes(linear: nn.Linear, old: list[str], new: list[str], name: str) -> None:
     """Bring a classifier's rows into the order of the new labels; start them anew where the labels are others."""
     with torch.no_grad():
         if sorted(old) == sorted(new):
             order = [old.index(label) for label in new]
             linear.weight.copy_(linear.weight[order].clone())
             linear.bias.copy_(linear.bias[order].clone())
+        elif _known(old, new):
+            console.warn(f"{name} does not name its classes: they are taken in this order: {', '.join(new[:6])}")
         else:
+            console.info(f"  {name} was trained for other labels ({', '.join(old[:6])}): its last linear starts anew")
             linear.weight.normal_(std=0.02)
             linear.bias.zero_()
 

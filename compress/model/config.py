@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,11 @@ def class_names(config: dict[str, Any]) -> list[str]:
     """Return a classifier's class names in the order of its logits (two numbered ones where the config names none)."""
     names = config.get("id2label") or {str(number): f"LABEL_{number}" for number in range(config.get("num_labels", 2))}
     return [str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
+
+
+def are_numbers(names: list[str]) -> bool:
+    """Tell whether classes are only numbered (LABEL_0, ...): nobody named them."""
+    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def target_of(config: dict[str, Any]) -> Target | None:

@@ -18,21 +18,29 @@ import torch
 from compress.errors import ModelError, UsageError
 from compress.model.family import family_of
 from compress.model.lowrank import FactoredEmbedding, put_words, words_of
-from compress.model.tokenizer import load_tokenizer, save_tokenizer
+from compress.model.tokenizer import load_tokenizer, save_tokenizer, split_words
 
 CONFIG_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id")
 
 
-def used_tokens(tokenizer: Any, texts: Iterable[tuple[str, ...]]) -> set[int]:
+def used_tokens(tokenizer: Any, texts: Iterable[tuple[str, ...]], words: bool = False) -> set[int]:
     """Return the ids of every token that the texts are cut into."""
-    return set(token_counts(tokenizer, texts))
+    return set(token_counts(tokenizer, texts, words))
 
 
-def token_counts(tokenizer: Any, texts: Iterable[tuple[str, ...]]) -> Counter[int]:
-    """Return how often each token stands in the texts."""
+def token_counts(tokenizer: Any, texts: Iterable[tuple[str, ...]], words: bool = False) -> Counter[int]:
+    """Return how often each token stands in the texts.
+
+    Args:
+        tokenizer: of the model; with `words` it is made ready for them.
+        texts: of each example.
+        words: whether these are the words of one text, as where each of them gets a tag.
+    """
     found: Counter[int] = Counter()
+    tokenizer = split_words(tokenizer) if words else tokenizer
     for parts in texts:
-        for encoding in tokenizer.encode_batch(list(parts), add_special_tokens=True):
+        inputs = [list(parts)] if words else list(parts)
+        for encoding in tokenizer.encode_batch(inputs, is_pretokenized=words, add_special_tokens=True):
             found.update(encoding.ids)
     return found
 
@@ -158,7 +166,7 @@ def shrink_embeddings(model: Any, kept: Sequence[int]) -> None:
             setattr(model.config, name, new[number])
 
 
-def frequent_tokens(model: Any, source: Path, texts: Iterable[tuple[str, ...]], count: int) -> list[int]:
+def frequent_tokens(model: Any, source: Path, texts: Iterable[tuple[str, ...]], count: int, words: bool = False) -> list[int]:
     """Return the ids of at most `count` tokens: what must stay, and the most frequent ones of the texts.
 
     A text with a rarer word is then cut into smaller pieces than before.
@@ -169,7 +177,7 @@ def frequent_tokens(model: Any, source: Path, texts: Iterable[tuple[str, ...]], 
     """
     tokenizer = load_tokenizer(source)
     document = json.loads(tokenizer.to_str())
-    ranked = [number for number, _ in sorted(token_counts(tokenizer, texts).items(), key=lambda item: (-item[1], item[0]))]
+    ranked = [number for number, _ in sorted(token_counts(tokenizer, texts, words).items(), key=lambda item: (-item[1], item[0]))]
 
     def kept(most: int) -> list[int]:
         return _with_padding(model, kept_tokens(document, set(ranked[:most])))
@@ -184,7 +192,7 @@ def frequent_tokens(model: Any, source: Path, texts: Iterable[tuple[str, ...]], 
     return kept(low)
 
 
-def prune_vocab(model: Any, source: Path, texts: Iterable[tuple[str, ...]], scratch: Path) -> dict[str, int]:
+def prune_vocab(model: Any, source: Path, texts: Iterable[tuple[str, ...]], scratch: Path, words: bool = False) -> dict[str, int]:
     """Drop unused tokens from a model, in place, and write its new tokenizer into `scratch`.
 
     Returns:
@@ -194,7 +202,7 @@ def prune_vocab(model: Any, source: Path, texts: Iterable[tuple[str, ...]], scra
         ModelError: a kind of tokenizer that this cannot shrink, or a padding id that would move a model's positions.
     """
     tokenizer = load_tokenizer(source)
-    kept = _with_padding(model, kept_tokens(json.loads(tokenizer.to_str()), used_tokens(tokenizer, texts)))
+    kept = _with_padding(model, kept_tokens(json.loads(tokenizer.to_str()), used_tokens(tokenizer, texts, words)))
     before = model.config.vocab_size
     cut_vocab(model, source, kept, scratch)
     return {"vocab_before": before, "vocab_after": len(kept)}

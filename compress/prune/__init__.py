@@ -54,7 +54,7 @@ def _smaller_file(inputs: Inputs, settings: PruneSettings, output: Path) -> dict
         if settings.method == "vocab":
             splits = [pruner.task.split(name).texts for name in pruner.task.available]
             texts = [text for part in (*splits, pruner.unlabeled.texts if pruner.unlabeled else []) for text in part]
-            found = prune_vocab(model, inputs.source, texts, Path(scratch))
+            found = prune_vocab(model, inputs.source, texts, Path(scratch), words=pruner.task.spec.target == "tags")
             tokenizer = Path(scratch)
             console.info(f"  {found['vocab_after']:,} of {found['vocab_before']:,} tokens are used by the task's {len(texts):,} texts")
         else:

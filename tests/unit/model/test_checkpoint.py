@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from compress import console
 from compress.errors import ModelError, ResourceError
 from compress.model import checkpoint as module
 from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, record_shape, save_model
@@ -139,11 +140,33 @@ def test_fine_tuning_an_encoder_that_lacks_an_encoder_weight_is_refused(own_chec
         load_model(folder, labels=tiny.LABELS)
 
 
+def test_classes_that_are_only_numbered_are_taken_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tiny.make_model(labels=["LABEL_0", "LABEL_1", "LABEL_2"])
+    folder = save(model, tmp_path / "model")
+    again = load_model(folder, labels=["c", "a", "b"])
+    assert model_labels(again) == ["c", "a", "b"]
+    assert torch.equal(again.classifier.weight, model.classifier.weight)
+    assert "does not name its classes" in capsys.readouterr().err
+
+
+def test_a_head_that_starts_anew_is_said(tmp_path: Path) -> None:
+    folder, events = save(tiny.make_model(labels=["no", "yes"]), tmp_path / "model"), []
+    with console.observed(events.append):
+        load_model(folder, labels=["yes", "no"])
+        assert events == []
+        load_model(folder, labels=["bad", "good"])
+    assert ["trained for other labels (no, yes)" in event["text"] for event in events] == [True]
+
+
 def test_a_pruned_classifier_keeps_its_labels(tmp_path: Path) -> None:
     model = tiny.make_model()
     slice_model(model, KEPT)
     folder = save(model, tmp_path / "model")
     assert same_weights(load_model(folder, labels=tiny.LABELS), model)
+    turned = list(reversed(tiny.LABELS))
+    again = load_model(folder, labels=turned)
+    assert (model_labels(again), model_shape(again)) == (turned, model_shape(model))
+    assert torch.equal(again.classifier.weight, model.classifier.weight.flip(0))
     with pytest.raises(ModelError, match="for other labels"):
         load_model(folder, labels=["no", "yes"])
 

@@ -15,7 +15,7 @@ from compress.model import vocab
 from compress.model.checkpoint import load_model, save_model
 from compress.model.lowrank import FactoredEmbedding, put_words, words_of
 from compress.model.scorer import torch_forward
-from compress.model.tokenizer import load_tokenizer
+from compress.model.tokenizer import load_tokenizer, split_words
 from compress.task.answers import examples_of
 from compress.task.encode import encode_for
 from compress.task.reading import Reading
@@ -66,6 +66,21 @@ def test_texts_that_are_covered_are_cut_as_before(kind: str, seed: int, tmp_path
     for text in TEXTS:  # the others fall into smaller pieces, and none becomes unknown
         assert "[UNK]" not in after.encode(text).tokens
         assert "<unk>" not in after.encode(text).tokens
+
+
+def test_words_that_get_tags_are_cut_as_they_are_read(tmp_path: Path) -> None:
+    """A byte-level tokenizer has a blank before every word of a sentence that is split already."""
+    source, target = write(tmp_path / "a", "BPE"), tmp_path / "b"
+    target.mkdir()
+    words = [tuple(text.split()) for text in TEXTS[:3]]
+    used = vocab.used_tokens(load_tokenizer(source), words, words=True)
+    assert used != vocab.used_tokens(load_tokenizer(source), words)
+    kept = vocab.kept_tokens(json.loads((source / "tokenizer.json").read_text()), used)
+    vocab.shrink_tokenizer(source, target, kept)
+    before, after = split_words(load_tokenizer(source)), split_words(load_tokenizer(target, len(kept)))
+    for sentence in words:
+        cut = [tokenizer.encode(list(sentence), is_pretokenized=True).tokens for tokenizer in (before, after)]
+        assert cut[0] == cut[1]
 
 
 def test_a_model_answers_as_before_and_reloads(family: str, tmp_path: Path) -> None:

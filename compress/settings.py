@@ -323,6 +323,12 @@ class DistillSettings(TrainSettings):
         losses, layered = self.losses, self.layers_matched
         if "relations" not in losses and self.relation_heads:
             raise ValueError("relation_heads goes with method relations")
+        if self.match is not None and not layered:
+            raise ValueError("match goes with a method that compares the layers it is told, such as hidden")
+        if "theseus" in losses and (
+            self.hard_weight not in (matching.DEFAULTS["hard_weight"], 1) or self.temperature != matching.DEFAULTS["temperature"]
+        ):
+            raise ValueError("method theseus learns from labels alone: it takes no hard_weight and no temperature")
         if "dkd" not in losses and self.dkd_beta is not None:
             raise ValueError("dkd_beta goes with method dkd")
         if self.layer_epochs and not layered and "cofi" not in losses:
@@ -346,6 +352,11 @@ class DistillSettings(TrainSettings):
         if "tinybert" in found:
             found = matching.parse_methods(list(matching.TINYBERT))
         return found
+
+    @property
+    def labels_alone(self) -> bool:
+        """Whether the teacher's answers count for nothing, so that this is `finetune` with another name."""
+        return self.hard_weight == 1 or "theseus" in self.losses
 
     @property
     def layers_matched(self) -> dict[str, str | matching.Pairs]:
@@ -414,6 +425,8 @@ class ShareSettings(Settings):
     def _which_groups(self) -> ShareSettings:
         if (self.groups in (None, "auto")) != (self.layers is not None):
             raise ValueError("give layers (with groups auto, or alone for equal groups), or groups such as 0-1,2-3")
+        if self.unlabeled and self.groups != "auto":
+            raise ValueError("unlabeled is what groups auto judges by: give groups auto and layers, or leave it out")
         return self
 
 

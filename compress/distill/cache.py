@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console, fs
+from compress import console, fs, machine
 from compress.distill.features import Feature, observe, width_of
 from compress.distill.store import is_stored, stored
 from compress.model.device import to_tensors
@@ -58,8 +58,8 @@ class TeacherOutputs:
 def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[Feature], device: torch.device) -> TeacherOutputs:
     """Return the teacher's outputs from the cache, or compute and cache them.
 
-    The key holds the teacher's digest, every token id and the features asked for, so that another teacher, another text or
-    another maximum length never meets these outputs.
+    The key holds the teacher's digest, every token id, the features asked for and the libraries that compute them, so that another
+    teacher, another text or another maximum length never meets these outputs.
 
     Args:
         teacher: a model with its head in evaluation mode.
@@ -75,8 +75,10 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[F
     bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
     tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
 
+    libraries = [machine.version_of(name) for name in ("torch", "transformers")]
+
     def entry(features: list[Feature]) -> Path:
-        return fs.cache_root() / "teachers" / fs.digest_json([VERSION, digest, tokens, features])
+        return fs.cache_root() / "teachers" / fs.digest_json([VERSION, digest, tokens, features, *libraries])
 
     folder = entry(features)
     fits = bytes_needed <= MAX_FEATURE_BYTES and (is_stored(folder) or bytes_needed <= fs.free_space(folder))

@@ -7,7 +7,7 @@ from typing import Any
 
 from compress.distill.matches import Match, matches, spread
 from compress.model.shape import Shape
-from compress.settings import DistillSettings
+from compress.settings import DEFAULT_EPOCHS, DistillSettings
 
 
 def explanation(settings: DistillSettings, teacher: Shape, student: Shape) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def explanation(settings: DistillSettings, teacher: Shape, student: Shape) -> di
     elif hard:
         rows.append(_row("labels", hard, "-", "logits"))
     rows += [_of_match(match, teacher, student) for match in matches(settings, teacher, student)]
-    stages: list[dict[str, Any]] = [{"losses": "all", "epochs": settings.epochs}]
+    stages: list[dict[str, Any]] = [{"losses": "all", "epochs": settings.epochs or (DEFAULT_EPOCHS if settings.labels_alone else None)}]
     if settings.layer_epochs:
         stages = [{"losses": "layers", "epochs": settings.layer_epochs}, {"losses": "outputs", "epochs": settings.epochs}]
     return {

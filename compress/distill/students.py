@@ -15,7 +15,8 @@ from compress.distill.shrink import blank, shrink
 from compress.errors import UsageError, did_you_mean
 from compress.model.adapters import adapter_size
 from compress.model.checkpoint import load_model, model_labels, model_shape
-from compress.model.config import BOUNDS, read_config, target_of
+from compress.model.config import BOUNDS, read_config
+from compress.model.family import Target
 from compress.model.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
 from compress.model.stack import keep_layers
 from compress.model.vocab import cut_vocab, frequent_tokens
@@ -74,7 +75,8 @@ def parse_spec(spec: str) -> Spec:
             raise UsageError(f"the student '{spec}' has the key '{key}'{did_you_mean(key, KEYS)}", NEEDS)
         if key in fields:
             raise UsageError(f"the student '{spec}' has the key '{key}' twice", NEEDS)
-        if not (value.isascii() and value.isdecimal()) or not 1 <= int(value) <= KEYS[key]:
+        digits = value.isascii() and value.isdecimal() and len(value) <= len(str(KEYS[key]))
+        if not digits or not 1 <= int(value) <= KEYS[key]:
             raise UsageError(f"the student '{spec}' needs a positive number of {key}, up to {KEYS[key]:,}", f"for example {key}=3; {NEEDS}")
         fields[key] = int(value)
     found = Spec(**fields)
@@ -115,7 +117,9 @@ def shape_of_student(wanted: Path | str | None, teacher: Shape, init: str = "aut
     return _shape(spec, teacher, larger=init == "random")
 
 
-def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None) -> tuple[Any, Path]:
+def make_student(
+    wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None, target: Target = "class"
+) -> tuple[Any, Path]:
     """Build the student from a SPEC or load it from a folder; returns it with its tokenizer's folder.
 
     A model's classifier is brought into the order of the teacher's labels; an encoder gets a new one.
@@ -125,6 +129,7 @@ def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path, 
         teacher: a model with its head, which is left as it is.
         teacher_folder: of its tokenizer.
         start: how a SPEC starts; without it the layers are spread evenly.
+        target: what a model answers with, where it is given a new head.
 
     Raises:
         UsageError: no student, a malformed SPEC, or one that the teacher cannot start.
@@ -133,13 +138,13 @@ def make_student(wanted: Path | str | None, teacher: Any, teacher_folder: Path, 
     if wanted is None:
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(wanted, Path):
-        target = target_of(read_config(teacher_folder)) or "class"
         return load_model(wanted, labels=model_labels(teacher), target=target), wanted
     spec = parse_spec(wanted)
     student = _started(spec, teacher, start)
     if spec.vocab is None or start is None:
         return student, teacher_folder
-    kept = frequent_tokens(student, teacher_folder, start.calibration.examples.texts, spec.vocab)
+    texts = start.calibration
+    kept = frequent_tokens(student, teacher_folder, texts.examples.texts, spec.vocab, words=texts.target == "tags")
     before = student.config.vocab_size
     cut_vocab(student, teacher_folder, kept, start.scratch)
     student.config.save_pretrained(str(start.scratch))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -17,12 +17,11 @@ import torch
 from compress import console, parallel
 from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.distill.matches import Match, check_target, matches
+from compress.distill.matches import Match, check_target, matches, without_labels
 from compress.distill.objective import Lessons, Objective
 from compress.distill.substitute import substituted
 from compress.distill.teachers import Teacher, check_tokens, common_mask, mean_logits, same_tokens
 from compress.distill.theseus import Replacement, check_replaceable
-from compress.errors import UsageError
 from compress.matching import PER_TOKEN
 from compress.model.checkpoint import model_shape
 from compress.model.device import Batch, pick_device
@@ -31,7 +30,7 @@ from compress.model.gradients import dropout_off
 from compress.model.objective import logits_of, task_loss
 from compress.model.reference import digest
 from compress.model.scorer import measure, torch_forward
-from compress.settings import DistillSettings
+from compress.settings import DEFAULT_EPOCHS, DistillSettings
 from compress.task.encode import Encoded, encode_for
 from compress.task.labels import relabel
 from compress.task.load import Examples, Task
@@ -39,7 +38,10 @@ from compress.task.unlabeled import joined
 from compress.train.budget import Budget
 from compress.train.loop import MANY_LABELS, FitResult, default_lr, fit, width_lr
 
-LEAST_STEPS, EPOCHS = 1000, (3, 10)  # of a training that is told neither epochs nor time: steps, and the bounds of their epochs
+LEAST_STEPS, EPOCHS = (
+    1000,
+    (DEFAULT_EPOCHS, 10),
+)  # of a training that is told neither epochs nor time: steps, and the bounds of their epochs
 
 
 def usual_epochs(examples: int, batch_size: int) -> int:
@@ -83,6 +85,7 @@ def teach(
     student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
     classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
     others: Sequence[Teacher] = (), made: bool = False, resume: Path | None = None, budget: Budget | None = None,
+    lr_option: str = "--lr",
 ) -> Taught:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
 
@@ -102,34 +105,38 @@ def teach(
         made: whether the student was made of the teacher for this training; `theseus` needs its layers, and another width a higher rate.
         resume: where training keeps its state, to go on from when it is killed.
         budget: the time that there is, in the place of epochs.
+        lr_option: the option that sets the learning rate, for the hint of a training that diverged.
 
     Raises:
-        UsageError: losses that do not fit the task or the two models.
+        UsageError: losses that do not fit the task or the two models, or none that trains the head.
         DataError: different tokens where tokens are compared.
         ResourceError: the cache of the teacher's answers cannot be written.
         Diverged: a loss is not finite.
     """
     device, target = pick_device(settings.device), task.spec.target
     check_target(settings, target, len(classes))
-    shapes = model_shape(teacher), model_shape(student)
-    pairs = matches(settings, *shapes)
-    if "theseus" in settings.losses and (settings.augment or unlabeled is not None):
-        raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
+    teacher_shape, student_shape = model_shape(teacher), model_shape(student)
+    pairs = matches(settings, teacher_shape, student_shape)
     folder, validation = tokens_from or teacher_folder, task.split("validation")
     examples, labeled = _texts(task, unlabeled, settings, seed, [teacher_folder, folder, *(other.folder for other in others)])
-    settings = settings if labeled else settings.model_copy(update={"hard_weight": 0.0})
+    if not labeled:
+        if settings.hard_weight:
+            console.info("  the labels do not count, for not every text has one")
+        settings = without_labels(settings)
     data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
-    settings = _filled_in(settings, student, made and shapes[0].hidden != shapes[1].hidden, len(data), budget)
+    settings = _filled_in(settings, student, made and teacher_shape.hidden != student_shape.hidden, len(data), budget)
 
     def evaluate() -> dict[str, float]:
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
     numbered = replace(data, labels=relabel(data.labels, target, classes)) if labeled else data
+    extra: list[torch.nn.Parameter] = []
+    on_step: Callable[[int], None] | None = None
     if "theseus" in settings.losses:
-        check_replaceable(student, teacher, made and settings.init != "random")
-        objective: Any = _theseus(student, teacher, numbered, task, settings, seed, device)
-        resume = None  # which layers stand in at a step is drawn beside the training's state: it starts over
-        extra: list[torch.nn.Parameter] = []
+        check_replaceable(student_shape, teacher_shape, made and settings.init != "random", family_of(student.config.model_type))
+        mixed = Replacement(student, teacher, (settings.epochs or 1) * math.ceil(len(data) / settings.batch_size), seed)
+        objective: Any = _labels_of(mixed, numbered, task, device)
+        on_step = mixed.at
     else:
         lessons = _lessons(teacher, teacher_folder, examples, data, folder, task, pairs, settings, others, device)
         objective = Objective(student, replace(lessons, data=numbered, labeled=labeled), pairs, settings, device)
@@ -157,22 +164,23 @@ def teach(
                 label="matching layers",
                 resume=resume,
                 weigh=data.items,
+                lr_option="--layer-lr",
             )
             objective.terms, extra = "outputs", []
         fitted = fit(
             student, data, objective, settings, seed=seed, device=device,
             validate=lambda: evaluate()[task.spec.main_metric], extra=extra, label="distilling",
-            resume=resume, budget=budget, weigh=data.items,
+            resume=resume, budget=budget, weigh=data.items, on_step=on_step, lr_option=lr_option,
         )  # fmt: skip
     return Taught(start, fitted, parallel.shared(evaluate), first)
 
 
 def _filled_in(settings: DistillSettings, student: Any, cut: bool, examples: int, budget: Budget | None) -> DistillSettings:
     """Return the settings with the epochs and the rate that were left to the data and the student; of labels alone `finetune`'s."""
-    taught, found = "theseus" not in settings.losses and settings.hard_weight != 1, {}
+    found: dict[str, Any] = {}
     if settings.epochs is None and budget is None:
-        found["epochs"] = usual_epochs(examples, settings.batch_size) if taught else EPOCHS[0]
-    if settings.lr is None and taught:
+        found["epochs"] = EPOCHS[0] if settings.labels_alone else usual_epochs(examples, settings.batch_size)
+    if settings.lr is None and not settings.labels_alone:
         found["lr"] = usual_lr(student, cut)
     return settings.model_copy(update=found)
 
@@ -225,9 +233,8 @@ def _lessons(
     return Lessons(teacher, answers, data, teacher_data, aligned, target, False)
 
 
-def _theseus(student: Any, teacher: Any, data: Encoded, task: Task, settings: DistillSettings, seed: int, device: torch.device) -> Any:
+def _labels_of(mixed: Replacement, data: Encoded, task: Task, device: torch.device) -> Any:
     """Return the task's loss of a student that still has layers of its teacher."""
-    mixed = Replacement(student, teacher, (settings.epochs or 1) * math.ceil(len(data) / settings.batch_size), seed)
 
     def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
         labels = torch.from_numpy(data.targets(positions)).to(device)

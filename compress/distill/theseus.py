@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+import numpy as np
 from torch import nn
 
 from compress.distill.matches import spread
 from compress.errors import UsageError
-from compress.model.checkpoint import model_shape
 from compress.model.device import Batch
+from compress.model.family import Family
+from compress.model.shape import Shape
 from compress.model.stack import running, stack_of
 
 START = 0.3  # the probability at the first step
@@ -35,20 +36,22 @@ class Replacement:
     """Runs a student with some of its teacher's layers in the places of its own, fewer with every step."""
 
     def __init__(self, student: Any, teacher: Any, steps: int, seed: int) -> None:
-        self.student, self.teacher, self.steps, self.step = student, teacher, steps, 0
-        self.draw = torch.Generator().manual_seed(seed)
+        self.student, self.teacher, self.steps, self.seed = student, teacher, steps, seed
         ends = [number + 1 for number in spread(len(stack_of(student)), len(stack_of(teacher)))]
         self.groups = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         teacher.requires_grad_(False)
+        self.at(0)
+
+    def at(self, step: int) -> None:
+        """Draw the layers of a step: by its number alone, so that all processes draw alike, and one that goes on as before."""
+        drawn = np.random.default_rng((self.seed, step)).random(len(self.groups))
+        self.own = (drawn < probability(step, self.steps)).tolist()
 
     def __call__(self, batch: Batch) -> Any:
-        """Return the outputs of the mixed model on a batch; counts as a step."""
-        share = probability(self.step, self.steps)
-        own = (torch.rand(len(self.groups), generator=self.draw) < share).tolist()
-        self.step += 1
+        """Return the outputs of the step's mixed model on a batch."""
         # The masks that the encoder makes suit its own kind of attention.
         self.teacher.config._attn_implementation = self.student.config._attn_implementation
-        with running(stack_of(self.student), self.mixed(own)):
+        with running(stack_of(self.student), self.mixed(self.own)):
             return self.student(**batch)
 
     def mixed(self, own: list[bool]) -> list[nn.Module]:
@@ -61,18 +64,20 @@ class Replacement:
         return [layer for part in parts for layer in part]
 
 
-def check_replaceable(student: Any, teacher: Any, made: bool) -> None:
+def check_replaceable(student: Shape, teacher: Shape, made: bool, family: Family) -> None:
     """Check that a student's layers can take the places of its teacher's.
 
     Args:
-        student: the student.
-        teacher: its teacher.
+        student: the student's shape.
+        teacher: its teacher's.
         made: whether the student was made of the teacher's layers.
+        family: of both.
 
     Raises:
-        UsageError: it was not, or its width is another.
+        UsageError: it was not, or its width is another, or, where a bias of positions is added to every head's scores, its heads.
     """
-    if not made or model_shape(student).hidden != model_shape(teacher).hidden:
+    heads = {layer.heads for shape in (student, teacher) for layer in shape.layers}
+    if not made or student.hidden != teacher.hidden or (family.position_bias and len(heads) > 1):
         raise UsageError(
             "method theseus needs a student made of the teacher's own layers, as wide as the teacher",
             "give --student layers=K, or another method",

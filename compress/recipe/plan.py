@@ -13,6 +13,7 @@ from compress.errors import DataError, ModelError
 from compress.model.reference import digest, locate
 from compress.recipe.schema import MODEL, Recipe, Stage, stage_of
 from compress.recipe.verbs import code_version
+from compress.settings import ShareSettings
 from compress.task.load import Task, existing
 
 MANIFEST_SCHEMA = 1
@@ -166,6 +167,8 @@ def _check_split(stage: Stage, task: Task) -> None:
     wanted = getattr(stage.settings, "split", None)
     if wanted is None and getattr(stage.settings, "unlabeled", None):
         return  # its texts take the place of the training split
+    if isinstance(stage.settings, ShareSettings) and stage.settings.groups != "auto":
+        return  # nothing is tried out
     name = "train" if wanted is None else task.evaluation_split(wanted)
     if name not in task.available:
         raise DataError(

@@ -66,7 +66,9 @@ def test_all_losses_together_on_every_kind(target: str, tiny_task: dict[str, Any
 def test_a_student_that_is_its_teacher_has_no_loss_and_padding_no_part(method: str, family: str) -> None:
     """The objective of every method is 0 at the teacher, and does not depend on how long the batch is padded."""
     teacher, data = tiny.make_model(family), tiny.encoded(family)
-    settings = DistillSettings.model_validate({"method": [f"{method}:1"], "hard_weight": 0.5, "match": "uniform"})
+    settings = DistillSettings.model_validate(
+        {"method": [f"{method}:1"], "hard_weight": 0.5} | ({} if method in ("logits", "cofi") else {"match": "uniform"})
+    )
     for student, same in ((teacher, True), (tiny.make_model(family, seed=1), False)):
         pairs = matches(settings, model_shape(teacher), model_shape(student))
         answers = teacher_outputs(teacher, f"{family}-{method}", data, [feature for match in pairs for feature in match.of_teacher], CPU)
@@ -165,7 +167,7 @@ def test_theseus_mixes_and_ends_with_the_student_alone() -> None:
         torch.testing.assert_close(mixed(batch).logits, whole)
     assert list(stack_of(student)) == students
     ends = Replacement(student, teacher, 4, 0)
-    ends.step = 3
+    ends.at(3)
     with torch.no_grad():
         torch.testing.assert_close(ends(batch).logits, own)
 
@@ -173,10 +175,45 @@ def test_theseus_mixes_and_ends_with_the_student_alone() -> None:
 def test_theseus_trains_the_student_and_not_the_teacher(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = run(inputs(checkpoint(), "layers=2", tiny_task), tmp_path / "out", method="theseus", epochs=2)
     assert len(result["layers"]) == 2
+
+
+def test_the_layers_of_a_step_are_drawn_by_its_number_alone() -> None:
+    teacher = tiny.make_model()
+    first, second = (Replacement(take_layers(teacher, 2), teacher, 40, seed) for seed in (3, 3))
+    second.at(7)  # as a process that goes on, or that had no example of the steps before
+    drawn = []
+    for step in range(8):
+        first.at(step)
+        drawn.append(first.own)
+    assert first.own == second.own
+    assert len({tuple(own) for own in drawn}) > 1
+
+
+@pytest.mark.parametrize(
+    ("student", "more", "settings", "message"),
+    [
+        (None, 0, {"method": "theseus"}, "made of the teacher's own layers"),
+        ("layers=2", 0, {"method": "theseus", "augment": 1}, "labels alone"),
+        ("layers=2", 1, {"method": "theseus"}, "one teacher"),
+        ("layers=2", 0, {"method": "hidden", "augment": 1}, "nothing would train the head"),
+        (None, 0, {"init": "random"}, "how a student of a SPEC starts"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_and_not_explained(
+    student: str | None, more: int, settings: dict[str, Any], message: str, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+) -> None:
+    given = inputs(checkpoint(), student or checkpoint(), tiny_task, *[checkpoint()] * more)
+    with pytest.raises(UsageError, match=message):
+        run(given, tmp_path / "out", **settings)
+    with pytest.raises(UsageError, match=message):
+        plan(given, DistillSettings.model_validate(settings))
+
+
+def test_theseus_needs_as_many_heads_where_positions_are_added_head_by_head(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="made of the teacher's own layers"):
-        run(inputs(checkpoint(), checkpoint(), tiny_task), tmp_path / "folder", method="theseus")
-    with pytest.raises(UsageError, match="labels alone"):
-        run(inputs(checkpoint(), "layers=2", tiny_task), tmp_path / "more", method="theseus", augment=1)
+        run(inputs(checkpoint("mpnet"), "layers=2,heads=2", tiny_task), tmp_path / "out", method="theseus")
 
 
 # ---- students

@@ -107,6 +107,7 @@ def test_specs(spec: str, expected: Spec) -> None:
         ("layers=x", "positive number of layers"),
         ("layers=2.5", "positive number of layers"),
         ("layers=²", "positive number of layers"),
+        ("layers=" + "9" * 5000, "positive number of layers"),  # more digits than int() takes
         ("layer=3", "did you mean 'layers'"),
         ("layers=4,layers=5", "the key 'layers' twice"),
         ("layers=4,hidden=313,heads=12", "12 heads do not divide"),

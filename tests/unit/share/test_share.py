@@ -100,6 +100,12 @@ def test_a_shared_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task:
     assert not (tmp_path / "no").exists()
 
 
+def test_equal_groups_need_no_training_split(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
+    document = {key: value for key, value in tiny_task.items() if key != "train"}
+    found = compress.share(checkpoint(), document, tmp_path / "shared", groups="0-1")
+    assert found["metrics"]["validation"]["n"] > 0
+
+
 def test_layers_of_different_shapes_do_not_share(tiny_task: Any, tmp_path: Path) -> None:
     model = tiny.make_model("mpnet")
     slice_model(model, [Kept([0, 3], [1, 2]), Kept([0, 1], [1, 2]), Kept([0, 1], [5, 6])])

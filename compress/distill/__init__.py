@@ -101,9 +101,7 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
     if "theseus" in settings.losses and inputs.more_teachers:
         raise UsageError("method theseus has one teacher, whose layers stand in for the student's", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":
-        raise UsageError(
-            f"--init {settings.init} says how a student of a SPEC starts, and {inputs.student.name} is a model", "leave out --init"
-        )
+        raise UsageError(f"init {settings.init} says how a student of a SPEC starts, and the student is a model", "leave out --init")
 
 
 def _matchable(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:

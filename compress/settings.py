@@ -53,6 +53,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    @property
+    def reads_train(self) -> bool:
+        """Whether a verb of no certain split needs the training split, or has texts in its place."""
+        return not getattr(self, "unlabeled", None)
+
 
 def check_augment(augment: int, model: str | None) -> None:
     """Check that a model that makes variants is told how many.
@@ -340,6 +345,12 @@ class DistillSettings(TrainSettings):
             )
         if self.layer_lr and not self.layer_epochs:
             raise ValueError("layer_lr goes with layer_epochs")
+        if (self.augment or self.unlabeled) and "theseus" in losses:
+            raise ValueError("method theseus learns from labels alone: leave out augment and unlabeled, or take another method")
+        if (self.augment or self.unlabeled) and not set(matching.OUTPUTS) & set(losses):
+            raise ValueError(
+                "nothing would train the head, for with augment or unlabeled the labels do not count: add the method logits or dkd"
+            )
         if not self.hard_weight and not {*matching.OUTPUTS, "theseus"} & set(losses):
             raise ValueError("nothing would train the head: add the method logits or dkd, or raise hard_weight")
         check_augment(self.augment, self.augment_model)
@@ -352,11 +363,6 @@ class DistillSettings(TrainSettings):
         if "tinybert" in found:
             found = matching.parse_methods(list(matching.TINYBERT))
         return found
-
-    @property
-    def labels_alone(self) -> bool:
-        """Whether the teacher's answers count for nothing, so that this is `finetune` with another name."""
-        return self.hard_weight == 1 or "theseus" in self.losses
 
     @property
     def layers_matched(self) -> dict[str, str | matching.Pairs]:
@@ -418,8 +424,15 @@ class ShareSettings(Settings):
         "first", description="Which weights a group gets: the mean of its layers', or those of its first or last layer."
     )
     calib_samples: Positive = Field(256, description="Training examples by which --groups auto judges.")
-    unlabeled: str | None = Field(None, description="Texts without labels to judge by instead: .txt, or a table with the task's columns.")
+    unlabeled: str | None = Field(
+        None, description="Texts without labels by which --groups auto judges instead: .txt, or a table with the task's columns."
+    )
     device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+
+    @property
+    def reads_train(self) -> bool:
+        """Whether groups are tried out, on training texts."""
+        return self.groups == "auto" and super().reads_train
 
     @model_validator(mode="after")
     def _which_groups(self) -> ShareSettings:

@@ -12,12 +12,12 @@ import torch
 from compress import console, parallel
 from compress.distill.calibration import Calibration
 from compress.distill.explain import explanation
-from compress.distill.matches import check_target, without_labels, without_layers
+from compress.distill.matches import check_target, without_layers
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
 from compress.distill.teaching import teach
 from compress.distill.theseus import check_replaceable
-from compress.errors import DataError, UsageError
+from compress.errors import UsageError
 from compress.model.checkpoint import count_params, load_model, model_shape, save_model
 from compress.model.config import read_config
 from compress.model.family import family_of
@@ -48,7 +48,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     texts = reduce(joined, [part for part in (labeled, unlabeled) if part is not None])
     with tempfile.TemporaryDirectory() as scratch:
         start = Start(Calibration(texts, teacher_folder, task.spec.reading, inputs.seed), Path(scratch), settings.init)
-        student, student_folder = make_student(inputs.student, teacher, teacher_folder, start, task.spec.target)
+        student, student_folder = make_student(inputs.student, teacher, teacher_folder, start, task.spec.target, task.label_names)
         settings = _matchable(settings, model_shape(teacher), model_shape(student))
         taught = teach(
             student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, others,
@@ -79,25 +79,18 @@ def plan(inputs: Inputs, settings: DistillSettings) -> dict[str, Any]:
     student = shape_of_student(inputs.student, teacher, settings.init, adapted)
     settings = _matchable(settings, teacher, student)
     if settings.augment or settings.unlabeled:
-        settings = without_labels(settings)
+        settings = settings.model_copy(update={"hard_weight": 0.0})
     if "theseus" in settings.losses:
         check_replaceable(student, teacher, isinstance(inputs.student, str) and settings.init != "random", family_of(config["model_type"]))
     return {**explanation(settings, teacher, student), "teachers": 1 + len(inputs.more_teachers)}
 
 
 def _check(inputs: Inputs, settings: DistillSettings) -> None:
-    """Refuse a task without validation, and settings that say nothing about these models.
+    """Refuse settings that say nothing about these models.
 
     Raises:
-        DataError: nothing to choose the best epoch by.
         UsageError: there are such settings.
     """
-    if "validation" not in inputs.task.available:
-        raise DataError(
-            f"distill keeps the epoch that is best on validation, and task {inputs.task.spec.name} has only: "
-            f"{', '.join(inputs.task.available)}",
-            "give labeled examples with --validation",
-        )
     if "theseus" in settings.losses and inputs.more_teachers:
         raise UsageError("method theseus has one teacher, whose layers stand in for the student's", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":

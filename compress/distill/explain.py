@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from compress.distill.matches import Match, matches, spread
+from compress.distill.matches import Match, labels_alone, matches, spread
+from compress.distill.teaching import EPOCHS
 from compress.model.shape import Shape
-from compress.settings import DEFAULT_EPOCHS, DistillSettings
+from compress.settings import DistillSettings
 
 
 def explanation(settings: DistillSettings, teacher: Shape, student: Shape) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def explanation(settings: DistillSettings, teacher: Shape, student: Shape) -> di
     elif hard:
         rows.append(_row("labels", hard, "-", "logits"))
     rows += [_of_match(match, teacher, student) for match in matches(settings, teacher, student)]
-    stages: list[dict[str, Any]] = [{"losses": "all", "epochs": settings.epochs or (DEFAULT_EPOCHS if settings.labels_alone else None)}]
+    epochs = EPOCHS[0] if settings.epochs is None and settings.budget is None and labels_alone(settings) else settings.epochs
+    stages: list[dict[str, Any]] = [{"losses": "all", "epochs": epochs}]
     if settings.layer_epochs:
         stages = [{"losses": "layers", "epochs": settings.layer_epochs}, {"losses": "outputs", "epochs": settings.epochs}]
     return {

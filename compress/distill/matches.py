@@ -118,20 +118,9 @@ def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) ->
     return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS]})
 
 
-def without_labels(settings: DistillSettings) -> DistillSettings:
-    """Return the settings for texts of which not all have labels: those then count nowhere.
-
-    Raises:
-        UsageError: only labels would train the head.
-    """
-    if "theseus" in settings.losses:
-        raise UsageError("method theseus learns from labels alone", "leave out --augment and --unlabeled, or take another method")
-    if not set(OUTPUTS) & set(settings.losses):
-        raise UsageError(
-            "nothing would train the head: beside variants or texts without labels the labels do not count",
-            "add --method logits, or leave out --augment and --unlabeled",
-        )
-    return settings.model_copy(update={"hard_weight": 0.0})
+def labels_alone(settings: DistillSettings) -> bool:
+    """Tell whether the teacher's answers count for nothing: then training is that of `finetune`, with its rate and epochs."""
+    return settings.hard_weight == 1 or "theseus" in settings.losses
 
 
 def check_target(settings: DistillSettings, target: Target, classes: int) -> None:

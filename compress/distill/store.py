@@ -21,7 +21,7 @@ BUDGET_BYTES = 4 << 30  # of all entries of a kind together
 
 @contextmanager
 def stored(folder: Path, needed: int, compute: Callable[[Path], dict[str, Any]], what: str) -> Iterator[Path]:
-    """Lock an entry, make it if it is not there whole, and hold it while it is read; one beyond the budget is not kept after that.
+    """Lock an entry, make it if it is not there whole, and hold it while it is read.
 
     Args:
         folder: of the entry, named by its key, beside those of its kind.
@@ -36,15 +36,11 @@ def stored(folder: Path, needed: int, compute: Callable[[Path], dict[str, Any]],
         if _whole(folder):
             console.info(f"  {what}: from the cache")
         else:
-            if needed <= BUDGET_BYTES:
-                make_room(folder, needed)
+            make_room(folder, needed)
             fs.check_space(folder, needed, "set COMPRESS_CACHE to a folder on another disk")
             _write(folder, compute, what)
         os.utime(folder / fs.MANIFEST)  # used now
         yield folder
-        if needed > BUDGET_BYTES:  # what is mapped stays readable
-            console.info(f"  {what}: {needed / 2**30:.1f} GiB are more than the cache keeps")
-            shutil.rmtree(folder)
 
 
 def is_stored(folder: Path) -> bool:

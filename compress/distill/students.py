@@ -15,7 +15,7 @@ from compress.distill.shrink import blank, shrink
 from compress.errors import UsageError, did_you_mean
 from compress.model.adapters import adapter_size
 from compress.model.checkpoint import load_model, model_labels, model_shape
-from compress.model.config import BOUNDS, read_config
+from compress.model.config import BOUNDS, are_numbers, read_config
 from compress.model.family import Target
 from compress.model.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
 from compress.model.stack import keep_layers
@@ -118,8 +118,9 @@ def shape_of_student(wanted: Path | str | None, teacher: Shape, init: str = "aut
 
 
 def make_student(
-    wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None, target: Target = "class"
-) -> tuple[Any, Path]:
+    wanted: Path | str | None, teacher: Any, teacher_folder: Path, start: Start | None = None, target: Target = "class",
+    names: list[str] | None = None,
+) -> tuple[Any, Path]:  # fmt: skip
     """Build the student from a SPEC or load it from a folder; returns it with its tokenizer's folder.
 
     A model's classifier is brought into the order of the teacher's labels; an encoder gets a new one.
@@ -130,6 +131,7 @@ def make_student(
         teacher_folder: of its tokenizer.
         start: how a SPEC starts; without it the layers are spread evenly.
         target: what a model answers with, where it is given a new head.
+        names: the task's labels, which classes stand for that are only numbered.
 
     Raises:
         UsageError: no student, a malformed SPEC, or one that the teacher cannot start.
@@ -138,7 +140,10 @@ def make_student(
     if wanted is None:
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(wanted, Path):
-        return load_model(wanted, labels=model_labels(teacher), target=target), wanted
+        labels = model_labels(teacher)
+        if names and are_numbers(labels) and len(labels) == len(names):
+            labels = names
+        return load_model(wanted, labels=labels, target=target, numbered=names), wanted
     spec = parse_spec(wanted)
     student = _started(spec, teacher, start)
     if spec.vocab is None or start is None:

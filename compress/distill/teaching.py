@@ -17,7 +17,7 @@ import torch
 from compress import console, parallel
 from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.distill.matches import Match, check_target, matches, without_labels
+from compress.distill.matches import Match, check_target, labels_alone, matches
 from compress.distill.objective import Lessons, Objective
 from compress.distill.substitute import substituted
 from compress.distill.teachers import Teacher, check_tokens, common_mask, mean_logits, same_tokens
@@ -30,7 +30,7 @@ from compress.model.gradients import dropout_off
 from compress.model.objective import logits_of, task_loss
 from compress.model.reference import digest
 from compress.model.scorer import measure, torch_forward
-from compress.settings import DEFAULT_EPOCHS, DistillSettings
+from compress.settings import DistillSettings
 from compress.task.encode import Encoded, encode_for
 from compress.task.labels import relabel
 from compress.task.load import Examples, Task
@@ -38,10 +38,8 @@ from compress.task.unlabeled import joined
 from compress.train.budget import Budget
 from compress.train.loop import MANY_LABELS, FitResult, default_lr, fit, width_lr
 
-LEAST_STEPS, EPOCHS = (
-    1000,
-    (DEFAULT_EPOCHS, 10),
-)  # of a training that is told neither epochs nor time: steps, and the bounds of their epochs
+LEAST_STEPS = 1000  # of a training that is told neither epochs nor time
+EPOCHS = (3, 10)  # the bounds of its epochs
 
 
 def usual_epochs(examples: int, batch_size: int) -> int:
@@ -108,10 +106,10 @@ def teach(
         lr_option: the option that sets the learning rate, for the hint of a training that diverged.
 
     Raises:
-        UsageError: losses that do not fit the task or the two models, or none that trains the head.
+        UsageError: losses that do not fit the task or the two models.
         DataError: different tokens where tokens are compared.
         ResourceError: the cache of the teacher's answers cannot be written.
-        Diverged: a loss is not finite.
+        Diverged: a loss or a gradient is not finite.
     """
     device, target = pick_device(settings.device), task.spec.target
     check_target(settings, target, len(classes))
@@ -122,7 +120,7 @@ def teach(
     if not labeled:
         if settings.hard_weight:
             console.info("  the labels do not count, for not every text has one")
-        settings = without_labels(settings)
+        settings = settings.model_copy(update={"hard_weight": 0.0})
     data, held_out = (encode_for(folder, part, task.spec.reading) for part in (examples, validation))
     settings = _filled_in(settings, student, made and teacher_shape.hidden != student_shape.hidden, len(data), budget)
 
@@ -179,8 +177,8 @@ def _filled_in(settings: DistillSettings, student: Any, cut: bool, examples: int
     """Return the settings with the epochs and the rate that were left to the data and the student; of labels alone `finetune`'s."""
     found: dict[str, Any] = {}
     if settings.epochs is None and budget is None:
-        found["epochs"] = EPOCHS[0] if settings.labels_alone else usual_epochs(examples, settings.batch_size)
-    if settings.lr is None and not settings.labels_alone:
+        found["epochs"] = EPOCHS[0] if labels_alone(settings) else usual_epochs(examples, settings.batch_size)
+    if settings.lr is None and not labels_alone(settings):
         found["lr"] = usual_lr(student, cut)
     return settings.model_copy(update=found)
 

@@ -76,9 +76,9 @@ def check_replaceable(student: Shape, teacher: Shape, made: bool, family: Family
     Raises:
         UsageError: it was not, or its width is another, or, where a bias of positions is added to every head's scores, its heads.
     """
-    heads = {layer.heads for shape in (student, teacher) for layer in shape.layers}
-    if not made or student.hidden != teacher.hidden or (family.position_bias and len(heads) > 1):
+    other_heads = bool(family.position_bias) and student.head_size != teacher.head_size  # whose table has a column for each of its own
+    if not made or student.hidden != teacher.hidden or other_heads:
         raise UsageError(
-            "method theseus needs a student made of the teacher's own layers, as wide as the teacher",
+            f"method theseus needs a student made of the teacher's own layers, as wide as the teacher{', with its heads' * other_heads}",
             "give --student layers=K, or another method",
         )

@@ -54,7 +54,7 @@ class NoHeadsWithOutput(NoHeads):
         return getattr(self, self.name)(hidden_states[..., :0]), None
 
 
-def load_model(reference: str | Path, labels: list[str] | None = None, target: Target = "class") -> Any:
+def load_model(reference: str | Path, labels: list[str] | None = None, target: Target = "class", numbered: list[str] | None = None) -> Any:
     """Load a model with its head, dense or pruned, in evaluation mode on the CPU.
 
     Args:
@@ -62,6 +62,7 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
         labels: names of the logits, to give an encoder a new head for `target` (fine-tuning). Without it the
             checkpoint must have a head already, and that one is loaded.
         target: what the new head answers with.
+        numbered: what a checkpoint's classes are that are only numbered (LABEL_0, ...), in their order; by default `labels`.
 
     Returns:
         The transformers model; `model.config.id2label` names the logits.
@@ -85,11 +86,17 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
         )
     unsaid = own == "class" and target == "labels" and not config.get("problem_type")  # older multi-label models
     wanted = target if labels or own is None or unsaid else own
+    old, called = class_names(config), numbered or labels or []
+    if unnamed := are_numbers(old) and len(old) == len(called):
+        old = called
     load = _load_pruned if shapes.CONFIG_KEY in config else _load_dense
-    model = load(folder, config, family, labels, wanted)
+    model, lost = load(folder, config, family, labels, wanted, old)
     trained = own is not None and family.head_class(own) == family.head_class(wanted)
-    if labels and trained and not names_fixed(own, wanted) and class_names(config) != labels:
-        _reorder_classes(descend(model, family.last_linear(wanted)), class_names(config), labels, folder.name)
+    if labels and trained and not names_fixed(own, wanted):
+        last = family.last_linear(wanted)
+        if unnamed and f"{last}.weight" not in lost:
+            console.warn(f"the model does not name its classes: they are taken to be {', '.join(old[:6])}")
+        _bring_over(descend(model, last), old, labels)
     model.config.problem_type = PROBLEM_TYPES.get(wanted)
     _check_finite(model, folder)
     return model.eval()
@@ -165,28 +172,32 @@ def _from_pretrained(loader: Any, folder: Path, **options: Any) -> tuple[Any, li
     return model, [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
 
 
-def _load_dense(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
+def _load_dense(
+    folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target, old: list[str]
+) -> tuple[Any, list[str]]:
+    """Return the model, its rows in the old order, and the names of the weights that its files lack."""
     model, lost = _from_pretrained(model_class(family, target), folder, **(_label_config(labels) if labels else {}))
     head = family.head_parts(target) if labels else ()
     unexpected = [key for key in lost if not key.startswith(head)] if head else lost
     if unexpected:
         raise ModelError(f"{folder} lacks the weight {unexpected[0]} ({len(unexpected)} are missing or of another shape)")
-    return model
+    return model, lost
 
 
-def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target) -> Any:
+def _load_pruned(
+    folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target, old: list[str]
+) -> tuple[Any, list[str]]:
+    """Return the model, its rows in the order of the `old` labels; it lacks no weight."""
     from safetensors.torch import load_file
 
     transformers = _quiet_transformers()
     own = target_of(config)
-    named = labels and not names_fixed(own, target)
-    if labels and named and (own != target or not _known(class_names(config), labels)):
+    named = {} if labels is None or names_fixed(own, target) else _label_config(labels)
+    if labels and named and (own != target or sorted(old) != sorted(labels)):
         kind = _kind(config[shapes.CONFIG_KEY])
         raise ModelError(f"{folder} is {kind} for other labels", "start from the model that it was made from, and give that the new labels")
     try:
-        model = getattr(transformers, family.head_class(target))(
-            transformers.AutoConfig.for_model(**config | (_label_config(labels) if labels and named else {}))
-        )
+        model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config | named))
         state = load_file(folder / "model.safetensors")
         _fit_ends(model, family, target, state)
         shape = shapes.shape_of_config(config)
@@ -200,7 +211,7 @@ def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: l
         check_columns(model)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
-    return model
+    return model, []
 
 
 def _kind(entry: dict[str, Any]) -> str:
@@ -227,22 +238,15 @@ def _fit_ends(model: Any, family: Family, target: Target, state: dict[str, torch
         encoder.embeddings_project = nn.Linear(projected.shape[1], getattr(model.config, family.hidden_key))
 
 
-def _known(old: list[str], new: list[str]) -> bool:
-    """Tell whether a classifier's rows are the new labels', in whatever order; as many that are only numbered are in theirs."""
-    return sorted(old) == sorted(new) or (are_numbers(old) and len(old) == len(new))
-
-
-def _reorder_classes(linear: nn.Linear, old: list[str], new: list[str], name: str) -> None:
+def _bring_over(linear: nn.Linear, old: list[str], new: list[str]) -> None:
     """Bring a classifier's rows into the order of the new labels; start them anew where the labels are others."""
     with torch.no_grad():
         if sorted(old) == sorted(new):
             order = [old.index(label) for label in new]
             linear.weight.copy_(linear.weight[order].clone())
             linear.bias.copy_(linear.bias[order].clone())
-        elif _known(old, new):
-            console.warn(f"{name} does not name its classes: they are taken in this order: {', '.join(new[:6])}")
         else:
-            console.info(f"  {name} was trained for other labels ({', '.join(old[:6])}): its last linear starts anew")
+            console.info(f"  the model's head is for other labels ({', '.join(old[:6])}): its last linear starts anew")
             linear.weight.normal_(std=0.02)
             linear.bias.zero_()
 

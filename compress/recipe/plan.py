@@ -13,7 +13,7 @@ from compress.errors import DataError, ModelError
 from compress.model.reference import digest, locate
 from compress.recipe.schema import MODEL, Recipe, Stage, stage_of
 from compress.recipe.verbs import code_version
-from compress.settings import ShareSettings
+from compress.settings import DistillSettings
 from compress.task.load import Task, existing
 
 MANIFEST_SCHEMA = 1
@@ -163,15 +163,14 @@ def _check_writer(reference: str) -> None:
 
 
 def _check_split(stage: Stage, task: Task) -> None:
-    """Check that the split that a stage reads is there."""
+    """Check that the splits that a stage reads are there."""
     wanted = getattr(stage.settings, "split", None)
-    if wanted is None and getattr(stage.settings, "unlabeled", None):
-        return  # its texts take the place of the training split
-    if isinstance(stage.settings, ShareSettings) and stage.settings.groups != "auto":
-        return  # nothing is tried out
-    name = "train" if wanted is None else task.evaluation_split(wanted)
-    if name not in task.available:
-        raise DataError(
-            f"stage {stage.name} needs the {name} split, and task {task.spec.name} has only: {', '.join(task.available)}",
-            f"give the file with --{name}",
-        )
+    needed = ["train" if wanted is None else task.evaluation_split(wanted)] if wanted or stage.settings.reads_train else []
+    if isinstance(stage.settings, DistillSettings):
+        needed.append("validation")  # which chooses its best epoch, whatever it learns from
+    for name in needed:
+        if name not in task.available:
+            raise DataError(
+                f"stage {stage.name} needs the {name} split, and task {task.spec.name} has only: {', '.join(task.available)}",
+                f"give the file with --{name}",
+            )

@@ -264,12 +264,14 @@ class _Training:
             self.pace.measured["validated"] = done.step
         _announce(done.epoch, done.mean_loss, score, self.seconds())
         if self.validate is None or (score is not None and (done.best_score is None or score > done.best_score)):
-            done.best_score, done.best_epoch = score, done.epoch
+            done.best_score, done.best_epoch, done.worse = score, done.epoch, 0
             if self.validate:
                 done.best = {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
-        elif score is not None and self.settings.patience and done.epoch - done.best_epoch >= self.settings.patience:
-            console.info(f"  no better for {self.settings.patience} epochs: stopped early")
-            done.finished = True
+        elif score is not None:
+            done.worse += 1
+            if done.worse == self.settings.patience:
+                console.info(f"  no better for {self.settings.patience} epochs: stopped early")
+                done.finished = True
 
     def _score(self) -> float | None:
         """Validate, if it is time to."""

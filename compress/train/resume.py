@@ -43,6 +43,7 @@ class Progress:
     mean_loss: float = math.nan  # of the last epoch
     best_epoch: int = 0
     best_score: float | None = None
+    worse: int = 0  # scores since the best
     seconds: float = 0.0
     spent: float = 0.0  # seconds of a budget, those before training included
     precision: str = ""

@@ -115,6 +115,9 @@ def test_every_method_alone_makes_settings() -> None:
         ({"method": "logits", "match": "all"}, "match goes with a method that compares"),
         ({"method": "theseus", "temperature": 4.0}, "learns from labels alone"),
         ({"method": "theseus", "hard_weight": 0.5}, "learns from labels alone"),
+        ({"method": "theseus", "augment": 1}, "learns from labels alone"),
+        ({"method": "hidden", "augment": 1}, "nothing would train the head"),
+        ({"method": "hidden", "unlabeled": "texts.txt"}, "nothing would train the head"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], message: str) -> None:

@@ -190,18 +190,10 @@ def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cac
     assert len(list(cache.iterdir())) == 2
 
 
-def test_an_entry_beyond_the_budget_is_used_and_not_kept(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    ask(layers=(2,))
-    monkeypatch.setattr(store, "BUDGET_BYTES", 10)
-    answers = ask(layers=(3,))
-    assert np.isfinite(answers.features_batch(range(12), 8)["hidden", 3]).all()
-    assert len(list(cache.iterdir())) == 1  # it drives nothing out, either
-
-
 def test_an_entry_in_use_stays(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     ask(digest="a")
     (first,) = filled(cache)
-    monkeypatch.setattr(store, "BUDGET_BYTES", sum(path.stat().st_size for path in (cache / first).iterdir()))
+    monkeypatch.setattr(store, "BUDGET_BYTES", 1)
     with fs.locked(cache / first):
         ask(digest="b")
     assert first in filled(cache)

@@ -13,6 +13,7 @@ import compress
 from compress.distill import teaching
 from compress.distill.matches import without_layers
 from compress.distill.teaching import EPOCHS, LEAST_STEPS, usual_epochs, usual_lr
+from compress.errors import DataError
 from compress.model.shape import LayerShape, Shape
 from compress.settings import DistillSettings
 from compress.train.loop import RECURRENT_LR
@@ -82,6 +83,13 @@ def test_what_is_left_to_it(
 ) -> None:
     compress.distill(checkpoint(), student, tiny_task, tmp_path / "student", **settings)
     assert fitted == [pytest.approx(expected)] if None not in expected else fitted == [expected]
+
+
+def test_what_chooses_the_best_epoch_is_asked_for_before_any_work(checkpoint: Callable[..., Path], tiny_task: Any, tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("the red fox\n", encoding="utf-8")
+    document = {key: value for key, value in tiny_task.items() if key not in ("train", "validation")} | {"test": tiny_task["train"]}
+    with pytest.raises(DataError, match="needs the validation split, and task tiny has only: test"):
+        compress.distill(checkpoint(), "layers=2", document, tmp_path / "out", unlabeled=str(tmp_path / "texts.txt"))
 
 
 def test_another_width_trained_before_takes_the_usual_rate(

@@ -173,14 +173,6 @@ def test_the_teacher_is_not_trained(tiny_task: dict[str, Any], checkpoint: Maker
     assert (tmp_path / "out" / "model.safetensors").read_bytes() != before
 
 
-def test_what_chooses_the_best_epoch_is_asked_for_first(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    (tmp_path / "texts.txt").write_text("the red fox\n", encoding="utf-8")
-    document = {key: value for key, value in tiny_task.items() if key not in ("train", "validation")}
-    document["test"] = tiny_task["train"]
-    with pytest.raises(DataError, match="best on validation, and task tiny has only: test"):
-        run(checkpoint(), "layers=2", document, tmp_path / "out", unlabeled=str(tmp_path / "texts.txt"))
-
-
 @pytest.mark.parametrize(("before", "warned"), [(1.01, True), (0.0, False)])
 def test_a_student_that_got_worse_is_kept_with_a_warning(
     tiny_task: dict[str, Any],

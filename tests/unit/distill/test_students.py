@@ -18,7 +18,7 @@ from compress.distill.matches import layer_map, spread
 from compress.distill.students import Spec, Start, make_student, parse_spec, take_layers
 from compress.errors import UsageError
 from compress.model.adapters import add_adapters
-from compress.model.checkpoint import load_model, model_shape, save_model
+from compress.model.checkpoint import load_model, model_labels, model_shape, save_model
 from compress.model.family import layers
 from compress.model.lowrank import FactoredEmbedding, FactoredLinear, put, put_words, words_of
 from compress.model.scorer import torch_forward
@@ -178,6 +178,20 @@ def test_a_student_is_a_spec_or_a_folder(checkpoint: Maker) -> None:
     assert (student.config.model_type, folder) == ("electra", checkpoint("electra"))
     with pytest.raises(UsageError, match="needs a student"):
         make_student(None, teacher, checkpoint())
+
+
+def test_classes_that_are_only_numbered_are_the_tasks(tmp_path: Path) -> None:
+    """Whichever of the two does not name them; the teacher's order is not the task's."""
+    names, turned = list(tiny.LABELS), list(reversed(tiny.LABELS))
+    numbered = tiny.write_checkpoint(tmp_path / "numbered", labels=[f"LABEL_{number}" for number in range(3)])
+    named = tiny.write_checkpoint(tmp_path / "named", labels=turned)
+    rows = load_model(named).classifier.weight
+    student, _ = make_student(numbered, load_model(named), named, names=names)
+    assert model_labels(student) == turned
+    assert torch.equal(student.classifier.weight, load_model(numbered).classifier.weight.flip(0))
+    student, _ = make_student(named, load_model(numbered), numbered, names=names)
+    assert model_labels(student) == names
+    assert torch.equal(student.classifier.weight, rows.flip(0))
 
 
 @pytest.mark.parametrize("kind", ["pruned", "factorized", "narrow words", "adapters"])

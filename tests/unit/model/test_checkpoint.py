@@ -147,6 +147,18 @@ def test_classes_that_are_only_numbered_are_taken_in_their_order(tmp_path: Path,
     assert model_labels(again) == ["c", "a", "b"]
     assert torch.equal(again.classifier.weight, model.classifier.weight)
     assert "does not name its classes" in capsys.readouterr().err
+    turned = load_model(folder, labels=["c", "a", "b"], numbered=["b", "a", "c"])
+    assert torch.equal(turned.classifier.weight, model.classifier.weight[[2, 1, 0]])
+
+
+def test_a_head_that_is_missing_is_no_known_one(own_checkpoint: Maker, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = own_checkpoint(labels=["LABEL_0", "LABEL_1", "LABEL_2"])
+    state = {name: tensor for name, tensor in load_file(folder / "model.safetensors").items() if not name.startswith("classifier")}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    load_model(folder, labels=tiny.LABELS)
+    assert "does not name" not in capsys.readouterr().err
 
 
 def test_a_head_that_starts_anew_is_said(tmp_path: Path) -> None:
@@ -155,7 +167,7 @@ def test_a_head_that_starts_anew_is_said(tmp_path: Path) -> None:
         load_model(folder, labels=["yes", "no"])
         assert events == []
         load_model(folder, labels=["bad", "good"])
-    assert ["trained for other labels (no, yes)" in event["text"] for event in events] == [True]
+    assert ["for other labels (no, yes)" in event["text"] for event in events] == [True]
 
 
 def test_a_pruned_classifier_keeps_its_labels(tmp_path: Path) -> None:

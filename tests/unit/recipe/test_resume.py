@@ -55,11 +55,13 @@ def left(folder: Path) -> list[str]:
     return sorted(path.name.partition("-")[0] for path in folder.glob(".*"))
 
 
-@pytest.mark.parametrize("verb", ["finetune", "distill"])
-def test_a_killed_stage_goes_on(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, steps: dict[str, Any], verb: str) -> None:
-    def make(name: str, **other: Any) -> Path:
+@pytest.mark.parametrize(("verb", "more"), [("finetune", {}), ("distill", {}), ("distill", {"method": "theseus"})])
+def test_a_killed_stage_goes_on(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, steps: dict[str, Any], verb: str, more: dict[str, Any]
+) -> None:
+    def make(name: str) -> Path:
         arguments = [checkpoint()] if verb == "finetune" else [checkpoint(), "layers=2"]
-        getattr(compress, verb)(*arguments, tiny_task, tmp_path / name, **{**SETTINGS, **other})
+        getattr(compress, verb)(*arguments, tiny_task, tmp_path / name, **SETTINGS, **more)
         return tmp_path / name
 
     whole = make("whole")

@@ -168,11 +168,16 @@ def test_what_was_spent_before_training_counts_after_a_kill_too(tmp_path: Path, 
     assert result.steps == steps + 10
 
 
-def test_an_epoch_that_was_not_scored_is_no_worse_one() -> None:
-    result, spent, _ = run(1000.0, 5.0, validation=60.0, patience=1)
-    assert result.best_epoch > 0
-    assert result.score == 0.5
-    assert spent > 200
+def test_patience_counts_scores_and_not_the_epochs_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = []
+    for patience in (1, 2):
+        clock = Clock()
+        monkeypatch.setattr("compress.train.loop.time.monotonic", clock)
+        result, seconds, _ = run(2000.0, 5.0, clock=clock, validation=60.0, patience=patience)
+        assert (result.best_epoch > 1, result.score) == (True, 0.5)
+        spent.append(seconds)
+    assert spent[0] >= 600  # two scores, with four times as much training before each
+    assert spent[1] == pytest.approx(1.5 * spent[0], rel=0.1)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("5m", 300), ("1h", 3600), ("1.5h", 5400), ("0.5s", 0.5), ("168h", 604800)])

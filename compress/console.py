@@ -138,8 +138,8 @@ def table(columns: list[str], rows: list[list[str]], title: str | None = None) -
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
-    """Show progress of `total` steps with an ETA; yields `advance(steps=1, note="")`.
+def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+    """Show progress of `total` steps with an ETA; yields `advance(steps=1, note="")`. `done` were done before the clock began.
 
     On a terminal this is a live bar; elsewhere one line every fifteen seconds, so that a log file stays readable.
     """
@@ -147,11 +147,11 @@ def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
         yield lambda steps=1, note="": None
         return
     if sys.stderr.isatty():
-        with _bar(label, total) as advance:
+        with _bar(label, total, done) as advance:
             yield advance
         return
     started = last = time.monotonic()
-    done = 0
+    before = done
 
     def advance(steps: int = 1, note: str = "") -> None:
         nonlocal done, last
@@ -159,14 +159,14 @@ def progress(label: str, total: int) -> Iterator[Callable[..., None]]:
         now = time.monotonic()
         if now - last >= LOG_EVERY_SECONDS and done < total:
             last = now
-            left = (now - started) / done * (total - done)
+            left = (now - started) / max(1, done - before) * (total - done)
             print(f"  {label} {done}/{total} {note} (about {duration(left)} left)", file=sys.stderr, flush=True)
 
     yield advance
 
 
 @contextmanager
-def _bar(label: str, total: int) -> Iterator[Callable[..., None]]:
+def _bar(label: str, total: int, done: int) -> Iterator[Callable[..., None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -178,7 +178,7 @@ def _bar(label: str, total: int) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(label, total=total, note="")
+        task = bars.add_task(label, total=total, completed=done, note="")
         yield lambda steps=1, note="": bars.update(task, advance=steps, note=note)
 
 

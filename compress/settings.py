@@ -140,7 +140,9 @@ class FinetuneSettings(TrainSettings):
         "adapter (bottlenecks that stay in the model, LayerNorms and the head).",
     )
     lora_rank: int | None = Field(None, ge=1, le=4096, description="Rank of the updates; by default 8 (lora).")
-    lora_alpha: float | None = Field(None, gt=0, le=65536, description="Their scale, in units of the rank; by default 16 (lora).")
+    lora_alpha: float | None = Field(
+        None, gt=0, le=65536, description="Their scale: they are multiplied by it over the rank; by default 16 (lora)."
+    )
     adapter_size: int | None = Field(None, ge=1, le=16_384, description="Width of the bottlenecks; by default 64 (adapter).")
 
     @model_validator(mode="before")
@@ -329,7 +331,7 @@ class DistillSettings(TrainSettings):
         if "relations" not in losses and self.relation_heads:
             raise ValueError("relation_heads goes with method relations")
         if self.match is not None and not layered:
-            raise ValueError("match goes with a method that compares the layers it is told, such as hidden")
+            raise ValueError("match goes with a method that compares layers, such as hidden")
         if "theseus" in losses and (
             self.hard_weight not in (matching.DEFAULTS["hard_weight"], 1) or self.temperature != matching.DEFAULTS["temperature"]
         ):

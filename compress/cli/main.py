@@ -35,7 +35,7 @@ VERBS = {
     "tasks": "List the task presets.",
     "doctor": "Show what this machine has, what is missing and how to get it.",
 }
-AGAIN = "run the same command again: stages that are done are kept"
+AGAIN = "run the same command again: finished stages of a recipe and a training under way are kept"
 TERMINATED = 128 + signal.SIGTERM
 HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly.
 

@@ -15,6 +15,8 @@ from compress.errors import UsageError
 from compress.model.family import Layer, descend, family_of, layers
 from compress.model.shape import ROLES, Shape
 
+NOT_BOTH = "a model is factorized or has shared layers, not both: take it as it was before"
+
 
 class FactoredLinear(nn.Module):
     """`U (V x) + b`: V (rank, in) is `down`, U (out, rank) with the bias is `up`.
@@ -104,4 +106,7 @@ def refuse_factorized(model: Any, verb: str) -> None:
         UsageError: some are factorized.
     """
     if is_factorized(model):
-        raise UsageError(f"{verb} does not take a factorized model", f"{verb} the model first, then factorize the outcome")
+        raise UsageError(
+            f"{verb} does not take a factorized model",
+            NOT_BOTH if verb == "share" else f"{verb} the model first, then factorize the outcome",
+        )

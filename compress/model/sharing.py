@@ -13,6 +13,7 @@ from torch import nn
 
 from compress.errors import UsageError
 from compress.model.family import descend, family_of, layers
+from compress.model.lowrank import NOT_BOTH
 
 Owners = tuple[int, ...]  # for each layer, the first one whose weights it uses
 
@@ -60,4 +61,5 @@ def refuse_shared(model: Any, verb: str) -> None:
         UsageError: some share their weights.
     """
     if owners_of(model):
-        raise UsageError(f"{verb} does not take a model whose layers share weights", f"{verb} the model first, then share the outcome")
+        hint = NOT_BOTH if verb == "factorize" else f"{verb} the model first, then share the outcome"
+        raise UsageError(f"{verb} does not take a model whose layers share weights", hint)

@@ -127,8 +127,7 @@ def fit(
         state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
         steps = _Steps(loss_of, lr, weigh, on_step, lr_option)
         training = _Training(model, data, steps, settings, device, state, snapshots, validate, budget)
-        with _progress(label, training.pace) as advance:
-            advance(training.done)
+        with _progress(label, training.pace, training.done) as advance:
             diverged = training.run(advance)
     done = training.done
     if done.best is not None and (diverged or done.best_epoch != done.epoch):
@@ -290,10 +289,12 @@ class _Training:
 
 
 @contextmanager
-def _progress(label: str, pace: Pace) -> Iterator[Callable[[Progress], None]]:
+def _progress(label: str, pace: Pace, before: Progress) -> Iterator[Callable[[Progress], None]]:
     """Show how far a training is: in steps, or in the seconds of its budget."""
-    shown, budget = 0, pace.budget
-    with console.progress(label if budget is None else f"{label}, seconds", round(budget.seconds) if budget else pace.total) as advance:
+    budget = pace.budget
+    shown = round(budget.spent()) if budget else before.step
+    name, total = (f"{label}, seconds", round(budget.seconds)) if budget else (label, pace.total)
+    with console.progress(name, total, shown) as advance:
 
         def show(done: Progress) -> None:
             nonlocal shown

@@ -88,6 +88,15 @@ def test_progress_in_a_log_is_a_line_now_and_then(capsys: pytest.CaptureFixture[
     assert lines == ["  training 2/4 loss 0.5 (about 20 s left)"]
 
 
+def test_what_was_done_before_tells_nothing_of_the_time_left(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    console.configure()
+    now = iter([100.0, 120.0])
+    monkeypatch.setattr("compress.console.time.monotonic", lambda: next(now))
+    with console.progress("training", 100, 60) as advance:
+        advance()
+    assert "training 61/100  (about 13 min 0 s left)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (59.4, "59 s"), (60, "1 min 0 s"), (125, "2 min 5 s"), (7201, "120 min 1 s")],

@@ -112,7 +112,7 @@ def test_every_method_alone_makes_settings() -> None:
         ({"method": []}, "at least 1"),
         ({"method": ["logits", 3]}, "valid string"),
         ({"match": "gram:1-1"}, "not among the methods"),
-        ({"method": "logits", "match": "all"}, "match goes with a method that compares"),
+        ({"method": "logits", "match": "all"}, "match goes with a method that compares layers"),
         ({"method": "theseus", "temperature": 4.0}, "learns from labels alone"),
         ({"method": "theseus", "hard_weight": 0.5}, "learns from labels alone"),
         ({"method": "theseus", "augment": 1}, "learns from labels alone"),

@@ -95,8 +95,9 @@ def test_a_shared_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task:
         "finetune --mode lora": lambda: compress.finetune(folder, tiny_task, tmp_path / "no", mode="lora", **FAST),
     }
     for verb, call in refused.items():
-        with pytest.raises(UsageError, match=f"{verb} does not take a model whose layers share weights"):
+        with pytest.raises(UsageError, match=f"{verb} does not take a model whose layers share weights") as caught:
             call()
+        assert ("not both" in (caught.value.hint or "")) == (verb == "factorize")  # which takes no shared model, nor share a factorized one
     assert not (tmp_path / "no").exists()
 
 

@@ -281,7 +281,8 @@ def test_epochs_of_recovery_after_or_between_the_steps(
 ) -> None:
     spent = []
 
-    def teach(student: Any, *args: Any, resume: Any) -> Any:
+    def teach(student: Any, *args: Any, resume: Any, lr_option: str) -> Any:
+        assert lr_option == "--recover-lr"
         settings = args[-2]
         spent.append(settings.epochs)
         assert settings.losses == {"logits": 1.0, "nmse": STATES}

@@ -15,7 +15,7 @@ from compress.distill.shrink import blank, shrink
 from compress.errors import UsageError, did_you_mean
 from compress.model.adapters import adapter_size
 from compress.model.checkpoint import load_model, model_labels, model_shape
-from compress.model.config import BOUNDS, are_numbers, read_config
+from compress.model.config import BOUNDS, read_config, unnamed
 from compress.model.family import Target
 from compress.model.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
 from compress.model.stack import keep_layers
@@ -141,7 +141,7 @@ def make_student(
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(wanted, Path):
         labels = model_labels(teacher)
-        if names and are_numbers(labels) and len(labels) == len(names):
+        if names and unnamed(labels, names):
             labels = names
         return load_model(wanted, labels=labels, target=target, numbered=names), wanted
     spec = parse_spec(wanted)

@@ -14,7 +14,7 @@ from compress import console, fs
 from compress.errors import ModelError, ResourceError
 from compress.model import shape as shapes
 from compress.model.adapters import adapter_size, add_adapters
-from compress.model.config import are_numbers, check_count, check_weights, class_names, is_graph, read_config, target_of
+from compress.model.config import check_count, check_weights, class_names, is_graph, read_config, target_of, unnamed
 from compress.model.family import Family, Layer, Target, descend, family_of, layers
 from compress.model.lowrank import factor_as, projection_of, ranks_of
 from compress.model.reference import locate
@@ -87,14 +87,16 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
     unsaid = own == "class" and target == "labels" and not config.get("problem_type")  # older multi-label models
     wanted = target if labels or own is None or unsaid else own
     old, called = class_names(config), numbered or labels or []
-    if unnamed := are_numbers(old) and len(old) == len(called):
+    if numbers := unnamed(old, called):
         old = called
-    load = _load_pruned if shapes.CONFIG_KEY in config else _load_dense
-    model, lost = load(folder, config, family, labels, wanted, old)
+    if shapes.CONFIG_KEY in config:
+        model, lost = _load_pruned(folder, config, family, labels, wanted, old), []
+    else:
+        model, lost = _load_dense(folder, family, labels, wanted)
     trained = own is not None and family.head_class(own) == family.head_class(wanted)
     if labels and trained and not names_fixed(own, wanted):
         last = family.last_linear(wanted)
-        if unnamed and f"{last}.weight" not in lost:
+        if numbers and f"{last}.weight" not in lost:
             console.warn(f"the model does not name its classes: they are taken to be {', '.join(old[:6])}")
         _bring_over(descend(model, last), old, labels)
     model.config.problem_type = PROBLEM_TYPES.get(wanted)
@@ -172,9 +174,7 @@ def _from_pretrained(loader: Any, folder: Path, **options: Any) -> tuple[Any, li
     return model, [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
 
 
-def _load_dense(
-    folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target, old: list[str]
-) -> tuple[Any, list[str]]:
+def _load_dense(folder: Path, family: Family, labels: list[str] | None, target: Target) -> tuple[Any, list[str]]:
     """Return the model, its rows in the old order, and the names of the weights that its files lack."""
     model, lost = _from_pretrained(model_class(family, target), folder, **(_label_config(labels) if labels else {}))
     head = family.head_parts(target) if labels else ()
@@ -184,10 +184,8 @@ def _load_dense(
     return model, lost
 
 
-def _load_pruned(
-    folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target, old: list[str]
-) -> tuple[Any, list[str]]:
-    """Return the model, its rows in the order of the `old` labels; it lacks no weight."""
+def _load_pruned(folder: Path, config: dict[str, Any], family: Family, labels: list[str] | None, target: Target, old: list[str]) -> Any:
+    """Return the model, its rows in the order of the `old` labels."""
     from safetensors.torch import load_file
 
     transformers = _quiet_transformers()
@@ -211,7 +209,7 @@ def _load_pruned(
         check_columns(model)
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder}: the weights do not fit config.json: {(str(error).splitlines() or ['?'])[-1].strip()}") from error
-    return model, []
+    return model
 
 
 def _kind(entry: dict[str, Any]) -> str:

@@ -78,9 +78,9 @@ def class_names(config: dict[str, Any]) -> list[str]:
     return [str(name) for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
 
 
-def are_numbers(names: list[str]) -> bool:
-    """Tell whether classes are only numbered (LABEL_0, ...): nobody named them."""
-    return all(re.fullmatch(r"LABEL_\d+", name) for name in names)
+def unnamed(names: list[str], called: list[str]) -> bool:
+    """Tell whether a model's classes are only numbered (LABEL_0, ...), and as many as those that they may be called."""
+    return len(names) == len(called) and all(re.fullmatch(r"LABEL_\d+", name) for name in names)
 
 
 def target_of(config: dict[str, Any]) -> Target | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from compress import console
 from compress.errors import DataError
-from compress.model.config import are_numbers, class_names, target_of
+from compress.model.config import class_names, target_of, unnamed
 from compress.model.family import Target
 from compress.task.load import Task
 
@@ -55,7 +55,7 @@ def classes_of(model_labels: list[str], task_labels: list[str], model_name: str)
     Raises:
         DataError: the task has a class that the model does not know.
     """
-    if are_numbers(model_labels) and len(model_labels) == len(task_labels):
+    if unnamed(model_labels, task_labels):
         console.warn(f"{model_name} does not name its classes: the order of the task is taken ({', '.join(task_labels[:6])})")
         return np.arange(len(task_labels))
     unknown = [label for label in task_labels if label not in model_labels]

@@ -69,11 +69,11 @@ def test_a_recipe_in_two_processes(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["stages_run"] == 4  # one document: the second process prints nothing
     assert len(re.findall(r"epoch 2: .*validation", done.stderr)) == 3
     compress.run(tmp_path / "two.yaml", tmp_path / "one")
-    for stage in ("01-teacher", "03-student"):
+    for stage, apart in (("01-teacher", 1e-4), ("03-student", 1e-3)):
         manifests = [json.loads((tmp_path / run / "stages" / stage / "compress.json").read_text()) for run in ("one", "two")]
         assert manifests[0]["training"]["steps"] == manifests[1]["training"]["steps"] == 18
         assert manifests[0]["training"]["loss"] == pytest.approx(manifests[1]["training"]["loss"], rel=1e-4)
-        assert differences(*(tmp_path / run / "stages" / stage for run in ("one", "two"))) < 1e-3
+        assert differences(*(tmp_path / run / "stages" / stage for run in ("one", "two"))) < apart
     # States are compared token by token, and each process has its own mean over tokens: nearly the same.
     start, alone, both = (
         flat(tmp_path / run / "stages" / stage) for run, stage in (("one", "02-slim"), ("one", "04-usual"), ("two", "04-usual"))

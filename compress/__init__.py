@@ -14,16 +14,16 @@ _HOMES = {
     **dict.fromkeys(
         ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run"), "compress.api"
     ),
-    "load_model": "compress.model.checkpoint",
-    "load_onnx": "compress.model.artifact",
-    "CompressError": "compress.errors",
+    "load_model": "compress.models.checkpoint",
+    "load_onnx": "compress.inference.artifact",
+    "CompressError": "compress.core.errors",
 }
 
 if TYPE_CHECKING:
     from compress.api import bench, distill, evaluate, export, factorize, finetune, prune, quantize, run, share
-    from compress.errors import CompressError
-    from compress.model.artifact import load_onnx
-    from compress.model.checkpoint import load_model
+    from compress.core.errors import CompressError
+    from compress.inference.artifact import load_onnx
+    from compress.models.checkpoint import load_model
 
 __all__ = [
     "CompressError",

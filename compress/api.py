@@ -6,7 +6,7 @@
     compress.prune("teacher", task="bbc-news", output="slim", target_flops=0.5)
 
 Each function returns the stage's manifest as a dictionary (`output`, `metrics`, `seconds`, …) and raises a
-`compress.errors.CompressError` whose `exit_code` is that of the command line.
+`compress.core.errors.CompressError` whose `exit_code` is that of the command line.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.errors import UsageError
-from compress.model.reference import LEGACY
+from compress.core.errors import UsageError
+from compress.core.validation import validate
+from compress.data import resolve
+from compress.models.reference import LEGACY
 from compress.recipe import load as loading
 from compress.recipe.run import plan_single, run_recipe, run_single
 from compress.recipe.schema import MODEL, Recipe, check
 from compress.recipe.verbs import VERBS
 from compress.stage import ERRORS_FILE, STUDENTS, is_spec
-from compress.task import resolve
-from compress.validation import validate
 
 Reference = str | Path
 TaskLike = str | dict[str, Any] | None

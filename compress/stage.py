@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.errors import UsageError
-from compress.task.load import Task
+from compress.core.errors import UsageError
+from compress.data.loading import Task
 
 ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: what some model got wrong
 

@@ -19,10 +19,10 @@ from harness import candidates, comparison, results, suite
 from harness.suite import Suite
 from peers import PEERS
 
-from compress import console, fs, machine
-from compress.errors import CompressError, UsageError
-from compress.model.reference import locate
-from compress.task.load import Task
+from compress.core import console, files, machine
+from compress.core.errors import CompressError, UsageError
+from compress.data.loading import Task
+from compress.models.reference import locate
 
 HERE = Path(__file__).parent
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.teacher and len(tasks) * len(loaded.models) > 1:
         raise UsageError("--teacher is one model of one task, and the suite has more", "choose one with --task")
     output = options.output or Path("runs") / f"eval-{loaded.name}"
-    fs.check_output(output, [])
+    files.check_output(output, [])
     document: dict[str, Any] = {
         "suite": loaded.model_dump(mode="json", by_alias=True),
         "quick": options.quick,
@@ -80,15 +80,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "machine": {**machine.facts(), "platform": platform.platform()},
         "tables": [],
     }
-    with fs.locked(output):
+    with files.locked(output):
         for model in loaded.models:
             for task in tasks.values():
                 document["tables"].append(_table(loaded, model, task, options, output))
                 document["seconds"] = time.monotonic() - started
-                fs.write_json(output / "results.json", document)  # after each table: a long suite may be stopped
-                fs.write_text(output / "results.md", results.page(document))
+                files.write_json(output / "results.json", document)  # after each table: a long suite may be stopped
+                files.write_text(output / "results.md", results.page(document))
         if options.write_results:
-            fs.write_text(HERE / "RESULTS.md", results.page(document))
+            files.write_text(HERE / "RESULTS.md", results.page(document))
     return document
 
 

@@ -22,14 +22,16 @@ from typing import Any
 
 import numpy as np
 
-from compress import api, console, fs, machine
-from compress import task as tasks
-from compress.errors import CompressError
-from compress.model.reference import locate
+from compress import api
+from compress import data as tasks
+from compress.core import console, files, machine
+from compress.core.errors import CompressError
+from compress.data.encoding import Encoded
+from compress.data.loading import Task
+from compress.data.spec import TaskSpec
+from compress.models.inputs import encode_for
+from compress.models.reference import locate
 from compress.settings import TrainSettings
-from compress.task.encode import Encoded, encode_for
-from compress.task.load import Task
-from compress.task.spec import TaskSpec
 
 WAYS = ("compress", "trainer", "trainer-matched")
 SPLITS = ("train", "validation", "test")
@@ -95,7 +97,7 @@ def run(options: argparse.Namespace) -> Document:
         "machine": machine.facts(),
         "results": results,
     }
-    fs.write_json(options.output / "training_speed.json", document)
+    files.write_json(options.output / "training_speed.json", document)
     return document
 
 
@@ -110,16 +112,16 @@ def prepared(options: argparse.Namespace) -> TaskSpec:
     task = Task(spec)
     if not options.limit:
         return spec
-    files = {}
+    paths = {}
     for split in task.available:
         examples = task.split(split)
         if split == "train":
             examples = examples.take(np.sort(np.random.default_rng(0).permutation(len(examples))[: options.limit]))
         columns = {column: [text[number] for text in examples.texts] for number, column in enumerate(spec.text)}
         labels = [task.label_names[label] for label in examples.labels]
-        files[split] = str(options.output / f"{split}.parquet")
-        pd.DataFrame({**columns, spec.label: labels}).to_parquet(files[split])
-    return spec.model_copy(update={"labels": list(task.label_names)}).with_files(files)
+        paths[split] = str(options.output / f"{split}.parquet")
+        pd.DataFrame({**columns, spec.label: labels}).to_parquet(paths[split])
+    return spec.model_copy(update={"labels": list(task.label_names)}).with_files(paths)
 
 
 def train(order: Document) -> Document:
@@ -166,7 +168,7 @@ def trainer(order: Document, task: Task, folder: Path) -> Document:
             output_dir=scratch, num_train_epochs=order["epochs"], seed=order["seed"], eval_strategy="epoch", save_strategy="no",
             report_to="none", disable_tqdm=True, **matched,
         )  # fmt: skip
-        data = {name: rows(encode_for(source, task.split(name), task.spec.reading)) for name in ("train", "validation")}
+        data = {name: rows(encode_for(source, task.split(name), task.spec.input_spec)) for name in ("train", "validation")}
         learner = Trainer(
             model, settings, DataCollatorWithPadding(tokenizer), data["train"], data["validation"], compute_metrics=accuracy,
         )  # fmt: skip
@@ -180,7 +182,7 @@ def trainer(order: Document, task: Task, folder: Path) -> Document:
 
 def our_lr(model: Any) -> float:
     """Return the learning rate that `compress finetune` takes for a model."""
-    from compress.train.loop import default_lr
+    from compress.training.loop import default_lr
 
     return default_lr(model)
 

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # for `from tests import 
 import hypothesis
 import pytest
 
-from compress import console, hub
+from compress.core import console, hub
 from tests import tiny
 
 hypothesis.settings.register_profile("unit", deadline=None, derandomize=True, max_examples=60, database=None)

@@ -1,6 +1,6 @@
 """Tiny models, tokenizers and tasks, made on the spot: three layers, 32 wide, four heads, 64 FFN neurons, random weights.
 
-Every family of `compress.model.family` has a row in `CONFIGS`; the equality tests then run on it by themselves. Biases,
+Every family of `compress.models.family` has a row in `CONFIGS`; the equality tests then run on it by themselves. Biases,
 LayerNorms and heads are random too, so that a lost bias or a swapped gain shows.
 """
 
@@ -129,7 +129,7 @@ def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes:
     import torch
     import transformers
 
-    from compress.model.family import family_of
+    from compress.models.family import family_of
 
     config = transformers.AutoConfig.for_model(
         family,
@@ -189,9 +189,9 @@ def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "c
     """Return a random BiLSTM of 2 x 12 units with the head of `target`, in evaluation mode; `changes` are config fields."""
     import torch
 
-    from compress.model.bilstm import BiLstmConfig
-    from compress.model.checkpoint import PROBLEM_TYPES, model_class
-    from compress.model.family import BILSTM
+    from compress.models.bilstm import BiLstmConfig
+    from compress.models.checkpoint import PROBLEM_TYPES, model_class
+    from compress.models.family import BILSTM
 
     names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
     sizes = {"vocab_size": len(vocabulary()), "embedding_size": 20, "hidden_size": 24, "intermediate_size": 10} | changes
@@ -212,7 +212,7 @@ def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "c
 
 def write_bilstm(folder: Path, **options: Any) -> Path:
     """Write a BiLSTM's folder; `options` as for `make_bilstm`."""
-    from compress.model.checkpoint import save_model
+    from compress.models.checkpoint import save_model
 
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder)
@@ -252,8 +252,8 @@ def encoded(family: str = "bert", count: int = 12, pairs: bool = False, seed: in
     """Return encoded sentences (or pairs of them) of many lengths; the label is the first sentence's."""
     import tempfile
 
-    from compress.model.tokenizer import load_tokenizer
-    from compress.task.encode import encode
+    from compress.data.encoding import encode
+    from compress.models.tokenizer import load_tokenizer
 
     rows = sentences(2 * count, seed)
     texts: list[tuple[str, ...]] = [(first[0], second[0]) for first, second in zip(rows[::2], rows[1::2], strict=True)]

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from compress import console
 from compress.cli import options
+from compress.core import console
 from compress.settings import BenchSettings
 
 KEYS = ("machine", "results", "control", "waterfall", "seconds")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from compress import console
+from compress.core import console
 
 Decorator = Callable[[Any], Any]
 output_option = click.option("-o", "--output", required=True, type=click.Path(), help="Folder to write; it appears whole or not at all.")

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from compress import console
 from compress.cli import common, options
+from compress.core import console
 from compress.settings import DistillSettings
 from compress.stage import STUDENTS
 
@@ -42,7 +42,7 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
       compress distill --teacher teacher --student layers=3 --task sst2 --method hidden --match "hidden:0-0,6-3" --explain
     """
     from compress import api
-    from compress.errors import UsageError
+    from compress.core.errors import UsageError
 
     task = options.task_of(values)
     settings = options.given(DistillSettings, values)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from compress import console, fs, machine
+from compress.core import console, files, machine
 
 LOW_DISK_GIB = 5
 BUILTINS = {
@@ -26,7 +26,7 @@ def command() -> None:
         "machine": facts,
         "gpus": cards,
         "free_disk_gib": round(machine.free_disk(Path()) / 2**30, 1),
-        "cache": str(fs.cache_root()),
+        "cache": str(files.cache_root()),
         "builtins": {name: importlib.util.find_spec(module) is not None for name, (module, _) in BUILTINS.items()},
         "problems": problems,
     }

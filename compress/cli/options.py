@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 
-from compress.errors import UsageError
+from compress.core.errors import UsageError
+from compress.data.spec import Kind, MetricName
 from compress.settings import Settings
-from compress.task.spec import Kind, MetricName
 
 Decorator = Callable[[Any], Any]
 TASK_FIELDS = ("kind", "multi_label", "no_answer", "train", "validation", "test", "text", "label", "max_length", "metric")
@@ -159,7 +159,7 @@ def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
 
 def _adjusted(task: str, files: dict[str, str], flags: dict[str, Any]) -> dict[str, Any]:
     """Return a preset's document with local files, another length or other metrics."""
-    from compress import task as tasks
+    from compress import data as tasks
 
     spec = tasks.resolve(task)
     document = (spec.with_files(files) if files else spec).model_dump(mode="json", exclude_none=True)

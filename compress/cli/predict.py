@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from compress import console
-from compress.errors import UsageError
+from compress.core import console
+from compress.core.errors import UsageError
 
 CHUNK = 256
 
@@ -33,7 +33,7 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
       compress predict int8 --pair "He bought a car." "He owns a car."
       compress predict reader --pair "Who wrote it?" "The book, written by Ada Lovelace, sold well."
     """
-    from compress.predict import open_predictor
+    from compress.inference.predictor import open_predictor
 
     predict = open_predictor(model, device)
     if texts:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from compress import console
 from compress.cli import common, options
+from compress.core import console
 from compress.settings import PruneSettings
 
 KEYS = (
@@ -38,7 +38,7 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
       compress prune teacher --task bbc-news --target-flops 0.5 --recover-epochs 3 -o slim
     """
     from compress import api
-    from compress.errors import UsageError
+    from compress.core.errors import UsageError
 
     task = options.task_of(values)
     settings = options.given(PruneSettings, values)
@@ -54,7 +54,7 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
 
 def _show(document: dict[str, Any]) -> None:
     """Print the curve and what was written."""
-    from compress.model.shape import sketch_curve
+    from compress.models.shape import sketch_curve
 
     points = [
         (point.get("measured_speedup") or point["predicted_speedup"], point["score"])
@@ -72,7 +72,7 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _show_plan(document: dict[str, Any]) -> None:
-    from compress.model.shape import sketch
+    from compress.models.shape import sketch
 
     print(f"{document['serving']}: {document['latency_ms']:.2f} ms now")
     for plan in document["plans"]:

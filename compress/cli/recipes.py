@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from compress import console, yamlfile
-from compress.errors import UsageError
+from compress.core import console, yaml_file
+from compress.core.errors import UsageError
 from compress.recipe import load
 
 
@@ -19,7 +19,7 @@ def command() -> None:
 @command.command("list")
 def list_recipes() -> None:
     """List the ready recipes."""
-    rows = [[name, str(yamlfile.read(path).get("description", ""))] for name, path in load.ready_recipes().items()]
+    rows = [[name, str(yaml_file.read(path).get("description", ""))] for name, path in load.ready_recipes().items()]
     console.result(
         {"recipes": [{"name": name, "description": text} for name, text in rows]}, lambda: console.table(["recipe", "what it does"], rows)
     )

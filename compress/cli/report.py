@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from compress import console
+from compress.core import console
 
 
 @click.command("report", short_help="Write a run's HTML report again and print its table.")
@@ -30,13 +30,14 @@ def command(run: str) -> None:
 
 def show_summary(folder: Path) -> None:
     """Print the run's table, its gates, and where the report and the model are."""
-    from compress import fs, report
+    from compress import report
+    from compress.core import files
 
     rows = report.summary(folder)
     if rows:
         columns = ["model", "runtime", "accuracy", "against the first", "p50 ms", "MB", "vs PyTorch fp32", "vs ONNX fp32"]
         console.table(columns, [_row(row) for row in rows])
-    for gate in fs.read_json(folder / "manifest.json")["gates"]:
+    for gate in files.read_json(folder / "manifest.json")["gates"]:
         verdict = "passed" if gate["passed"] else "MISSED"
         print(f"gate {gate['gate']} {gate['limit']:g}: {verdict}, {gate['measured']:.2f} ({gate['where']})")
     if (folder / "model").is_dir():

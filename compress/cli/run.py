@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from compress import console
-from compress.errors import GateMissed
+from compress.core import console
+from compress.core.errors import GateMissed
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe

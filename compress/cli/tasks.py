@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from compress import console
-from compress.task import presets
+from compress.core import console
+from compress.data import presets
 
 
 @click.group("tasks", short_help="List the task presets.")

@@ -9,25 +9,25 @@ from typing import Any
 
 import torch
 
-from compress import console, parallel
+from compress.core import console, processes
+from compress.core.errors import UsageError
+from compress.data.unlabeled import joined, read_unlabeled
 from compress.distill.calibration import Calibration
 from compress.distill.explain import explanation
-from compress.distill.matches import check_target, without_layers
+from compress.distill.layer_matching import check_target, without_layers
+from compress.distill.student_training import teach
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
-from compress.distill.teaching import teach
 from compress.distill.theseus import check_replaceable
-from compress.errors import UsageError
-from compress.model.checkpoint import count_params, load_model, model_shape, save_model
-from compress.model.config import read_config
-from compress.model.family import family_of
-from compress.model.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
+from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.config import read_config
+from compress.models.family import family_of
+from compress.models.label_mapping import connect
+from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
 from compress.settings import DistillSettings
 from compress.stage import Inputs
-from compress.task.labels import connect
-from compress.task.unlabeled import joined, read_unlabeled
-from compress.train.budget import Budget
-from compress.train.seeds import by_seed
+from compress.training.budget import Budget
+from compress.training.seeds import by_seed
 
 __all__ = ["plan", "run", "teach"]
 
@@ -47,7 +47,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     labeled = task.split("train") if unlabeled is None or "train" in task.available else None
     texts = reduce(joined, [part for part in (labeled, unlabeled) if part is not None])
     with tempfile.TemporaryDirectory() as scratch:
-        start = Start(Calibration(texts, teacher_folder, task.spec.reading, inputs.seed), Path(scratch), settings.init)
+        start = Start(Calibration(texts, teacher_folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
         student, student_folder = make_student(inputs.student, teacher, teacher_folder, start, task.spec.target, task.label_names)
         settings = _matchable(settings, model_shape(teacher), model_shape(student))
         taught = teach(
@@ -55,7 +55,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
             made=isinstance(inputs.student, str), resume=inputs.resume, budget=budget,
         )  # fmt: skip
         student.to("cpu")
-        if parallel.rank() == 0:
+        if processes.rank() == 0:
             save_model(student, output, student_folder)
     if (after := taught.metrics[task.spec.main_metric]) < taught.before:
         console.warn(

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compress.model.family import Target
-from compress.task.answers import examples_of
-from compress.task.load import Examples
-from compress.task.reading import Reading
+from compress.data.input_spec import InputSpec, Target
+from compress.data.loading import Examples
+from compress.data.texts import examples_of
 
 LONG = (0.3, 0.9)  # share of a text's words in a span of it
 SHORT = (0.2, 0.6)  # and in a span that is joined to another
@@ -23,7 +22,7 @@ MASKED = 0.1  # of the words of a variant: p_mask of Tang et al. 2019 (arXiv 190
 UNSPACED = 12  # characters without a space from which a text is taken to be written without spaces
 
 
-def augmented(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, seed: int, mask: str | None = None) -> Examples:
+def augmented(texts: Sequence[tuple[str, ...]], input_spec: InputSpec, copies: int, seed: int, mask: str | None = None) -> Examples:
     """Return `copies` variants of every text, without labels.
 
     A single text becomes a span of its words, or one span of it and one of another text. Of two texts each becomes a span,
@@ -32,16 +31,16 @@ def augmented(texts: Sequence[tuple[str, ...]], reading: Reading, copies: int, s
 
     Args:
         texts: of a task's examples: one or two an example, or the words of a sentence (tags).
-        reading: of the task: what the texts are.
+        input_spec: of the task: what the texts are.
         copies: variants of each.
         seed: of every draw.
         mask: the token that hides a word from the models; None: no word is hidden.
     """
     rng = np.random.default_rng(seed)
-    made = [_variant(texts, number, reading.target, rng) for _ in range(copies) for number in range(len(texts))]
+    made = [_variant(texts, number, input_spec.target, rng) for _ in range(copies) for number in range(len(texts))]
     if mask is not None:
-        made = [_masked(text, reading.target, mask, rng) for text in made]
-    return examples_of(made, reading)
+        made = [_masked(text, input_spec.target, mask, rng) for text in made]
+    return examples_of(made, input_spec)
 
 
 def _masked(text: tuple[str, ...], target: Target, mask: str, rng: np.random.Generator) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console, fs, machine
+from compress.core import console, files, machine
+from compress.data.encoding import Encoded, evaluation_batches
+from compress.distill.cache_files import is_stored, stored
 from compress.distill.features import Feature, observe, width_of
-from compress.distill.store import is_stored, stored
-from compress.model.device import to_tensors
-from compress.model.family import TOKEN_HEADS
-from compress.model.objective import logits_of
-from compress.task.encode import Encoded, evaluation_batches
+from compress.models.device import to_tensors
+from compress.models.family import TOKEN_HEADS
+from compress.models.task_loss import logits_of
 
 MAX_FEATURE_BYTES = 3 << 30  # larger hidden states and the like are computed anew in every step instead
 BATCH = 64
@@ -73,15 +73,15 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[F
     """
     features = sorted(set(wanted))
     bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
-    tokens = fs.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
+    tokens = files.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
 
     libraries = [machine.version_of(name) for name in ("torch", "transformers")]
 
     def entry(features: list[Feature]) -> Path:
-        return fs.cache_root() / "teachers" / fs.digest_json([VERSION, digest, tokens, features, *libraries])
+        return files.cache_root() / "teachers" / files.digest_json([VERSION, digest, tokens, features, *libraries])
 
     folder = entry(features)
-    fits = bytes_needed <= MAX_FEATURE_BYTES and (is_stored(folder) or bytes_needed <= fs.free_space(folder))
+    fits = bytes_needed <= MAX_FEATURE_BYTES and (is_stored(folder) or bytes_needed <= files.free_space(folder))
     if not fits:
         features, bytes_needed = [], 0
         folder = entry(features)

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from compress.data.input_spec import InputSpec, Target
+from compress.data.loading import Examples
 from compress.distill.losses import logits_loss
-from compress.model.device import Batch, to_tensors
-from compress.model.family import Target
-from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.task.encode import encode_for
-from compress.task.load import Examples
-from compress.task.reading import Reading
+from compress.models.device import Batch, to_tensors
+from compress.models.inputs import encode_for
+from compress.models.task_loss import logits_of, sampled_labels, task_loss
 
 COUNT = 128
 BATCH = 16
@@ -28,19 +27,19 @@ class Calibration:
 
     examples: Examples
     folder: Path  # of the teacher's tokenizer
-    reading: Reading
+    input_spec: InputSpec
     seed: int
 
     @property
     def target(self) -> Target:
         """What the task asks for."""
-        return self.reading.target
+        return self.input_spec.target
 
     @cached_property
     def sample(self) -> list[tuple[dict[str, np.ndarray], torch.Tensor]]:
         """Padded batches with their labels, of which only where tags are asked for matters."""
         order = np.random.default_rng(self.seed).permutation(len(self.examples))[:COUNT]
-        data = encode_for(self.folder, self.examples.take(order), self.reading)
+        data = encode_for(self.folder, self.examples.take(order), self.input_spec)
         chunks = [np.arange(start, min(start + BATCH, len(data))) for start in range(0, min(len(data), COUNT), BATCH)]
         return [(data.batch(chunk), torch.from_numpy(data.targets(chunk))) for chunk in chunks]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from compress.distill.matches import Match, labels_alone, matches, spread
-from compress.distill.teaching import EPOCHS
-from compress.model.shape import Shape
+from compress.distill.layer_matching import Match, labels_alone, matches, spread
+from compress.distill.student_training import EPOCHS
+from compress.models.shape import Shape
 from compress.settings import DistillSettings
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.model.checkpoint import model_shape
-from compress.model.device import Batch
-from compress.model.family import layers
+from compress.models.checkpoint import model_shape
+from compress.models.device import Batch
+from compress.models.family import layers
 
 Feature = tuple[str, int]  # ("hidden", n): behind layer n, 0 behind the embeddings; ("query" | "key" | "value", n): in layer n
 PROJECTED = ("query", "key", "value")

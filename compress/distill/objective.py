@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from compress.data.encoding import Encoded
+from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.features import Feature, observe, width_of
+from compress.distill.layer_matching import Match
 from compress.distill.losses import decoupled_loss, hidden_mse, hidden_nmse, logits_loss
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, ordered_match, pkd_mse
-from compress.distill.matches import Match
-from compress.model.checkpoint import model_shape
-from compress.model.device import Batch, to_tensors
-from compress.model.family import Target
-from compress.model.objective import logits_of, task_loss
+from compress.models.checkpoint import model_shape
+from compress.models.device import Batch, to_tensors
+from compress.models.task_loss import logits_of, task_loss
 from compress.settings import DistillSettings
-from compress.task.encode import Encoded
 
 DKD_BETA = 8.0
 Features = dict[Feature, torch.Tensor]

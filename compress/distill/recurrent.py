@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from compress.errors import UsageError
-from compress.model.config import max_tokens
-from compress.model.family import BILSTM, family_of
-from compress.model.lowrank import words_of
-from compress.model.shape import Lstm
+from compress.core.errors import UsageError
+from compress.models.config import max_tokens
+from compress.models.family import BILSTM, family_of
+from compress.models.low_rank import words_of
+from compress.models.shape import Lstm
 
 
 def check_init(init: str) -> None:
@@ -36,7 +36,7 @@ def make_bilstm(teacher: Any, lstm: Lstm, init: str) -> Any:
     Raises:
         UsageError: as `check_init` raises it.
     """
-    from compress.model import bilstm  # here, because transformers takes seconds
+    from compress.models import bilstm
 
     check_init(init)
     known = teacher.config

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from compress.core.errors import UsageError
 from compress.distill.calibration import Calibration
-from compress.errors import UsageError
-from compress.model.checkpoint import model_shape
-from compress.model.family import Layer, descend, family_of, layers
-from compress.model.relative import bias_table
-from compress.model.shape import CONFIG_KEY, Shape
-from compress.model.width import best, hidden_scores, norms, rescale
+from compress.editing.width import best, hidden_scores, norms, rescale
+from compress.models.checkpoint import model_shape
+from compress.models.family import Layer, descend, family_of, layers
+from compress.models.relative_positions import bias_table
+from compress.models.shape import CONFIG_KEY, Shape
 
 OUTLIER = 3.0  # standard deviations of a LayerNorm's gains or biases (Kovaleva et al. 2021, arXiv 2105.06990)
 SMALL = 0.02  # of new weights, as in BERT

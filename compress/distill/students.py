@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from compress import console
+from compress.core import console
+from compress.core.errors import UsageError, did_you_mean
+from compress.data.input_spec import Target
 from compress.distill.calibration import Calibration
-from compress.distill.matches import spread
+from compress.distill.layer_matching import spread
 from compress.distill.recurrent import check_init, make_bilstm
 from compress.distill.shrink import blank, shrink
-from compress.errors import UsageError, did_you_mean
-from compress.model.adapters import adapter_size
-from compress.model.checkpoint import load_model, model_labels, model_shape
-from compress.model.config import BOUNDS, read_config, unnamed
-from compress.model.family import Target
-from compress.model.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
-from compress.model.stack import keep_layers
-from compress.model.vocab import cut_vocab, frequent_tokens
+from compress.editing.encoder_layers import keep_layers
+from compress.editing.vocabulary import cut_vocab, frequent_tokens
+from compress.models.adapters import adapter_size
+from compress.models.checkpoint import load_model, model_labels, model_shape
+from compress.models.config import BOUNDS, read_config, unnamed
+from compress.models.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
 
 OF_LAYERS = ("layers", "hidden", "heads")
 KEYS = {key: BOUNDS[key] for key in (*OF_LAYERS, "ffn")} | {

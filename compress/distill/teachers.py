@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from compress.errors import DataError
-from compress.model.checkpoint import load_model, model_labels
-from compress.model.config import read_config
-from compress.model.family import Target
-from compress.model.tokenizer import load_tokenizer, mask_of
-from compress.task.encode import Encoded
-from compress.task.labels import connect, logits_of
-from compress.task.load import Task
+from compress.core.errors import DataError
+from compress.data.encoding import Encoded
+from compress.data.input_spec import Target
+from compress.data.loading import Task
+from compress.models.checkpoint import load_model, model_labels
+from compress.models.config import read_config
+from compress.models.label_mapping import connect, logits_of
+from compress.models.tokenizer import load_tokenizer, mask_of
 
 
 @dataclass(frozen=True)

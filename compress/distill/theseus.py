@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from compress.distill.matches import spread
-from compress.errors import UsageError
-from compress.model.device import Batch
-from compress.model.family import Family
-from compress.model.shape import Shape
-from compress.model.stack import running, stack_of
+from compress.core.errors import UsageError
+from compress.distill.layer_matching import spread
+from compress.editing.encoder_layers import running, stack_of
+from compress.models.device import Batch
+from compress.models.family import Family
+from compress.models.shape import Shape
 
 START = 0.3  # the probability at the first step
 ALONE_FROM = 0.5  # the share of the steps after which it is 1

@@ -9,31 +9,32 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compress import console, fs, machine
-from compress.errors import ModelError, UsageError
+from compress.benchmark.tuning import Point
+from compress.core import console, files, machine
+from compress.core.errors import ModelError, UsageError
+from compress.data.encoding import Encoded
+from compress.data.input_spec import InputSpec
+from compress.data.sample_texts import sample_examples
 from compress.export.attention import ATTENTION_OPSET, Form
 from compress.export.graph import build_graph
 from compress.export.half import half_graph
 from compress.export.tune import GPU_HINTS, RUNTIME_HINTS, Candidates, choose
 from compress.export.verify import Verification, remembered, verify
-from compress.measure.tuning import Point
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import count_params, load_model, model_shape
-from compress.model.config import GRAPH, max_tokens, read_config
-from compress.model.runtime import ONNXRUNTIME, OPENVINO, Forward, recorded_runtimes
-from compress.model.scorer import torch_forward
-from compress.model.tokenizer import save_tokenizer
+from compress.inference.artifact import OnnxModel
+from compress.inference.runtime import ONNXRUNTIME, OPENVINO, Forward, recorded_runtimes
+from compress.inference.scorer import torch_forward
+from compress.models.checkpoint import count_params, load_model, model_shape
+from compress.models.config import GRAPH, max_tokens, read_config
+from compress.models.inputs import encode_for, input_spec_of
+from compress.models.tokenizer import save_tokenizer
 from compress.settings import ExportSettings
 from compress.stage import Inputs
-from compress.task.encode import Encoded, encode_for
-from compress.task.reading import Reading, reading_of
-from compress.task.samples import sample_examples
 
-__all__ = ["RUNTIME_HINTS", "announce", "recorded_reading", "run", "verification_data", "write_artifact"]
+__all__ = ["RUNTIME_HINTS", "announce", "recorded_input_spec", "run", "verification_data", "write_artifact"]
 
 VERIFIED_EXAMPLES = 256
 TRIED_EXAMPLES = 12  # on which each form is verified before it is timed; the one that is kept is verified on all
-SAMPLES = Reading(max_length=512)  # texts alone, whatever the model answers: what is compared are logits
+SAMPLES = InputSpec(max_length=512)  # texts alone, whatever the model answers: what is compared are logits
 TOLERANCE = 1e-3
 SHARES = {"fp16": 0.01, "bf16": 0.05}  # of the largest logit
 
@@ -48,7 +49,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
     source = inputs.source
     model = load_model(source)
     data, texts = verification_data(inputs, source)
-    reference, target = remembered(torch_forward(model)), reading_of(read_config(source), fs.read_manifest(source)).target
+    reference, target = remembered(torch_forward(model)), input_spec_of(read_config(source), files.read_manifest(source)).target
     floats = openvino_precision(settings)
     tried = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
 
@@ -76,7 +77,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
         **({"tuning": chosen.tuning} if chosen.tuning else {}),
         "verification": own,
         **({"verification_openvino": verification[OPENVINO]} if OPENVINO in verification else {}),
-        "reading": recorded_reading(inputs).as_json(),
+        "input_spec": recorded_input_spec(inputs).as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
         "graph_inputs": [entry.name for entry in graph.graph.input],
@@ -145,7 +146,7 @@ def _hold(found: Verification, runtime: str, precision: str, tolerance: float | 
 
 def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:
     """Write `model.onnx`, `config.json` and the tokenizer of `source` into `output`."""
-    fs.check_space(output, graph.ByteSize())
+    files.check_space(output, graph.ByteSize())
     onnx.save(graph, str(output / GRAPH))
     (output / "config.json").write_bytes((source / "config.json").read_bytes())
     save_tokenizer(source, output)
@@ -159,16 +160,16 @@ def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
     split = "validation" if "validation" in task.available else task.available[0]
     examples = task.split(split)
     positions = np.linspace(0, len(examples) - 1, min(VERIFIED_EXAMPLES, len(examples))).astype(int)
-    return encode_for(source, examples.take(positions), task.spec.reading), f"{task.spec.name}, {split}"
+    return encode_for(source, examples.take(positions), task.spec.input_spec), f"{task.spec.name}, {split}"
 
 
-def recorded_reading(inputs: Inputs) -> Reading:
+def recorded_input_spec(inputs: Inputs) -> InputSpec:
     """Return how inputs are to be cut and outputs read: as the task says, or the task that the source was made for."""
     config = read_config(inputs.source)
     if inputs.task_or_none is None:
-        return reading_of(config, fs.read_manifest(inputs.source))
-    reading = inputs.task_or_none.spec.reading
-    return replace(reading, max_length=min(reading.max_length, max_tokens(config)))
+        return input_spec_of(config, files.read_manifest(inputs.source))
+    input_spec = inputs.task_or_none.spec.input_spec
+    return replace(input_spec, max_length=min(input_spec.max_length, max_tokens(config)))
 
 
 def announce(found: Verification, against: str) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from compress.errors import UsageError
+from compress.core.errors import UsageError
 from compress.export.builder import IR_VERSIONS, MICROSOFT, OPSET, RowGraph
 from compress.export.weights import Linear
 

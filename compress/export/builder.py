@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from compress.core.machine import package_version
 from compress.export.weights import Factors, Linear, Norm
-from compress.machine import package_version
 
 OPSET = 20
 IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that readers of that opset know

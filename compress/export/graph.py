@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
 from compress.export.attention import PLAIN, Form, attention, mask_of
 from compress.export.builder import GraphBuilder, RowGraph
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.weights import Adapter, Encoder, Factors, Linear, array_of, encoder_weights
-from compress.model.checkpoint import model_shape
-from compress.model.family import BILSTM, TOKEN_HEADS, activation_name, descend, family_of
-from compress.model.lowrank import FactoredEmbedding
+from compress.models.checkpoint import model_shape
+from compress.models.family import BILSTM, TOKEN_HEADS, activation_name, descend, family_of
+from compress.models.low_rank import FactoredEmbedding
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
 
 LARGEST = float(np.finfo(np.float16).max)
 

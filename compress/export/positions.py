@@ -14,7 +14,7 @@ def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int
 
     Args:
         graph: where the nodes go.
-        by_distance: (all heads, 2 * longest), as of `compress.model.relative.bias_by_distance`.
+        by_distance: (all heads, 2 * longest), as of `compress.models.relative_positions.bias_by_distance`.
         heads: whose biases, in their order.
         mask: the mask's bias, (batch, 1, 1, sequence).
         first_only: for the first token's queries alone, (batch, heads, 1, sequence).

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compress import console, fs, machine
-from compress.errors import ModelError
-from compress.measure.latency import Cell
-from compress.measure.quick import random_batch
-from compress.measure.tuning import Point, Ways, compare_runtimes, named, search
-from compress.model.config import GRAPH
-from compress.model.runtime import (
+from compress.benchmark.latency import Cell
+from compress.benchmark.microbenchmark import random_batch
+from compress.benchmark.tuning import Point, Ways, compare_runtimes, named, search
+from compress.core import console, files, machine
+from compress.core.errors import ModelError
+from compress.inference.runtime import (
     ONNXRUNTIME,
     OPENVINO,
     Forward,
@@ -33,6 +32,7 @@ from compress.model.runtime import (
     openvino_forward,
     session_forward,
 )
+from compress.models.config import GRAPH
 from compress.settings import TuneSettings
 
 VERSION = 4
@@ -163,7 +163,7 @@ class _Opener:
         if runtime == ONNXRUNTIME:
             return session_forward(open_session(self._graph(point), threads, "cpu", beside_others(hints_of(point))))
         apart = self.candidates.openvino
-        folder = self.scratch / ("apart" if apart else fs.digest_json(point))  # OpenVINO may read weights from the file later
+        folder = self.scratch / ("apart" if apart else files.digest_json(point))  # OpenVINO may read weights from the file later
         if not folder.exists():
             folder.mkdir()
             (folder / GRAPH).write_bytes(apart().SerializeToString() if apart else self._graph(point))
@@ -212,19 +212,19 @@ def structure(graph: onnx.ModelProto) -> str:
     """Return a digest of a graph but for the values of its weights."""
     facts: list[Any] = [node.SerializeToString(deterministic=True).hex() for node in graph.graph.node]
     facts += [[tensor.name, tensor.data_type, list(tensor.dims)] for tensor in graph.graph.initializer]
-    return fs.digest_json(facts)
+    return files.digest_json(facts)
 
 
 def _cached(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what was measured of these facts on this machine with these versions, from the cache or now."""
     known = [*facts, machine.identity(), machine.versions()]
-    path = fs.cache_root() / "tuning" / f"{fs.digest_json(known)}.json"
+    path = files.cache_root() / "tuning" / f"{files.digest_json(known)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        return {**fs.read_json(path)["measured"], "cached": True}
+        return {**files.read_json(path)["measured"], "cached": True}
     measured = measure()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fs.write_json(path, {"measured": measured, "facts": known})
+        files.write_json(path, {"measured": measured, "facts": known})
     except OSError as error:
         console.warn(f"what was measured could not be cached in {path.parent}: {error.strerror}")
     return {**measured, "cached": False}

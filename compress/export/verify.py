@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from compress.model.family import Target
-from compress.model.scorer import Forward
-from compress.task.encode import Encoded
+from compress.data.encoding import Encoded
+from compress.data.input_spec import Target
+from compress.inference.scorer import Forward
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from compress.model.adapters import adapter_of
-from compress.model.checkpoint import model_shape
-from compress.model.family import descend, family_of, layers
-from compress.model.lowrank import FactoredLinear
-from compress.model.relative import bias_by_distance, bias_columns
+from compress.models.adapters import adapter_of
+from compress.models.checkpoint import model_shape
+from compress.models.family import descend, family_of, layers
+from compress.models.low_rank import FactoredLinear
+from compress.models.relative_positions import bias_by_distance, bias_columns
 
 Factors = tuple[np.ndarray, ...]  # what rows are multiplied by in turn: one matrix (in, out), or (in, rank) and (rank, out)
 

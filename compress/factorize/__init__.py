@@ -10,28 +10,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console
-from compress.errors import UsageError
+from compress.core import console
+from compress.core.errors import UsageError
+from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.input_spec import Target
+from compress.data.unlabeled import read_unlabeled
+from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
 from compress.factorize.allocate import WHOLE, allocate, break_even, fixed_ranks, weight_budget
 from compress.factorize.statistics import Statistics, activation_statistics, fisher_statistics
 from compress.factorize.svd import WeightedSvd, factored_table
-from compress.model import shape as shapes
-from compress.model.adapters import refuse_adapters
-from compress.model.checkpoint import count_params, load_model, model_shape, save_model
-from compress.model.config import read_config
-from compress.model.device import pick_device, to_tensors
-from compress.model.family import Target, layers, refuse_recurrent
-from compress.model.lowrank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
-from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
-from compress.model.scorer import measure, torch_forward
-from compress.model.sharing import refuse_shared
+from compress.inference.scorer import measure, torch_forward
+from compress.models import shape as shapes
+from compress.models.adapters import refuse_adapters
+from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.config import read_config
+from compress.models.device import pick_device, to_tensors
+from compress.models.family import layers, refuse_recurrent
+from compress.models.inputs import calibration_data, calibration_examples, encode_for
+from compress.models.label_mapping import connect
+from compress.models.low_rank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
+from compress.models.sharing import refuse_shared
+from compress.models.task_loss import logits_of, sampled_labels, task_loss
 from compress.settings import FactorizeSettings
 from compress.stage import Inputs
-from compress.task.calibration import calibration_data, calibration_examples
-from compress.task.encode import Encoded, encode_for, evaluation_batches
-from compress.task.labels import connect
-from compress.task.unlabeled import read_unlabeled
 
 BATCH = 32
 COUNTED = 100_000  # texts whose words are counted
@@ -49,19 +50,19 @@ def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> dict[str, 
         refuse(dense, "factorize")
     classes = connect(read_config(source), task, str(source.name))
     examples = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else task.split("train")
-    data = calibration_data(source, examples, task.spec.reading, settings.calib_samples, inputs.seed)
+    data = calibration_data(source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
     seq_len = settings.seq_len or round(float(data.lengths.mean()))
     held_out = task.split("validation") if "validation" in task.available else None
 
     def validate(model: Any) -> dict[str, float]:
         if held_out is None:
             return {}
-        return measure(torch_forward(model), encode_for(source, held_out, task.spec.reading), held_out, task, classes, "validating")
+        return measure(torch_forward(model), encode_for(source, held_out, task.spec.input_spec), held_out, task, classes, "validating")
 
     score, before = validate(dense).get(task.spec.main_metric), model_shape(dense)
     model = copy.deepcopy(dense)
     if settings.embedding_rank:
-        counted = encode_for(source, calibration_examples(examples, COUNTED, inputs.seed), task.spec.reading)
+        counted = encode_for(source, calibration_examples(examples, COUNTED, inputs.seed), task.spec.input_spec)
         factorize_embeddings(model, counted, settings.embedding_rank, plain=settings.method == "plain")
     refits: list[dict[str, float]] = []
     if settings.changes_linears:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from compress.errors import UsageError
-from compress.model.knapsack import knapsack
-from compress.model.shape import Shape, factor_weights
+from compress.core.errors import UsageError
+from compress.editing.knapsack import knapsack
+from compress.models.shape import Shape, factor_weights
 
 WHOLE = 0  # stands for a linear that is left as it is
 ALIGNMENT = 8  # ranks are multiples of this, where there is room for several

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from compress.model.device import Batch
-from compress.model.gradients import gradients_of
-from compress.model.lowrank import linears
-from compress.model.reconstruct import inputs_of
+from compress.editing.gradients import gradients_of
+from compress.editing.reconstruction import inputs_of
+from compress.models.device import Batch
+from compress.models.low_rank import linears
 
 
 @dataclass

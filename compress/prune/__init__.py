@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from compress import console
-from compress.errors import UsageError
-from compress.model import shape as shapes
-from compress.model.checkpoint import count_params, model_shape, save_model
-from compress.model.vocab import prune_vocab
+from compress.core import console
+from compress.core.errors import UsageError
+from compress.editing.vocabulary import prune_vocab
+from compress.models import shape as shapes
+from compress.models.checkpoint import count_params, model_shape, save_model
 from compress.prune import coarse
-from compress.prune.goals import goals_of
 from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
+from compress.prune.targets import goals_of
 from compress.prune.uniform import GONE
 from compress.settings import PruneSettings
 from compress.stage import Inputs

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from compress.model.checkpoint import model_shape
-from compress.model.family import Layer, layers
-from compress.model.gradients import requirements_kept
-from compress.model.groups import dependency_graph, group_within
+from compress.editing.coupling import dependency_graph, group_within
+from compress.editing.gradients import requirements_kept
+from compress.models.checkpoint import model_shape
+from compress.models.family import Layer, layers
 from compress.prune.scores import LayerScores
 
 Kind = Literal["magnitude", "taylor", "random"]

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from compress import console
-from compress.errors import UsageError
-from compress.model.checkpoint import model_shape
-from compress.model.family import family_of
-from compress.model.stack import keep_layers
-from compress.model.width import best, fitting_width, hidden_scores, narrow, rescale
+from compress.core import console
+from compress.core.errors import UsageError
+from compress.data.metrics import points_lost
+from compress.editing.encoder_layers import keep_layers
+from compress.editing.width import best, fitting_width, hidden_scores, narrow, rescale
+from compress.models.checkpoint import model_shape
+from compress.models.family import family_of
 from compress.prune.depth import drop_order
 from compress.prune.structured import Goal, Pruned, Pruner
-from compress.task.metrics import points_lost
 
 
 def reach(pruner: Pruner, goals: Sequence[Goal]) -> Iterator[Pruned]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.model.stack import Replay, running, stack_of
+from compress.editing.encoder_layers import Replay, running, stack_of
 
 
 def drop_order(

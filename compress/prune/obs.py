@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.model.checkpoint import model_shape
-from compress.model.family import Layer, layers
+from compress.models.checkpoint import model_shape
+from compress.models.family import Layer, layers
 from compress.prune.scores import backward
 from compress.prune.search import ALIGNMENT, LayerRanking, Ranking
 

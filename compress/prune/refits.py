@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console
+from compress.core import console
+from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.model.checkpoint import model_shape
-from compress.model.device import Batch, to_tensors
-from compress.model.family import Target
-from compress.model.reconstruct import Teacher, fairly_ordered, reconstruct
-from compress.model.reference import digest
-from compress.prune.joint import refit_jointly
-from compress.prune.readout import refit_readout
-from compress.task.encode import Encoded, evaluation_batches
+from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
+from compress.models.checkpoint import model_shape
+from compress.models.device import Batch, to_tensors
+from compress.models.reference import digest
+from compress.prune.head_refit import refit_readout
+from compress.prune.joint_refit import refit_jointly
 
 BATCH = 32
 FITTED_TOKENS = 25_000  # of these, for refits: sixteen to each input of a MiniLM's FFN output

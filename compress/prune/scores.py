@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from compress.model.checkpoint import model_shape
-from compress.model.family import layers
-from compress.model.gradients import gradients_of
+from compress.editing.gradients import gradients_of
+from compress.models.checkpoint import model_shape
+from compress.models.family import layers
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from compress.errors import UsageError
-from compress.model import shape as shapes
-from compress.model.knapsack import knapsack
+from compress.core.errors import UsageError
+from compress.editing.knapsack import knapsack
+from compress.models import shape as shapes
 from compress.prune.scores import LayerScores
 
 FIRST = 0.6  # of the cost is left by the first step of pruning

@@ -13,9 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from compress.model.device import Batch
-from compress.model.family import Layer, layers
-from compress.model.reconstruct import enter, inputs_of
+from compress.editing.reconstruction import enter, inputs_of
+from compress.models.device import Batch
+from compress.models.family import Layer, layers
 
 SIZE_ONLY = (
     "sparse weights make the compressed file smaller and nothing faster: dense runtimes (ONNX Runtime, PyTorch, OpenVINO) compute "

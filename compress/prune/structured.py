@@ -13,39 +13,40 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress import console
+from compress.core import console
+from compress.core.errors import UsageError
+from compress.data.encoding import Encoded
+from compress.data.input_spec import Target
+from compress.data.loading import Examples
+from compress.data.metrics import points_lost
+from compress.data.unlabeled import read_unlabeled
 from compress.distill import teach
-from compress.errors import UsageError
-from compress.model import shape as shapes
-from compress.model.adapters import refuse_adapters
-from compress.model.checkpoint import load_model, model_shape
-from compress.model.config import read_config
-from compress.model.device import pick_device, to_tensors
-from compress.model.family import Target, refuse_recurrent
-from compress.model.lowrank import refuse_factorized
-from compress.model.objective import logits_of, sampled_labels, task_loss
-from compress.model.scorer import measure, torch_forward
-from compress.model.sharing import refuse_shared
-from compress.model.stack import keep_layers
+from compress.editing.encoder_layers import keep_layers
+from compress.inference.scorer import measure, torch_forward
+from compress.models import shape as shapes
+from compress.models.adapters import refuse_adapters
+from compress.models.checkpoint import load_model, model_shape
+from compress.models.config import read_config
+from compress.models.device import pick_device, to_tensors
+from compress.models.family import refuse_recurrent
+from compress.models.inputs import calibration_data, encode_for
+from compress.models.label_mapping import connect, relabel
+from compress.models.low_rank import refuse_factorized
+from compress.models.sharing import refuse_shared
+from compress.models.task_loss import logits_of, sampled_labels, task_loss
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
-from compress.prune.joint import matched, refit_lr
+from compress.prune.joint_refit import matched, refit_lr
+from compress.prune.latency_table import latency_table
 from compress.prune.refits import Refitter
 from compress.prune.scores import gate_gradients
 from compress.prune.search import Costs, Kept, LayerRanking, counted_costs, fitting_shares, ranked_jointly, rankings, solve
-from compress.prune.serving import Clock, Serving, check_serving
+from compress.prune.serving_clock import Clock, Serving, check_serving
 from compress.prune.surgery import slice_model
-from compress.prune.table import latency_table
 from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
-from compress.task.calibration import calibration_data
-from compress.task.encode import Encoded, encode_for
-from compress.task.labels import connect, relabel
-from compress.task.load import Examples
-from compress.task.metrics import points_lost
-from compress.task.unlabeled import read_unlabeled
-from compress.train.loop import default_lr
+from compress.training.loop import default_lr
 
 DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller one, which costs less, is scored on more
 TIMED_LENGTH = 32
@@ -97,7 +98,7 @@ class Pruner:
         self.classes = connect(read_config(self.source), self.task, str(self.source.name))
         self.unlabeled = read_unlabeled(settings.unlabeled, self.task.spec) if settings.unlabeled else None
         examples = self.task.split("train") if self.unlabeled is None else self.unlabeled
-        self.data = calibration_data(self.source, examples, self.task.spec.reading, settings.calib_samples, inputs.seed)
+        self.data = calibration_data(self.source, examples, self.task.spec.input_spec, settings.calib_samples, inputs.seed)
         self.seq_len = settings.seq_len or round(float(self.data.lengths.mean()))
         self.serving = Serving(
             settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
@@ -411,5 +412,5 @@ class Pruner:
             examples = self.task.split("validation")
             if at_most is not None and len(examples) > at_most:
                 examples = examples.take(np.arange(at_most))
-            self._encoded[at_most, tokenizer] = examples, encode_for(tokenizer, examples, self.task.spec.reading)
+            self._encoded[at_most, tokenizer] = examples, encode_for(tokenizer, examples, self.task.spec.input_spec)
         return self._encoded[at_most, tokenizer]

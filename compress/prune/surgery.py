@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from compress.model.checkpoint import model_shape, record_shape, settle
-from compress.model.family import layers
+from compress.models.checkpoint import model_shape, record_shape, settle
+from compress.models.family import layers
 from compress.prune.search import Kept
 
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from compress.errors import UsageError
-from compress.model import shape as shapes
+from compress.core.errors import UsageError
+from compress.models import shape as shapes
 from compress.prune.search import ALIGNMENT, Costs, Kept, LayerRanking
 
 GONE = Kept([], [])  # a layer that goes as a whole

@@ -11,27 +11,27 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from compress import console, fs
-from compress.errors import ModelError, UsageError
-from compress.export import RUNTIME_HINTS, announce, recorded_reading, verification_data, write_artifact
+from compress.core import console, files
+from compress.core.errors import ModelError, UsageError
+from compress.export import RUNTIME_HINTS, announce, recorded_input_spec, verification_data, write_artifact
 from compress.export import run as export_run
 from compress.export.tune import GPU_HINTS, Chosen
 from compress.export.verify import verify
-from compress.model.artifact import OnnxModel
-from compress.model.config import GRAPH, is_graph, read_config
-from compress.model.family import family_of
-from compress.model.runtime import ONNXRUNTIME, OPENVINO, OPENVINO_GRAPH, has_openvino, only, recorded_runtimes, refuse_linked_weights
-from compress.model.shape import shape_of_config
+from compress.inference.artifact import OnnxModel
+from compress.inference.runtime import ONNXRUNTIME, OPENVINO, has_openvino, only, recorded_runtimes, refuse_linked_weights
+from compress.models.config import GRAPH, OPENVINO_GRAPH, is_graph, read_config
+from compress.models.family import family_of
+from compress.models.shape import shape_of_config
 from compress.quantize.auto import Choice, choose
-from compress.quantize.data import Judge, calibration_data
 from compress.quantize.dynamic import quantized_share
-from compress.quantize.explain import explain
-from compress.quantize.forms import CALIBRATED, HALVES, Forms, quantized_graph
+from compress.quantize.error_report import explain
 from compress.quantize.fp16 import check_range
+from compress.quantize.gate_data import Judge, calibration_data
+from compress.quantize.instruction_sets import GPUS, find_target
 from compress.quantize.int4 import BLOCK
 from compress.quantize.openvino import save_beside
 from compress.quantize.serving import choose_run
-from compress.quantize.targets import GPUS, find_target
+from compress.quantize.variants import CALIBRATED, HALVES, Forms, quantized_graph
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 
@@ -106,9 +106,9 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         "runtime": chosen.hints,
         **({"tuning": chosen.tuning} if chosen.tuning else {}),
         **verification,
-        "reading": recorded_reading(inputs).as_json(),
+        "input_spec": recorded_input_spec(inputs).as_json(),
         "layers": shape_of_config(read_config(output)).as_json(),
-        "params": (fs.read_manifest(inputs.source) or {}).get("params"),
+        "params": (files.read_manifest(inputs.source) or {}).get("params"),
         "graph_inputs": [entry.name for entry in choice.graph.graph.input],
         "size_mb": size / 1e6,
         "metrics": metrics,

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compress import console
-from compress.errors import GateMissed
+from compress.benchmark.microbenchmark import quick_speedup, random_batch
+from compress.core import console
+from compress.core.errors import GateMissed
 from compress.export import RUNTIME_HINTS
-from compress.measure.quick import quick_speedup, random_batch
-from compress.model.runtime import open_session, session_forward
-from compress.model.scorer import Forward, score
-from compress.quantize.forms import Forms
+from compress.inference.runtime import open_session, session_forward
+from compress.inference.scorer import Forward, score
 from compress.quantize.sensitivity import Floats, find_floats, sensitivities
+from compress.quantize.variants import Forms
 
 METHODS = ("dynamic", "static")
 GPU_METHODS = ("static",)  # a GPU has no kernel that looks for the range of each batch

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.quantize.products import drop_unused
+from compress.quantize.matmuls import drop_unused
 
 FLOAT, BF16 = TensorProto.FLOAT, TensorProto.BFLOAT16
 MIN_WEIGHTS = 1024  # smaller tensors (biases, norms, scalars) stay float32 in bf16: they save nothing

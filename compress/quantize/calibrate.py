@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from compress import console
-from compress.model.runtime import open_session
-from compress.task.encode import Encoded, evaluation_batches
+from compress.core import console
+from compress.data.encoding import Encoded, evaluation_batches
+from compress.inference.runtime import open_session
 
 BINS = 4096
 BATCH_TOKENS = 1024  # a batch's activations are all that is held at a time

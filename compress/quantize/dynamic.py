@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.machine import WIDE_DOT_PRODUCTS, cpu_flags
-from compress.quantize.products import check_opset, drop_unused, products, recurrent_nodes, split_gemms, turn_weights
+from compress.core.machine import WIDE_DOT_PRODUCTS, cpu_flags
+from compress.quantize.matmuls import check_opset, drop_unused, products, recurrent_nodes, split_gemms, turn_weights
 from compress.quantize.static import SEVEN_BIT_LEVELS, WEIGHT_LEVELS, Codes, quantize_weight
 
 DYNAMIC_OPSET = 11  # the first with DynamicQuantizeLinear

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
+from compress.data.encoding import Encoded, evaluation_batches
 from compress.export.half import LARGEST
-from compress.model.runtime import open_session
+from compress.inference.runtime import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, with_outputs
-from compress.task.encode import Encoded, evaluation_batches
 
 
 def check_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.quantize.products import drop_unused, products, split_gemms, turn_weights
+from compress.quantize.matmuls import drop_unused, products, split_gemms, turn_weights
 
 BLOCK = 32  # weights of one scale: 4 bits each and 32 for the scale, 5 bits a weight
 LOWEST, HIGHEST = -8, 7

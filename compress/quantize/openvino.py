@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.model.config import GRAPH
-from compress.quantize.products import drop_unused
+from compress.models.config import GRAPH
+from compress.quantize.matmuls import drop_unused
 
 SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 SHARED_BYTES = 1024  # smaller tensors are not worth a reference

@@ -6,21 +6,21 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from compress import console
-from compress.errors import GateMissed
+from compress.core import console
+from compress.core.errors import GateMissed
+from compress.core.machine import has_fast_bf16
+from compress.data.encoding import Encoded
+from compress.data.input_spec import Target
 from compress.export import SHARES, TRIED_EXAMPLES
 from compress.export.tune import Candidates, Chosen, choose
 from compress.export.verify import remembered, verify
-from compress.machine import has_fast_bf16
-from compress.model.artifact import OnnxModel
-from compress.model.config import max_tokens
-from compress.model.family import Target
-from compress.model.runtime import OPENVINO, Forward
+from compress.inference.artifact import OnnxModel
+from compress.inference.runtime import OPENVINO, Forward
+from compress.models.config import max_tokens
 from compress.quantize.auto import Choice, forward_of
-from compress.quantize.forms import CALIBRATED
 from compress.quantize.openvino import openvino_form
+from compress.quantize.variants import CALIBRATED
 from compress.settings import QuantizeSettings
-from compress.task.encode import Encoded
 
 SLACK = 1.5  # how much farther from the float graph than the form chosen by accuracy another way to run it may be
 ROUNDING = 1e-3

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.quantize.products import drop_unused, products, turn_weights
+from compress.quantize.matmuls import drop_unused, products, turn_weights
 
 MOVES = {"Reshape", "Gather", "Identity"}  # what may stand between a norm and a product: the channels stay what they are
 SMALLEST = 1e-5

@@ -17,7 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from compress.quantize.calibrate import Range
-from compress.quantize.products import Product, check_opset, drop_unused, products, split_gemms, turn_weights
+from compress.quantize.matmuls import Product, check_opset, drop_unused, products, split_gemms, turn_weights
 
 WEIGHT_LEVELS = 127
 SEVEN_BIT_LEVELS = 64  # 2 * 255 * 64 still fits into the 16 bits in which older processors add

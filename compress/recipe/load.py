@@ -6,11 +6,11 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from compress import task as tasks
-from compress import yamlfile
-from compress.errors import RecipeError, did_you_mean
+from compress import data as tasks
+from compress.core import yaml_file
+from compress.core.errors import RecipeError, did_you_mean
+from compress.data.spec import SPLITS, TaskSpec
 from compress.recipe.schema import Recipe, check
-from compress.task.spec import SPLITS, TaskSpec
 
 
 def recipes_folder() -> Path:
@@ -54,7 +54,7 @@ def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | Non
         RecipeError: the file, an override, or the outcome is malformed.
     """
     path = find(name)
-    document = anchored(yamlfile.read(path), path.parent)
+    document = anchored(yaml_file.read(path), path.parent)
     for override in overrides:
         document = overridden(document, override)
     return _checked(document, str(path), files)
@@ -136,5 +136,5 @@ def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
         place = place[part]
     if not isinstance(place, dict):
         raise RecipeError(f"--set {override}: '{'.'.join(parts[:-1])}' is a value, not a group of keys")
-    place[parts[-1]] = yamlfile.parse(text, f"--set {override}")
+    place[parts[-1]] = yaml_file.parse(text, f"--set {override}")
     return document

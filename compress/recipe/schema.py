@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compress.errors import RecipeError, did_you_mean
+from compress.core.errors import RecipeError, did_you_mean
+from compress.core.validation import known_keys, validate
+from compress.data.spec import TaskSpec
 from compress.recipe.verbs import VERBS, Verb
 from compress.settings import Settings
 from compress.stage import STUDENTS, is_spec
-from compress.task.spec import TaskSpec
-from compress.validation import known_keys, validate
 
 MODEL = "model"  # how a stage's `from` names the recipe's own model
 STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")

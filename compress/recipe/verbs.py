@@ -12,7 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from compress import fs, settings
+from compress import settings
+from compress.core import files
 
 # A stage's function: (Inputs, settings, folder to write) -> what its manifest tells.
 
@@ -29,7 +30,7 @@ class Verb:
     many: bool = False  # `from` may name several models
     needs_task: bool = True
     machine_bound: bool = False  # the result holds for the machine that made it
-    together: bool = False  # several processes can do it together, see `compress.parallel`
+    together: bool = False  # several processes can do it together, see `compress.core.processes`
 
     def load(self, name: str | None = None) -> Callable[..., dict[str, Any]]:
         """Import and return the stage's function, or the one of another name beside it."""
@@ -43,8 +44,8 @@ VERBS: dict[str, Verb] = {
         Verb(
             "finetune",
             settings.FinetuneSettings,
-            "compress.train:run",
-            ("parallel.py", "model", "task", "train"),
+            "compress.training:run",
+            ("core/processes.py", "data", "models", "inference", "editing", "training"),
             "checkpoint",
             together=True,
         ),
@@ -52,17 +53,36 @@ VERBS: dict[str, Verb] = {
             "prune",
             settings.PruneSettings,
             "compress.prune:run",
-            ("matching.py", "parallel.py", "model", "task", "train", "distill", "export", "quantize", "measure", "prune"),
+            (
+                "settings/distill_losses.py",
+                "core/processes.py",
+                "data",
+                "models",
+                "inference",
+                "editing",
+                "training",
+                "distill",
+                "export",
+                "quantize",
+                "benchmark",
+                "prune",
+            ),
             "checkpoint",
             machine_bound=True,
         ),
-        Verb("factorize", settings.FactorizeSettings, "compress.factorize:run", ("model", "task", "factorize"), "checkpoint"),
-        Verb("share", settings.ShareSettings, "compress.share:run", ("model", "task", "share"), "checkpoint"),
+        Verb(
+            "factorize",
+            settings.FactorizeSettings,
+            "compress.factorize:run",
+            ("data", "models", "inference", "editing", "factorize"),
+            "checkpoint",
+        ),
+        Verb("share", settings.ShareSettings, "compress.share:run", ("data", "models", "inference", "editing", "share"), "checkpoint"),
         Verb(
             "distill",
             settings.DistillSettings,
             "compress.distill:run",
-            ("matching.py", "parallel.py", "model", "task", "train", "distill"),
+            ("settings/distill_losses.py", "core/processes.py", "data", "models", "inference", "editing", "training", "distill"),
             "checkpoint",
             together=True,
         ),
@@ -70,7 +90,7 @@ VERBS: dict[str, Verb] = {
             "export",
             settings.ExportSettings,
             "compress.export:run",
-            ("model", "task", "export", "measure"),
+            ("data", "models", "inference", "editing", "export", "benchmark"),
             "onnx",
             needs_task=False,
             machine_bound=True,
@@ -79,7 +99,7 @@ VERBS: dict[str, Verb] = {
             "quantize",
             settings.QuantizeSettings,
             "compress.quantize:run",
-            ("model", "task", "export", "measure", "quantize"),
+            ("data", "models", "inference", "editing", "export", "benchmark", "quantize"),
             "onnx",
             needs_task=False,
             machine_bound=True,
@@ -87,8 +107,8 @@ VERBS: dict[str, Verb] = {
         Verb(
             "eval",
             settings.EvalSettings,
-            "compress.measure.accuracy:run",
-            ("model", "task", "measure"),
+            "compress.benchmark.accuracy:run",
+            ("data", "models", "inference", "editing", "benchmark"),
             "measurement",
             many=True,
             machine_bound=True,  # an int8 graph may answer differently on another processor
@@ -96,8 +116,8 @@ VERBS: dict[str, Verb] = {
         Verb(
             "bench",
             settings.BenchSettings,
-            "compress.measure.latency:run",
-            ("model", "task", "measure"),
+            "compress.benchmark.latency:run",
+            ("data", "models", "inference", "editing", "benchmark"),
             "measurement",
             many=True,
             needs_task=False,
@@ -112,5 +132,5 @@ def code_version(verb: str) -> str:
     """Return a digest of the sources that decide what a verb computes: another code, another cache key."""
     root = Path(__file__).parent.parent
     parts = [root / package for package in VERBS[verb].packages]
-    files = [path for part in parts for path in ([part] if part.suffix == ".py" else sorted(part.rglob("*.py")))]
-    return fs.digest_json({str(path.relative_to(root)): fs.digest_file(path) for path in files})
+    paths = [path for part in parts for path in ([part] if part.suffix == ".py" else sorted(part.rglob("*.py")))]
+    return files.digest_json({str(path.relative_to(root)): files.digest_file(path) for path in paths})

@@ -9,8 +9,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from compress import fs
-from compress.errors import UsageError
+from compress.core import files
+from compress.core.errors import UsageError
 
 Document = dict[str, Any]
 CELL = ("threads", "batch_size", "seq_len")
@@ -47,7 +47,7 @@ def write(run_folder: Path) -> Path:
 
     text = page(read_run(run_folder))
     path = run_folder / "report.html"
-    fs.write_text(path, text)
+    files.write_text(path, text)
     return path
 
 
@@ -72,12 +72,12 @@ def read_run(run_folder: Path) -> Run:
         hint = "its run has not finished: start the same `compress run` again" if started else "give the folder that `compress run` wrote"
         raise UsageError(f"{run_folder} is not a finished run folder: it has no manifest.json", hint)
     try:
-        manifest = fs.read_json(path)
+        manifest = files.read_json(path)
         entries = dict(manifest["stages"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read as a run's manifest: {error}", "start the same `compress run` again") from error
     folders = {name: run_folder / entry["folder"] for name, entry in entries.items()}
-    stages = {name: {**entries[name], **(fs.read_manifest(folder) or {})} for name, folder in folders.items()}
+    stages = {name: {**entries[name], **(files.read_manifest(folder) or {})} for name, folder in folders.items()}
     recipe = run_folder / "recipe.resolved.yaml"
     evaluated = [name for name, stage in stages.items() if stage.get("verb") == "eval" and stage.get("results")]
     return Run(
@@ -86,7 +86,7 @@ def read_run(run_folder: Path) -> Run:
         sizes_mb={name: size for name, folder in folders.items() if (size := _weights_mb(folder))},
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         disagreements=_disagreements(folders[evaluated[-1]]) if evaluated else [],
-        delivered=manifest.get("delivered") or (fs.read_manifest(run_folder / "model") or {}).get("stage"),
+        delivered=manifest.get("delivered") or (files.read_manifest(run_folder / "model") or {}).get("stage"),
     )
 
 
@@ -108,8 +108,8 @@ def _disagreements(folder: Path) -> list[Document]:
 
 
 def _weights_mb(folder: Path) -> float:
-    files = folder.iterdir() if folder.is_dir() else ()
-    return sum(path.stat().st_size for path in files if path.suffix in _WEIGHTS) / 1e6
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sum(path.stat().st_size for path in paths if path.suffix in _WEIGHTS) / 1e6
 
 
 def summarize(run: Run) -> list[Document]:

@@ -8,14 +8,13 @@ from collections.abc import Callable
 
 import yaml
 
-from compress.model.family import Target
-from compress.model.reference import LEGACY
-from compress.model.shape import sketch
+from compress.data.input_spec import InputSpec, Target
+from compress.data.spec import target_of
+from compress.models.reference import LEGACY
+from compress.models.shape import sketch
 from compress.report import Document, Run, has_own_lengths, is_interval, summarize
+from compress.report.formatting import heading, interval, length_of, metric_in_words, number, runtime_of, verdict
 from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
-from compress.report.words import heading, interval, length_of, metric_in_words, number, runtime_of, verdict
-from compress.task.reading import Reading
-from compress.task.spec import target_of
 
 PIPELINES = {"tags": "token-classification", "span": "question-answering"}  # the Hub has no tag for a regression of its own
 HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
@@ -99,39 +98,39 @@ def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
 
 
 def _target(manifest: Document) -> Target:
-    recorded, task = manifest.get("reading") or {}, manifest.get("task") or {}
+    recorded, task = manifest.get("input_spec") or {}, manifest.get("task") or {}
     return recorded.get("target") or target_of(task.get("kind", "text-classification"), bool(task.get("multi_label")))
 
 
-def _reading(manifest: Document) -> Reading:
+def _input_spec_from(manifest: Document) -> InputSpec:
     """Return how the model's inputs and outputs are read; what no manifest tells is the default."""
-    recorded: Document = {**(manifest.get("task") or {}), **(manifest.get("reading") or {})}
+    recorded: Document = {**(manifest.get("task") or {}), **(manifest.get("input_spec") or {})}
     keys = ("max_length", "stride", "max_answer", "no_answer", "null_threshold")
-    return Reading(_target(manifest), **{key: recorded[key] for key in keys if recorded.get(key) is not None})
+    return InputSpec(_target(manifest), **{key: recorded[key] for key in keys if recorded.get(key) is not None})
 
 
 def _use(manifest: Document) -> list[str]:
     """Return the section of how to run the model, from its own folder."""
     columns = len((manifest.get("task") or {}).get("text") or [""])
-    reading = _reading(manifest)
+    input_spec = _input_spec_from(manifest)
     if manifest["kind"] != "onnx":
-        given = " ".join([json.dumps(" ".join(WORDS))] if reading.target == "tags" else example(reading.target, columns))
+        given = " ".join([json.dumps(" ".join(WORDS))] if input_spec.target == "tags" else example(input_spec.target, columns))
         pair = "--pair " if columns > 1 else ""
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
     hints = manifest.get("runtime") or {}
     names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
-    plain = by_onnxruntime(reading, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
+    plain = by_onnxruntime(input_spec, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
     windows = (
-        " Beyond the limit below these lines cut the input, where compress takes several windows." if reading.target in PIPELINES else ""
+        " Beyond the limit below these lines cut the input, where compress takes several windows." if input_spec.target in PIPELINES else ""
     )
     return [
         "In the model's folder (a copy, or from the Hub: `hf download OWNER/NAME --local-dir FOLDER`):\n",
-        f"```python\n{by_compress(reading.target, columns)}```\n",
+        f"```python\n{by_compress(input_spec.target, columns)}```\n",
         f"Without compress, by `onnxruntime`, `tokenizers` and `numpy` alone, five lines give the logits.{windows}\n",
         f"```python\n{plain}```\n",
         "And what they say:\n",
-        f"```python\n{by_numpy(reading)}```\n",
+        f"```python\n{by_numpy(input_spec)}```\n",
     ]
 
 
@@ -202,7 +201,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 def _limits(stage: str, run: Run) -> list[str]:
     manifest, target = run.stages[stage], _target(run.stages[stage])
-    limit = _reading(manifest).max_length
+    limit = _input_spec_from(manifest).max_length
     long = "spread over windows" if target in PIPELINES else "cut"
     found = [f"Inputs beyond {limit} tokens are {long}."]
     evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]

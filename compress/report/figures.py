@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from compress.report import CELL, Document, Run, cell_of, first_cell, has_own_lengths, is_interval, metric_of
+from compress.report.formatting import length_of, scaled
 from compress.report.scatter import scatter
 from compress.report.style import (
     INK,
@@ -23,7 +24,6 @@ from compress.report.style import (
     padded,
     short,
 )
-from compress.report.words import length_of, scaled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -8,13 +8,13 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from compress import console
+from compress.core import console
 from compress.report import Document, Run, metric_of, summarize
+from compress.report.errors import mistakes
 from compress.report.figures import draw, layer_shapes
+from compress.report.formatting import heading, interval, metric_in_words, number, p_value, points_of, runtime_of, times_100, verdict
 from compress.report.measured import accuracy, comparison, latency, ratio, waterfall
-from compress.report.mistakes import mistakes
 from compress.report.tables import Cell, figure, note, pairs, table, without_empty
-from compress.report.words import heading, interval, metric_in_words, number, p_value, points_of, runtime_of, times_100, verdict
 
 LEGEND = "Small figures are 95 % intervals. A dash: not measured."
 LAYERS_ABREAST = 12  # columns of a table that fit on paper

@@ -7,18 +7,8 @@ from html import escape
 
 from compress.report import Document, Run, is_interval
 from compress.report.figures import waterfall_of
+from compress.report.formatting import cell_in_words, heading, interval, length_of, metric_in_words, number, p_value, runtime_of, times_100
 from compress.report.tables import Cell, figure, folded, note, table, without_empty
-from compress.report.words import (
-    cell_in_words,
-    heading,
-    interval,
-    length_of,
-    metric_in_words,
-    number,
-    p_value,
-    runtime_of,
-    times_100,
-)
 
 
 def comparison(rows: Sequence[Document], charts: dict[str, str]) -> str:

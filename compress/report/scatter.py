@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compress.report import Document
+from compress.report.formatting import metric_in_words, scaled
 from compress.report.style import INK, LETTER, MUTED, accuracy_bounds, colors, empty_figure, log_ticks, padded, short
-from compress.report.words import metric_in_words, scaled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

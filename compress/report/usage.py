@@ -9,8 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from compress.model.family import Target
-from compress.task.reading import Reading
+from compress.data.input_spec import InputSpec, Target
 
 TEXT, OTHER = "The new phone lasts two days.", "Its battery holds out for 48 hours."
 QUESTION, CONTEXT = "When did it open?", "The bridge opened in 1932, after eight years of work."
@@ -77,14 +76,14 @@ def by_compress(target: Target, columns: int) -> str:
 
 
 def by_onnxruntime(
-    reading: Reading, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: dict[str, Any],
+    input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: dict[str, Any],
     basic: bool = False,
 ) -> str:  # fmt: skip
     """Return the five lines from an input to logits by onnxruntime, tokenizers and numpy alone, with their imports.
 
     `names` are the graph's inputs; `basic` is for artifacts that are fastest with the basic graph optimizations.
     """
-    target = reading.target
+    target = input_spec.target
     only = ', strategy="only_second"' if target == "span" else ""
     pair = columns > 1
     options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
@@ -100,7 +99,7 @@ def by_onnxruntime(
             "",
             *options,
             'tokenizer = Tokenizer.from_file("tokenizer.json")',
-            f"tokenizer.enable_truncation({reading.max_length}{only})",
+            f"tokenizer.enable_truncation({input_spec.max_length}{only})",
             f"session = onnxruntime.InferenceSession({', '.join(arguments)})",
             f"encoding = tokenizer.encode({ENCODE.get(target, 'text, other' if pair else 'text')})",
             RUN.get(target, '(logits,) = session.run(["logits"], {batch})').format(batch=batch),
@@ -109,9 +108,9 @@ def by_onnxruntime(
     )
 
 
-def by_numpy(reading: Reading) -> str:
+def by_numpy(input_spec: InputSpec) -> str:
     """Return the lines that read the answer from the logits of `by_onnxruntime`."""
-    threshold = f" + {reading.null_threshold:g}" if reading.null_threshold else ""
-    no_answer = f' if start[0][0] + end[0][0] <= pairs.max(){threshold} else ""' if reading.no_answer else ""
-    lines = DECODE[reading.target].format(max_answer=reading.max_answer, no_answer=no_answer)
+    threshold = f" + {input_spec.null_threshold:g}" if input_spec.null_threshold else ""
+    no_answer = f' if start[0][0] + end[0][0] <= pairs.max(){threshold} else ""' if input_spec.no_answer else ""
+    lines = DECODE[input_spec.target].format(max_answer=input_spec.max_answer, no_answer=no_answer)
     return f"import json\n\n{lines}\n" if "json." in lines else f"{lines}\n"

@@ -9,25 +9,25 @@ from typing import Any
 
 import torch
 
-from compress import console
-from compress.errors import UsageError
-from compress.model.adapters import refuse_adapters
-from compress.model.checkpoint import count_params, load_model, model_shape, save_model
-from compress.model.config import read_config
-from compress.model.device import Batch, pick_device, to_tensors
-from compress.model.family import descend, family_of, layers, refuse_recurrent
-from compress.model.lowrank import refuse_factorized
-from compress.model.objective import logits_of
-from compress.model.relative import bias_columns
-from compress.model.scorer import measure, torch_forward
-from compress.model.sharing import Owners, refuse_shared, tie
+from compress.core import console
+from compress.core.errors import UsageError
+from compress.data.encoding import evaluation_batches
+from compress.data.unlabeled import read_unlabeled
+from compress.inference.scorer import measure, torch_forward
+from compress.models.adapters import refuse_adapters
+from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.config import read_config
+from compress.models.device import Batch, pick_device, to_tensors
+from compress.models.family import descend, family_of, layers, refuse_recurrent
+from compress.models.inputs import calibration_data, encode_for
+from compress.models.label_mapping import connect
+from compress.models.low_rank import refuse_factorized
+from compress.models.relative_positions import bias_columns
+from compress.models.sharing import Owners, refuse_shared, tie
+from compress.models.task_loss import logits_of
 from compress.settings import ShareSettings
 from compress.share.groups import best_groups, check_count, equal_groups, parse_groups
 from compress.stage import Inputs
-from compress.task.calibration import calibration_data
-from compress.task.encode import encode_for, evaluation_batches
-from compress.task.labels import connect
-from compress.task.unlabeled import read_unlabeled
 
 BATCH = 32
 
@@ -49,7 +49,7 @@ def run(inputs: Inputs, settings: ShareSettings, output: Path) -> dict[str, Any]
     metrics: dict[str, Any] = {}
     if "validation" in task.available:
         examples = task.split("validation")
-        data, main = encode_for(source, examples, task.spec.reading), task.spec.main_metric
+        data, main = encode_for(source, examples, task.spec.input_spec), task.spec.main_metric
         before, found = (measure(torch_forward(each), data, examples, task, classes, "validating") for each in (dense, model))
         metrics = {"n": len(examples), **found, "before": before[main]}
         console.info(f"  validation {100 * found[main]:.2f}, before {100 * before[main]:.2f}; distill to win it back")
@@ -83,7 +83,7 @@ def _found(model: Any, inputs: Inputs, settings: ShareSettings, count: int, want
     check_count(count, wanted)
     task, device = inputs.task, pick_device(settings.device)
     examples = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else task.split("train")
-    data = calibration_data(inputs.source, examples, task.spec.reading, settings.calib_samples, inputs.seed)
+    data = calibration_data(inputs.source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
     batches = [to_tensors(data.batch(positions), model, device) for positions in evaluation_batches(data.lengths, BATCH)]
     model.to(device)
     with console.progress("trying groups", count - wanted) as advance:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from compress.errors import UsageError
-from compress.model.sharing import Owners
+from compress.core.errors import UsageError
+from compress.models.sharing import Owners
 
 EXAMPLE = "write ranges from 0 on, such as 0-1,2-3,4-5"
 

@@ -15,11 +15,11 @@ import numpy as np
 from peers import OURS, PEERS, Peer
 
 import compress
-from compress import console, fs
-from compress.errors import CompressError
-from compress.model.reference import digest
-from compress.task.encode import encode_for
-from compress.task.load import Task
+from compress.core import console, files
+from compress.core.errors import CompressError
+from compress.data.loading import Task
+from compress.models.inputs import encode_for
+from compress.models.reference import digest
 from harness import environment
 from harness.suite import Step, Suite
 from harness.workers import BUILD_SECONDS, Worker
@@ -96,17 +96,17 @@ def write_calibration(task: Task, teacher: Path, count: int, path: Path) -> Path
     """Write token batches of training texts, one text each, for peers that calibrate."""
     examples = task.split("train")
     drawn = np.random.default_rng(0).permutation(len(examples))[:count]
-    data = encode_for(teacher, examples.take(drawn), task.spec.reading)
+    data = encode_for(teacher, examples.take(drawn), task.spec.input_spec)
     batches = [{name: array.tolist() for name, array in data.batch([i]).items()} for i in range(len(data))]
     path.parent.mkdir(parents=True, exist_ok=True)
-    fs.write_text(path, json.dumps(batches) + "\n")
+    files.write_text(path, json.dumps(batches) + "\n")
     return path
 
 
 def build_key(peer: Peer, variant: str, teacher: Path, calibration: Path) -> str:
     """Return a digest of what a peer's artifact depends on."""
-    requirements = [fs.digest_file(peer.requirements), sys.version] if peer.isolated else []
-    return fs.digest_json([variant, fs.digest_file(peer.source), requirements, digest(teacher), fs.digest_file(calibration)])
+    requirements = [files.digest_file(peer.requirements), sys.version] if peer.isolated else []
+    return files.digest_json([variant, files.digest_file(peer.source), requirements, digest(teacher), files.digest_file(calibration)])
 
 
 def _peer(peer: Peer, variant: str, teacher: Path, calibration: Path, folder: Path) -> Candidate:
@@ -116,7 +116,7 @@ def _peer(peer: Peer, variant: str, teacher: Path, calibration: Path, folder: Pa
     try:
         python = environment.interpreter(peer)
         key = build_key(peer, variant, teacher, calibration)
-        if (fs.read_manifest(folder) or {}).get("key") == key:
+        if (files.read_manifest(folder) or {}).get("key") == key:
             console.info(f"{name}: unchanged")
         else:
             console.info(name)
@@ -132,7 +132,7 @@ def build(peer: Peer, variant: str, command: list[str], teacher: Path, calibrati
     Raises:
         WorkerFailed: with what the peer said.
     """
-    with fs.locked(folder), fs.atomic_folder(folder) as temporary:
+    with files.locked(folder), files.atomic_folder(folder) as temporary:
         worker = Worker(variant, command, folder.with_name(f"{folder.name}.log"), environment.variables(peer.isolated, 1))
         try:
             answer = worker.ask(
@@ -142,4 +142,4 @@ def build(peer: Peer, variant: str, command: list[str], teacher: Path, calibrati
         finally:
             worker.close()
         manifest = {"key": key, "peer": peer.name, "variant": variant, "versions": answer["versions"]}
-        fs.write_json(temporary / fs.MANIFEST, manifest | {"files": fs.digest_files(temporary)})
+        files.write_json(temporary / files.MANIFEST, manifest | {"files": files.digest_files(temporary)})

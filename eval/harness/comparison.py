@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import psutil
 
-from compress import console, fs
-from compress.errors import CompressError, ResourceError
-from compress.measure.accuracy import describe as describe_accuracy
-from compress.measure.latency import random_batch
-from compress.model.config import read_config
-from compress.model.reference import digest
-from compress.model.scorer import answers_of
-from compress.task.encode import encode_for
-from compress.task.labels import connect
-from compress.task.load import Task
-from compress.task.metrics import METRICS
+from compress.benchmark.accuracy import describe as describe_accuracy
+from compress.benchmark.latency import random_batch
+from compress.core import console, files
+from compress.core.errors import CompressError, ResourceError
+from compress.data.loading import Task
+from compress.data.metrics import METRICS
+from compress.inference.scorer import answers_of
+from compress.models.config import read_config
+from compress.models.inputs import encode_for
+from compress.models.label_mapping import connect
+from compress.models.reference import digest
 from harness import rounds
 from harness.candidates import Candidate
 from harness.rounds import CONTROL
@@ -83,7 +83,7 @@ def _row(candidate: Candidate) -> Document:
     row: Document = {"name": candidate.name, "peer": candidate.peer.name, "variant": candidate.variant}
     if candidate.folder is None:
         return row | {"reason": candidate.reason or "not made"}
-    return row | {"size_mb": weight_bytes(candidate.folder) / 1e6, "digest": fs.digest_json(fs.digest_files(candidate.folder))}
+    return row | {"size_mb": weight_bytes(candidate.folder) / 1e6, "digest": files.digest_json(files.digest_files(candidate.folder))}
 
 
 def weight_bytes(folder: Path) -> int:
@@ -136,7 +136,7 @@ def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suit
     examples = task.split(split)
     if quick:
         examples = examples.take(range(min(QUICK_EXAMPLES, len(examples))))
-    data = encode_for(teacher, examples, task.spec.reading)
+    data = encode_for(teacher, examples, task.spec.input_spec)
     classes = connect(read_config(teacher), task, "the teacher")
     first: list[np.ndarray] | None = None
     for name in [name for name in workers if name != CONTROL]:

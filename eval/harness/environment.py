@@ -11,8 +11,8 @@ from pathlib import Path
 
 from peers import CONSTRAINTS, Peer
 
-from compress import console, fs
-from compress.errors import ResourceError
+from compress.core import console, files
+from compress.core.errors import ResourceError
 
 INSTALL_SECONDS = 1800
 NEEDED_BYTES = 4 << 30
@@ -26,7 +26,7 @@ KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACH
 
 def peers_folder() -> Path:
     """Return the folder of the peers' environments."""
-    return fs.cache_root() / "peers"
+    return files.cache_root() / "peers"
 
 
 def interpreter(peer: Peer) -> Path:
@@ -40,15 +40,15 @@ def interpreter(peer: Peer) -> Path:
     folder = peers_folder() / peer.name
     python = folder / "bin" / "python"
     wanted = wanted_stamp(peer)
-    with fs.locked(folder, wait=True):
+    with files.locked(folder, wait=True):
         if python.exists() and _read(folder / STAMP) == wanted:
             return python
-        fs.check_space(folder, NEEDED_BYTES)
+        files.check_space(folder, NEEDED_BYTES)
         console.info(f"making the environment of {peer.name}")
         shutil.rmtree(folder, ignore_errors=True)  # a virtual environment holds its own path: it is made in place
         _call([sys.executable, "-m", "venv", str(folder)], peer)
         _call([str(python), "-m", "pip", "install", "--quiet", "-r", str(peer.requirements), "-c", str(CONSTRAINTS)], peer)
-        fs.write_json(folder / STAMP, wanted)  # written last: without it the environment is incomplete
+        files.write_json(folder / STAMP, wanted)  # written last: without it the environment is incomplete
     return python
 
 
@@ -56,8 +56,8 @@ def wanted_stamp(peer: Peer) -> dict[str, str]:
     """Return what an environment depends on."""
     return {
         "python": sys.version.split()[0],
-        "requirements": fs.digest_file(peer.requirements),
-        "constraints": fs.digest_file(CONSTRAINTS),
+        "requirements": files.digest_file(peer.requirements),
+        "constraints": files.digest_file(CONSTRAINTS),
     }
 
 
@@ -74,7 +74,7 @@ def variables(isolated: bool, threads: int) -> dict[str, str]:
 
 def _read(path: Path) -> object:
     try:
-        return fs.read_json(path)
+        return files.read_json(path)
     except (OSError, ValueError):
         return None
 

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compress import console
-from compress.measure.statistics import median_ratio
+from compress.benchmark.statistics import median_ratio
+from compress.core import console
 from harness.workers import Batch, WorkerFailed
 
 MIN_ROUNDS = 5

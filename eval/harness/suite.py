@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, get_args
 from peers import PEERS
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from compress import yamlfile
-from compress.errors import DataError, RecipeError, did_you_mean
+from compress.core import yaml_file
+from compress.core.errors import DataError, RecipeError, did_you_mean
+from compress.core.validation import validate
+from compress.data import resolve
+from compress.data.spec import SPLITS, TaskSpec
 from compress.recipe.verbs import VERBS
 from compress.settings import FinetuneSettings
-from compress.task import resolve
-from compress.task.spec import SPLITS, TaskSpec
-from compress.validation import validate
 
 Verb = Literal["prune", "distill", "export", "quantize"]
 Name = Annotated[str, Field(pattern=r"^[\w.+-]{1,40}$")]
@@ -120,7 +120,7 @@ def load(path: Path) -> Suite:
     Raises:
         RecipeError: not readable, or malformed; every fault on a line of its own.
     """
-    return validate(Suite, yamlfile.read(path), path.name, RecipeError)
+    return validate(Suite, yaml_file.read(path), path.name, RecipeError)
 
 
 def task_spec(name: str, suite_file: Path, data: Path | None) -> TaskSpec:

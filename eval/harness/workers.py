@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from compress.errors import CompressError
+from compress.core.errors import CompressError
 
 Batch = dict[str, np.ndarray]
 OPEN_SECONDS = 300

@@ -10,19 +10,19 @@ from peers import Opened
 
 def open_model(variant: str, folder: Path, threads: int) -> Opened:
     """Open a folder that `compress` wrote, as `compress.load_onnx` and `compress.load_model` do."""
-    from compress import fs
-    from compress.model.artifact import OnnxModel
-    from compress.model.config import is_graph
+    from compress.core import files
+    from compress.inference.artifact import OnnxModel
+    from compress.models.config import is_graph
     from peers.onnx_session import SESSION_CONFIG
 
     if is_graph(folder):
-        recorded: dict[str, Any] = (fs.read_manifest(folder) or {}).get("runtime", {})
+        recorded: dict[str, Any] = (files.read_manifest(folder) or {}).get("runtime", {})
         hints = recorded | {"session_config": recorded.get("session_config", {}) | SESSION_CONFIG}
         artifact = OnnxModel(folder, threads, hints=hints)
         return artifact.logits, {"providers": artifact.session.get_providers()}
     import torch
 
-    from compress.model.scorer import open_model as open_checkpoint
+    from compress.inference.scorer import open_model as open_checkpoint
 
     torch.set_num_threads(threads)
     return open_checkpoint(folder), {}

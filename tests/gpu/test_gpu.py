@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import compress
-from compress.measure.latency import run as bench
-from compress.measure.runners import open_runner
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model
-from compress.model.scorer import torch_forward
+from compress.benchmark.latency import run as bench
+from compress.benchmark.runners import open_runner
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import torch_forward
+from compress.models.checkpoint import load_model
 from compress.settings import BenchSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -182,6 +182,6 @@ def test_the_benchmark_reports_what_really_ran(checkpoint: Maker, graph: Path, f
 
 
 def test_the_machine_names_its_gpus() -> None:
-    from compress import machine
+    from compress.core import machine
 
     assert machine.gpus()

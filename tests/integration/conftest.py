@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from compress.task import bbc
+from compress.data import bbc_news
 
 SLICE = {"train": 240, "validation": 80, "test": 80}
 SHORT = ("--max-length", "32")
@@ -66,7 +66,7 @@ def compress(home: Path) -> Command:
 @pytest.fixture(scope="session")
 def data(home: Path) -> dict[str, str]:
     """A slice of BBC News as CSV files: column names of their own, so that nothing is a preset."""
-    rows = bbc.load()
+    rows = bbc_news.load()
     files = {}
     for split, count in SLICE.items():
         path = home / f"{split}.csv"

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from compress.cli.main import cli
-from compress.task import bbc
+from compress.data import bbc_news
 
 NUMBER = re.compile(r"\d+")
 FLAGS = {
@@ -30,7 +30,7 @@ def tag(word: str) -> str:
 
 def rows(target: str, count: int) -> list[dict[str, Any]]:
     """Sentences of the BBC's articles with answers that are in the text itself."""
-    texts = [row["text"][:160] for row in bbc.load()["train"] if NUMBER.search(row["text"][:160])]
+    texts = [row["text"][:160] for row in bbc_news.load()["train"] if NUMBER.search(row["text"][:160])]
     found = []
     for text in texts[:count]:
         words = re.findall(r"\w+|[^\w\s]", text)

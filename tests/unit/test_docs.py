@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from compress import errors, yamlfile
 from compress.cli.main import VERBS
+from compress.core import errors, yaml_file
 from compress.recipe import load, verbs
 from compress.recipe.schema import Gates
 from tests import update_docs
@@ -75,7 +75,7 @@ def test_the_recipes_shown_are_recipes(page: str) -> None:
     shown = re.findall(r"```yaml\n(schema:.*?)```", read(ROOT / page), re.DOTALL)
     assert shown
     for text in shown:
-        assert load.build(yamlfile.parse(text, page), page, ROOT).stages
+        assert load.build(yaml_file.parse(text, page), page, ROOT).stages
 
 
 def test_the_exit_codes_page_names_every_code() -> None:

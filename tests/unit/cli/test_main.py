@@ -15,9 +15,10 @@ import click
 import pytest
 
 import compress
-from compress import api, console, errors
+from compress import api
 from compress.cli import main as module
 from compress.cli.main import VERBS, cli, main
+from compress.core import console, errors
 
 Maker = Callable[..., Path]
 Printed = pytest.CaptureFixture[str]
@@ -292,7 +293,7 @@ def test_a_locale_without_utf8_prints_all_the_same(tmp_path: Path) -> None:
 
 
 def test_flags_set_the_process_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    from compress import hub
+    from compress.core import hub
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     call("--json", "--quiet", "--debug", "--offline", "tasks", "list")

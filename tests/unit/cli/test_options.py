@@ -10,10 +10,10 @@ import pytest
 
 from compress.cli import options
 from compress.cli.main import cli
-from compress.errors import RecipeError, UsageError
+from compress.core.errors import RecipeError, UsageError
+from compress.data import presets, resolve
 from compress.recipe.verbs import VERBS
 from compress.settings import BenchSettings, FinetuneSettings
-from compress.task import presets, resolve
 
 
 def parameters(verb: str) -> dict[str | None, click.Parameter]:

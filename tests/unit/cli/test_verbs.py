@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from compress import yamlfile
 from compress.cli import predict as predict_module
 from compress.cli.main import main
-from compress.model.artifact import load_onnx
+from compress.core import yaml_file
+from compress.inference.artifact import load_onnx
 from compress.recipe.load import ready_recipes
 from tests import tiny
 
@@ -240,7 +240,7 @@ def test_recipes_are_listed_shown_and_copied(capsys: Printed) -> None:
 
 
 def test_tasks_are_listed(capsys: Printed) -> None:
-    from compress.task import presets
+    from compress.data import presets
 
     found = {entry["name"]: entry for entry in machine(capsys, "tasks", "list")["tasks"]}
     assert set(found) == set(presets())
@@ -284,7 +284,7 @@ def test_run_goes_where_it_is_told_and_skips_the_second_time(checkpoint: Maker, 
     assert Path(first["report"]).is_file()
     assert machine(capsys, "run", "small.yaml", "-o", "my run")["stages_skipped"] == 1
     assert machine(capsys, "run", "small.yaml", "-o", "my run", "--set", "graph.tolerance=0.5")["stages_run"] == 1
-    assert yamlfile.read(Path("my run/recipe.resolved.yaml"))["stages"]["graph"]["tolerance"] == 0.5
+    assert yaml_file.read(Path("my run/recipe.resolved.yaml"))["stages"]["graph"]["tolerance"] == 0.5
     assert machine(capsys, "run", "small.yaml", "-o", "my run", "--dry-run")["stages"][0]["plan"] == "run"
     out = human(capsys, "run", "small.yaml", "-o", "my run", "--set", "graph.tolerance=0.5")
     assert "my run/model" in out
@@ -296,7 +296,7 @@ def test_run_takes_local_files(checkpoint: Maker, tiny_task: dict[str, Any], cap
     write_recipe(checkpoint, task={**tiny_task, "train": "/nowhere.csv", "validation": "/nowhere.csv", "test": "/nowhere.csv"})
     document = machine(capsys, "run", "small.yaml", "--validation", tiny_task["validation"], "--test", tiny_task["test"])
     assert document["data"]["task"] == "tiny"
-    task = yamlfile.read(Path("runs/small/recipe.resolved.yaml"))["task"]
+    task = yaml_file.read(Path("runs/small/recipe.resolved.yaml"))["task"]
     assert {split: task.get(split) for split in ("train", "validation", "test")} == {
         "train": None, "validation": tiny_task["validation"], "test": tiny_task["test"],
     }  # fmt: skip

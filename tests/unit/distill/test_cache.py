@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from compress import fs
+from compress.core import files
+from compress.core.errors import ResourceError
 from compress.distill import cache as module
-from compress.distill import store
+from compress.distill import cache_files
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.errors import ResourceError
-from compress.model.device import to_tensors
-from compress.model.family import layers
-from compress.model.scorer import torch_forward
+from compress.inference.scorer import torch_forward
+from compress.models.device import to_tensors
+from compress.models.family import layers
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -86,7 +86,7 @@ def test_anything_else_is_another_answer(cache: Path) -> None:
     # The same tokens in the same order, but cut into other sentences.
     moved = [np.concatenate([data.input_ids[0], data.input_ids[1][:1]]), data.input_ids[1][1:], *data.input_ids[2:]]
     shapes = [[np.zeros_like(row) for row in rows] for rows in (cut, moved)]
-    from compress.task.encode import Encoded
+    from compress.data.encoding import Encoded
 
     ask()
     ask(digest="abd")
@@ -115,8 +115,8 @@ def test_hidden_states_that_the_disk_has_no_room_for_are_not_kept_and_those_that
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     assert ask(layers=(3,)).features is not None
-    monkeypatch.setattr(fs, "free_space", lambda path: 1)
-    monkeypatch.setattr(fs, "check_space", lambda path, needed, *_: None)
+    monkeypatch.setattr(files, "free_space", lambda path: 1)
+    monkeypatch.setattr(files, "check_space", lambda path, needed, *_: None)
     assert ask(layers=(3,)).features is not None
     assert ask(layers=(2,)).features is None
 
@@ -150,7 +150,7 @@ def test_a_teacher_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, ca
 def test_what_is_kept_has_its_manifest(cache: Path) -> None:
     ask()
     (folder,) = cache.iterdir()
-    manifest = fs.read_manifest(folder)
+    manifest = files.read_manifest(folder)
     assert manifest is not None
     assert manifest["key"] == folder.name
     assert manifest["features"] == [["hidden", 3]]
@@ -171,7 +171,7 @@ def test_queries_and_keys_are_kept_as_the_projections_make_them() -> None:
 
 def filled(cache: Path) -> set[str]:
     """The entries that could be read."""
-    return {path.name for path in cache.iterdir() if fs.read_manifest(path)}
+    return {path.name for path in cache.iterdir() if files.read_manifest(path)}
 
 
 def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -181,9 +181,9 @@ def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cac
     ask(digest="b")
     (second,) = filled(cache) - {first}
     for name, when in ((first, 1000), (second, 2000)):
-        os.utime(cache / name / fs.MANIFEST, (when, when))
+        os.utime(cache / name / files.MANIFEST, (when, when))
     ask(digest="a")  # used again: now the second is the older
-    monkeypatch.setattr(store, "BUDGET_BYTES", int(2.5 * size))
+    monkeypatch.setattr(cache_files, "BUDGET_BYTES", int(2.5 * size))
     ask(digest="c")
     assert first in filled(cache)
     assert second not in filled(cache)
@@ -193,8 +193,8 @@ def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cac
 def test_an_entry_in_use_stays(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     ask(digest="a")
     (first,) = filled(cache)
-    monkeypatch.setattr(store, "BUDGET_BYTES", 1)
-    with fs.locked(cache / first):
+    monkeypatch.setattr(cache_files, "BUDGET_BYTES", 1)
+    with files.locked(cache / first):
         ask(digest="b")
     assert first in filled(cache)
     ask(digest="c")
@@ -217,7 +217,7 @@ def test_a_damaged_entry_is_made_again(cache: Path, damage: str) -> None:
     path = folder / "logits.npy"
     whole = path.read_bytes()
     if damage == "key":
-        fs.write_json(folder / fs.MANIFEST, {**(fs.read_manifest(folder) or {}), "key": "another"})
+        files.write_json(folder / files.MANIFEST, {**(files.read_manifest(folder) or {}), "key": "another"})
     elif damage == "gone":
         path.unlink()
     else:
@@ -231,7 +231,7 @@ def test_a_disk_that_fills_up_is_exit_5_and_leaves_nothing(monkeypatch: pytest.M
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    place, name = {"posix_fallocate": (os, "posix_fallocate"), "save": (np, "save"), "manifest": (fs, "write_json")}[at]
+    place, name = {"posix_fallocate": (os, "posix_fallocate"), "save": (np, "save"), "manifest": (files, "write_json")}[at]
     with monkeypatch.context() as patch:
         patch.setattr(place, name, full)
         with pytest.raises(ResourceError, match="cannot be cached in .*No space left") as caught:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 import compress
-from compress.distill import teaching
-from compress.distill.matches import without_layers
-from compress.distill.teaching import EPOCHS, LEAST_STEPS, usual_epochs, usual_lr
-from compress.errors import DataError
-from compress.model.shape import LayerShape, Shape
+from compress.core.errors import DataError
+from compress.distill import student_training
+from compress.distill.layer_matching import without_layers
+from compress.distill.student_training import EPOCHS, LEAST_STEPS, usual_epochs, usual_lr
+from compress.models.shape import LayerShape, Shape
 from compress.settings import DistillSettings
-from compress.train.loop import RECURRENT_LR
+from compress.training.loop import RECURRENT_LR
 from tests import tiny
 
 WIDE = Shape(384, 32, (LayerShape(12, 1536),) * 6)
@@ -50,13 +50,13 @@ def test_a_bilstm_has_its_own_rate() -> None:
 def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, float | None]]:
     """The epochs and the rates with which models were trained."""
     seen: list[tuple[int | None, float | None]] = []
-    right = teaching.fit
+    right = student_training.fit
 
     def fit(model: Any, data: Any, loss_of: Any, settings: DistillSettings, **options: Any) -> Any:
         seen.append((settings.epochs, settings.lr))
         return right(model, data, loss_of, settings.model_copy(update={"epochs": settings.epochs and 1}), **options)
 
-    monkeypatch.setattr(teaching, "fit", fit)
+    monkeypatch.setattr(student_training, "fit", fit)
     return seen
 
 

@@ -12,24 +12,24 @@ import pytest
 import torch
 from torch.nn import functional
 
+from compress.core.errors import DataError, UsageError
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.distill import cache as cache_module
 from compress.distill import run as distill
-from compress.distill import teaching
+from compress.distill import student_training
 from compress.distill.cache import teacher_outputs
+from compress.distill.layer_matching import Match, matches
 from compress.distill.losses import hidden_mse, soft_cross_entropy
-from compress.distill.matches import Match, matches
 from compress.distill.objective import Lessons, Objective, projections
 from compress.distill.students import take_layers
-from compress.errors import DataError, UsageError
-from compress.model.checkpoint import count_params, load_model, model_labels, model_shape, save_model
-from compress.model.device import to_tensors
+from compress.models.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.models.device import to_tensors
+from compress.models.label_mapping import relabel
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.labels import relabel
-from compress.task.load import Task
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -57,12 +57,12 @@ def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pruned_student_comes_nearer_to_its_teacher(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:
-    from compress.model.scorer import score, torch_forward
-    from compress.task.encode import encode_for
-    from compress.task.reading import Reading
+    from compress.data.input_spec import InputSpec
+    from compress.inference.scorer import score, torch_forward
+    from compress.models.inputs import encode_for
 
     result = run(checkpoint(), slim, tiny_task, tmp_path / "out", epochs=6, lr=3e-3, hard_weight=0.0)
-    data = encode_for(slim, Task(resolve(tiny_task)).split("train"), Reading(max_length=32))
+    data = encode_for(slim, Task(resolve(tiny_task)).split("train"), InputSpec(max_length=32))
     logits = [torch.from_numpy(score(torch_forward(load_model(folder)), data)) for folder in (checkpoint(), slim, tmp_path / "out")]
     before, after = (float(soft_cross_entropy(student, logits[0], 2.0)) for student in logits[1:])
     assert after < 0.7 * before
@@ -184,7 +184,9 @@ def test_a_student_that_got_worse_is_kept_with_a_warning(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setitem(distill.__globals__, "teach", lambda *args, **options: replace(teaching.teach(*args, **options), before=before))
+    monkeypatch.setitem(
+        distill.__globals__, "teach", lambda *args, **options: replace(student_training.teach(*args, **options), before=before)
+    )
     result = run(checkpoint(), slim, tiny_task, tmp_path / "out")
     assert ("worse than before it was trained" in capsys.readouterr().err) == warned
     assert result["metrics"]["validation"]["before"] == before
@@ -220,13 +222,13 @@ def test_dropout_is_off_unless_asked_for(
 ) -> None:
     """What is matched would be blurred by it; the student's config keeps it for whoever trains it later."""
     seen: list[float] = []
-    real = teaching.fit
+    real = student_training.fit
 
     def fit(student: Any, *arguments: Any, **options: Any) -> Any:
         seen.append(max(module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)))
         return real(student, *arguments, **options)
 
-    monkeypatch.setattr(teaching, "fit", fit)
+    monkeypatch.setattr(student_training, "fit", fit)
     run(checkpoint(), "layers=2", tiny_task, tmp_path / "out", epochs=1, **given)
     assert seen == [0.1 if dropped else 0.0]
     assert load_model(tmp_path / "out").config.hidden_dropout_prob == 0.1

@@ -10,27 +10,27 @@ import numpy as np
 import pytest
 import torch
 
-from compress.distill import plan, teaching
+from compress.core.errors import DataError, UsageError
+from compress.data import resolve
+from compress.data.input_spec import InputSpec
+from compress.data.loading import Task
+from compress.distill import plan, student_training
 from compress.distill import run as distill
 from compress.distill.cache import teacher_outputs
-from compress.distill.matches import matches
+from compress.distill.layer_matching import matches
 from compress.distill.objective import Lessons, Objective
 from compress.distill.students import take_layers
 from compress.distill.teachers import load_teacher, mean_logits, same_tokens
 from compress.distill.theseus import Replacement, probability
-from compress.errors import DataError, UsageError
-from compress.model.checkpoint import load_model, model_labels, model_shape, save_model
-from compress.model.device import to_tensors
-from compress.model.shape import LayerShape, Shape
-from compress.model.stack import stack_of
+from compress.editing.encoder_layers import stack_of
+from compress.models.checkpoint import load_model, model_labels, model_shape, save_model
+from compress.models.device import to_tensors
+from compress.models.inputs import encode_for
+from compress.models.shape import LayerShape, Shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.encode import encode_for
-from compress.task.load import Task
-from compress.task.reading import Reading
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -188,7 +188,7 @@ def test_theseus_trains_the_student_and_not_the_teacher(
             steps.append(step)
             super().at(step)
 
-    monkeypatch.setattr(teaching, "Replacement", Watched)
+    monkeypatch.setattr(student_training, "Replacement", Watched)
     result = run(inputs(checkpoint(), "layers=2", tiny_task), tmp_path / "out", method="theseus", epochs=2)
     assert len(result["layers"]) == 2
     assert steps == [0, *range(result["training"]["steps"])]
@@ -269,7 +269,7 @@ def test_everything_kept_is_the_teacher_again(family: str, tiny_task: dict[str, 
     from compress.distill.shrink import shrink
 
     teacher = load_model(checkpoint(family))
-    calibration = Calibration(Task(resolve(tiny_task)).split("train"), checkpoint(family), Reading(max_length=32), 0)
+    calibration = Calibration(Task(resolve(tiny_task)).split("train"), checkpoint(family), InputSpec(max_length=32), 0)
     student = shrink(teacher, model_shape(teacher), calibration)
     assert calibration.divergence(student, teacher) == pytest.approx(0, abs=1e-6)
 
@@ -295,7 +295,7 @@ def test_a_smaller_vocabulary_has_a_tokenizer_of_its_own(tiny_task: dict[str, An
     student = load_model(tmp_path / "out")
     assert student.config.vocab_size <= 70
     examples = given.task.split("train")
-    cut = [encode_for(folder, examples, Reading(max_length=32)) for folder in (tmp_path / "out", checkpoint())]
+    cut = [encode_for(folder, examples, InputSpec(max_length=32)) for folder in (tmp_path / "out", checkpoint())]
     same = same_tokens(*cut, tmp_path / "out", checkpoint())
     assert all(len(a) == len(b) for a, b, agree in zip(cut[0].input_ids, cut[1].input_ids, same, strict=True) if agree)
     with pytest.raises(UsageError, match="less than the .* tokens that must stay"):

@@ -13,21 +13,21 @@ from click.testing import CliRunner
 
 import compress
 from compress.cli.main import cli
+from compress.core.errors import UsageError
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.distill import plan
 from compress.distill import run as distill
-from compress.distill.matches import without_layers
+from compress.distill.layer_matching import without_layers
 from compress.distill.recurrent import make_bilstm, principal_words
 from compress.distill.students import LSTM, Spec, make_student, parse_spec, shape_of_student
-from compress.errors import UsageError
-from compress.model.bilstm import BiLstmConfig
-from compress.model.checkpoint import load_model, model_labels, model_shape
-from compress.model.lowrank import FactoredEmbedding, put_words, words_of
-from compress.model.shape import LayerShape, Lstm, Shape, lstm_shape
-from compress.predict import open_predictor
+from compress.inference.predictor import open_predictor
+from compress.models.bilstm import BiLstmConfig
+from compress.models.checkpoint import load_model, model_labels, model_shape
+from compress.models.low_rank import FactoredEmbedding, put_words, words_of
+from compress.models.shape import LayerShape, Lstm, Shape, lstm_shape
 from compress.settings import DistillSettings
 from compress.stage import STUDENTS, Inputs
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
 
 Maker = Callable[..., Path]

@@ -12,22 +12,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compress.core.errors import UsageError
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.distill import plan
 from compress.distill.calibration import Calibration
-from compress.distill.matches import layer_map, spread
+from compress.distill.layer_matching import layer_map, spread
 from compress.distill.students import Spec, Start, make_student, parse_spec, take_layers
-from compress.errors import UsageError
-from compress.model.adapters import add_adapters
-from compress.model.checkpoint import load_model, model_labels, model_shape, save_model
-from compress.model.family import layers
-from compress.model.lowrank import FactoredEmbedding, FactoredLinear, put, put_words, words_of
-from compress.model.scorer import torch_forward
+from compress.inference.scorer import torch_forward
+from compress.models.adapters import add_adapters
+from compress.models.checkpoint import load_model, model_labels, model_shape, save_model
+from compress.models.family import layers
+from compress.models.low_rank import FactoredEmbedding, FactoredLinear, put, put_words, words_of
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
 from compress.stage import STUDENTS, Inputs
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -212,7 +212,7 @@ def test_a_teacher_in_pieces_lends_whole_layers_only(
         add_adapters(teacher, 2)
     save_model(teacher, tmp_path, checkpoint())
     task = Task(resolve(tiny_task))
-    start = Start(Calibration(task.split("train"), tmp_path, task.spec.reading, 0), tmp_path, init)
+    start = Start(Calibration(task.split("train"), tmp_path, task.spec.input_spec, 0), tmp_path, init)
     with pytest.raises(UsageError, match="pruned, factorized or has adapters"):
         make_student(spec, teacher, tmp_path, start)
     with pytest.raises(UsageError, match="pruned, factorized or has adapters"):

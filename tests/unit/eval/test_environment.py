@@ -11,8 +11,8 @@ import pytest
 from harness import candidates, environment
 from peers import PEERS, Peer
 
-from compress import fs
-from compress.errors import ResourceError
+from compress.core import files
+from compress.core.errors import ResourceError
 
 ISOLATED = [peer for peer in PEERS.values() if peer.isolated]
 
@@ -45,7 +45,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             (Path(command[-1]) / "bin" / "python").touch()
 
     monkeypatch.setattr(environment, "_call", call)
-    monkeypatch.setattr(fs, "check_space", lambda *given: None)
+    monkeypatch.setattr(files, "check_space", lambda *given: None)
     return calls
 
 
@@ -59,7 +59,7 @@ def test_an_environment_is_made_once_and_again_when_requirements_change(
     assert [call[2] for call in pip] == ["venv", "pip"]
     environment.interpreter(peer)
     assert len(pip) == 2
-    fs.write_json(tmp_path / "openvino" / environment.STAMP, {"requirements": "others"})
+    files.write_json(tmp_path / "openvino" / environment.STAMP, {"requirements": "others"})
     environment.interpreter(peer)
     assert len(pip) == 4
 

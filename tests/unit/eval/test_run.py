@@ -14,7 +14,7 @@ import yaml
 from harness import candidates, environment
 from peers import Peer
 
-from compress import fs
+from compress.core import files
 from tests import tiny
 from tests.unit.eval import fakes
 
@@ -68,7 +68,7 @@ def test_a_run_measures_what_works_and_reports_what_does_not(
     assert run.main(given) == 0
     printed = capsys.readouterr().out
     assert printed.strip() == (output / "results.md").read_text(encoding="utf-8").strip()
-    (table,) = fs.read_json(output / "results.json")["tables"]
+    (table,) = files.read_json(output / "results.json")["tables"]
     rows = {row["name"]: row for row in table["candidates"]}
     reasons = {name: row["reason"] for name, row in rows.items() if "reason" in row}
     assert reasons == {
@@ -99,7 +99,7 @@ def test_a_teacher_is_trained_once(suite_file: Path, own_checkpoint: Callable[[]
         (manifest,) = (tmp_path / "out").glob("*/tiny/teacher/compress.json")
         made.append(manifest.stat().st_mtime_ns)
     assert made[0] == made[1]
-    (table,) = fs.read_json(tmp_path / "out" / "results.json")["tables"]
+    (table,) = files.read_json(tmp_path / "out" / "results.json")["tables"]
     assert table["model"] == str(own_checkpoint())
 
 
@@ -128,14 +128,14 @@ def test_usage_errors(suite_file: Path, more: list[str], code: int, message: str
 def test_our_steps_follow_each_other(own_checkpoint: Callable[[], Path], tmp_path: Path, tiny_task: dict[str, Any]) -> None:
     from harness.suite import Step
 
-    from compress.task import resolve
-    from compress.task.load import Task
+    from compress.data import resolve
+    from compress.data.loading import Task
 
     steps = [{"do": "prune", "with": {"target_flops": 0.5}}, {"do": "distill", "with": {"epochs": 1}}, {"do": "quantize"}]
     task = Task(resolve(tiny_task))
     made = candidates._ours("slim", [Step.model_validate(step) for step in steps], 0, task, own_checkpoint(), tmp_path / "ours")
     assert made.reason is None
     assert made.folder == tmp_path / "ours" / "slim" / "03-quantize"
-    assert [entry.get("verb") for entry in (fs.read_manifest(made.folder) or {})["lineage"]][-3:] == ["prune", "distill", "quantize"]
+    assert [entry.get("verb") for entry in (files.read_manifest(made.folder) or {})["lineage"]][-3:] == ["prune", "distill", "quantize"]
     gated = [Step.model_validate({"do": "prune", "with": {"target_flops": 0.001}})]
     assert candidates._ours("none", gated, 0, task, own_checkpoint(), tmp_path / "ours").reason

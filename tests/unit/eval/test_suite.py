@@ -11,7 +11,7 @@ from harness import suite
 from harness.suite import Suite
 from peers import PEERS
 
-from compress.errors import DataError, RecipeError
+from compress.core.errors import DataError, RecipeError
 
 DOCUMENT: dict[str, Any] = {
     "schema": 1,

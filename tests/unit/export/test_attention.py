@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.errors import UsageError
+from compress.core.errors import UsageError
 from compress.export.attention import Form
 from compress.export.builder import IR_VERSIONS, MICROSOFT
 from compress.export.graph import build_graph
-from compress.model.adapters import add_adapters
-from compress.model.artifact import open_session, session_forward
-from compress.model.scorer import torch_forward
+from compress.inference.artifact import open_session, session_forward
+from compress.inference.scorer import torch_forward
+from compress.models.adapters import add_adapters
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny

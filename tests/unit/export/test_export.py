@@ -13,17 +13,17 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.errors import ModelError, ResourceError
+from compress.core.errors import ModelError, ResourceError
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.export.graph import build_graph
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model, save_model
-from compress.model.scorer import score, torch_forward
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import score, torch_forward
+from compress.models.checkpoint import load_model, save_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -122,7 +122,7 @@ def test_verification_takes_validation_or_what_there_is(checkpoint: Maker, tiny_
 
 
 def test_samples_have_many_lengths() -> None:
-    from compress.task.samples import sample_examples
+    from compress.data.sample_texts import sample_examples
 
     lengths = {len(text.split()) for (text,) in sample_examples().texts}
     assert len(lengths) >= 15

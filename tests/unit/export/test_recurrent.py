@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress import fs
-from compress.errors import UsageError
+from compress.core import files
+from compress.core.errors import UsageError
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.export.attention import Form
 from compress.export.builder import IR_VERSIONS
 from compress.export.graph import build_graph
-from compress.model.artifact import OnnxModel, open_session, session_forward
-from compress.model.checkpoint import load_model
-from compress.model.scorer import score, torch_forward
+from compress.inference.artifact import OnnxModel, open_session, session_forward
+from compress.inference.scorer import score, torch_forward
+from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
 
 TARGETS = ["class", "labels", "value", "tags", "span"]
@@ -56,7 +56,7 @@ def test_an_artifact_is_written_and_verified(target: str, tiny_task: dict[str, A
     assert result["verification"]["max_abs"] < 1e-4
     assert result["verification"]["agreement"] == 1
     assert (result["layers"], result["graph_inputs"]) == ([], ["input_ids", "attention_mask"])
-    fs.write_json(tmp_path / "out" / fs.MANIFEST, {"runtime": result["runtime"], "reading": result["reading"]})
+    files.write_json(tmp_path / "out" / files.MANIFEST, {"runtime": result["runtime"], "reading": result["reading"]})
     data = tiny.encoded()
     expected = score(torch_forward(load_model(source)), data)
     np.testing.assert_allclose(score(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-5)

@@ -12,16 +12,16 @@ import numpy as np
 import onnx
 import pytest
 
-from compress import fs
-from compress.errors import ModelError, ResourceError
+from compress.benchmark import statistics, tuning
+from compress.benchmark.latency import Times
+from compress.core import files
+from compress.core.errors import ModelError, ResourceError
 from compress.export import tune
 from compress.export.graph import build_graph
-from compress.measure import statistics, tuning
-from compress.measure.latency import Times
-from compress.model import runtime as runtimes
-from compress.model.artifact import load_onnx
-from compress.model.checkpoint import load_model
-from compress.model.scorer import score, torch_forward
+from compress.inference import runtime as runtimes
+from compress.inference.artifact import load_onnx
+from compress.inference.scorer import score, torch_forward
+from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -55,7 +55,7 @@ def export(source: Path, output: Path, **settings: Any) -> dict[str, Any]:
     """Run the stage, and write its manifest."""
     output.mkdir()
     result = module.run(Inputs({"model": source}), ExportSettings(**{"seq_len": [8, 16], **settings}), output)
-    fs.write_json(output / fs.MANIFEST, result)
+    files.write_json(output / files.MANIFEST, result)
     return result
 
 

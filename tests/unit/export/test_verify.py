@@ -14,17 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
+from compress.data.encoding import Encoded
 from compress.export.graph import build_graph
 from compress.export.verify import batches_to_try, remembered, verify
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import save_model
-from compress.model.scorer import torch_forward
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import torch_forward
+from compress.models.checkpoint import save_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
-from compress.task.encode import Encoded
 from tests import tiny
 
 export_module = importlib.import_module("compress.export")  # `compress.export` is the verb

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from compress.export.weights import Linear, encoder_weights
-from compress.model.family import layers
+from compress.models.family import layers
 from tests import tiny
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.errors import UsageError
+from compress.core.errors import UsageError
 from compress.factorize.allocate import CELLS, WHOLE, allocate, break_even, fixed_ranks, ranks_for, weight_budget, weights_of
-from compress.model.shape import LayerShape, Shape
+from compress.models.shape import LayerShape, Shape
 
 Problem = tuple[list[tuple[int, int]], list[np.ndarray], int]
 

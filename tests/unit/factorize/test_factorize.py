@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import compress
-from compress.errors import UsageError
+from compress.core.errors import UsageError
 from compress.factorize import factorize_embeddings, factorize_linears
 from compress.factorize.statistics import activation_statistics, fisher_statistics
-from compress.model.checkpoint import count_params, load_model, model_shape
-from compress.model.device import to_tensors
-from compress.model.lowrank import is_factorized, linears, words_of
-from compress.model.objective import logits_of, task_loss
-from compress.model.scorer import score, torch_forward
+from compress.inference.scorer import score, torch_forward
+from compress.models.checkpoint import count_params, load_model, model_shape
+from compress.models.device import to_tensors
+from compress.models.low_rank import is_factorized, linears, words_of
+from compress.models.task_loss import logits_of, task_loss
 from compress.settings import FactorizeSettings
 from tests import tiny
 from tests.conftest import Maker

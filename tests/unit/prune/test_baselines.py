@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.model.checkpoint import model_shape
-from compress.model.device import to_tensors
-from compress.model.family import Layer, layers
-from compress.model.objective import logits_of
+from compress.models.checkpoint import model_shape
+from compress.models.device import to_tensors
+from compress.models.family import Layer, layers
+from compress.models.task_loss import logits_of
 from compress.prune.baselines import torch_pruning_scores
 from compress.prune.scores import LayerScores
 from compress.prune.search import Kept

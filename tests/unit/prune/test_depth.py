@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.errors import UsageError
+from compress.core.errors import UsageError
+from compress.editing.encoder_layers import keep_layers
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
-from compress.model.artifact import open_session, session_forward
-from compress.model.checkpoint import load_model, model_shape, save_model
-from compress.model.device import to_tensors
-from compress.model.family import descend, family_of, layers
-from compress.model.objective import logits_of
-from compress.model.scorer import torch_forward
-from compress.model.shape import CONFIG_KEY
-from compress.model.stack import keep_layers
+from compress.inference.artifact import open_session, session_forward
+from compress.inference.scorer import torch_forward
+from compress.models.checkpoint import load_model, model_shape, save_model
+from compress.models.device import to_tensors
+from compress.models.family import descend, family_of, layers
+from compress.models.shape import CONFIG_KEY
+from compress.models.task_loss import logits_of
 from compress.prune.depth import drop_order
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from compress.model.checkpoint import model_shape
-from compress.model.device import to_tensors
-from compress.model.family import layers
+from compress.models.checkpoint import model_shape
+from compress.models.device import to_tensors
+from compress.models.family import layers
 from compress.prune import obs
 from compress.prune.obs import DAMPING, FLOOR, Factors, remove_in_turn
 from tests import tiny

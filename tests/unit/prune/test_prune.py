@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.errors import DataError, ModelError, UsageError
+from compress.core.errors import DataError, ModelError, UsageError
+from compress.data import resolve
+from compress.data.loading import Examples, Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph
-from compress.model.checkpoint import count_params, load_model, model_shape, save_model
-from compress.model.shape import LayerShape, Shape
+from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.inputs import calibration_examples
+from compress.models.shape import LayerShape, Shape
 from compress.prune import run as prune
-from compress.prune.joint import STATES, refit_lr
+from compress.prune.joint_refit import STATES, refit_lr
 from compress.prune.refits import Refitter
 from compress.prune.search import Kept, counted_costs
 from compress.prune.structured import Pruner
 from compress.prune.surgery import slice_model
 from compress.settings import PruneSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.calibration import calibration_examples
-from compress.task.load import Examples, Task
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -66,10 +66,10 @@ def test_parameters_as_target(tiny_task: dict[str, Any], checkpoint: Maker, shar
 
 
 def test_length_for_counting_is_the_tasks_mean_or_what_is_asked(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    from compress.task.encode import encode_for
-    from compress.task.reading import Reading
+    from compress.data.input_spec import InputSpec
+    from compress.models.inputs import encode_for
 
-    lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), Reading(max_length=32)).lengths
+    lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), InputSpec(max_length=32)).lengths
     assert run(checkpoint(), tiny_task, tmp_path / "a", target_flops=0.5)["target"] == {"flops": 0.5, "seq_len": round(lengths.mean())}
     assert run(checkpoint(), tiny_task, tmp_path / "b", target_flops=0.5, seq_len=100)["target"]["seq_len"] == 100
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.model.device import to_tensors
-from compress.model.family import layers
+from compress.models.device import to_tensors
+from compress.models.family import layers
 from compress.prune.scores import GateGradients, LayerScores, gate_gradients
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, slice_model

@@ -10,21 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.errors import UsageError
-from compress.model.knapsack import knapsack
-from compress.model.shape import LayerShape, Shape
+from compress.core.errors import UsageError
+from compress.editing.knapsack import knapsack
+from compress.models.shape import LayerShape, Shape
 from compress.prune.scores import LayerScores
-from compress.prune.search import (
-    ALIGNMENT,
-    Costs,
-    Kept,
-    counted_costs,
-    fitting_shares,
-    ranked,
-    ranked_jointly,
-    rankings,
-    solve,
-)
+from compress.prune.search import ALIGNMENT, Costs, Kept, counted_costs, fitting_shares, ranked, ranked_jointly, rankings, solve
 
 CELLS = 4096
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from compress.model.device import to_tensors
-from compress.model.family import layers
+from compress.models.device import to_tensors
+from compress.models.family import layers
 from compress.prune.search import Kept
 from compress.prune.sparse import DAMPING, sparse_weight, sparsify, zipped_bytes
 from compress.prune.surgery import slice_model

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from compress.model.family import layers
+from compress.models.family import layers
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, mask_model, slice_model
 from tests import tiny

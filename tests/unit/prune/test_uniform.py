@@ -13,17 +13,17 @@ import pytest
 import torch
 import transformers
 
-from compress.errors import UsageError
-from compress.model.checkpoint import load_model, model_shape
-from compress.model.shape import LayerShape, Shape
+from compress.core.errors import UsageError
+from compress.data import resolve
+from compress.data.loading import Task
+from compress.models.checkpoint import load_model, model_shape
+from compress.models.shape import LayerShape, Shape
 from compress.prune import plan
 from compress.prune.search import Costs, LayerRanking, Ranking, counted_costs
 from compress.prune.structured import Pruner
 from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import PruneSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
 from tests.unit.prune.test_prune import Maker, run
 

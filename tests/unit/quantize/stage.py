@@ -6,10 +6,10 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.settings import QuantizeSettings
 from compress.stage import Inputs
-from compress.task import resolve
-from compress.task.load import Task
 
 module = importlib.import_module("compress.quantize")  # `compress.quantize` is the verb
 

@@ -10,13 +10,13 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.model.artifact import open_session, session_forward
+from compress.inference.artifact import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.dynamic import dynamic_graph, needs_seven_bits, quantized_share
-from compress.quantize.products import name_nodes
+from compress.quantize.matmuls import name_nodes
 from compress.quantize.static import Codes
 from tests import tiny
 

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compress.export.graph import build_graph
 from compress.factorize import factorize_embeddings
-from compress.model.artifact import open_session, session_forward
+from compress.inference.artifact import open_session, session_forward
 from compress.quantize.calibrate import Range
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings, quantize_rows
-from compress.quantize.products import products
+from compress.quantize.matmuls import products
 from compress.quantize.static import static_graph
 from tests import tiny
 

@@ -15,11 +15,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from compress.errors import CompressError, DataError, GateMissed, ModelError, UsageError
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model, save_model
-from compress.model.config import GRAPH
-from compress.model.scorer import score
+from compress.core.errors import CompressError, DataError, GateMissed, ModelError, UsageError
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import score
+from compress.models.checkpoint import load_model, save_model
+from compress.models.config import GRAPH
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings
@@ -90,13 +90,13 @@ def test_the_gate_holds_every_format(
     graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([0.9, 0.5])
-    monkeypatch.setattr(importlib.import_module("compress.quantize.data"), "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(importlib.import_module("compress.quantize.gate_data"), "measure", lambda *args: {"accuracy": next(answers)})
     with pytest.raises(GateMissed, match=rf"{method} loses 40\.00 points"):
         run(graph, tmp_path / "out", tiny_task, method=method, max_drop=1.0)
 
 
 def test_embeddings_are_int8_by_row_in_int4(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forms = importlib.import_module("compress.quantize.forms")
+    forms = importlib.import_module("compress.quantize.variants")
     found: list[int] = []
     monkeypatch.setattr(forms, "quantize_embeddings", lambda model: found.append(1))
     run(graph, tmp_path / "int4", method="int4")

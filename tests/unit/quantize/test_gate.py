@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.errors import GateMissed
+from compress.core.errors import GateMissed
 from compress.export.verify import verify
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model
-from compress.model.scorer import torch_forward
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import torch_forward
+from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny

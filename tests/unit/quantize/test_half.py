@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
 from compress.export.graph import build_graph
 from compress.export.half import half_graph
-from compress.model.artifact import open_session, session_forward
+from compress.inference.artifact import open_session, session_forward
 from compress.quantize.auto import forward_of
 from compress.quantize.bf16 import bf16_graph, to_bf16
 from tests import tiny

@@ -13,7 +13,7 @@ from compress.export.graph import build_graph
 from compress.quantize.auto import forward_of
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.int4 import BLOCK, HIGHEST, LOWEST, int4_graph, pack, quantize_blocks
-from compress.quantize.products import products
+from compress.quantize.matmuls import products
 from tests import tiny
 
 

@@ -13,15 +13,15 @@ import onnxruntime
 import pytest
 
 import compress
-from compress.errors import ModelError
+from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.model.checkpoint import load_model
-from compress.model.runtime import has_openvino, openvino_forward
+from compress.inference.runtime import has_openvino, openvino_forward
+from compress.models.checkpoint import load_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.calibrate import histograms, range_of
+from compress.quantize.matmuls import products
 from compress.quantize.openvino import openvino_form, save_beside
-from compress.quantize.products import products
 from compress.quantize.smooth import smooth_graph, smoothed_inputs
 from compress.quantize.static import static_graph
 from tests import tiny

@@ -13,16 +13,16 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.errors import DataError, GateMissed, ModelError, UsageError
-from compress.model.artifact import OnnxModel
-from compress.model.scorer import score
+from compress.core.errors import DataError, GateMissed, ModelError, UsageError
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import score
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
 from tests.unit.quantize.stage import run
 
 Maker = Callable[..., Path]
-judging = importlib.import_module("compress.quantize.data")
+judging = importlib.import_module("compress.quantize.gate_data")
 export = importlib.import_module("compress.export").run
 
 

@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.errors import ModelError, UsageError
+from compress.core.errors import ModelError, UsageError
+from compress.data import resolve
+from compress.data.loading import Task
 from compress.export.graph import build_graph
-from compress.model.artifact import OnnxModel
-from compress.model.checkpoint import load_model
-from compress.model.config import GRAPH
-from compress.model.scorer import score, torch_forward
+from compress.inference.artifact import OnnxModel
+from compress.inference.scorer import score, torch_forward
+from compress.models.checkpoint import load_model
+from compress.models.config import GRAPH
 from compress.quantize.dynamic import dynamic_graph, quantized_share
-from compress.task import resolve
-from compress.task.load import Task
 from tests import tiny
 from tests.unit.quantize.stage import run
 

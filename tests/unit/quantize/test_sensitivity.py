@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress import console
-from compress.errors import GateMissed
-from compress.model.artifact import OnnxModel
-from compress.model.config import GRAPH
+from compress.core import console
+from compress.core.errors import GateMissed
+from compress.inference.artifact import OnnxModel
+from compress.models.config import GRAPH
 from compress.quantize.auto import faster
 from compress.quantize.sensitivity import find_floats, sensitivities
 from tests import tiny
@@ -149,7 +149,7 @@ def test_a_gate_that_nothing_passes(planted: tuple[Path, dict[str, Any]], tmp_pa
     answers = iter([1.0] + [0.5] * 100)
     import importlib
 
-    monkeypatch.setattr(importlib.import_module("compress.quantize.data"), "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(importlib.import_module("compress.quantize.gate_data"), "measure", lambda *args: {"accuracy": next(answers)})
     with pytest.raises(GateMissed, match="even with every product in float") as caught:
         run(graph, tmp_path / "auto", document, method="auto", max_drop=4.0)
     assert caught.value.exit_code == 6
@@ -161,7 +161,7 @@ def test_a_target_that_is_not_here_is_not_timed(
     import importlib
 
     auto = importlib.import_module("compress.quantize.auto")
-    monkeypatch.setattr("compress.machine.cpu_flags", lambda: ["avx2"])
+    monkeypatch.setattr("compress.core.machine.cpu_flags", lambda: ["avx2"])
     monkeypatch.setattr(auto, "quick_speedup", lambda *args: pytest.fail("timed"))
     graph, document = planted
     made = run(graph, tmp_path / "auto", document, method="auto", target="arm64", max_drop=100.0)

@@ -11,13 +11,13 @@ import numpy as np
 import onnx
 import pytest
 
-from compress import fs, machine
-from compress.errors import GateMissed, ModelError
+from compress.benchmark import statistics, tuning
+from compress.benchmark.latency import Times
+from compress.core import files, machine
+from compress.core.errors import GateMissed, ModelError
 from compress.export import tune
-from compress.measure import statistics, tuning
-from compress.measure.latency import Times
-from compress.model.artifact import load_onnx
-from compress.model.runtime import has_openvino
+from compress.inference.artifact import load_onnx
+from compress.inference.runtime import has_openvino
 from compress.quantize import serving
 from compress.quantize.auto import Choice
 from compress.settings import ExportSettings, QuantizeSettings
@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
 def quantize(source: Path, output: Path, document: Any, **settings: Any) -> dict[str, Any]:
     """Run the stage, and write its manifest."""
     result = run(source, output, document, **{"method": "auto", "seq_len": [8, 16], "max_drop": 100.0, **settings})
-    fs.write_json(output / fs.MANIFEST, result)
+    files.write_json(output / files.MANIFEST, result)
     return result
 
 

@@ -12,18 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from compress.errors import ModelError
+from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.model.artifact import open_session, session_forward
+from compress.inference.artifact import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.calibrate import Range, histograms, range_of
 from compress.quantize.dynamic import quantized_share
-from compress.quantize.explain import output_errors
-from compress.quantize.products import group_of, is_transposed, products, split_gemms, turn_weights
+from compress.quantize.error_report import output_errors
+from compress.quantize.instruction_sets import find_target
+from compress.quantize.matmuls import group_of, is_transposed, products, split_gemms, turn_weights
 from compress.quantize.smooth import smooth_graph, smooth_scales, smoothed_inputs
 from compress.quantize.static import affine, quantizable, quantize_weight, static_graph
-from compress.quantize.targets import find_target
 from tests import tiny
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import compress
-from compress.errors import CompressError, DataError
+from compress.core.errors import CompressError, DataError
 from compress.export.graph import build_graph
-from compress.model.artifact import open_session, session_forward
-from compress.model.checkpoint import load_model, save_model
-from compress.model.scorer import torch_forward
-from compress.predict import open_predictor
+from compress.inference.artifact import open_session, session_forward
+from compress.inference.predictor import open_predictor
+from compress.inference.scorer import torch_forward
+from compress.models.checkpoint import load_model, save_model
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
 from tests import tiny

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.errors import CompressError, RecipeError
+from compress.core.errors import CompressError, RecipeError
 from compress.recipe.load import find, load, overridden, ready_recipes
 
 TEXT = """\

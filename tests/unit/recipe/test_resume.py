@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 import compress
-from compress.errors import Diverged
-from compress.train import loop, resume
+from compress.core.errors import Diverged
+from compress.training import loop, resume
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -111,7 +111,7 @@ def test_sigkill(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -
     """A real process, killed in its eleventh step."""
     program = (
         "import os, signal\n"
-        "from compress.train import loop, resume\n"
+        "from compress.training import loop, resume\n"
         "resume.EVERY_SECONDS, resume.MAX_SHARE, begun, original = 0.0, 1e9, 0, loop.to_tensors\n"
         "def counted(*args):\n"
         "    global begun\n"

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from compress.errors import CompressError, RecipeError
+from compress.core.errors import CompressError, RecipeError
 from compress.recipe import load as loading
 from compress.recipe.run import resolved
 from compress.recipe.schema import Recipe

@@ -16,14 +16,14 @@ import yaml
 from huggingface_hub import ModelCard
 
 import compress
-from compress import fs
-from compress.model.artifact import load_onnx
+from compress.core import files
+from compress.data.encoding import encode_examples
+from compress.data.texts import examples_of
+from compress.inference.artifact import load_onnx
 from compress.report.card import base_model, model_card
 from compress.report.usage import CONTEXT, OTHER, QUESTION, TEXT, WORDS
 from compress.settings import ExportSettings
 from compress.stage import Inputs
-from compress.task.answers import examples_of
-from compress.task.encode import encode_examples
 from tests import tiny
 
 Document = dict[str, Any]
@@ -169,7 +169,7 @@ def test_the_lines_of_the_card_run_and_agree(
     module = importlib.import_module("compress.export")  # `compress.export` is the verb
     result = module.run(Inputs({"model": own_checkpoint(family, target=target)}), ExportSettings(), folder)
     result["reading"] |= {"max_length": 64} | ({} if threshold is None else {"no_answer": True, "null_threshold": threshold})
-    fs.write_json(folder / fs.MANIFEST, result)
+    files.write_json(folder / files.MANIFEST, result)
     document = {**manifests(kind)["int8"], **result, "task": TASKS[kind]}
     ours, plain, meaning = code(model_card("demo", "int8", {"int8": document}))
 
@@ -242,7 +242,7 @@ def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, 
         assert len(plain.split("\n\n")[-1].strip().splitlines()) == 5
         model = load_onnx(folder)
         texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, TEXT)
-        data = encode_examples(model.tokenizer, examples_of([texts], model.reading), model.reading, 0)
+        data = encode_examples(model.tokenizer, examples_of([texts], model.input_spec), model.input_spec, 0)
         np.testing.assert_allclose(np.load(folder / "found.npy"), model.logits(data.batch([0])), atol=1e-5)
 
 
@@ -275,7 +275,7 @@ def test_the_card_quotes_the_runtime_that_serves() -> None:
 
 
 def test_the_reading_of_a_card_needs_no_task() -> None:
-    from compress.report.card import _reading
+    from compress.report.card import _input_spec_from
 
-    assert _reading({"kind": "onnx"}).target == "class"
-    assert _reading({"kind": "onnx", "reading": {"target": "span", "max_length": 9}}).max_length == 9
+    assert _input_spec_from({"kind": "onnx"}).target == "class"
+    assert _input_spec_from({"kind": "onnx", "reading": {"target": "span", "max_length": 9}}).max_length == 9

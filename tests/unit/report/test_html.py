@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from compress import report
-from compress.errors import UsageError
-from compress.report import words
+from compress.core.errors import UsageError
+from compress.report import formatting
 from tests.unit.report.documents import (
     COMMON,
     CUT,
@@ -161,7 +161,7 @@ def measured_ratio(ratio: float, low: float, high: float) -> str:
     stage = bench(["a", "b"], lengths=(32,))
     stage["results"][1]["speedup"] = {"vs": "a", "ratio": ratio, "ci95": [low, high]}
     run = report.Run({}, {"speed": stage}, {}, "")
-    return words.verdict(run, report.summarize(run))[0]
+    return formatting.verdict(run, report.summarize(run))[0]
 
 
 def test_verdict_on_a_model_that_is_not_faster() -> None:
@@ -173,7 +173,7 @@ def test_verdict_on_a_real_loss() -> None:
     stage = evaluation(["a", "b"])
     stage["results"][1]["vs_first"] |= {"delta": -0.031, "ci95": [-0.05, -0.012], "p_value": 0.00004}
     run = report.Run({}, {"proof": stage}, {}, "")
-    sentence = words.verdict(run, report.summarize(run))[0]
+    sentence = formatting.verdict(run, report.summarize(run))[0]
     assert "b loses 3.1 points of accuracy against a (95 % interval of the change −5.0 to −1.2, p < 0.001) on" in sentence
     assert "not distinguishable" not in sentence
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compress import report
-from compress.report import words
+from compress.report import formatting
 from compress.report.figures import cell_names, latencies, lengths, waterfall, waterfall_of
 from compress.report.scatter import pareto_front, scatter
 from tests.unit.report.documents import Document, bench, charts, evaluation, read, write_run
@@ -144,7 +144,7 @@ def test_every_metric_is_named_in_words_and_scaled(tmp_path: Path, metric: str) 
     assert "scatter" in charts(page)
     assert f"loses 0.8 {points} against teacher" in seen.text
     assert f"({points} on test)" in seen.text
-    assert f"{words.heading(words.metric_in_words(metric))} × 100" in seen.text
+    assert f"{formatting.heading(formatting.metric_in_words(metric))} × 100" in seen.text
     assert metric == "accuracy" or metric not in seen.text
 
 

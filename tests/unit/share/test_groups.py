@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.errors import UsageError
+from compress.core.errors import UsageError
 from compress.share.groups import best_groups, equal_groups, merged, parse_groups
 
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import compress
-from compress.errors import UsageError
-from compress.model.checkpoint import count_params, load_model, save_model
-from compress.model.device import to_tensors
-from compress.model.family import layers
-from compress.model.scorer import score, torch_forward
-from compress.model.sharing import owners_of
+from compress.core.errors import UsageError
+from compress.inference.scorer import score, torch_forward
+from compress.models.checkpoint import count_params, load_model, save_model
+from compress.models.device import to_tensors
+from compress.models.family import layers
+from compress.models.sharing import owners_of
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.share import alike, answers_changed, share_layers

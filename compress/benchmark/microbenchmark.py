@@ -1,0 +1,48 @@
+"""The time of one model, or of two against each other, on random tokens: what searches measure by."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from compress.benchmark.runners import Batch, ClockRunner
+from compress.benchmark.statistics import median_ratio
+from compress.inference.scorer import Forward
+
+WARM_UPS = 3
+QUICK_ROUNDS, LEAST_ROUNDS, QUICK_SECONDS = 100, 20, 4.0
+
+
+def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = QUICK_ROUNDS) -> tuple[float, list[float]]:
+    """Time two models against each other, interleaved; returns how much faster `after` is, with its 95 % interval.
+
+    Slow models get fewer rounds: as many as `QUICK_SECONDS` hold, `LEAST_ROUNDS` at least.
+    """
+    runners = [ClockRunner(before), ClockRunner(after)]
+    taken: list[list[float]] = []
+    started = time.monotonic()
+    for number in range(-WARM_UPS, rounds):
+        row = []
+        for runner in runners:
+            runner.seconds(batch)
+            row.append(runner.seconds(batch))
+        if number >= 0:
+            taken.append(row)
+        if len(taken) >= LEAST_ROUNDS and time.monotonic() - started > QUICK_SECONDS:
+            break
+    seconds = np.array(taken)  # (rounds, 2)
+    ratio, interval = median_ratio(seconds[:, 0], seconds[:, 1])
+    return ratio, list(interval)
+
+
+def seconds_of(forward: Forward, batch: Batch, runs: int = 40) -> float:
+    """Return the median seconds of a forward function on a batch, caches warm."""
+    runner = ClockRunner(forward)
+    return float(np.median([runner.seconds(batch) for _ in range(WARM_UPS + runs)][WARM_UPS:]))
+
+
+def random_batch(rng: np.random.Generator, vocab_size: int, batch_size: int, length: int) -> Batch:
+    """Return full rows of random token ids: latency does not depend on which words they are."""
+    ids = rng.integers(min(1000, vocab_size // 2), vocab_size, (batch_size, length))
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}

@@ -1,0 +1,175 @@
+"""What the benchmark times: a model in a runtime, prepared for a batch, run once, and its seconds.
+
+On a CPU a clock is read around the call. On a GPU calls return before the work is done: PyTorch is timed by CUDA
+events, ONNX Runtime through IO binding, with the inputs on the device already and the outputs left there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from compress.core import files
+from compress.core.errors import UsageError
+from compress.inference.artifact import OnnxModel
+from compress.inference.runtime import ONNXRUNTIME, OPENVINO, beside_others, openvino_forward
+from compress.inference.scorer import Forward, open_model
+
+Batch = dict[str, np.ndarray]
+ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that sends each batch to the runtime that is faster for it
+
+
+class Runner(Protocol):
+    """A model that is ready to be timed."""
+
+    def prepare(self, batch: Any) -> Any:
+        """Do what is not timed: move a padded batch to where the model computes."""
+        ...
+
+    def seconds(self, prepared: Any) -> float:
+        """Run once; returns the seconds that it took."""
+        ...
+
+
+class ClockRunner:
+    """Times a forward function by the clock: everything that returns when its work is done."""
+
+    def __init__(self, forward: Callable[[Any], Any]) -> None:
+        self.forward = forward
+
+    def prepare(self, batch: Any) -> Any:
+        """Return the batch as it is."""
+        return batch
+
+    def seconds(self, prepared: Any) -> float:
+        """Run once; returns the seconds."""
+        start = time.perf_counter()
+        self.forward(prepared)
+        return time.perf_counter() - start
+
+
+class TokenizingRunner:
+    """Times tokenization too: takes texts, encodes them, and runs another runner on the batch."""
+
+    def __init__(self, encode: Callable[[Any], Batch], runner: Runner) -> None:
+        self.encode, self.runner = encode, runner
+
+    def prepare(self, batch: Any) -> Any:
+        """Return the texts as they are."""
+        return batch
+
+    def seconds(self, prepared: Any) -> float:
+        """Encode and run once; returns the seconds of both."""
+        start = time.perf_counter()
+        self.runner.seconds(self.runner.prepare(self.encode(prepared)))
+        return time.perf_counter() - start
+
+
+class TorchCudaRunner:
+    """PyTorch on a GPU, timed by CUDA events."""
+
+    def __init__(self, model: Any, torch: Any, context: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self.model, self.torch, self.context = model, torch, context
+
+    def prepare(self, batch: Batch) -> Any:
+        """Move the batch to the GPU."""
+        from compress.models.device import to_tensors
+
+        tensors = to_tensors(batch, self.model, self.torch.device("cuda"))
+        self.torch.cuda.synchronize()
+        return tensors
+
+    def seconds(self, prepared: Any) -> float:
+        """Run once; returns the seconds between two events on the stream."""
+        start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+        with self.torch.inference_mode(), self.context():
+            start.record()
+            self.model(**prepared)
+            end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+
+
+class OrtCudaRunner:
+    """ONNX Runtime on a GPU through IO binding: no copies between host and device are timed."""
+
+    def __init__(self, session: Any, value_of: Callable[[np.ndarray], Any]) -> None:
+        self.session, self.value_of = session, value_of
+
+    def prepare(self, batch: Batch) -> Any:
+        """Copy the batch to the GPU and bind it, and the outputs, there."""
+        binding = self.session.io_binding()
+        for entry in self.session.get_inputs():
+            binding.bind_ortvalue_input(entry.name, self.value_of(batch[entry.name]))
+        for entry in self.session.get_outputs():
+            binding.bind_output(entry.name, "cuda")
+        binding.synchronize_inputs()
+        return binding
+
+    def seconds(self, prepared: Any) -> float:
+        """Run once; returns the seconds until the outputs are there."""
+        start = time.perf_counter()
+        self.session.run_with_iobinding(prepared)
+        prepared.synchronize_outputs()
+        return time.perf_counter() - start
+
+
+def open_runner(folder: Path, runtime: str, precision: str, device: str, threads: int) -> tuple[Runner, list[str]]:
+    """Open a model in a runtime; returns its runner and what really executes it (providers, device).
+
+    Raises:
+        ResourceError: the runtime or the device is not there; never falls back silently.
+        UsageError: a combination that makes no sense.
+    """
+    recorded = (files.read_manifest(folder) or {}).get("runtime", {})
+    if runtime == OPENVINO:
+        floats = recorded.get("openvino", {}).get("precision", "fp32") if precision == "int8" else precision
+        return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]
+    if runtime == ROUTED:
+        artifact = OnnxModel(folder, threads, hints=beside_others(recorded))
+        return ClockRunner(artifact.logits), [*artifact.session.get_providers(), "OpenVINO CPU"]
+    if runtime == ONNXRUNTIME:
+        if device == "cpu":
+            artifact = OnnxModel(folder, threads, hints=beside_others(recorded))
+            return ClockRunner(artifact.opened(ONNXRUNTIME)), artifact.session.get_providers()
+        from onnxruntime import OrtValue
+
+        session = OnnxModel(folder, threads, device).session
+        return OrtCudaRunner(session, lambda array: OrtValue.ortvalue_from_numpy(array, "cuda", 0)), session.get_providers()
+    if device == "cpu":
+        return ClockRunner(torch_cpu_forward(folder, precision, threads)), ["PyTorch CPU"]
+    return open_torch_cuda(folder, precision), ["PyTorch CUDA"]
+
+
+def torch_cpu_forward(folder: Path, precision: str, threads: int) -> Forward:
+    """Open a checkpoint in PyTorch on the CPU; the number of threads is set around each call."""
+    if precision == "fp16":
+        raise UsageError("PyTorch has no fast fp16 on CPUs", "use --precision bf16, or --device cuda")
+    import torch
+
+    forward = open_model(folder)
+
+    def limited(batch: Batch) -> np.ndarray:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return forward(batch)
+
+    return limited
+
+
+def open_torch_cuda(folder: Path, precision: str) -> TorchCudaRunner:
+    """Open a checkpoint in PyTorch on the GPU; fp16 and bf16 convert the weights."""
+    from compress.models.checkpoint import load_model
+    from compress.models.device import pick_device
+
+    where = pick_device("cuda")
+    import torch
+
+    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    return TorchCudaRunner(load_model(folder).to(where, kinds[precision]), torch)

@@ -1,0 +1,239 @@
+"""Several processes that train one model together, started by `torchrun` or `accelerate launch`.
+
+The first process does what a single one would do: it locks, decides, validates, writes and prints. When it comes to a training it
+calls the others; each computes the gradients of its share of every batch, and all take the same step. For the rest of the time
+the others wait. Everything that is sent is a tensor or JSON.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from compress.core import console
+from compress.core.errors import CompressError, Diverged, ResourceError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+Document = dict[str, Any]
+Value = TypeVar("Value")
+LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what both launchers set
+WAIT = timedelta(days=7)  # the others wait while the first prunes, exports and measures
+TINY = 1e-12
+
+
+@dataclass
+class _State:
+    joined: bool = False
+    together: bool = False
+
+
+_state = _State()
+
+
+def processes() -> int:
+    """Return how many processes were started together."""
+    return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in LAUNCHED_BY) else 1
+
+
+def is_first() -> bool:
+    """Tell whether this is the process that locks, writes and prints."""
+    return processes() == 1 or os.environ["RANK"] == "0"
+
+
+def size() -> int:
+    """Return how many processes take part in what runs now: 1, unless they are called to a training."""
+    return processes() if _state.together else 1
+
+
+def rank() -> int:
+    """Return this process's number among those that take part, from 0."""
+    return int(os.environ["RANK"]) if size() > 1 else 0
+
+
+def led(work: Callable[[], Document], part: Callable[[Document], None]) -> Document:
+    """Return what `work` returns, in every process: the first runs it, the others do their `part` of what it calls them to.
+
+    Raises:
+        CompressError: whatever `work` raises, in the first process; the others just end.
+        ResourceError: another process is gone.
+    """
+    if processes() == 1:
+        return work()
+    _join()
+    if not is_first():
+        return _follow(part)
+    try:
+        document = work()
+    except CompressError as error:
+        if not _state.together:  # the others wait to be called
+            _sent({"failed": error.exit_code})
+        raise
+    _sent({"end": console.finite(document)})
+    return document
+
+
+def leave(code: int) -> None:
+    """End a process of several, with all that is to be done at its exit; a process that is alone goes on.
+
+    After the interpreter's end threads of the process group now and then outlive what they belong to, and the process aborts
+    ("terminate called without an active exception"): work that is done would count as failed.
+    """
+    if _state.joined:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _follow(part: Callable[[Document], None]) -> Document:
+    console.mute()
+    while True:
+        order = _sent(None)
+        if "end" in order:
+            return order["end"]
+        if "failed" in order:
+            raise SystemExit(0)  # the first process tells of it, and its exit code is the one that counts
+        try:
+            with _together():
+                part(order)
+        except Diverged:
+            raise SystemExit(0) from None  # likewise
+
+
+@contextmanager
+def called(order: Document) -> Iterator[None]:
+    """Call the other processes to what runs within this context; `order` is what they need to know. For the first process."""
+    if processes() == 1:
+        yield
+        return
+    _sent(order)
+    with _together():
+        yield
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    _state.together = True
+    yield
+    _state.together = False  # not after a failure: the others are not where they would be called again
+
+
+def shared(function: Callable[[], Value]) -> Value:
+    """Return what `function` returns in the first process, which alone calls it; a JSON value."""
+    if size() == 1:
+        return function()
+    return _sent(function() if rank() == 0 else None)
+
+
+def share(positions: np.ndarray) -> np.ndarray:
+    """Return this process's examples of a batch: every second of two, so that texts of all its lengths come to each."""
+    return positions[rank() :: size()]
+
+
+def spread(tensors: Sequence[torch.Tensor]) -> None:
+    """Give tensors the values that they have in the first process, in place."""
+    if size() > 1:
+        import torch
+        from torch import distributed
+
+        with _collective(), torch.no_grad():
+            for tensor in tensors:
+                distributed.broadcast(tensor.data, 0)
+
+
+def average(parameters: Sequence[torch.nn.Parameter], loss: float, weight: float) -> float:
+    """Replace each gradient by its mean over the processes, weighted; returns the loss's.
+
+    With `weight` the number of examples (or of whatever the loss is a mean of) it is the gradient of the whole batch. A parameter
+    that has a gradient in no process keeps none.
+    """
+    if size() == 1:
+        return loss
+    import torch
+    from torch import distributed
+
+    flags = [float(parameter.grad is not None) for parameter in parameters]
+    told = torch.tensor([weight, weight * loss, *flags], dtype=torch.float32, device=parameters[0].device)
+    if weight == 0:
+        told[1] = 0.0
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad * weight for p in parameters]
+    flat = torch.cat([told, *(gradient.reshape(-1).float() for gradient in gradients)])
+    with _collective():
+        distributed.all_reduce(flat)
+    total, place = max(float(flat[0]), TINY), len(told)
+    present = flat[2:place].tolist()
+    for parameter, found in zip(parameters, present, strict=True):
+        after = place + parameter.numel()
+        parameter.grad = (flat[place:after].reshape(parameter.shape) / total).to(parameter.dtype) if found else None
+        place = after
+    return float(flat[1]) / total
+
+
+def check_device(device: torch.device) -> None:
+    """Refuse more processes on this machine than it has GPUs, where these compute.
+
+    Raises:
+        ResourceError: there are fewer.
+    """
+    if size() > 1 and device.type == "cuda":
+        import torch
+
+        if _local() >= torch.cuda.device_count():
+            raise ResourceError(
+                f"process {_local() + 1} of this machine has no GPU of its own: there are {torch.cuda.device_count()}",
+                "start as many processes as there are GPUs, or use --device cpu",
+            )
+
+
+def _local() -> int:
+    return int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+
+
+def _join() -> None:
+    """Meet the other processes, once."""
+    if _state.joined:
+        return
+    import torch
+    from torch import distributed
+
+    gpu = torch.cuda.is_available()
+    if gpu and _local() < torch.cuda.device_count():
+        torch.cuda.set_device(_local())
+    with _collective():
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=WAIT)
+    _state.joined = True
+    atexit.register(distributed.destroy_process_group)
+
+
+def _sent(value: Any) -> Any:
+    """Return the first process's value, a JSON value, in every process."""
+    import numpy as np
+    import torch
+    from torch import distributed
+
+    raw = np.frombuffer(json.dumps(value, default=str).encode(), dtype=np.uint8) if is_first() else np.zeros(0, dtype=np.uint8)
+    count = torch.tensor([len(raw)])
+    with _collective():
+        distributed.broadcast(count, 0)
+        data = torch.from_numpy(raw.copy()) if is_first() else torch.zeros(int(count), dtype=torch.uint8)
+        distributed.broadcast(data, 0)
+    return json.loads(data.numpy().tobytes())
+
+
+@contextmanager
+def _collective() -> Iterator[None]:
+    """Tell of a process that is gone as what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ResourceError("another process has ended, or cannot be reached", "its own message tells why; --debug shows ours") from error

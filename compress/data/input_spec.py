@@ -1,0 +1,24 @@
+"""How a model's inputs are cut and its outputs are decoded: the part of a task that a model carries with it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Target = Literal["class", "labels", "value", "tags", "span"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What is predicted and how; see the fields of `TaskSpec` of the same names."""
+
+    target: Target = "class"
+    max_length: int = 128
+    stride: int = 32
+    max_answer: int = 30
+    no_answer: bool = False
+    null_threshold: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as a JSON document."""
+        return asdict(self)

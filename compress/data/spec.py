@@ -1,0 +1,160 @@
+"""What a task is: where the texts are, which column is the label, how long inputs may be, what is measured.
+
+A preset, a YAML file and the command line's flags all end in one `TaskSpec`. No torch in this module.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from compress.data.input_spec import InputSpec, Target
+
+Kind = Literal["text-classification", "regression", "token-classification", "question-answering"]
+MetricName = Literal[
+    "accuracy", "f1", "macro_f1", "micro_f1", "matthews", "pearson", "spearman", "entity_f1", "word_f1", "exact_match", "squad_f1"
+]
+SPLITS = ("train", "validation", "test")
+# What each target can be measured by; the first is measured where a task names none.
+METRICS_OF: dict[Target, tuple[str, ...]] = {
+    "class": ("accuracy", "f1", "macro_f1", "matthews"),
+    "labels": ("micro_f1", "macro_f1", "accuracy"),
+    "value": ("spearman", "pearson"),
+    "tags": ("accuracy", "entity_f1", "word_f1", "macro_f1"),
+    "span": ("squad_f1", "exact_match"),
+}
+DEFAULT_METRICS: dict[Target, list[str]] = {
+    "class": ["accuracy"],
+    "labels": ["micro_f1", "macro_f1"],
+    "value": ["spearman", "pearson"],
+    "tags": ["accuracy"],
+    "span": ["squad_f1", "exact_match"],
+}
+SEGMENT_TAGS = ("B", "M", "E", "S")  # first, middle, last character of a word, or a word of one
+TEXT_COLUMNS: dict[Kind, tuple[int, int]] = {  # fewest and most
+    "text-classification": (1, 2),
+    "regression": (1, 2),
+    "token-classification": (1, 1),
+    "question-answering": (2, 2),
+}
+
+
+class HubSource(BaseModel):
+    """Parquet (or CSV, TSV, JSON lines) files of a dataset repository: one pattern per split."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$", description="owner/name of the dataset repository")
+    revision: str | None = Field(None, description="branch, tag or commit")
+    train: str
+    validation: str | None = None
+    test: str | None = None
+
+
+class TaskSpec(BaseModel):
+    """A task, resolved: exactly one source of data (`builtin`, `hub`, or local files)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: str = Field("custom", pattern=r"^[\w.-]{1,64}$")
+    kind: Kind = "text-classification"
+    multi_label: bool = Field(False, description="text-classification: an example may have any number of labels")
+    text: list[str] = Field(
+        min_length=1, max_length=2, description="one or two text columns; the column of tokens; question and context columns"
+    )
+    label: str = Field("label", description="the column of the label, number, tags or answers")
+    labels: list[str] | None = Field(None, min_length=2, description="label names in the order of their numbers")
+    max_length: Annotated[int, Field(ge=4, le=8192)] = 128
+    stride: Annotated[int, Field(ge=0, le=4096)] = Field(
+        32, description="tokens that two windows of an input beyond max_length share (tags and spans)"
+    )
+    max_answer: Annotated[int, Field(ge=1, le=1024)] = Field(30, description="question-answering: the longest answer in tokens")
+    segment: bool = Field(
+        False, description="token-classification: the tokens are words; learn to find them in their characters, as tags B, M, E, S"
+    )
+    no_answer: bool = Field(False, description="question-answering: a question may have no answer in its context (SQuAD 2.0)")
+    null_threshold: float = Field(0.0, description="question-answering: no answer where its score leads the best span's by more than this")
+    metrics: list[MetricName] = Field([], description="the first one is the main metric")
+    builtin: Literal["bbc-news"] | None = None
+    hub: HubSource | None = None
+    train: str | None = Field(None, description="local file: Parquet, CSV, TSV or JSON lines")
+    validation: str | None = None
+    test: str | None = None
+    description: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, document: Any) -> Any:
+        """Fill in what the kind decides: metrics and, for question-answering, the usual label column."""
+        if not isinstance(document, dict):
+            return document
+        filled = dict(document)
+        if filled.get("kind") == "question-answering":
+            filled.setdefault("label", "answers")
+        if filled.get("segment"):
+            filled.setdefault("labels", list(SEGMENT_TAGS))
+            filled.setdefault("label", next(iter(filled.get("text") or ["tokens"])))
+        if not filled.get("metrics"):
+            target = target_of(filled.get("kind", "text-classification"), bool(filled.get("multi_label")))
+            filled["metrics"] = DEFAULT_METRICS.get(target, ["accuracy"])  # pyright: ignore[reportArgumentType]
+        return filled
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskSpec:
+        local = any(self.local_files().values())
+        if sum([self.builtin is not None, self.hub is not None, local]) != 1:
+            raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin")
+        if self.labels and len(set(self.labels)) < len(self.labels):
+            raise ValueError("a label stands twice in 'labels'")
+        if self.multi_label and self.kind != "text-classification":
+            raise ValueError(f"multi_label goes with text-classification, not {self.kind}")
+        fewest, most = TEXT_COLUMNS[self.kind]
+        if not fewest <= len(self.text) <= most:
+            raise ValueError(f"{self.kind} takes {fewest if fewest == most else '1 or 2'} text column(s), not {len(self.text)}")
+        if self.segment and (self.target != "tags" or self.labels != list(SEGMENT_TAGS)):
+            raise ValueError("segment goes with token-classification, and its labels are B, M, E, S")
+        wrong = [name for name in self.metrics if name not in METRICS_OF[self.target]]
+        if wrong:
+            raise ValueError(f"'{wrong[0]}' does not measure {self.described_kind} (known: {', '.join(METRICS_OF[self.target])})")
+        return self
+
+    @property
+    def target(self) -> Target:
+        """What is predicted: one class, any labels, a value, a tag per token, or a span of the context."""
+        return target_of(self.kind, self.multi_label)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """How inputs are cut and outputs read."""
+        return InputSpec(self.target, self.max_length, self.stride, self.max_answer, self.no_answer, self.null_threshold)
+
+    @property
+    def described_kind(self) -> str:
+        """The kind in words."""
+        return f"multi-label {self.kind}" if self.multi_label else self.kind
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that gates, early stopping and plots use."""
+        return self.metrics[0]
+
+    def local_files(self) -> dict[str, str]:
+        """Map each split that is a local file to its path."""
+        files = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: path for split, path in files.items() if path}
+
+    def with_files(self, files: dict[str, str]) -> TaskSpec:
+        """Return this task with local files in the place of its data, columns unchanged."""
+        absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
+        cleared = {"builtin": None, "hub": None, "train": None, "validation": None, "test": None}
+        return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
+
+
+def target_of(kind: Any, multi_label: bool = False) -> Target:
+    """Return what a kind of task predicts."""
+    if kind == "text-classification" and multi_label:
+        return "labels"
+    targets: dict[Any, Target] = {"regression": "value", "token-classification": "tags", "question-answering": "span"}
+    return targets.get(kind, "class")

@@ -1,0 +1,32 @@
+"""Examples made of bare texts, without a data set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from compress.core.errors import DataError
+from compress.data.input_spec import InputSpec
+from compress.data.loading import Examples
+
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_WORDS = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+(?:['’](?:(?![{_CJK}])\w)+)?|[^\w\s]")
+
+
+def examples_of(texts: Sequence[str | tuple[str, ...]], input_spec: InputSpec) -> Examples:
+    """Make unlabelled examples of texts; for tags a text is split into words, marks and Chinese or Japanese characters.
+
+    Raises:
+        DataError: a question without its context.
+    """
+    inputs: list[tuple[str, ...]] = [text if isinstance(text, tuple) else (text,) for text in texts]
+    if input_spec.target == "tags":
+        words = [text if isinstance(text, tuple) else tuple(_WORDS.findall(text)) for text in texts]
+        return Examples(words, [np.zeros(len(entry), dtype=np.int64) for entry in words])
+    if input_spec.target == "span":
+        if any(len(text) != 2 for text in inputs):
+            raise DataError("this model answers questions about a context, and was given a text alone", "give a question and its context")
+        return Examples(inputs, [[] for _ in inputs])
+    return Examples(inputs, np.zeros(len(inputs), dtype=np.int64))

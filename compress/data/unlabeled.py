@@ -1,0 +1,58 @@
+"""Texts without labels: for calibration and distillation, where the teacher's own answers are enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compress.core.errors import DataError, did_you_mean
+from compress.data import labels
+from compress.data.loading import Examples, existing, read_table
+from compress.data.spec import TaskSpec
+from compress.data.texts import examples_of
+
+
+def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
+    """Read texts: a .txt file, one text a line, or a table that has the task's text columns; labels are not looked at.
+
+    The labels of the result are zeros (of tags: one a word), which nothing should read.
+
+    Raises:
+        DataError: no such file, an empty one, no such column, or one text a line where the task takes two.
+    """
+    path = existing(name)
+    if path.suffix == ".txt":
+        if len(spec.text) > 1:
+            raise DataError(
+                f"{path} has one text a line, and {spec.name} takes {len(spec.text)}",
+                "use a table with the columns " + ", ".join(spec.text),
+            )
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+        texts: Sequence[tuple[str, ...]] | list[str] = [line for line in lines if line]
+    else:
+        frame = read_table(path)
+        for column in spec.text:
+            if column not in frame.columns:
+                names = [str(known) for known in frame.columns]
+                raise DataError(f"{path} has no column '{column}'{did_you_mean(column, names)}; it has: {labels.shorten(names)}")
+        frame = frame.dropna(subset=list(spec.text))
+        if spec.target == "tags":
+            texts = [tuple(labels.words_of(value)) for value in frame[spec.text[0]].tolist()]
+        else:
+            texts = list(zip(*(frame[column].astype(str) for column in spec.text), strict=True))
+    if not texts:
+        raise DataError(f"{path} has no texts", "give a file with at least a few hundred, such as the model will be given")
+    return examples_of(list(texts), spec.input_spec)
+
+
+def joined(labeled: Examples, unlabeled: Examples) -> Examples:
+    """Put texts without labels behind those with them; their labels are zeros."""
+    texts = [*labeled.texts, *unlabeled.texts]
+    if isinstance(labeled.labels, list):
+        return Examples(texts, [*labeled.labels, *unlabeled.labels])
+    zeros = np.zeros((len(unlabeled), *labeled.labels.shape[1:]), dtype=labeled.labels.dtype)
+    return Examples(texts, np.concatenate([labeled.labels, zeros]))

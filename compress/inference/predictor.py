@@ -1,0 +1,37 @@
+"""Answer texts with a checkpoint or an ONNX artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from compress.core import files
+from compress.data.texts import examples_of
+from compress.inference.artifact import ManyTexts, OnnxModel
+from compress.inference.decoding import Answer, describe_outputs
+from compress.inference.scorer import open_model, score
+from compress.models.config import class_names, is_graph, read_config
+from compress.models.inputs import encode_for, input_spec_of
+from compress.models.reference import locate
+
+
+def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[ManyTexts], list[Answer]]:
+    """Open a model; returns a function from texts (or pairs of texts) to answers, in the same order.
+
+    Raises:
+        ModelError, ResourceError: as opening the model raises them.
+    """
+    folder = locate(reference)
+    if is_graph(folder):
+        return OnnxModel(folder, device=device)
+    forward, config = open_model(folder, device), read_config(folder)
+    input_spec, labels = input_spec_of(config, files.read_manifest(folder)), class_names(config)
+
+    def predict(texts: ManyTexts) -> list[Answer]:
+        if not texts:
+            return []
+        examples = examples_of(texts, input_spec)
+        data = encode_for(folder, examples, input_spec)
+        return describe_outputs(score(forward, data), data, examples, input_spec, labels)
+
+    return predict

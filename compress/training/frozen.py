@@ -1,0 +1,106 @@
+"""Mode `frozen`: the encoder runs once over the data, and the head alone is trained on what it put out.
+
+The head of a text reads the first token's last hidden state (BERT's through its pooler, which is trained with it), the head of
+tokens every token's. So these states are all that training needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from compress.core.errors import ResourceError
+from compress.data.encoding import Encoded
+from compress.data.input_spec import Target
+from compress.inference.scorer import score
+from compress.models.device import to_tensors
+from compress.models.family import HEAD_CLASSES, SEQUENCE, descend, family_of
+from compress.training.loop import head_of, train_only
+
+
+@dataclass(frozen=True, kw_only=True)
+class States(Encoded):
+    """Encoded examples whose batches hold an encoder's last hidden states in the place of token ids."""
+
+    states: np.ndarray  # (n, hidden) float32 of first tokens, or (tokens, hidden) float16 of all, at `starts`
+    every_token: bool
+
+    def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
+        """Return `inputs_embeds` (batch, length, hidden) float32 and `attention_mask` (batch, length); length 1 of first tokens."""
+        if not self.every_token:
+            states = self.states[np.asarray(positions, dtype=int)]
+            return {"inputs_embeds": states[:, None], "attention_mask": np.ones((len(states), 1), dtype=np.int64)}
+        mask = super().batch(positions, pad_to)["attention_mask"]
+        padded = np.zeros((*mask.shape, self.states.shape[1]), dtype=np.float32)
+        for row, i in enumerate(positions):
+            padded[row, : self.lengths[i]] = self.states[self.starts[i] : self.starts[i + 1]]
+        return {"inputs_embeds": padded, "attention_mask": mask}
+
+
+@contextmanager
+def cached_states(model: Any, splits: Sequence[Encoded], target: Target, device: torch.device) -> Iterator[list[States]]:
+    """Within this context only the head of `model` is trained and computed: it takes batches of the yielded states.
+
+    The encoder runs over every split first, in evaluation mode. On leaving, the model is whole again.
+
+    Args:
+        model: a model with its head.
+        splits: encoded examples.
+        target: what the head answers; of tags and spans all tokens' states are cached.
+        device: where to compute.
+
+    Raises:
+        ResourceError: the states do not fit into memory.
+    """
+    every_token = HEAD_CLASSES[target] != SEQUENCE
+    _check_memory(model, splits, every_token)
+    train_only(model, head_of(model, target))
+    encoder = descend(model, family_of(model.config.model_type).encoder)
+    model.to(device).eval()
+    cached = [_states(model, encoder, data, every_token, device) for data in splits]
+    encoder.forward = _replay(getattr(encoder, "pooler", None))
+    try:
+        yield cached
+    finally:
+        del encoder.forward  # the class's own is back
+
+
+def _states(model: Any, encoder: Any, data: Encoded, every_token: bool, device: torch.device) -> States:
+    """Run the encoder over a split."""
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            states = encoder(**to_tensors(batch, model, device))[0]
+        return (states if every_token else states[:, 0]).cpu().numpy()
+
+    states = score(forward, data, label="encoding", dtype=np.float16 if every_token else np.float32)
+    own = {field.name: getattr(data, field.name) for field in fields(Encoded)}
+    return States(**own, states=states, every_token=every_token)
+
+
+def _replay(pooler: Any) -> Any:
+    """Return an encoder's forward function that hands over the states that it is given."""
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    def forward(*args: Any, inputs_embeds: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        pooled: Any = None if pooler is None else pooler(inputs_embeds)
+        return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)  # pyright: ignore[reportArgumentType]
+
+    return forward
+
+
+def _check_memory(model: Any, splits: Sequence[Encoded], every_token: bool) -> None:
+    hidden = getattr(model.config, family_of(model.config.model_type).hidden_key)
+    needed = sum(2 * int(data.lengths.sum()) if every_token else 4 * len(data) for data in splits) * hidden
+    available = psutil.virtual_memory().available
+    if needed > available // 2:
+        raise ResourceError(
+            f"mode frozen caches {needed >> 20} MiB of hidden states, more than half of the {available >> 20} MiB of memory available",
+            "use --mode lora, cut the texts (--max-length), or train on fewer examples",
+        )

@@ -1,0 +1,64 @@
+"""Labelling texts with a checkpoint or an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.core import files
+from compress.core.errors import ModelError
+from compress.export import RUNTIME_HINTS, write_artifact
+from compress.export.graph import build_graph
+from compress.inference.predictor import open_predictor
+from compress.models.checkpoint import load_model
+from tests import tiny
+
+Maker = Callable[..., Path]
+TEXTS: list[Any] = ["the red dog", "tea", ("a big horse", "of old bread"), "green " * 100, ""]
+
+
+@pytest.fixture
+def artifact(checkpoint: Maker, family: str, tmp_path: Path) -> Path:
+    """An artifact of the family's tiny classifier."""
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    write_artifact(build_graph(load_model(checkpoint(family))), checkpoint(family), folder)
+    files.write_json(folder / files.MANIFEST, {"runtime": RUNTIME_HINTS})
+    return folder
+
+
+def test_checkpoint_and_artifact_agree(checkpoint: Maker, family: str, artifact: Path) -> None:
+    first, second = open_predictor(checkpoint(family))(TEXTS), open_predictor(artifact)(TEXTS)
+    assert [found.label for found in first] == [found.label for found in second]
+    np.testing.assert_allclose([found.score for found in first], [found.score for found in second], atol=1e-4)
+    assert all(found.label in tiny.LABELS and 1 / 3 <= found.score <= 1 for found in first)
+
+
+def test_one_text_alone_or_among_others_is_the_same(checkpoint: Maker) -> None:
+    predict = open_predictor(checkpoint())
+    alone = [predict([text])[0] for text in TEXTS]
+    for one, other in zip(alone, predict(TEXTS), strict=True):
+        assert one.label == other.label
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+
+
+def test_nothing_gives_nothing(checkpoint: Maker, artifact: Path, family: str) -> None:
+    assert open_predictor(artifact)([]) == []
+    assert open_predictor(checkpoint(family))([]) == []
+
+
+def test_length_is_what_the_model_was_trained_at(own_checkpoint: Maker) -> None:
+    folder = own_checkpoint()
+    files.write_json(folder / files.MANIFEST, {"task": {"max_length": 8}})
+    predict = open_predictor(folder)
+    short, long = predict(["green " * 6, "green " * 60])
+    assert short.score == pytest.approx(long.score, abs=1e-5)
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        open_predictor(tmp_path)

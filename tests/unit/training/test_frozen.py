@@ -1,0 +1,105 @@
+"""The encoder's states, computed once: the head must not notice."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compress.core.errors import ResourceError
+from compress.inference.scorer import score, torch_forward
+from compress.models.family import descend, family_of
+from compress.models.task_loss import logits_of, task_loss
+from compress.settings import FinetuneSettings
+from compress.training import frozen
+from compress.training.frozen import cached_states
+from compress.training.loop import fit, head_of, train_only
+from tests import tiny
+
+CPU = torch.device("cpu")
+TARGETS = ("class", "labels", "value", "tags", "span")
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    """Every family: each has a head of its own."""
+    return request.param
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_head_answers_as_the_whole_model(family: str, target: Any) -> None:
+    model, data = tiny.make_model(family, target=target), tiny.encoded(family, 20)
+    whole = score(torch_forward(model), data)
+    with cached_states(model, [data], target, CPU) as (seen,):
+        cached = score(torch_forward(model), seen, batch_size=7)
+    np.testing.assert_allclose(cached, whole, atol=2e-2 if target in ("tags", "span") else 1e-5)
+    np.testing.assert_array_equal(score(torch_forward(model), data), whole)
+
+
+def test_all_tokens_are_kept_in_half_the_bytes_and_first_ones_exactly() -> None:
+    data = tiny.encoded()
+    with cached_states(tiny.make_model(target="tags"), [data], "tags", CPU) as (seen,):
+        assert (seen.states.dtype, seen.states.shape) == (np.float16, (data.lengths.sum(), tiny.HIDDEN))
+    with cached_states(tiny.make_model(), [data, data], "class", CPU) as (seen, _):
+        assert (seen.states.dtype, seen.states.shape) == (np.float32, (len(data), tiny.HIDDEN))
+
+
+@pytest.mark.parametrize("target", ["class", "tags"])
+def test_training_on_states_is_training_the_head_of_the_whole_model(family: str, target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without dropout both see the same batches in the same order, so that they end with the same weights."""
+    none = dict.fromkeys(
+        ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "seq_classif_dropout"), 0.0
+    )
+    data = tiny.encoded(family, 24)
+    settings = FinetuneSettings.model_validate({"epochs": 3, "lr": 1e-2, "batch_size": 8, "precision": "fp32"})
+
+    def trained(model: Any, seen: Any) -> dict[str, torch.Tensor]:
+        def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
+            labels = torch.from_numpy(data.labels[positions])
+            if target == "tags":
+                labels = labels[:, None].repeat(1, batch["attention_mask"].shape[1]).masked_fill(batch["attention_mask"] == 0, -100)
+            return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], target)
+
+        fit(model, seen, loss_of, settings, seed=1, device=CPU)
+        return model.state_dict()
+
+    whole, model = (tiny.make_model(family, target=target, **none) for _ in range(2))
+    before = model.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    train_only(whole, head_of(whole, target))
+    expected = trained(whole, data)
+    with cached_states(model, [data], target, CPU) as (seen,):
+        found = trained(model, seen)
+    head = family_of(family).head_parts(target)
+    for name, tensor in found.items():
+        if name.startswith(head):
+            assert not torch.equal(tensor, before[name])
+            torch.testing.assert_close(tensor, expected[name], atol=1e-2 if target == "tags" else 1e-4, rtol=1e-3)
+        else:
+            assert torch.equal(tensor, before[name])
+
+
+def test_the_encoder_is_whole_again_even_after_a_failure() -> None:
+    model, data = tiny.make_model(), tiny.encoded()
+    encoder = descend(model, "bert")
+    with pytest.raises(RuntimeError), cached_states(model, [data], "class", CPU):
+        assert "forward" in vars(encoder)
+        raise RuntimeError
+    assert "forward" not in vars(encoder)
+
+
+def test_states_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny.encoded()
+    bytes_of = {"class": 4 * len(data) * tiny.HIDDEN, "tags": 2 * int(data.lengths.sum()) * tiny.HIDDEN}
+    for target, needed in bytes_of.items():
+        model: Any = tiny.make_model(target=target)
+        monkeypatch.setattr(frozen.psutil, "virtual_memory", lambda needed=needed: SimpleNamespace(available=2 * needed))
+        with cached_states(model, [data], target, CPU):  # pyright: ignore[reportArgumentType]
+            pass
+        monkeypatch.setattr(frozen.psutil, "virtual_memory", lambda needed=needed: SimpleNamespace(available=2 * needed - 2))
+        with pytest.raises(ResourceError, match="mode frozen caches") as caught, cached_states(model, [data], target, CPU):  # pyright: ignore[reportArgumentType]
+            pass
+        assert "--mode lora" in (caught.value.hint or "")

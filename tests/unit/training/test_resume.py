@@ -1,0 +1,303 @@
+"""A training that was stopped anywhere goes on and ends bit by bit as if it had not been."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compress.core import files
+from compress.settings import FinetuneSettings
+from compress.training import resume as module
+from compress.training.loop import fit
+from compress.training.resume import Progress, Snapshots, State, identity_of
+from tests import tiny
+
+CPU = torch.device("cpu")
+SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 1e-3, "epochs": 3}
+STEPS = 9  # 24 examples
+
+
+class Killed(Exception):
+    """The process is gone."""
+
+
+@pytest.fixture(autouse=True)
+def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the state after every step."""
+    monkeypatch.setattr(module, "EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "EPOCH_SECONDS", 0.0)
+    monkeypatch.setattr(module, "MAX_SHARE", 1e9)
+
+
+class Training:
+    """A tiny model, with a projection beside it, and a loss that may kill at a step."""
+
+    def __init__(self, family: str = "bert", seed: int = 5, scores: tuple[float, ...] = (0.5, 0.9, 0.7), **settings: Any) -> None:
+        self.model = tiny.make_model(family)
+        torch.manual_seed(11)
+        self.projection = nn.Linear(3, 3)
+        self.data, self.seed = tiny.encoded(family, 24), seed
+        self.settings = FinetuneSettings(**{**SETTINGS, **settings})
+        self.scores = scores
+        self.seen: list[list[int]] = []
+        self.validated = 0
+
+    def run(self, folder: Path | None, kill_at: int | None = None, kill_validation: int | None = None, first_epoch: int = 0) -> Any:
+        """Fit; `first_epoch` tells the fake scores how many epochs were scored before."""
+        labels = torch.from_numpy(self.data.labels)
+        epoch = first_epoch
+
+        def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
+            if kill_at is not None and len(self.seen) == kill_at:
+                raise Killed
+            self.seen.append(positions.tolist())
+            noise = torch.rand(1)  # PyTorch's own source goes on, too
+            return functional.cross_entropy(self.projection(self.model(**batch).logits), labels[positions]) * (1 + 0.1 * noise.sum())
+
+        def validate() -> float:
+            nonlocal epoch
+            if kill_validation == epoch:
+                raise Killed
+            epoch += 1
+            return self.scores[epoch - 1]
+
+        return fit(
+            self.model, self.data, loss_of, self.settings, seed=self.seed, device=CPU, validate=validate,
+            extra=list(self.projection.parameters()), resume=folder,
+        )  # fmt: skip
+
+    def weights(self) -> list[torch.Tensor]:
+        """Return every weight."""
+        return [tensor.clone() for tensor in (*self.model.state_dict().values(), *self.projection.state_dict().values())]
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    """Tell whether two lists of weights are the same, bit by bit."""
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def facts(result: Any) -> dict[str, Any]:
+    """Return what a training tells of itself, but for its time."""
+    return {key: value for key, value in result.as_json().items() if key != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict[str, Any]:
+    """What an uninterrupted training comes to."""
+    training = Training()
+    result = training.run(None)
+    return {"weights": training.weights(), "facts": facts(result), "seen": training.seen}
+
+
+@pytest.mark.parametrize("step", [0, 1, 2, 3, 5, 6, 8])
+def test_resumed_is_uninterrupted(whole: dict[str, Any], tmp_path: Path, step: int) -> None:
+    killed = Training()
+    with pytest.raises(Killed):
+        killed.run(tmp_path / "state", kill_at=step)
+    torch.manual_seed(1234 + step)  # another process draws otherwise before
+    again = Training()
+    result = again.run(tmp_path / "state", first_epoch=step // 3)
+    assert killed.seen + again.seen == whole["seen"]  # no step twice, none left out
+    assert facts(result) == whole["facts"]
+    assert same(again.weights(), whole["weights"])
+
+
+@pytest.mark.parametrize("validation", [0, 1, 2])
+def test_killed_while_it_validates(whole: dict[str, Any], tmp_path: Path, validation: int) -> None:
+    killed = Training()
+    with pytest.raises(Killed):
+        killed.run(tmp_path / "state", kill_validation=validation)
+    again = Training()
+    result = again.run(tmp_path / "state", first_epoch=validation)
+    assert len(again.seen) == STEPS - 3 * (validation + 1)
+    assert facts(result) == whole["facts"]
+    assert same(again.weights(), whole["weights"])
+
+
+def test_killed_again_and_again(whole: dict[str, Any], tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+    for _ in range(STEPS - 1):
+        training = Training()
+        with pytest.raises(Killed):
+            training.run(tmp_path / "state", kill_at=1, first_epoch=len(seen) // 3)
+        seen += training.seen
+    last = Training()
+    result = last.run(tmp_path / "state", first_epoch=2)
+    assert seen + last.seen == whole["seen"]
+    assert facts(result) == whole["facts"]
+    assert same(last.weights(), whole["weights"])
+
+
+def test_what_is_finished_is_not_trained_again(whole: dict[str, Any], tmp_path: Path) -> None:
+    Training().run(tmp_path / "state")
+    again = Training()
+    result = again.run(tmp_path / "state")
+    assert again.seen == []
+    assert facts(result) == whole["facts"]
+    assert same(again.weights(), whole["weights"])
+
+
+def test_patience_goes_on_counting(tmp_path: Path) -> None:
+    scores = (0.9, 0.5, 0.4)
+    whole = Training(scores=scores, patience=2, epochs=5)
+    expected = whole.run(None)
+    with pytest.raises(Killed):
+        Training(scores=scores, patience=2, epochs=5).run(tmp_path / "state", kill_at=7)
+    again = Training(scores=scores, patience=2, epochs=5)
+    assert facts(again.run(tmp_path / "state", first_epoch=2)) == facts(expected)
+    assert same(again.weights(), whole.weights())
+
+
+@pytest.mark.parametrize("other", [{"lr": 2e-3}, {"epochs": 4}, {"seed": 6}, {"batch_size": 4}, {"warmup": 0.2}])
+def test_the_state_of_another_training_is_not_used(tmp_path: Path, other: dict[str, Any]) -> None:
+    with pytest.raises(Killed):
+        Training().run(tmp_path / "state", kill_at=5)
+    again = Training(**other, scores=(0.5, 0.9, 0.7, 0.6))
+    again.run(tmp_path / "state")
+    assert len(again.seen) == again.settings.epochs * (24 // again.settings.batch_size)
+
+
+def test_other_weights_or_texts_are_another_training(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        Training().run(tmp_path / "state", kill_at=5)
+    weights, texts = Training(), Training()
+    with torch.no_grad():
+        weights.projection.bias.add_(1e-3)
+    texts.data = tiny.encoded("bert", 24, seed=9)
+    for training in (weights, texts):
+        training.run(tmp_path / "state")
+        assert len(training.seen) == STEPS
+
+
+def test_what_is_damaged_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: dict[str, Any]) -> None:
+    with pytest.raises(Killed):
+        Training().run(tmp_path / "state", kill_at=5)
+    (path,) = (tmp_path / "state").iterdir()
+    raw = path.read_bytes()
+    for damage in (raw[: len(raw) // 2], b"", raw[:100], b"\xff" * 200):
+        path.write_bytes(damage)
+        again = Training()
+        with pytest.raises(Killed):
+            again.run(tmp_path / "state", kill_at=0)
+        assert "is damaged and not used" in capsys.readouterr().err
+    again = Training()
+    again.run(tmp_path / "state")
+    assert same(again.weights(), whole["weights"])
+
+
+def test_what_was_half_written_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]) -> None:
+    """Killed in the midst of a write, the state before it is there still."""
+    training, writes = Training(), 0
+    original = module.save_file
+
+    def dies(tensors: Any, path: Path, metadata: Any) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == 5:
+            Path(path).write_bytes(b"half")
+            raise Killed
+        original(tensors, path, metadata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "save_file", dies)
+        with pytest.raises(Killed):
+            training.run(tmp_path / "state")
+    again = Training()
+    again.run(tmp_path / "state", first_epoch=1)
+    assert len(again.seen) == STEPS - 3  # the last whole state is that of the first epoch's end
+    assert same(again.weights(), whole["weights"])
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    snapshots = Snapshots(tmp_path, "x" * 64)
+    (tmp_path / f".{'x' * 32}.safetensors.tmp-123").write_bytes(b"half")
+    assert snapshots.load() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whole: dict[str, Any]
+) -> None:
+    def full(*args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    training = Training()
+    training.run(tmp_path / "state")
+    assert same(training.weights(), whole["weights"])
+    assert capsys.readouterr().err.count("could not be kept") == 1
+
+
+def test_the_file_is_safetensors_and_json(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        Training().run(tmp_path / "state", kill_at=4)
+    (path,) = (tmp_path / "state").iterdir()
+    size = int.from_bytes(path.read_bytes()[:8], "little")
+    header = json.loads(path.read_bytes()[8 : 8 + size])
+    assert json.loads(header["__metadata__"]["state"])["progress"]["step"] == 4
+    assert {name.partition(".")[0] for name in header} == {"__metadata__", "weight", "optimizer", "best", "random"}
+
+
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.SFC64])
+def test_sources_of_randomness_survive_json(bits: Any) -> None:
+    def state(source: np.random.Generator) -> State:
+        parameter = nn.Parameter(torch.zeros(2))
+        return State([parameter], torch.optim.AdamW([parameter]), np.random.default_rng(0), source, CPU)
+
+    source = np.random.Generator(bits(3))
+    source.integers(0, 256, 13, dtype=np.uint8)  # leaves half a word over
+    tensors, document = state(source).capture()
+    expected = source.integers(0, 256, 50, dtype=np.uint8)
+    other = np.random.Generator(bits(4))
+    state(other).restore(tensors, json.loads(json.dumps(document, default=np.ndarray.tolist)))
+    assert np.array_equal(other.integers(0, 256, 50, dtype=np.uint8), expected)
+
+
+def test_progress_survives_json() -> None:
+    progress = Progress(3, 1, 2, [0.1, 1 / 3], 0.25, 1, None, 2.5, "bf16")
+    assert Progress(**json.loads(json.dumps(progress.as_json()))) == progress
+
+
+def test_writing_takes_little_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EVERY_SECONDS", 30.0)
+    monkeypatch.setattr(module, "MAX_SHARE", 0.03)
+    snapshots = Snapshots(tmp_path, "x" * 64)
+    now = snapshots.last
+    monkeypatch.setattr(module.time, "monotonic", lambda: now)
+    now += 29
+    assert not snapshots.due()
+    now += 2
+    assert snapshots.due()
+    snapshots.cost = 3.0  # a slow disk: at most every 100 seconds
+    assert not snapshots.due()
+    now += 70
+    assert snapshots.due()
+    assert not Snapshots(None).due()
+
+
+def test_identity_is_of_weights_and_facts() -> None:
+    parameters = [nn.Parameter(torch.arange(3.0)), nn.Parameter(torch.zeros(0)), nn.Parameter(torch.ones((), dtype=torch.bfloat16))]
+    found = identity_of(parameters, {"lr": 1})
+    assert found == identity_of(parameters, {"lr": 1})
+    assert found != identity_of(parameters, {"lr": 2})
+    assert found != identity_of(parameters[:2], {"lr": 1})
+
+
+def test_states_of_other_keys_are_removed(tmp_path: Path) -> None:
+    target = tmp_path / "tea[ch]er"
+    old = files.resume_folder(target, "a" * 64)
+    old.mkdir()
+    other = files.resume_folder(tmp_path / "other", "a" * 64)
+    other.mkdir()
+    assert files.resume_folder(target, "a" * 64) == old
+    assert old.is_dir()
+    assert files.resume_folder(target, "b" * 64) != old
+    assert not old.exists()
+    assert other.is_dir()

@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOCS   := $(VENV)/.docs-installed
 # CPU builds of torch print less and load faster; the pin in constraints.txt keeps the download small.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export TOKENIZERS_PARALLELISM := true
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 
@@ -17,6 +19,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "compress needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# The site's tools are installed only by the targets that build it: ten seconds, 140 MB.
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 .PHONY: install
@@ -57,15 +64,24 @@ gpu-check: $(STAMP) ## Run the GPU part of the tests; fails on a machine without
 	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest -n 0 tests/gpu
 
 .PHONY: lint
-lint: $(STAMP) ## Check style, types and formatting
+lint: $(DOCS) ## Check style, types, formatting and the documentation's links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/mkdocs build --strict --quiet
 
 .PHONY: format
 format: $(STAMP) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(DOCS) ## Build the documentation's site into build/site; a broken link fails
+	$(BIN)/mkdocs build --strict --quiet
+
+.PHONY: docs-serve
+docs-serve: $(DOCS) ## Serve the documentation on http://127.0.0.1:8000 and rebuild it on changes
+	$(BIN)/mkdocs serve
 
 .PHONY: wheel
 wheel: $(STAMP) ## Build the wheel into dist/

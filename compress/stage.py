@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.core.errors import UsageError
-from compress.data.loading import Task
+from compress.data.task import Task
 
 ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: what some model got wrong
 

@@ -21,7 +21,7 @@ from peers import PEERS
 
 from compress.core import console, files, machine
 from compress.core.errors import CompressError, UsageError
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.reference import locate
 
 HERE = Path(__file__).parent

@@ -26,9 +26,9 @@ from compress import api
 from compress import data as tasks
 from compress.core import console, files, machine
 from compress.core.errors import CompressError
-from compress.data.encoding import Encoded
-from compress.data.loading import Task
+from compress.data.encoded import Encoded
 from compress.data.spec import TaskSpec
+from compress.data.task import Task
 from compress.models.inputs import encode_for
 from compress.models.reference import locate
 from compress.settings import TrainSettings

@@ -11,12 +11,13 @@ import numpy as np
 
 from compress.benchmark import statistics
 from compress.core import console
-from compress.data.loading import Examples, Task
+from compress.data.examples import Examples
 from compress.data.metrics import METRICS, normalised_answer
+from compress.data.task import Task
 from compress.inference.scorer import answers_of, open_model
 from compress.models.config import read_config
 from compress.models.inputs import encode_for
-from compress.models.label_mapping import NO_CLASS, connect
+from compress.models.label_mapping import NO_CLASS, map_labels
 from compress.settings import EvalSettings
 from compress.stage import ERRORS_FILE, Inputs
 
@@ -32,7 +33,7 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     rows: dict[str, list[np.ndarray]] = {}
     for name, folder in inputs.sources.items():
-        classes = connect(read_config(folder), task, name)
+        classes = map_labels(read_config(folder), task, name)
         forward = open_model(folder, settings.device)
         data = encode_for(folder, examples, task.spec.input_spec)
         answers[name] = answers_of(forward, data, examples, task, classes, settings.batch_size, f"{name} on {split}")

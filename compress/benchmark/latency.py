@@ -28,7 +28,8 @@ from compress.benchmark.timing_worker import fresh_python
 from compress.core import console, files, machine
 from compress.core.errors import UsageError
 from compress.data.encoding import encode_examples
-from compress.data.loading import Examples, Task
+from compress.data.examples import Examples
+from compress.data.task import Task
 from compress.inference.runtime import recorded_runtimes
 from compress.models.config import OPENVINO_GRAPH, is_graph, max_tokens, read_config
 from compress.models.tokenizer import load_tokenizer, pad_id

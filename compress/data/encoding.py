@@ -7,84 +7,19 @@ spread over windows that overlap, so that no token of it is lost. `Encoded` hold
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from compress.core.errors import DataError
+from compress.data.encoded import IGNORED, Encoded
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-POOL_BATCHES = 50  # batches shuffled together before sorting by length: random enough, padded little
 MIN_ROOM = 8  # tokens that a question and a piece of its context need
-IGNORED = -100  # the tag of a token that is not asked for: specials, later pieces of a word, words of an earlier window
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of every window, unpadded, with what a batch and a reader of its outputs need to know."""
-
-    input_ids: list[np.ndarray]  # each (length,) int64
-    token_type_ids: list[np.ndarray]
-    labels: Any  # by target: (n,) int64; (n, labels) float32; (n,) float32; list of (length,) int64; (n, 2) int64
-    pad_id: int
-    owners: np.ndarray | None = None  # (n,) the example that each window is of, where they are not one to one
-    places: list[np.ndarray] | None = None  # tags: (length,) word of each token or -1; span: (length, 2) characters or -1
-
-    def __len__(self) -> int:
-        return len(self.input_ids)
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """The number of tokens of each window, (n,)."""
-        return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Where the tokens of each window start among all tokens in a row, (n + 1,)."""
-        return np.concatenate([[0], np.cumsum(self.lengths)])
-
-    def take(self, positions: Sequence[int] | np.ndarray) -> Encoded:
-        """Return the windows at `positions`, without owners: for looking at values inside a model, not for reading answers."""
-        where = [int(i) for i in positions]
-        labels = [self.labels[i] for i in where] if isinstance(self.labels, list) else self.labels[where]
-        return Encoded([self.input_ids[i] for i in where], [self.token_type_ids[i] for i in where], labels, self.pad_id)
-
-    def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
-        """Return `input_ids`, `attention_mask`, `token_type_ids`, each (batch, length) int64, right-padded."""
-        longest = max(len(self.input_ids[i]) for i in positions)
-        width = pad_to or longest
-        shape = (len(positions), width)
-        batch = {
-            "input_ids": np.full(shape, self.pad_id, dtype=np.int64),
-            "attention_mask": np.zeros(shape, dtype=np.int64),
-            "token_type_ids": np.zeros(shape, dtype=np.int64),
-        }
-        for row, i in enumerate(positions):
-            ids = self.input_ids[i]
-            batch["input_ids"][row, : len(ids)] = ids
-            batch["attention_mask"][row, : len(ids)] = 1
-            batch["token_type_ids"][row, : len(ids)] = self.token_type_ids[i]
-        return batch
-
-    def targets(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return the labels of a batch: tags padded with `IGNORED` to (batch, length), all else as it stands."""
-        if not isinstance(self.labels, list):
-            return self.labels[np.asarray(positions, dtype=int)]
-        width = max(len(self.input_ids[i]) for i in positions)
-        padded = np.full((len(positions), width), IGNORED, dtype=np.int64)
-        for row, i in enumerate(positions):
-            padded[row, : len(self.labels[i])] = self.labels[i]
-        return padded
-
-    def items(self, positions: Sequence[int] | np.ndarray) -> int:
-        """Return how many things are asked for in a batch, of which its loss is a mean: tags, or else examples."""
-        return int((self.targets(positions) != IGNORED).sum()) if isinstance(self.labels, list) else len(positions)
 
 
 def split_words(tokenizer: Tokenizer) -> Tokenizer:
@@ -230,41 +165,8 @@ def encode_examples(tokenizer: Tokenizer, examples: Examples, input_spec: InputS
     return encode(tokenizer, examples.texts, examples.labels, input_spec.max_length, pad_id)
 
 
-def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Shuffle, sort by length within pools of many batches, cut into batches, shuffle those: positions of each batch."""
-    order = rng.permutation(len(lengths))
-    pool = batch_size * POOL_BATCHES
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), pool):
-        chunk = order[start : start + pool]
-        chunk = chunk[np.argsort(lengths[chunk], kind="stable")]
-        batches += [chunk[i : i + batch_size] for i in range(0, len(chunk), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
-
-
 def ready_tokenizer(tokenizer: Tokenizer, input_spec: InputSpec) -> Tokenizer:
     """Return the tokenizer as `encode_examples` uses it; it is not changed any more after that, so that threads may share it."""
     if input_spec.target == "tags":
         return split_words(tokenizer)
     return tokenizer if input_spec.target == "span" else cut_texts(tokenizer, input_spec.max_length)
-
-
-def evaluation_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
-    """Sort by length and cut into batches: positions of each batch, every example once.
-
-    Args:
-        lengths: tokens of each example.
-        batch_size: examples in a batch, at most.
-        max_tokens: tokens in a batch, padding included, at most; an example that is longer makes a batch of its own.
-    """
-    order = np.argsort(lengths, kind="stable")
-    if max_tokens is None:
-        return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    batches: list[np.ndarray] = []
-    start = 0
-    for position in range(1, len(order) + 1):  # sorted, so that the last one is the longest
-        full = position - start == batch_size
-        if position == len(order) or full or (position - start + 1) * lengths[order[position]] > max_tokens:
-            batches.append(order[start:position])
-            start = position
-    return batches

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from compress.data.loading import Examples
+from compress.data.examples import Examples
 
 SENTENCES = (
     "Yes.",

@@ -97,7 +97,7 @@ class TaskSpec(BaseModel):
             filled.setdefault("labels", list(SEGMENT_TAGS))
             filled.setdefault("label", next(iter(filled.get("text") or ["tokens"])))
         if not filled.get("metrics"):
-            target = target_of(filled.get("kind", "text-classification"), bool(filled.get("multi_label")))
+            target = target_of_kind(filled.get("kind", "text-classification"), bool(filled.get("multi_label")))
             filled["metrics"] = DEFAULT_METRICS.get(target, ["accuracy"])  # pyright: ignore[reportArgumentType]
         return filled
 
@@ -123,7 +123,7 @@ class TaskSpec(BaseModel):
     @property
     def target(self) -> Target:
         """What is predicted: one class, any labels, a value, a tag per token, or a span of the context."""
-        return target_of(self.kind, self.multi_label)
+        return target_of_kind(self.kind, self.multi_label)
 
     @property
     def input_spec(self) -> InputSpec:
@@ -152,7 +152,7 @@ class TaskSpec(BaseModel):
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
 
 
-def target_of(kind: Any, multi_label: bool = False) -> Target:
+def target_of_kind(kind: Any, multi_label: bool = False) -> Target:
     """Return what a kind of task predicts."""
     if kind == "text-classification" and multi_label:
         return "labels"

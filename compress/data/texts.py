@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from compress.core.errors import DataError
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORDS = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+(?:['’](?:(?![{_CJK}])\w)+)?|[^\w\s]")
 
 
-def examples_of(texts: Sequence[str | tuple[str, ...]], input_spec: InputSpec) -> Examples:
+def examples_from_texts(texts: Sequence[str | tuple[str, ...]], input_spec: InputSpec) -> Examples:
     """Make unlabelled examples of texts; for tags a text is split into words, marks and Chinese or Japanese characters.
 
     Raises:

@@ -8,9 +8,10 @@ import numpy as np
 
 from compress.core.errors import DataError, did_you_mean
 from compress.data import labels
-from compress.data.loading import Examples, existing, read_table
+from compress.data.examples import Examples
 from compress.data.spec import TaskSpec
-from compress.data.texts import examples_of
+from compress.data.tables import existing_file, read_table
+from compress.data.texts import examples_from_texts
 
 
 def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
@@ -21,7 +22,7 @@ def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
     Raises:
         DataError: no such file, an empty one, no such column, or one text a line where the task takes two.
     """
-    path = existing(name)
+    path = existing_file(name)
     if path.suffix == ".txt":
         if len(spec.text) > 1:
             raise DataError(
@@ -46,7 +47,7 @@ def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
             texts = list(zip(*(frame[column].astype(str) for column in spec.text), strict=True))
     if not texts:
         raise DataError(f"{path} has no texts", "give a file with at least a few hundred, such as the model will be given")
-    return examples_of(list(texts), spec.input_spec)
+    return examples_from_texts(list(texts), spec.input_spec)
 
 
 def joined(labeled: Examples, unlabeled: Examples) -> Examples:

@@ -22,7 +22,7 @@ from compress.distill.theseus import check_replaceable
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
 from compress.models.config import read_config
 from compress.models.family import family_of
-from compress.models.label_mapping import connect
+from compress.models.label_mapping import map_labels
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
 from compress.settings import DistillSettings
 from compress.stage import Inputs
@@ -41,7 +41,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
     task, teacher_folder = inputs.task, _teacher(inputs)
     torch.manual_seed(inputs.seed)
     teacher = load_model(teacher_folder, target=task.spec.target)
-    classes = connect(read_config(teacher_folder), task, str(teacher_folder.name))
+    classes = map_labels(read_config(teacher_folder), task, str(teacher_folder.name))
     others = [load_teacher(folder, task, teacher, classes) for folder in inputs.more_teachers]
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
     labeled = task.split("train") if unlabeled is None or "train" in task.available else None

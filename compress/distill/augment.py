@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec, Target
-from compress.data.loading import Examples
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 
 LONG = (0.3, 0.9)  # share of a text's words in a span of it
 SHORT = (0.2, 0.6)  # and in a span that is joined to another
@@ -40,7 +40,7 @@ def augmented(texts: Sequence[tuple[str, ...]], input_spec: InputSpec, copies: i
     made = [_variant(texts, number, input_spec.target, rng) for _ in range(copies) for number in range(len(texts))]
     if mask is not None:
         made = [_masked(text, input_spec.target, mask, rng) for text in made]
-    return examples_of(made, input_spec)
+    return examples_from_texts(made, input_spec)
 
 
 def _masked(text: tuple[str, ...], target: Target, mask: str, rng: np.random.Generator) -> tuple[str, ...]:

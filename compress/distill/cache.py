@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from compress.core import console, files, machine
-from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
 from compress.distill.cache_files import is_stored, stored
 from compress.distill.features import Feature, observe, width_of
 from compress.models.device import to_tensors

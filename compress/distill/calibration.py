@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec, Target
-from compress.data.loading import Examples
 from compress.distill.losses import logits_loss
 from compress.models.device import Batch, to_tensors
 from compress.models.inputs import encode_for

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.features import Feature, observe, width_of

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from compress.core import console, processes
-from compress.data.encoding import Encoded
-from compress.data.loading import Examples, Task
+from compress.data.encoded import Encoded
+from compress.data.examples import Examples
+from compress.data.task import Task
 from compress.data.unlabeled import joined
 from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
@@ -31,7 +32,7 @@ from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, pick_device
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
-from compress.models.label_mapping import relabel
+from compress.models.label_mapping import to_model_labels
 from compress.models.reference import digest
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import DistillSettings
@@ -128,7 +129,7 @@ def teach(
     def evaluate() -> dict[str, float]:
         return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
 
-    numbered = replace(data, labels=relabel(data.labels, target, classes)) if labeled else data
+    numbered = replace(data, labels=to_model_labels(data.labels, target, classes)) if labeled else data
     extra: list[torch.nn.Parameter] = []
     on_step: Callable[[int], None] | None = None
     if "theseus" in settings.losses:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from compress.core.errors import DataError
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.checkpoint import load_model, model_labels
 from compress.models.config import read_config
-from compress.models.label_mapping import connect, logits_of
+from compress.models.label_mapping import logit_positions, map_labels
 from compress.models.tokenizer import load_tokenizer, mask_of
 
 
@@ -41,7 +41,7 @@ def load_teacher(folder: Path, task: Task, first: Any, classes: np.ndarray) -> T
         ModelError, DataError: no such model, or one that does not know a label of the first.
     """
     model = load_model(folder, target=task.spec.target)
-    own = logits_of(connect(read_config(folder), task, folder.name))
+    own = logit_positions(map_labels(read_config(folder), task, folder.name))
     names = model_labels(model)
     order = []
     for label, number in zip(model_labels(first), classes.tolist(), strict=True):

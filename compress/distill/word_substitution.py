@@ -21,10 +21,12 @@ from tokenizers.models import WordPiece
 
 from compress.core import console, files, processes
 from compress.core.errors import ModelError
-from compress.data.encoding import Encoded, cut_texts, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
+from compress.data.encoding import cut_texts
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 from compress.distill.augment import glue, words_of
 from compress.distill.cache_files import stored
 from compress.models.checkpoint import load_masked_lm
@@ -96,7 +98,7 @@ def substituted(
         with stored(files.cache_root() / "variants" / key, needed, compute, "variants of the texts") as folder:
             return files.read_json(folder / "texts.json", limit=1 << 40)
 
-    return examples_of([tuple(text) for text in processes.shared(kept)], input_spec)
+    return examples_from_texts([tuple(text) for text in processes.shared(kept)], input_spec)
 
 
 def _variants(texts: Sequence[tuple[str, ...]], input_spec: InputSpec, copies: int, seed: int, writer: Writer) -> list[tuple[str, ...]]:

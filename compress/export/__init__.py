@@ -12,7 +12,7 @@ import onnx
 from compress.benchmark.tuning import Point
 from compress.core import console, files, machine
 from compress.core.errors import ModelError, UsageError
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import InputSpec
 from compress.data.sample_texts import sample_examples
 from compress.export.attention import ATTENTION_OPSET, Form

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.scorer import Forward
 

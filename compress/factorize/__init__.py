@@ -12,7 +12,8 @@ import torch
 
 from compress.core import console
 from compress.core.errors import UsageError
-from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.data.unlabeled import read_unlabeled
 from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
@@ -26,8 +27,8 @@ from compress.models.checkpoint import count_params, load_model, model_shape, sa
 from compress.models.config import read_config
 from compress.models.device import pick_device, to_tensors
 from compress.models.family import layers, refuse_recurrent
-from compress.models.inputs import calibration_data, calibration_examples, encode_for
-from compress.models.label_mapping import connect
+from compress.models.inputs import calibration_examples, encode_calibration, encode_for
+from compress.models.label_mapping import map_labels
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
 from compress.models.sharing import refuse_shared
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
@@ -48,9 +49,9 @@ def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> dict[str, 
     dense = load_model(source, target=task.spec.target)
     for refuse in (refuse_recurrent, refuse_adapters, refuse_factorized, refuse_shared):
         refuse(dense, "factorize")
-    classes = connect(read_config(source), task, str(source.name))
+    classes = map_labels(read_config(source), task, str(source.name))
     examples = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else task.split("train")
-    data = calibration_data(source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
+    data = encode_calibration(source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
     seq_len = settings.seq_len or round(float(data.lengths.mean()))
     held_out = task.split("validation") if "validation" in task.available else None
 

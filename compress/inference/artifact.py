@@ -11,10 +11,11 @@ import numpy as np
 
 from compress.core import console, files, machine
 from compress.core.errors import ModelError, UsageError
-from compress.data.encoding import Encoded, encode_examples, ready_tokenizer
+from compress.data.encoded import Encoded
+from compress.data.encoding import encode_examples, ready_tokenizer
+from compress.data.examples import Examples
 from compress.data.input_spec import Target
-from compress.data.loading import Examples
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 from compress.inference.decoding import Answer, describe_outputs, softmax
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, Forward, only, open_session, openvino_forward, routed, session_forward
 from compress.models.config import GRAPH, class_names, read_config
@@ -116,7 +117,7 @@ class OnnxModel:
         """
         if self.target not in ("class", "labels"):
             raise UsageError("this model answers with no labels of a text: call it for its answers")
-        outputs = self._outputs(examples_of(texts, self.input_spec), batch_size)[0]
+        outputs = self._outputs(examples_from_texts(texts, self.input_spec), batch_size)[0]
         return softmax(outputs) if self.target == "class" else 1 / (1 + np.exp(-outputs))
 
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
@@ -141,7 +142,7 @@ class OnnxModel:
             return self([texts])[0]
         if not texts:
             return []
-        examples = examples_of(texts, self.input_spec)
+        examples = examples_from_texts(texts, self.input_spec)
         outputs, data = self._outputs(examples, batch_size)
         return describe_outputs(outputs, data, examples, self.input_spec, self.labels)
 

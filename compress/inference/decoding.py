@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
-from compress.models.label_mapping import NO_CLASS, logits_of, predicted_classes
+from compress.models.label_mapping import NO_CLASS, logit_positions, predicted_classes
 
 N_BEST = 20  # first and last tokens that are combined to spans
 
@@ -32,7 +32,7 @@ def read_answers(outputs: np.ndarray, data: Encoded, examples: Examples, input_s
     if input_spec.target == "class":
         return predicted_classes(outputs, classes)
     if input_spec.target == "labels":
-        return (outputs[:, logits_of(classes)] > 0).astype(np.float32)  # sigmoid > 0.5
+        return (outputs[:, logit_positions(classes)] > 0).astype(np.float32)  # sigmoid > 0.5
     if input_spec.target == "value":
         return outputs[:, 0].astype(np.float32)
     if input_spec.target == "tags":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from compress.core import files
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.decoding import Answer, describe_outputs
 from compress.inference.scorer import open_model, score
@@ -30,7 +30,7 @@ def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[Many
     def predict(texts: ManyTexts) -> list[Answer]:
         if not texts:
             return []
-        examples = examples_of(texts, input_spec)
+        examples = examples_from_texts(texts, input_spec)
         data = encode_for(folder, examples, input_spec)
         return describe_outputs(score(forward, data), data, examples, input_spec, labels)
 

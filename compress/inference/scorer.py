@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compress.core import console
-from compress.data.encoding import Encoded, evaluation_batches
-from compress.data.loading import Examples
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
+from compress.data.examples import Examples
 from compress.data.metrics import compute
 from compress.inference.artifact import OnnxModel
 from compress.inference.decoding import read_answers
@@ -20,7 +21,7 @@ from compress.models.config import is_graph
 if TYPE_CHECKING:
     import torch
 
-    from compress.data.loading import Task
+    from compress.data.task import Task
 
 Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 

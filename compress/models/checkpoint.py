@@ -15,7 +15,7 @@ from compress.core.errors import ModelError, ResourceError
 from compress.data.input_spec import Target
 from compress.models import shape as shapes
 from compress.models.adapters import adapter_size, add_adapters
-from compress.models.config import check_count, check_weights, class_names, is_graph, read_config, target_of, unnamed
+from compress.models.config import agreed_target, check_count, check_weights, class_names, is_graph, read_config, target_of, unnamed
 from compress.models.family import Family, Layer, descend, family_of, layers
 from compress.models.low_rank import factor_as, projection_of, ranks_of
 from compress.models.reference import locate
@@ -85,8 +85,7 @@ def load_model(reference: str | Path, labels: list[str] | None = None, target: T
         raise ModelError(
             f"{folder} is a pre-trained encoder without a classifier", "train one first: compress finetune MODEL --task T -o DIR"
         )
-    unsaid = own == "class" and target == "labels" and not config.get("problem_type")  # older multi-label models
-    wanted = target if labels or own is None or unsaid else own
+    wanted = target if labels or own is None else agreed_target(config, target) or own
     old, called = class_names(config), numbered or labels or []
     if numbers := unnamed(old, called):
         old = called

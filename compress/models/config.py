@@ -91,6 +91,17 @@ def target_of(config: dict[str, Any]) -> Target | None:
     return "value" if config.get("problem_type") == "regression" or len(class_names(config)) == 1 else "class"
 
 
+def agreed_target(config: dict[str, Any], target: Target | None) -> Target | None:
+    """Return what a model predicts on a task that predicts `target`; None for a bare encoder.
+
+    It is the model's own target, except for multi-label classifiers saved without a `problem_type` (transformers before
+    4.8): their configuration cannot be told from that of a single-label classifier, so that the task decides.
+    """
+    recorded = target_of(config)
+    undecided = recorded == "class" and target == "labels" and not config.get("problem_type")
+    return "labels" if undecided else recorded
+
+
 def max_tokens(config: dict[str, Any]) -> int:
     """Return the longest input that a model's position embeddings allow (RoBERTa's start behind the padding id)."""
     positions = config.get("max_position_embeddings") or 512

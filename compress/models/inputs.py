@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from compress.data.encoding import Encoded, encode_examples
+from compress.data.encoded import Encoded
+from compress.data.encoding import encode_examples
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
-from compress.models.config import max_tokens, read_config, target_of
+from compress.models.config import agreed_target, max_tokens, read_config
 from compress.models.tokenizer import load_tokenizer, pad_id
 
 MAX_TOKENS = 50_000  # beyond which time would go into more of the same
@@ -34,12 +35,10 @@ def input_spec_of(config: dict[str, Any], manifest: dict[str, Any] | None) -> In
     known = {field.name: recorded[field.name] for field in fields(InputSpec) if recorded.get(field.name) is not None}
     limit = max_tokens(config)
     known["max_length"] = min(known.get("max_length") or (manifest or {}).get("max_length") or limit, limit)
-    own = target_of(config) or "class"
-    unsaid = own == "class" and not config.get("problem_type") and known.get("target") == "labels"
-    return InputSpec(**{**known, "target": "labels" if unsaid else own})
+    return InputSpec(**{**known, "target": agreed_target(config, known.get("target")) or "class"})
 
 
-def calibration_data(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:
+def encode_calibration(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:
     """Encode `count` examples for the model in `folder`, fewer where they have more than `MAX_TOKENS` together."""
     data = encode_for(folder, calibration_examples(examples, count, seed), input_spec)
     tokens = int(data.lengths.sum())

@@ -9,8 +9,8 @@ import numpy as np
 from compress.core import console
 from compress.core.errors import DataError
 from compress.data.input_spec import Target
-from compress.data.loading import Task
-from compress.models.config import class_names, target_of, unnamed
+from compress.data.task import Task
+from compress.models.config import agreed_target, class_names, unnamed
 
 NO_CLASS = -1
 IN_WORDS: dict[Target, str] = {
@@ -22,7 +22,7 @@ IN_WORDS: dict[Target, str] = {
 }
 
 
-def connect(config: dict[str, Any], task: Task, model_name: str) -> np.ndarray:
+def map_labels(config: dict[str, Any], task: Task, model_name: str) -> np.ndarray:
     """Return the task's label of each logit of a model: (logits,) int64, -1 where the task has none of that name.
 
     Args:
@@ -33,9 +33,8 @@ def connect(config: dict[str, Any], task: Task, model_name: str) -> np.ndarray:
     Raises:
         DataError: the model answers another kind of question, or does not know a label of the task.
     """
-    wanted, found = task.spec.target, target_of(config)
-    unsaid = found == "class" and wanted == "labels" and not config.get("problem_type")  # older multi-label models
-    if found is not None and found != wanted and not unsaid:
+    wanted, found = task.spec.target, agreed_target(config, task.spec.target)
+    if found is not None and found != wanted:
         raise DataError(
             f"{model_name} answers with {IN_WORDS[found]}, and the task {task.spec.name} ({task.spec.described_kind}) asks for "
             f"{IN_WORDS[wanted]}",
@@ -44,10 +43,10 @@ def connect(config: dict[str, Any], task: Task, model_name: str) -> np.ndarray:
     names = class_names(config)
     if wanted in ("value", "span"):
         return np.arange(len(names))
-    return classes_of(names, task.label_names, model_name)
+    return map_label_names(names, task.label_names, model_name)
 
 
-def classes_of(model_labels: list[str], task_labels: list[str], model_name: str) -> np.ndarray:
+def map_label_names(model_labels: list[str], task_labels: list[str], model_name: str) -> np.ndarray:
     """Map each logit of a model to the task's class of that name: (model classes,) int64, -1 where there is none.
 
     A model whose classes are only numbered (LABEL_0, …) is taken to use the task's order, with a warning.
@@ -69,7 +68,7 @@ def classes_of(model_labels: list[str], task_labels: list[str], model_name: str)
     return np.array([numbers.get(label, NO_CLASS) for label in model_labels], dtype=np.int64)
 
 
-def logits_of(classes: np.ndarray) -> np.ndarray:
+def logit_positions(classes: np.ndarray) -> np.ndarray:
     """Return the logit of each class of the task, (task classes,): the inverse of `connect`'s map."""
     order = np.full(int(classes.max()) + 1, NO_CLASS, dtype=np.int64)
     for position, number in enumerate(classes.tolist()):
@@ -78,13 +77,13 @@ def logits_of(classes: np.ndarray) -> np.ndarray:
     return order
 
 
-def relabel(labels: Any, target: Target, classes: np.ndarray) -> Any:
+def to_model_labels(labels: Any, target: Target, classes: np.ndarray) -> Any:
     """Write a task's encoded labels in a model's numbering: what `task_loss` compares its logits with.
 
     Raises:
         IndexError: never for labels of the task that `classes` was made for.
     """
-    order = logits_of(classes)
+    order = logit_positions(classes)
     if target == "class":
         return order[labels]
     if target == "labels":

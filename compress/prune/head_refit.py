@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.losses import FAR_BELOW, logits_loss

@@ -17,7 +17,7 @@ import torch
 
 from compress.core import console
 from compress.core.errors import Diverged
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.layer_matching import matches

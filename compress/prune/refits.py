@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from compress.core import console
-from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct

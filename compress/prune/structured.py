@@ -15,9 +15,9 @@ import torch
 
 from compress.core import console
 from compress.core.errors import UsageError
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
+from compress.data.examples import Examples
 from compress.data.input_spec import Target
-from compress.data.loading import Examples
 from compress.data.metrics import points_lost
 from compress.data.unlabeled import read_unlabeled
 from compress.distill import teach
@@ -29,8 +29,8 @@ from compress.models.checkpoint import load_model, model_shape
 from compress.models.config import read_config
 from compress.models.device import pick_device, to_tensors
 from compress.models.family import refuse_recurrent
-from compress.models.inputs import calibration_data, encode_for
-from compress.models.label_mapping import connect, relabel
+from compress.models.inputs import encode_calibration, encode_for
+from compress.models.label_mapping import map_labels, to_model_labels
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
@@ -95,10 +95,10 @@ class Pruner:
         self.before = model_shape(self.dense)
         if settings.uniform:
             check_plain(self.before, self.source.name)
-        self.classes = connect(read_config(self.source), self.task, str(self.source.name))
+        self.classes = map_labels(read_config(self.source), self.task, str(self.source.name))
         self.unlabeled = read_unlabeled(settings.unlabeled, self.task.spec) if settings.unlabeled else None
         examples = self.task.split("train") if self.unlabeled is None else self.unlabeled
-        self.data = calibration_data(self.source, examples, self.task.spec.input_spec, settings.calib_samples, inputs.seed)
+        self.data = encode_calibration(self.source, examples, self.task.spec.input_spec, settings.calib_samples, inputs.seed)
         self.seq_len = settings.seq_len or round(float(self.data.lengths.mean()))
         self.serving = Serving(
             settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
@@ -342,7 +342,7 @@ class Pruner:
         """Return the loss of a batch of the calibration data: by its labels, or by labels drawn from the model."""
         target = self.target
         given = self.unlabeled is None
-        data = replace(self.data, labels=relabel(self.data.labels, target, self.classes)) if given else self.data
+        data = replace(self.data, labels=to_model_labels(self.data.labels, target, self.classes)) if given else self.data
         draw = torch.Generator().manual_seed(self.seed)
 
         def loss_of(positions: np.ndarray) -> torch.Tensor:

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 
 from compress.core import console
-from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
 from compress.inference.runtime import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, real_rows, with_outputs
 from compress.quantize.matmuls import products

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 
 from compress.core.errors import ModelError
-from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
 from compress.export.half import LARGEST
 from compress.inference.runtime import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, with_outputs

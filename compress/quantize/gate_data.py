@@ -7,7 +7,7 @@ from typing import Any
 
 from compress.core import console
 from compress.core.errors import GateMissed
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.metrics import points_lost
 from compress.data.spec import Kind, TaskSpec
 from compress.data.unlabeled import read_unlabeled
@@ -15,7 +15,7 @@ from compress.export import recorded_input_spec
 from compress.inference.artifact import OnnxModel
 from compress.inference.scorer import Forward, measure
 from compress.models.inputs import calibration_examples, encode_for
-from compress.models.label_mapping import connect
+from compress.models.label_mapping import map_labels
 from compress.settings import QuantizeSettings
 from compress.stage import Inputs
 
@@ -51,7 +51,7 @@ class Judge:
         self.task = inputs.task
         self.examples = self.task.split("validation")
         self.data = encode_for(source, self.examples, self.task.spec.input_spec)
-        self.classes = connect(reference.config, self.task, str(inputs.source.name))
+        self.classes = map_labels(reference.config, self.task, str(inputs.source.name))
         self.main = self.task.spec.main_metric
         self.before = self._scores(reference.logits, "float")
 

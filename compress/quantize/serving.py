@@ -9,7 +9,7 @@ import numpy as np
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.core.machine import has_fast_bf16
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.export import SHARES, TRIED_EXAMPLES
 from compress.export.tune import Candidates, Chosen, choose

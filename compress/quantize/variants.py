@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from compress.core.errors import UsageError
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.export.half import half_graph
 from compress.quantize.bf16 import bf16_graph
 from compress.quantize.calibrate import Histogram, Range, histograms, range_of

@@ -10,7 +10,8 @@ from typing import Any
 
 from compress.core import files, machine
 from compress.core.errors import DataError, ModelError
-from compress.data.loading import Task, existing
+from compress.data.tables import existing_file
+from compress.data.task import Task
 from compress.models.reference import digest, locate
 from compress.recipe.schema import MODEL, Recipe, Stage, stage_of
 from compress.recipe.verbs import code_version
@@ -80,7 +81,7 @@ class Workspace:
             "libraries": machine.versions(),
         }
         if unlabeled := getattr(stage.settings, "unlabeled", None):
-            facts["unlabeled"] = files.digest_file(existing(unlabeled))
+            facts["unlabeled"] = files.digest_file(existing_file(unlabeled))
         if writer := getattr(stage.settings, "augment_model", None):
             facts["augment_model"] = digest(locate(writer))
         if stage.verb.makes == "measurement":

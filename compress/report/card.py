@@ -9,7 +9,7 @@ from collections.abc import Callable
 import yaml
 
 from compress.data.input_spec import InputSpec, Target
-from compress.data.spec import target_of
+from compress.data.spec import target_of_kind
 from compress.models.reference import LEGACY
 from compress.models.shape import sketch
 from compress.report import Document, Run, has_own_lengths, is_interval, summarize
@@ -99,7 +99,7 @@ def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
 
 def _target(manifest: Document) -> Target:
     recorded, task = manifest.get("input_spec") or {}, manifest.get("task") or {}
-    return recorded.get("target") or target_of(task.get("kind", "text-classification"), bool(task.get("multi_label")))
+    return recorded.get("target") or target_of_kind(task.get("kind", "text-classification"), bool(task.get("multi_label")))
 
 
 def _input_spec_from(manifest: Document) -> InputSpec:

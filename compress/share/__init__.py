@@ -11,7 +11,7 @@ import torch
 
 from compress.core import console
 from compress.core.errors import UsageError
-from compress.data.encoding import evaluation_batches
+from compress.data.batching import evaluation_batches
 from compress.data.unlabeled import read_unlabeled
 from compress.inference.scorer import measure, torch_forward
 from compress.models.adapters import refuse_adapters
@@ -19,8 +19,8 @@ from compress.models.checkpoint import count_params, load_model, model_shape, sa
 from compress.models.config import read_config
 from compress.models.device import Batch, pick_device, to_tensors
 from compress.models.family import descend, family_of, layers, refuse_recurrent
-from compress.models.inputs import calibration_data, encode_for
-from compress.models.label_mapping import connect
+from compress.models.inputs import encode_calibration, encode_for
+from compress.models.label_mapping import map_labels
 from compress.models.low_rank import refuse_factorized
 from compress.models.relative_positions import bias_columns
 from compress.models.sharing import Owners, refuse_shared, tie
@@ -42,7 +42,7 @@ def run(inputs: Inputs, settings: ShareSettings, output: Path) -> dict[str, Any]
     dense = load_model(source, target=task.spec.target)
     for refuse in (refuse_recurrent, refuse_adapters, refuse_factorized, refuse_shared):
         refuse(dense, "share")
-    classes = connect(read_config(source), task, str(source.name))
+    classes = map_labels(read_config(source), task, str(source.name))
     owners = _owners(dense, inputs, settings)
     model = copy.deepcopy(dense)
     share_layers(model, owners, settings.how)
@@ -83,7 +83,7 @@ def _found(model: Any, inputs: Inputs, settings: ShareSettings, count: int, want
     check_count(count, wanted)
     task, device = inputs.task, pick_device(settings.device)
     examples = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else task.split("train")
-    data = calibration_data(inputs.source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
+    data = encode_calibration(inputs.source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
     batches = [to_tensors(data.batch(positions), model, device) for positions in evaluation_batches(data.lengths, BATCH)]
     model.to(device)
     with console.progress("trying groups", count - wanted) as advance:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from compress.core import console, processes
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
+from compress.data.examples import overlap
 from compress.data.input_spec import Target
-from compress.data.loading import Task, overlap
+from compress.data.task import Task
 from compress.inference.scorer import measure, torch_forward
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
 from compress.models.config import read_config, target_of

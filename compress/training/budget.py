@@ -9,7 +9,8 @@ from collections.abc import Callable
 import numpy as np
 
 from compress.core import console
-from compress.data.encoding import Encoded, evaluation_batches
+from compress.data.batching import evaluation_batches
+from compress.data.encoded import Encoded
 from compress.inference.scorer import Forward
 from compress.settings import TrainSettings
 

@@ -16,7 +16,7 @@ import psutil
 import torch
 
 from compress.core.errors import ResourceError
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.scorer import score
 from compress.models.device import to_tensors

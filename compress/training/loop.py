@@ -16,7 +16,8 @@ from torch import nn
 
 from compress.core import console, processes
 from compress.core.errors import Diverged
-from compress.data.encoding import Encoded, training_batches
+from compress.data.batching import training_batches
+from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.models.device import Batch, to_tensors
 from compress.models.family import descend, family_of

@@ -11,7 +11,7 @@ import torch
 
 from compress.core import console, files
 from compress.core.machine import cpu_name, emulates_bf16
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.models.checkpoint import model_shape
 from compress.models.family import family_of
 from compress.models.task_loss import logits_of

@@ -17,7 +17,7 @@ from peers import OURS, PEERS, Peer
 import compress
 from compress.core import console, files
 from compress.core.errors import CompressError
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.inputs import encode_for
 from compress.models.reference import digest
 from harness import environment

@@ -12,12 +12,12 @@ from compress.benchmark.accuracy import describe as describe_accuracy
 from compress.benchmark.latency import random_batch
 from compress.core import console, files
 from compress.core.errors import CompressError, ResourceError
-from compress.data.loading import Task
 from compress.data.metrics import METRICS
+from compress.data.task import Task
 from compress.inference.scorer import answers_of
 from compress.models.config import read_config
 from compress.models.inputs import encode_for
-from compress.models.label_mapping import connect
+from compress.models.label_mapping import map_labels
 from compress.models.reference import digest
 from harness import rounds
 from harness.candidates import Candidate
@@ -137,7 +137,7 @@ def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suit
     if quick:
         examples = examples.take(range(min(QUICK_EXAMPLES, len(examples))))
     data = encode_for(teacher, examples, task.spec.input_spec)
-    classes = connect(read_config(teacher), task, "the teacher")
+    classes = map_labels(read_config(teacher), task, "the teacher")
     first: list[np.ndarray] | None = None
     for name in [name for name in workers if name != CONTROL]:
         console.info(f"accuracy of {name} on {split}")

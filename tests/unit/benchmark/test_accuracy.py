@@ -16,8 +16,8 @@ from compress.benchmark.accuracy import compare, describe, interval, run
 from compress.benchmark.statistics import mcnemar_p, wilson_interval
 from compress.core.errors import DataError
 from compress.data import resolve
-from compress.data.loading import Task
 from compress.data.metrics import METRICS
+from compress.data.task import Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.models.checkpoint import load_model

@@ -37,7 +37,7 @@ from compress.benchmark.runners import ClockRunner, OrtCudaRunner, TokenizingRun
 from compress.core import files
 from compress.core.errors import CompressError, ModelError, ResourceError, UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
 from compress.models.checkpoint import load_model

@@ -10,7 +10,7 @@ import pytest
 from compress.core import files
 from compress.core.errors import ResourceError
 from compress.data import bbc_news, resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 
 PINNED = "17c910afda63b6b1e0f676ce9e6fca432afe280c2c946bf52882316a4d8765be"
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.data.encoding import Encoded, encode, evaluation_batches, training_batches
+from compress.data.batching import evaluation_batches, training_batches
+from compress.data.encoded import Encoded
+from compress.data.encoding import encode
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
 from compress.models.inputs import encode_for
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny

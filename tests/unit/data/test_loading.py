@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from compress.core.errors import DataError, ResourceError
 from compress.data import resolve
-from compress.data.loading import Examples, Task, overlap, read_table
+from compress.data.examples import Examples, overlap
+from compress.data.tables import read_table
+from compress.data.task import Task
 from tests import tiny
 
 ROWS = [

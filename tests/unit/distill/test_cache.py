@@ -86,7 +86,7 @@ def test_anything_else_is_another_answer(cache: Path) -> None:
     # The same tokens in the same order, but cut into other sentences.
     moved = [np.concatenate([data.input_ids[0], data.input_ids[1][:1]]), data.input_ids[1][1:], *data.input_ids[2:]]
     shapes = [[np.zeros_like(row) for row in rows] for rows in (cut, moved)]
-    from compress.data.encoding import Encoded
+    from compress.data.encoded import Encoded
 
     ask()
     ask(digest="abd")

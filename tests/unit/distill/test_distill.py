@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from compress.core.errors import DataError, UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.distill import cache as cache_module
 from compress.distill import run as distill
 from compress.distill import student_training
@@ -25,7 +25,7 @@ from compress.distill.objective import Lessons, Objective, projections
 from compress.distill.students import take_layers
 from compress.models.checkpoint import count_params, load_model, model_labels, model_shape, save_model
 from compress.models.device import to_tensors
-from compress.models.label_mapping import relabel
+from compress.models.label_mapping import to_model_labels
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
@@ -119,7 +119,7 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     answers = teacher_outputs(teacher, "digest", data, [feature for match in matched for feature in match.of_teacher], CPU)
     assert (answers.features is not None) == cached
     classes = np.array([2, 0, 1])  # the model's classes are the task's in another order
-    asked = replace(data, labels=relabel(data.labels, "class", classes))
+    asked = replace(data, labels=to_model_labels(data.labels, "class", classes))
     lessons = Lessons(teacher, answers, asked, data, np.ones(len(data), dtype=bool), "class", True)
     loss_of = Objective(student, lessons, matched, options, CPU)
     positions = np.array([3, 0, 7, 11])

@@ -13,7 +13,7 @@ import torch
 from compress.core.errors import DataError, UsageError
 from compress.data import resolve
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.distill import plan, student_training
 from compress.distill import run as distill
 from compress.distill.cache import teacher_outputs

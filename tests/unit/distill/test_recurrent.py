@@ -15,7 +15,7 @@ import compress
 from compress.cli.main import cli
 from compress.core.errors import UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.distill import plan
 from compress.distill import run as distill
 from compress.distill.layer_matching import without_layers

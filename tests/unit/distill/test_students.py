@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from compress.core.errors import UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.distill import plan
 from compress.distill.calibration import Calibration
 from compress.distill.layer_matching import layer_map, spread

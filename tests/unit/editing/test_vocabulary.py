@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from compress.data.encoding import split_words
 from compress.data.input_spec import InputSpec
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 from compress.editing import vocabulary
 from compress.inference.scorer import torch_forward
 from compress.models.checkpoint import load_model, save_model
@@ -93,7 +93,7 @@ def test_a_model_answers_as_before_and_reloads(family: str, tmp_path: Path) -> N
     model = load_model(source)
     texts = TEXTS[:6]
     forward, input_spec = torch_forward(model), InputSpec(max_length=64)
-    data = encode_for(source, examples_of(texts, input_spec), input_spec)
+    data = encode_for(source, examples_from_texts(texts, input_spec), input_spec)
     expected = forward(data.batch(range(6)))
     (tmp_path / "scratch").mkdir()
     (tmp_path / "b").mkdir()
@@ -102,7 +102,7 @@ def test_a_model_answers_as_before_and_reloads(family: str, tmp_path: Path) -> N
     assert found["vocab_after"] < found["vocab_before"] == len(tiny.vocabulary(family))
     again = load_model(tmp_path / "b")
     assert again.config.vocab_size == found["vocab_after"]
-    batch = encode_for(tmp_path / "b", examples_of(texts, input_spec), input_spec).batch(range(6))
+    batch = encode_for(tmp_path / "b", examples_from_texts(texts, input_spec), input_spec).batch(range(6))
     np.testing.assert_allclose(torch_forward(again)(batch), expected, atol=1e-6)
     opened = AutoTokenizer.from_pretrained(str(tmp_path / "b"))
     assert opened(texts[0])["input_ids"] == load_tokenizer(tmp_path / "b").encode(texts[0]).ids

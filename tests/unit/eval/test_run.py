@@ -129,7 +129,7 @@ def test_our_steps_follow_each_other(own_checkpoint: Callable[[], Path], tmp_pat
     from harness.suite import Step
 
     from compress.data import resolve
-    from compress.data.loading import Task
+    from compress.data.task import Task
 
     steps = [{"do": "prune", "with": {"target_flops": 0.5}}, {"do": "distill", "with": {"epochs": 1}}, {"do": "quantize"}]
     task = Task(resolve(tiny_task))

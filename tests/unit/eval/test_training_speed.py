@@ -11,7 +11,7 @@ import yaml
 from training_speed import arguments, page, prepared, train
 
 from compress import api
-from compress.data.loading import Task
+from compress.data.task import Task
 from tests import tiny
 
 

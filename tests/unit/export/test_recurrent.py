@@ -12,7 +12,7 @@ import pytest
 from compress.core import files
 from compress.core.errors import UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.export.attention import Form
 from compress.export.builder import IR_VERSIONS
 from compress.export.graph import build_graph

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from compress.core.errors import ModelError
-from compress.data.encoding import Encoded
+from compress.data.encoded import Encoded
 from compress.export.graph import build_graph
 from compress.export.verify import batches_to_try, remembered, verify
 from compress.inference.artifact import OnnxModel

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data.encoding import IGNORED, Encoded, encode_questions, encode_tokens
+from compress.data.encoded import IGNORED, Encoded
+from compress.data.encoding import encode_questions, encode_tokens
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.loading import Examples
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 from compress.inference.decoding import best_answer, best_spans, describe_outputs, read_answers
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny
@@ -105,14 +106,14 @@ def test_labels_and_values_by_hand() -> None:
 
 
 def test_texts_are_split_for_tagging() -> None:
-    found = examples_of(["The dog's tea, 2.5 cups!", ("split", "already")], InputSpec("tags"))
+    found = examples_from_texts(["The dog's tea, 2.5 cups!", ("split", "already")], InputSpec("tags"))
     assert found.texts == [("The", "dog's", "tea", ",", "2", ".", "5", "cups", "!"), ("split", "already")]
-    assert examples_of(["我爱 tea"], InputSpec("tags")).texts == [("我", "爱", "tea")]
+    assert examples_from_texts(["我爱 tea"], InputSpec("tags")).texts == [("我", "爱", "tea")]
 
 
 def test_a_question_needs_its_context() -> None:
     with pytest.raises(DataError, match="a context"):
-        examples_of(["who ?"], InputSpec("span"))
+        examples_from_texts(["who ?"], InputSpec("span"))
 
 
 def roberta_tokenizer() -> Any:
@@ -160,4 +161,4 @@ def test_a_window_without_room_for_a_context(tokenizer: Any) -> None:
 
 
 def test_chinese_beside_latin_letters_is_split() -> None:
-    assert examples_of(["2019年中国GDP增长"], InputSpec("tags")).texts == [("2019", "年", "中", "国", "GDP", "增", "长")]
+    assert examples_from_texts(["2019年中国GDP增长"], InputSpec("tags")).texts == [("2019", "年", "中", "国", "GDP", "增", "长")]

@@ -14,7 +14,7 @@ import torch
 from compress import settings
 from compress.core.errors import ModelError, UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.editing.vocabulary import shrink_embeddings
 from compress.inference.scorer import torch_forward
 from compress.models.checkpoint import count_params, load_model, model_labels, model_shape

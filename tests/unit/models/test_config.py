@@ -344,7 +344,7 @@ def test_pruned_weights_that_lack_a_tensor(tmp_path: Path) -> None:
 def test_config_without_a_vocabulary_size(own_checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
     from compress.data import resolve
     from compress.data.input_spec import InputSpec
-    from compress.data.loading import Task
+    from compress.data.task import Task
     from compress.models.inputs import encode_for
 
     folder = tiny.edit_config(own_checkpoint(), vocab_size=None)

@@ -14,7 +14,8 @@ import pytest
 
 from compress.core.errors import DataError, ModelError, UsageError
 from compress.data import resolve
-from compress.data.loading import Examples, Task
+from compress.data.examples import Examples
+from compress.data.task import Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model

@@ -15,7 +15,7 @@ import transformers
 
 from compress.core.errors import UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.checkpoint import load_model, model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune import plan

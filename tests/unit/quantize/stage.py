@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.settings import QuantizeSettings
 from compress.stage import Inputs
 

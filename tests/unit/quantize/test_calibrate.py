@@ -240,7 +240,7 @@ def test_the_ranges_are_those_of_the_values(tmp_path: Path) -> None:
         [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.eye(2, dtype=np.float32), "one")],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    from compress.data.encoding import Encoded
+    from compress.data.encoded import Encoded
 
     ids = [np.array([0, 1]), np.array([1])]  # padded with 2, whose row is far out
     data = Encoded(ids, [np.zeros_like(row) for row in ids], np.zeros(2, dtype=np.int64), pad_id=2)

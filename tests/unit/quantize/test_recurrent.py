@@ -12,7 +12,7 @@ import pytest
 
 from compress.core.errors import ModelError, UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel
 from compress.inference.scorer import score, torch_forward

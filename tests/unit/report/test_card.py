@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 import compress
 from compress.core import files
 from compress.data.encoding import encode_examples
-from compress.data.texts import examples_of
+from compress.data.texts import examples_from_texts
 from compress.inference.artifact import load_onnx
 from compress.report.card import base_model, model_card
 from compress.report.usage import CONTEXT, OTHER, QUESTION, TEXT, WORDS
@@ -242,7 +242,7 @@ def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, 
         assert len(plain.split("\n\n")[-1].strip().splitlines()) == 5
         model = load_onnx(folder)
         texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, TEXT)
-        data = encode_examples(model.tokenizer, examples_of([texts], model.input_spec), model.input_spec, 0)
+        data = encode_examples(model.tokenizer, examples_from_texts([texts], model.input_spec), model.input_spec, 0)
         np.testing.assert_allclose(np.load(folder / "found.npy"), model.logits(data.batch([0])), atol=1e-5)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from compress.core.errors import RecipeError, UsageError
 from compress.core.validation import validate
-from compress.data.encoding import evaluation_batches
+from compress.data.batching import evaluation_batches
 from compress.settings import MODE_DEFAULTS, DistillSettings, FinetuneSettings, seconds_of
 from compress.training import resume
 from compress.training.budget import RESERVE, Budget, Pace, schedule, scoring_seconds

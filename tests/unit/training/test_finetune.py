@@ -12,7 +12,7 @@ import torch
 from compress import training
 from compress.core.errors import DataError, ResourceError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.checkpoint import count_params, load_model, model_labels
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs

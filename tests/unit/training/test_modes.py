@@ -11,7 +11,7 @@ import torch
 from compress import training
 from compress.core.errors import ModelError, UsageError
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.adapters import adapter_size
 from compress.models.checkpoint import count_params, load_model
 from compress.models.family import family_of

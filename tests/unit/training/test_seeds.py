@@ -20,7 +20,7 @@ from compress.core import files
 from compress.core.errors import UsageError
 from compress.core.validation import validate
 from compress.data import resolve
-from compress.data.loading import Task
+from compress.data.task import Task
 from compress.models.config import read_config
 from compress.models.inputs import input_spec_of
 from compress.models.reference import digest

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +14,10 @@ from compress.core import console, files, hub
 from compress.core.errors import DataError, did_you_mean
 from compress.data import bbc_news
 from compress.data import labels as label_readers
+from compress.data.examples import Examples
 from compress.data.labels import shorten
 from compress.data.spec import SPLITS, TaskSpec
+from compress.data.tables import existing_file, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,28 +25,6 @@ if TYPE_CHECKING:
 HELD_OUT = 0.1  # of train, where a task has no validation split
 MANY_LABELS = 200  # beyond these, labels that hardly repeat are no classes
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"]}
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Texts and what the task asks of them.
-
-    `texts` holds one or two texts an example; the words of a sentence (tags); question and context (span). `labels`
-    holds, by the task's target: class numbers (n,) int64; zeros and ones (n, labels) float32; values (n,) float32; a
-    list of tag numbers (words,) int64; a list of answers [(first character, text), …].
-    """
-
-    texts: list[tuple[str, ...]]
-    labels: Any
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, positions: Sequence[int] | np.ndarray) -> Examples:
-        """Return the examples at `positions`, in that order."""
-        where = np.asarray(positions, dtype=int)
-        labels = [self.labels[i] for i in where] if isinstance(self.labels, list) else self.labels[where]
-        return Examples([self.texts[i] for i in where], labels)
 
 
 class Task:
@@ -165,7 +143,7 @@ class Task:
         if spec.builtin:
             return {name: [] for name in SPLITS}
         if spec.hub is None:
-            return {name: [existing(path)] for name, path in spec.local_files().items()}
+            return {name: [existing_file(path)] for name, path in spec.local_files().items()}
         patterns = {name: pattern for name in SPLITS if (pattern := getattr(spec.hub, name))}
         folder = hub.snapshot(spec.hub.repo, "dataset", spec.hub.revision, list(patterns.values()))
         found = {name: sorted(folder.glob(pattern)) for name, pattern in patterns.items()}
@@ -255,58 +233,3 @@ class Task:
                     f"column '{column}' of {where} holds lists, and {self.spec.kind} needs text",
                     "for tokens use --kind token-classification",
                 )
-
-
-def overlap(first: Examples, second: Examples) -> int:
-    """Count the examples of `second` whose texts stand in `first` too."""
-    known = set(first.texts)
-    return sum(texts in known for texts in second.texts)
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read Parquet, CSV, TSV or JSON lines by the file's ending (text columns of CSV stay text).
-
-    Raises:
-        DataError: another ending, or contents that do not fit it.
-    """
-    import pandas as pd
-
-    name = path.name.lower().removesuffix(".gz")
-    try:
-        if name.endswith(".parquet"):
-            return pd.read_parquet(path)
-        if name.endswith((".csv", ".tsv")):
-            separator = "\t" if name.endswith(".tsv") else ","
-            frame = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-            if name.endswith(".tsv"):
-                _warn_of_quotes(path, frame)
-            return frame
-        if name.endswith((".jsonl", ".ndjson", ".json")):
-            return pd.read_json(path, lines=True, dtype=False, convert_dates=False)  # pyright: ignore[reportArgumentType]
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
-    except (ValueError, TypeError, OSError, pd.errors.ParserError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    raise DataError(f"{path}: unknown kind of file", "use .parquet, .csv, .tsv or .jsonl")
-
-
-def _warn_of_quotes(path: Path, frame: pd.DataFrame) -> None:
-    """Warn where a TSV's quotes joined lines: some writers mean a quote as a character, and rows would be lost silently."""
-    joined = int(frame.map(lambda cell: "\n" in str(cell)).any(axis=1).sum())
-    if joined:
-        console.warn(f"{joined} rows of {path} hold line breaks between quotes: if quotes are plain characters there, save it as .jsonl")
-
-
-def existing(path: str) -> Path:
-    """Return the path of a file that is there.
-
-    Raises:
-        DataError: there is none, with the nearest name beside it.
-    """
-    file = Path(path)
-    if not file.is_file():
-        siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise DataError(f"there is no file {path}{did_you_mean(file.name, siblings)}")
-    return file

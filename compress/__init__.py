@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from compress.core.version import __version__
 
 # Names are imported when they are used, so that `import compress` and `compress --help` stay instant.
 _HOMES = {

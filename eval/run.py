@@ -19,7 +19,7 @@ from harness import candidates, comparison, results, suite
 from harness.suite import Suite
 from peers import PEERS
 
-from compress.core import console, files, machine
+from compress.core import console, files, locks, machine, outputs
 from compress.core.errors import CompressError, UsageError
 from compress.data.task import Task
 from compress.models.reference import locate
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.teacher and len(tasks) * len(loaded.models) > 1:
         raise UsageError("--teacher is one model of one task, and the suite has more", "choose one with --task")
     output = options.output or Path("runs") / f"eval-{loaded.name}"
-    files.check_output(output, [])
+    outputs.check_output(output, [])
     document: dict[str, Any] = {
         "suite": loaded.model_dump(mode="json", by_alias=True),
         "quick": options.quick,
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "machine": {**machine.facts(), "platform": platform.platform()},
         "tables": [],
     }
-    with files.locked(output):
+    with locks.locked(output):
         for model in loaded.models:
             for task in tasks.values():
                 document["tables"].append(_table(loaded, model, task, options, output))

@@ -25,7 +25,7 @@ from compress.benchmark.microbenchmark import WARM_UPS, random_batch
 from compress.benchmark.runners import Batch, Runner, TokenizingRunner, open_runner
 from compress.benchmark.statistics import median_ratio
 from compress.benchmark.timing_worker import fresh_python
-from compress.core import console, files, machine
+from compress.core import artifacts, console, machine
 from compress.core.errors import UsageError
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
@@ -120,7 +120,7 @@ def candidates_of(name: str, folder: Path, settings: BenchSettings) -> list[Cand
     """
     vocab_size = read_config(folder)["vocab_size"]
     graph = is_graph(folder)
-    manifest = files.read_manifest(folder) or {}
+    manifest = artifacts.read_manifest(folder) or {}
     hints = manifest.get("runtime", {}) if settings.device == "cpu" else {}
     own = "+".join(sorted(recorded_runtimes(hints))) if graph else "pytorch"
     able = {"onnxruntime", "openvino", own} if graph else {"pytorch"}
@@ -342,7 +342,7 @@ def change(before: Candidate, after: Candidate) -> str:
     told = []
     if before.runtime != after.runtime:
         told.append("runtime")
-    old, new = ((files.read_manifest(c.folder) or {}).get("params") for c in (before, after))
+    old, new = ((artifacts.read_manifest(c.folder) or {}).get("params") for c in (before, after))
     if old and new and old != new:
         told.append("smaller model" if new < old else "larger model")
     if before.precision != after.precision:

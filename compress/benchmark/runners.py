@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from compress.core import files
+from compress.core import artifacts
 from compress.core.errors import UsageError
 from compress.inference.artifact import OnnxModel
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, beside_others, openvino_forward
@@ -126,7 +126,7 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
         ResourceError: the runtime or the device is not there; never falls back silently.
         UsageError: a combination that makes no sense.
     """
-    recorded = (files.read_manifest(folder) or {}).get("runtime", {})
+    recorded = (artifacts.read_manifest(folder) or {}).get("runtime", {})
     if runtime == OPENVINO:
         floats = recorded.get("openvino", {}).get("precision", "fp32") if precision == "int8" else precision
         return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]

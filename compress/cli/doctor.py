@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from compress.core import console, files, machine
+from compress.core import caches, console, disk, machine
 
 LOW_DISK_GIB = 5
 BUILTINS = {
@@ -25,8 +25,8 @@ def command() -> None:
     document = {
         "machine": facts,
         "gpus": cards,
-        "free_disk_gib": round(machine.free_disk(Path()) / 2**30, 1),
-        "cache": str(files.cache_root()),
+        "free_disk_gib": round(disk.free_bytes(Path()) / 2**30, 1),
+        "cache": str(caches.cache_root()),
         "builtins": {name: importlib.util.find_spec(module) is not None for name, (module, _) in BUILTINS.items()},
         "problems": problems,
     }
@@ -44,7 +44,7 @@ def _inspect() -> tuple[list[str], list[dict[str, str]]]:
     for name, (module, requirement) in BUILTINS.items():
         if importlib.util.find_spec(module) is None:
             problems.append({"what": f"{name} is not installed", "try": f"pip install {requirement}"})
-    if machine.free_disk(Path()) < LOW_DISK_GIB * 2**30:
+    if disk.free_bytes(Path()) < LOW_DISK_GIB * 2**30:
         problems.append({"what": f"less than {LOW_DISK_GIB} GiB of disk are free here", "try": "free some space"})
     if not machine.wide_dot_products():
         problems.append(

@@ -14,9 +14,9 @@ from typing import Any
 
 import click
 
-from compress import __version__
 from compress.core import console, hub, processes
 from compress.core.errors import CompressError, ResourceError, did_you_mean
+from compress.core.version import __version__
 
 # Verb: its one-line help, so that `compress --help` imports nothing else. A test compares these with the verbs' own.
 VERBS = {
@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
 def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
     """Set up output and network access; the verb follows."""
     console.configure(json_output=json_output, quiet=quiet, debug=debug)
-    if not processes.is_first():
+    if not processes.is_main():
         console.mute()
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     json_output = "--json" in (sys.argv[1:] if arguments is None else arguments)
     code = _run(arguments, json_output)
-    processes.leave(code)
+    processes.exit_process(code)
     sys.exit(code)
 
 
@@ -140,7 +140,7 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        if processes.is_first():
+        if processes.is_main():
             error.show()
         return _fail(json_output, error.format_message(), None, 2, shown=True)
     except (KeyboardInterrupt, click.Abort):
@@ -169,7 +169,7 @@ def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: b
     """Tell what went wrong, on stderr and (for programs) as the one JSON document; returns the exit code."""
     if console.debugging() and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    if not processes.is_first():  # only what the first process does not tell
+    if not processes.is_main():  # only what the first process does not tell
         if not shown and code < 128:  # the launcher ends the others where one has failed
             print(f"process {os.environ['RANK']}: {message}", file=sys.stderr)
         return code

@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from compress.core.version import __version__
 
 LIBRARIES = (
     "torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "peft", "onnx", "onnxruntime", "openvino", "numpy",
@@ -105,13 +106,6 @@ def version_of(library: str) -> str | None:
         return None
 
 
-def package_version() -> str:
-    """Return the version of this package."""
-    from compress import __version__
-
-    return __version__
-
-
 def governor() -> str | None:
     """Return the frequency governor of the first core, where the system tells."""
     try:
@@ -138,7 +132,7 @@ def facts() -> dict[str, Any]:
         "governor": governor(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.release()}",
-        "compress": package_version(),
+        "compress": __version__,
         **{name: version for name, version in versions().items() if version},
     }
 
@@ -146,8 +140,3 @@ def facts() -> dict[str, Any]:
 def identity() -> list[Any]:
     """Return what tells one machine from another for cached measurements."""
     return [cpu_name(), cores(), cpu_flags()]
-
-
-def free_disk(path: Path) -> int:
-    """Return the free bytes of the disk that holds `path`."""
-    return shutil.disk_usage(path).free

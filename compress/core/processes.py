@@ -40,37 +40,37 @@ class _State:
 _state = _State()
 
 
-def processes() -> int:
+def launched() -> int:
     """Return how many processes were started together."""
     return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in LAUNCHED_BY) else 1
 
 
-def is_first() -> bool:
+def is_main() -> bool:
     """Tell whether this is the process that locks, writes and prints."""
-    return processes() == 1 or os.environ["RANK"] == "0"
+    return launched() == 1 or os.environ["RANK"] == "0"
 
 
-def size() -> int:
+def world_size() -> int:
     """Return how many processes take part in what runs now: 1, unless they are called to a training."""
-    return processes() if _state.together else 1
+    return launched() if _state.together else 1
 
 
 def rank() -> int:
     """Return this process's number among those that take part, from 0."""
-    return int(os.environ["RANK"]) if size() > 1 else 0
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
-def led(work: Callable[[], Document], part: Callable[[Document], None]) -> Document:
+def run_led(work: Callable[[], Document], part: Callable[[Document], None]) -> Document:
     """Return what `work` returns, in every process: the first runs it, the others do their `part` of what it calls them to.
 
     Raises:
         CompressError: whatever `work` raises, in the first process; the others just end.
         ResourceError: another process is gone.
     """
-    if processes() == 1:
+    if launched() == 1:
         return work()
     _join()
-    if not is_first():
+    if not is_main():
         return _follow(part)
     try:
         document = work()
@@ -82,7 +82,7 @@ def led(work: Callable[[], Document], part: Callable[[Document], None]) -> Docum
     return document
 
 
-def leave(code: int) -> None:
+def exit_process(code: int) -> None:
     """End a process of several, with all that is to be done at its exit; a process that is alone goes on.
 
     After the interpreter's end threads of the process group now and then outlive what they belong to, and the process aborts
@@ -111,9 +111,9 @@ def _follow(part: Callable[[Document], None]) -> Document:
 
 
 @contextmanager
-def called(order: Document) -> Iterator[None]:
+def summon(order: Document) -> Iterator[None]:
     """Call the other processes to what runs within this context; `order` is what they need to know. For the first process."""
-    if processes() == 1:
+    if launched() == 1:
         yield
         return
     _sent(order)
@@ -128,21 +128,21 @@ def _together() -> Iterator[None]:
     _state.together = False  # not after a failure: the others are not where they would be called again
 
 
-def shared(function: Callable[[], Value]) -> Value:
+def from_main(function: Callable[[], Value]) -> Value:
     """Return what `function` returns in the first process, which alone calls it; a JSON value."""
-    if size() == 1:
+    if world_size() == 1:
         return function()
     return _sent(function() if rank() == 0 else None)
 
 
-def share(positions: np.ndarray) -> np.ndarray:
+def shard(positions: np.ndarray) -> np.ndarray:
     """Return this process's examples of a batch: every second of two, so that texts of all its lengths come to each."""
-    return positions[rank() :: size()]
+    return positions[rank() :: world_size()]
 
 
-def spread(tensors: Sequence[torch.Tensor]) -> None:
+def broadcast(tensors: Sequence[torch.Tensor]) -> None:
     """Give tensors the values that they have in the first process, in place."""
-    if size() > 1:
+    if world_size() > 1:
         import torch
         from torch import distributed
 
@@ -151,13 +151,13 @@ def spread(tensors: Sequence[torch.Tensor]) -> None:
                 distributed.broadcast(tensor.data, 0)
 
 
-def average(parameters: Sequence[torch.nn.Parameter], loss: float, weight: float) -> float:
+def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter], loss: float, weight: float) -> float:
     """Replace each gradient by its mean over the processes, weighted; returns the loss's.
 
     With `weight` the number of examples (or of whatever the loss is a mean of) it is the gradient of the whole batch. A parameter
     that has a gradient in no process keeps none.
     """
-    if size() == 1:
+    if world_size() == 1:
         return loss
     import torch
     from torch import distributed
@@ -185,7 +185,7 @@ def check_device(device: torch.device) -> None:
     Raises:
         ResourceError: there are fewer.
     """
-    if size() > 1 and device.type == "cuda":
+    if world_size() > 1 and device.type == "cuda":
         import torch
 
         if _local() >= torch.cuda.device_count():
@@ -221,11 +221,11 @@ def _sent(value: Any) -> Any:
     import torch
     from torch import distributed
 
-    raw = np.frombuffer(json.dumps(value, default=str).encode(), dtype=np.uint8) if is_first() else np.zeros(0, dtype=np.uint8)
+    raw = np.frombuffer(json.dumps(value, default=str).encode(), dtype=np.uint8) if is_main() else np.zeros(0, dtype=np.uint8)
     count = torch.tensor([len(raw)])
     with _collective():
         distributed.broadcast(count, 0)
-        data = torch.from_numpy(raw.copy()) if is_first() else torch.zeros(int(count), dtype=torch.uint8)
+        data = torch.from_numpy(raw.copy()) if is_main() else torch.zeros(int(count), dtype=torch.uint8)
         distributed.broadcast(data, 0)
     return json.loads(data.numpy().tobytes())
 

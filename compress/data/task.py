@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compress.core import console, files, hub
+from compress.core import console, digests, hub
 from compress.core.errors import DataError, did_you_mean
 from compress.data import bbc_news
 from compress.data import labels as label_readers
@@ -108,11 +108,11 @@ class Task:
     def fingerprint(self) -> str:
         """A digest of the data and of how it is read: changes when a file's contents or the task's columns change."""
         if self.spec.builtin:
-            data: Any = files.digest_json(self._builtin)
+            data: Any = digests.digest_json(self._builtin)
         else:
-            data = {split: [files.digest_file(path) for path in paths] for split, paths in self._sources.items()}
+            data = {split: [digests.digest_file(path) for path in paths] for split, paths in self._sources.items()}
         reading = self.spec.model_dump(exclude={"name", "description", "builtin", "hub", "train", "validation", "test"})
-        return files.digest_json({"data": data, "reading": reading})
+        return digests.digest_json({"data": data, "reading": reading})
 
     def split(self, name: str) -> Examples:
         """Return the examples of `train`, `validation` or `test`."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.core import console, files, machine
+from compress.core import caches, console, digests, disk, machine
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.distill.cache_files import is_stored, stored
@@ -74,15 +74,15 @@ def teacher_outputs(teacher: Any, digest: str, data: Encoded, wanted: Sequence[F
     """
     features = sorted(set(wanted))
     bytes_needed = int(data.starts[-1]) * sum(width_of(teacher, feature) for feature in features) * 2
-    tokens = files.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
+    tokens = digests.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
 
     libraries = [machine.version_of(name) for name in ("torch", "transformers")]
 
     def entry(features: list[Feature]) -> Path:
-        return files.cache_root() / "teachers" / files.digest_json([VERSION, digest, tokens, features, *libraries])
+        return caches.cache_root() / "teachers" / digests.digest_json([VERSION, digest, tokens, features, *libraries])
 
     folder = entry(features)
-    fits = bytes_needed <= MAX_FEATURE_BYTES and (is_stored(folder) or bytes_needed <= files.free_space(folder))
+    fits = bytes_needed <= MAX_FEATURE_BYTES and (is_stored(folder) or bytes_needed <= disk.free_space(folder))
     if not fits:
         features, bytes_needed = [], 0
         folder = entry(features)

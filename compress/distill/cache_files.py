@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from compress.core import console, files
+from compress.core import artifacts, console, disk, files, locks
 from compress.core.errors import Locked, ResourceError
 
 BUDGET_BYTES = 4 << 30  # of all entries of a kind together
@@ -32,20 +32,20 @@ def stored(folder: Path, needed: int, compute: Callable[[Path], dict[str, Any]],
     Raises:
         ResourceError: the disk is full, or cannot be written.
     """
-    with files.locked(folder, wait=True):
+    with locks.locked(folder, wait=True):
         if _whole(folder):
             console.info(f"  {what}: from the cache")
         else:
             make_room(folder, needed)
-            files.check_space(folder, needed, "set COMPRESS_CACHE to a folder on another disk")
+            disk.check_space(folder, needed, "set COMPRESS_CACHE to a folder on another disk")
             _write(folder, compute, what)
-        os.utime(folder / files.MANIFEST)  # used now
+        os.utime(folder / artifacts.MANIFEST)  # used now
         yield folder
 
 
 def is_stored(folder: Path) -> bool:
     """Tell whether an entry was written; whether it is still whole `stored` looks."""
-    return (folder / files.MANIFEST).is_file()
+    return (folder / artifacts.MANIFEST).is_file()
 
 
 def make_room(folder: Path, needed: int) -> None:
@@ -60,16 +60,16 @@ def make_room(folder: Path, needed: int) -> None:
     """
     others = {path.name.removeprefix(".").partition(".")[0] for path in folder.parent.iterdir()} - {folder.name}
     entries = [folder.parent / name for name in others if name]
-    used = {entry: manifest.stat().st_mtime for entry in entries if (manifest := entry / files.MANIFEST).is_file()}
+    used = {entry: manifest.stat().st_mtime for entry in entries if (manifest := entry / artifacts.MANIFEST).is_file()}
     total = sum(_size(entry) for entry in entries)
     for entry in sorted(entries, key=lambda entry: used.get(entry, 0.0)):  # what has no manifest first
         if entry in used and total + needed <= BUDGET_BYTES:
             return
         try:
-            with files.locked(entry):
+            with locks.locked(entry):
                 files.remove_leftovers(entry)
                 total -= _size(entry)
-                (entry / files.MANIFEST).unlink(missing_ok=True)
+                (entry / artifacts.MANIFEST).unlink(missing_ok=True)
                 shutil.rmtree(entry, ignore_errors=True)
         except Locked:
             continue
@@ -84,8 +84,8 @@ def _size(folder: Path) -> int:
 
 def _whole(folder: Path) -> bool:
     """Tell whether an entry is there, under its own key, with every file as it was written."""
-    manifest = files.read_manifest(folder)
-    return manifest is not None and manifest.get("key") == folder.name and manifest.get("files") == files.digest_files(folder)
+    manifest = artifacts.read_manifest(folder)
+    return manifest is not None and manifest.get("key") == folder.name and manifest.get("files") == artifacts.digest_files(folder)
 
 
 def _write(folder: Path, compute: Callable[[Path], dict[str, Any]], what: str) -> None:
@@ -93,7 +93,7 @@ def _write(folder: Path, compute: Callable[[Path], dict[str, Any]], what: str) -
     try:
         with files.atomic_folder(folder) as temporary:
             described = compute(temporary)
-            files.write_json(temporary / files.MANIFEST, {**described, "key": folder.name, "files": files.digest_files(temporary)})
+            files.write_json(temporary / artifacts.MANIFEST, {**described, "key": folder.name, "files": artifacts.digest_files(temporary)})
     except OSError as error:
         raise ResourceError(
             f"the {what} cannot be cached in {folder.parent}: {error.strerror or error}",

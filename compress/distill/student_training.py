@@ -144,7 +144,7 @@ def teach(
     teacher.to(device)  # what does not fit the cache is computed in every step
     student.to(device)
     before = time.monotonic()
-    start = processes.shared(evaluate)[task.spec.main_metric]
+    start = processes.from_main(evaluate)[task.spec.main_metric]
     if budget is not None:
         budget.scores_take(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
@@ -172,7 +172,7 @@ def teach(
             validate=lambda: evaluate()[task.spec.main_metric], extra=extra, label="distilling",
             resume=resume, budget=budget, weigh=data.items, on_step=on_step, lr_option=lr_option,
         )  # fmt: skip
-    return Taught(start, fitted, processes.shared(evaluate), first)
+    return Taught(start, fitted, processes.from_main(evaluate), first)
 
 
 def _filled_in(settings: DistillSettings, student: Any, cut: bool, examples: int, budget: Budget | None) -> DistillSettings:

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel
 from tokenizers.models import WordPiece
 
-from compress.core import console, files, processes
+from compress.core import caches, console, digests, files, processes
 from compress.core.errors import ModelError
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
@@ -85,8 +85,8 @@ def substituted(
 
     def kept() -> list[list[str]]:
         source = locate(model)
-        key = files.digest_json(
-            [VERSION, digest(source), files.digest_json([list(text) for text in texts]), input_spec.target, copies, seed]
+        key = digests.digest_json(
+            [VERSION, digest(source), digests.digest_json([list(text) for text in texts]), input_spec.target, copies, seed]
         )
         needed = 2 * copies * sum(len(part) for text in texts for part in text)
 
@@ -95,10 +95,10 @@ def substituted(
             files.write_json(folder / "texts.json", [list(text) for text in made])
             return {"kind": "variants"}
 
-        with stored(files.cache_root() / "variants" / key, needed, compute, "variants of the texts") as folder:
+        with stored(caches.cache_root() / "variants" / key, needed, compute, "variants of the texts") as folder:
             return files.read_json(folder / "texts.json", limit=1 << 40)
 
-    return examples_from_texts([tuple(text) for text in processes.shared(kept)], input_spec)
+    return examples_from_texts([tuple(text) for text in processes.from_main(kept)], input_spec)
 
 
 def _variants(texts: Sequence[tuple[str, ...]], input_spec: InputSpec, copies: int, seed: int, writer: Writer) -> list[tuple[str, ...]]:

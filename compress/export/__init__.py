@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from compress.benchmark.tuning import Point
-from compress.core import console, files, machine
+from compress.core import artifacts, console, disk, machine
 from compress.core.errors import ModelError, UsageError
 from compress.data.encoded import Encoded
 from compress.data.input_spec import InputSpec
@@ -49,7 +49,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any
     source = inputs.source
     model = load_model(source)
     data, texts = verification_data(inputs, source)
-    reference, target = remembered(torch_forward(model)), input_spec_of(read_config(source), files.read_manifest(source)).target
+    reference, target = remembered(torch_forward(model)), input_spec_of(read_config(source), artifacts.read_manifest(source)).target
     floats = openvino_precision(settings)
     tried = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
 
@@ -146,7 +146,7 @@ def _hold(found: Verification, runtime: str, precision: str, tolerance: float | 
 
 def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:
     """Write `model.onnx`, `config.json` and the tokenizer of `source` into `output`."""
-    files.check_space(output, graph.ByteSize())
+    disk.check_space(output, graph.ByteSize())
     onnx.save(graph, str(output / GRAPH))
     (output / "config.json").write_bytes((source / "config.json").read_bytes())
     save_tokenizer(source, output)
@@ -167,7 +167,7 @@ def recorded_input_spec(inputs: Inputs) -> InputSpec:
     """Return how inputs are to be cut and outputs read: as the task says, or the task that the source was made for."""
     config = read_config(inputs.source)
     if inputs.task_or_none is None:
-        return input_spec_of(config, files.read_manifest(inputs.source))
+        return input_spec_of(config, artifacts.read_manifest(inputs.source))
     input_spec = inputs.task_or_none.spec.input_spec
     return replace(input_spec, max_length=min(input_spec.max_length, max_tokens(config)))
 

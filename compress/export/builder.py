@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from compress.core.machine import package_version
+from compress.core.version import __version__
 from compress.export.weights import Factors, Linear, Norm
 
 OPSET = 20
@@ -124,7 +124,7 @@ class GraphBuilder:
             opset_imports=[helper.make_opsetid("", self.opset), *(helper.make_opsetid(domain, 1) for domain in others)],
             ir_version=IR_VERSIONS[self.opset],
             producer_name="compress",
-            producer_version=package_version(),
+            producer_version=__version__,
         )
         onnx.checker.check_model(model)
         return model

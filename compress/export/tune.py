@@ -19,7 +19,7 @@ import onnx
 from compress.benchmark.latency import Cell
 from compress.benchmark.microbenchmark import random_batch
 from compress.benchmark.tuning import Point, Ways, compare_runtimes, named, search
-from compress.core import console, files, machine
+from compress.core import caches, console, digests, files, machine
 from compress.core.errors import ModelError
 from compress.inference.runtime import (
     ONNXRUNTIME,
@@ -163,7 +163,7 @@ class _Opener:
         if runtime == ONNXRUNTIME:
             return session_forward(open_session(self._graph(point), threads, "cpu", beside_others(hints_of(point))))
         apart = self.candidates.openvino
-        folder = self.scratch / ("apart" if apart else files.digest_json(point))  # OpenVINO may read weights from the file later
+        folder = self.scratch / ("apart" if apart else digests.digest_json(point))  # OpenVINO may read weights from the file later
         if not folder.exists():
             folder.mkdir()
             (folder / GRAPH).write_bytes(apart().SerializeToString() if apart else self._graph(point))
@@ -212,13 +212,13 @@ def structure(graph: onnx.ModelProto) -> str:
     """Return a digest of a graph but for the values of its weights."""
     facts: list[Any] = [node.SerializeToString(deterministic=True).hex() for node in graph.graph.node]
     facts += [[tensor.name, tensor.data_type, list(tensor.dims)] for tensor in graph.graph.initializer]
-    return files.digest_json(facts)
+    return digests.digest_json(facts)
 
 
 def _cached(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return what was measured of these facts on this machine with these versions, from the cache or now."""
     known = [*facts, machine.identity(), machine.versions()]
-    path = files.cache_root() / "tuning" / f"{files.digest_json(known)}.json"
+    path = caches.cache_root() / "tuning" / f"{digests.digest_json(known)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         return {**files.read_json(path)["measured"], "cached": True}
     measured = measure()

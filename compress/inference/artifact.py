@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from compress.core import console, files, machine
+from compress.core import artifacts, console, machine
 from compress.core.errors import ModelError, UsageError
 from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples, ready_tokenizer
@@ -46,7 +46,7 @@ class OnnxModel:
 
     def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu", hints: dict[str, Any] | None = None) -> None:
         self.folder = folder
-        manifest = files.read_manifest(folder) or {}
+        manifest = artifacts.read_manifest(folder) or {}
         self._hints = manifest.get("runtime", {}) if hints is None else hints
         self.config = read_config(folder)
         self.labels = class_names(self.config)
@@ -68,7 +68,7 @@ class OnnxModel:
 
     def _warn_of_saturation(self) -> None:
         """Warn where 8-bit weights meet a processor that adds their products in 16 bits."""
-        manifest = files.read_manifest(self.folder) or {}
+        manifest = artifacts.read_manifest(self.folder) or {}
         if manifest.get("weights") == "int8 per channel" and not machine.wide_dot_products():
             console.warn(
                 f"{self.folder.name} was quantized for a processor with int8 dot products, which this one lacks: check its accuracy here"
@@ -157,5 +157,5 @@ def load_onnx(reference: str | Path, threads: int | None = None, device: str = "
     folder = locate(reference)
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder} has no {GRAPH}: it is not an ONNX artifact", "write one with: compress export MODEL -o DIR")
-    hints = (files.read_manifest(folder) or {}).get("runtime", {})
+    hints = (artifacts.read_manifest(folder) or {}).get("runtime", {})
     return OnnxModel(folder, threads, device, hints | {"routes": only(runtime)} if runtime else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from compress.core import files
+from compress.core import artifacts
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.decoding import Answer, describe_outputs
@@ -25,7 +25,7 @@ def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[Many
     if is_graph(folder):
         return OnnxModel(folder, device=device)
     forward, config = open_model(folder, device), read_config(folder)
-    input_spec, labels = input_spec_of(config, files.read_manifest(folder)), class_names(config)
+    input_spec, labels = input_spec_of(config, artifacts.read_manifest(folder)), class_names(config)
 
     def predict(texts: ManyTexts) -> list[Answer]:
         if not texts:

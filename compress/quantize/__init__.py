@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from compress.core import console, files
+from compress.core import artifacts, console
 from compress.core.errors import ModelError, UsageError
 from compress.export import RUNTIME_HINTS, announce, recorded_input_spec, verification_data, write_artifact
 from compress.export import run as export_run
@@ -108,7 +108,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, A
         **verification,
         "input_spec": recorded_input_spec(inputs).as_json(),
         "layers": shape_of_config(read_config(output)).as_json(),
-        "params": (files.read_manifest(inputs.source) or {}).get("params"),
+        "params": (artifacts.read_manifest(inputs.source) or {}).get("params"),
         "graph_inputs": [entry.name for entry in choice.graph.graph.input],
         "size_mb": size / 1e6,
         "metrics": metrics,

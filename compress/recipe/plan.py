@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from compress.core import files, machine
+from compress.core import artifacts, digests, machine
 from compress.core.errors import DataError, ModelError
 from compress.data.tables import existing_file
 from compress.data.task import Task
@@ -65,7 +65,7 @@ class Workspace:
     def runtime(self, reference: str) -> Any:
         """Return how a model is recorded to be run: the same graph may be, with other options."""
         if reference not in self.runtime_of and reference.partition("/")[0] not in self.folder_of:
-            self.runtime_of[reference] = (files.read_manifest(self.folder(reference)) or {}).get("runtime")
+            self.runtime_of[reference] = (artifacts.read_manifest(self.folder(reference)) or {}).get("runtime")
         return self.runtime_of.get(reference)
 
     def key(self, stage: Stage) -> str:
@@ -81,27 +81,27 @@ class Workspace:
             "libraries": machine.versions(),
         }
         if unlabeled := getattr(stage.settings, "unlabeled", None):
-            facts["unlabeled"] = files.digest_file(existing_file(unlabeled))
+            facts["unlabeled"] = digests.digest_file(existing_file(unlabeled))
         if writer := getattr(stage.settings, "augment_model", None):
             facts["augment_model"] = digest(locate(writer))
         if stage.verb.makes == "measurement":
             facts["runtimes"] = {name: self.runtime(name) for name in stage.references()}
         if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing
             facts["machine"] = machine.identity()
-        return files.digest_json(facts)
+        return digests.digest_json(facts)
 
 
 def finished(folder: Path, key: str) -> dict[str, Any] | None:
     """Return the manifest of a stage's folder if it has this key and every file is as it was written."""
-    manifest = files.read_manifest(folder)
-    if manifest is None or manifest.get("key") != key or manifest.get("files") != files.digest_files(folder):
+    manifest = artifacts.read_manifest(folder)
+    if manifest is None or manifest.get("key") != key or manifest.get("files") != artifacts.digest_files(folder):
         return None
     return manifest
 
 
 def chosen(folder: Path, name: str) -> str:
     """Return the name of the model that `best` or `median` stands for in a folder of several seeds; any other name as it is."""
-    return ((files.read_manifest(folder) or {}).get("chosen", {}) if name in ("best", "median") else {}).get(name, name)
+    return ((artifacts.read_manifest(folder) or {}).get("chosen", {}) if name in ("best", "median") else {}).get(name, name)
 
 
 @dataclass(frozen=True)

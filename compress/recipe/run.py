@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from compress.core import console, files, machine, processes
+from compress.core import artifacts, console, digests, files, locks, machine, outputs, processes
 from compress.core.errors import CompressError, Diverged, GateMissed, UsageError
+from compress.core.version import __version__
 from compress.data.metrics import points_lost
 from compress.recipe.plan import MANIFEST_SCHEMA, Workspace, check_inputs, finished, stage_folders
 from compress.recipe.schema import Recipe, Stage, stage_of
@@ -32,15 +33,15 @@ def run_recipe(recipe: Recipe, output: Path) -> Document:
         GateMissed: after everything is written, if a gate was missed.
         CompressError: whatever a stage raises; finished stages stay, the failed one leaves nothing.
     """
-    return processes.led(lambda: _run_recipe(recipe, output), lambda order: _take_part(recipe, order))
+    return processes.run_led(lambda: _run_recipe(recipe, output), lambda order: _take_part(recipe, order))
 
 
 def _run_recipe(recipe: Recipe, output: Path) -> Document:
     output = _nameable(output)
-    files.check_output(output, [])
+    outputs.check_output(output, [])
     if output.is_dir() and any(output.iterdir()) and not (output / "recipe.resolved.yaml").is_file():
         raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
-    with files.locked(output):
+    with locks.locked(output):
         check_inputs(recipe)
         output.mkdir(exist_ok=True)
         files.write_text(output / "recipe.resolved.yaml", yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True))
@@ -115,7 +116,7 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
     With `card` a graph gets a model card. That is no part of what the manifest vouches for, so it may be edited. What training
     kept to go on from, when an earlier call was killed, is used, and removed at the end.
     """
-    resume = files.resume_folder(folder, key)
+    resume = outputs.resume_folder(folder, key)
     with files.atomic_folder(folder) as temporary:
         seconds, result = _call(stage, workspace, temporary, resume)
         if error := result.pop("diverged", None):
@@ -134,17 +135,17 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
             "task": workspace.task.spec.model_dump(mode="json", exclude_none=True) if workspace.task else None,
             "inputs": {name: workspace.digest(name) for name in stage.references()},
             "lineage": _lineage(stage, workspace),
-            "versions": machine.versions() | {"compress": machine.package_version()},
+            "versions": machine.versions() | {"compress": __version__},
             **result,
         }
         if stage.verb.makes == "checkpoint":
             manifest |= _openable(temporary)
             _tell_each(temporary, manifest)
-        manifest["files"] = files.digest_files(temporary)
-        manifest["digest"] = files.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary)
+        manifest["files"] = artifacts.digest_files(temporary)
+        manifest["digest"] = digests.digest_json(console.finite(result)) if stage.verb.makes == "measurement" else _model_digest(temporary)
         if card and stage.verb.makes == "onnx":
             _write_card(temporary, folder.name, stage.name, manifest)
-        files.write_json(temporary / files.MANIFEST, console.finite(manifest))
+        files.write_json(temporary / artifacts.MANIFEST, console.finite(manifest))
     shutil.rmtree(resume, ignore_errors=True)
     return manifest
 
@@ -174,24 +175,24 @@ def _tell_each(folder: Path, manifest: Document) -> None:
         if "seed" in model:
             part["settings"] = {**whole["settings"], "seeds": None}
             last = {**last, "settings": part["settings"], "seed": model["seed"]}
-        part |= {"lineage": [*before, last], "files": files.digest_files(own), "digest": _model_digest(own)}
-        files.write_json(own / files.MANIFEST, console.finite(part))
+        part |= {"lineage": [*before, last], "files": artifacts.digest_files(own), "digest": _model_digest(own)}
+        files.write_json(own / artifacts.MANIFEST, console.finite(part))
 
 
 def _write_card(output: Path, title: str, name: str, manifest: Document) -> None:
     from compress.report.card import model_card
 
-    (output / files.CARD).write_text(model_card(title, name, {name: manifest}), encoding="utf-8")
+    (output / artifacts.CARD).write_text(model_card(title, name, {name: manifest}), encoding="utf-8")
 
 
 def _kept(error: Diverged, stage: Stage, made: Path, folder: Path) -> Diverged:
     """Keep the model of the best epoch before a training diverged, beside the output that there is not; returns the error to raise."""
     kept = folder.with_name(f"{folder.name}.diverged")
-    if kept.exists() and files.read_manifest(kept) is None:
+    if kept.exists() and artifacts.read_manifest(kept) is None:
         return error  # not of our making
     with files.atomic_folder(kept) as temporary:
         shutil.copytree(made, temporary, dirs_exist_ok=True)
-        files.write_json(temporary / files.MANIFEST, {"schema": MANIFEST_SCHEMA, "verb": stage.verb.name, "diverged": error.message})
+        files.write_json(temporary / artifacts.MANIFEST, {"schema": MANIFEST_SCHEMA, "verb": stage.verb.name, "diverged": error.message})
     return Diverged(f"{error.message}; the best epoch before is kept in {kept}", error.hint)
 
 
@@ -205,7 +206,7 @@ def _call(stage: Stage, workspace: Workspace, output: Path, resume: Path | None 
     """Call the stage's function with the folders of its inputs; returns its seconds and its result."""
     inputs, function = _inputs(stage, workspace, resume), stage.verb.load()
     started = time.monotonic()
-    with processes.called(_order(stage, inputs)) if stage.verb.together else nullcontext():
+    with processes.summon(_order(stage, inputs)) if stage.verb.together else nullcontext():
         result = function(inputs, stage.settings, output)
     return time.monotonic() - started, result
 
@@ -259,7 +260,7 @@ def _lineage(stage: Stage, workspace: Workspace) -> list[Document]:
     if stage.verb.makes == "measurement":
         return []
     source = stage.sources[0] if stage.sources else stage.teacher
-    before = (files.read_manifest(workspace.folder(source)) or {}).get("lineage", []) if source else []
+    before = (artifacts.read_manifest(workspace.folder(source)) or {}).get("lineage", []) if source else []
     if not before and source:
         before = [{"model": source if source != "model" else workspace.recipe.model}]
     return [*before, {"verb": stage.verb.name, "settings": stage.settings.model_dump(mode="json"), "seed": stage.seed}]
@@ -273,24 +274,24 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
     Raises:
         UsageError: the output folder holds something else.
     """
-    return processes.led(lambda: _run_single(recipe, output, overwrite), lambda order: _take_part(recipe, order))
+    return processes.run_led(lambda: _run_single(recipe, output, overwrite), lambda order: _take_part(recipe, order))
 
 
 def _run_single(recipe: Recipe, output: Path | None, overwrite: bool) -> Document:
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)
-    if processes.processes() > 1 and not stage.verb.together:
-        raise UsageError(f"{stage.verb.name} runs in one process, and there are {processes.processes()}", "start it without a launcher")
+    if processes.launched() > 1 and not stage.verb.together:
+        raise UsageError(f"{stage.verb.name} runs in one process, and there are {processes.launched()}", "start it without a launcher")
     if output is None:
         with tempfile.TemporaryDirectory() as scratch:
             seconds, result = _call(stage, workspace, Path(scratch))
             return {"output": None, "seconds": seconds, **result}
     output = _nameable(output)
     sources = [workspace.folder(name) for name in stage.references()]
-    files.check_output(output, sources)
+    outputs.check_output(output, sources)
     if output.is_mount():
         raise UsageError(f"{output} is a mount point, which cannot be replaced whole", "name a folder inside it with -o")
-    with files.locked(output):
+    with locks.locked(output):
         check_inputs(recipe)
         key = workspace.key(stage)
         manifest = finished(output, key) if output.exists() else None
@@ -318,7 +319,7 @@ def _nameable(output: Path) -> Path:
 def _check_free(output: Path, overwrite: bool) -> None:
     if not output.exists() or not any(output.iterdir()):
         return
-    ours = files.read_manifest(output) is not None
+    ours = artifacts.read_manifest(output) is not None
     if ours and overwrite:
         return
     if ours:
@@ -407,17 +408,17 @@ def _deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: dict
     if name in made and manifests[name].get("models"):  # nothing was said of which: the best seed, or the last target
         name = f"{name}/{'best' if 'chosen' in manifests[name] else manifests[name]['models'][-1]['folder']}"
     source = workspace.folder(name)
-    manifest = manifests.get(name) or files.read_manifest(source) or manifests[stage_of(name)]
-    delivered = files.read_manifest(output / "model")
+    manifest = manifests.get(name) or artifacts.read_manifest(source) or manifests[stage_of(name)]
+    delivered = artifacts.read_manifest(output / "model")
     card = model_card(recipe.name, name, {**manifests, name: manifest})
-    readme = output / "model" / files.CARD
+    readme = output / "model" / artifacts.CARD
     if delivered and delivered.get("digest") == manifest["digest"] and readme.is_file() and readme.read_text(encoding="utf-8") == card:
         return name
     with files.atomic_folder(output / "model") as temporary:
         for path in source.iterdir():
             if path.is_file():
                 (temporary / path.name).write_bytes(path.read_bytes())
-        (temporary / files.CARD).write_text(card, encoding="utf-8")
+        (temporary / artifacts.CARD).write_text(card, encoding="utf-8")
     return name
 
 

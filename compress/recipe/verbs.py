@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from compress import settings
-from compress.core import files
+from compress.core import digests
 
 # A stage's function: (Inputs, settings, folder to write) -> what its manifest tells.
 
@@ -133,4 +133,4 @@ def code_version(verb: str) -> str:
     root = Path(__file__).parent.parent
     parts = [root / package for package in VERBS[verb].packages]
     paths = [path for part in parts for path in ([part] if part.suffix == ".py" else sorted(part.rglob("*.py")))]
-    return files.digest_json({str(path.relative_to(root)): files.digest_file(path) for path in paths})
+    return digests.digest_json({str(path.relative_to(root)): digests.digest_file(path) for path in paths})

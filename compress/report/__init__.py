@@ -9,7 +9,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import UsageError
 
 Document = dict[str, Any]
@@ -77,7 +77,7 @@ def read_run(run_folder: Path) -> Run:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} cannot be read as a run's manifest: {error}", "start the same `compress run` again") from error
     folders = {name: run_folder / entry["folder"] for name, entry in entries.items()}
-    stages = {name: {**entries[name], **(files.read_manifest(folder) or {})} for name, folder in folders.items()}
+    stages = {name: {**entries[name], **(artifacts.read_manifest(folder) or {})} for name, folder in folders.items()}
     recipe = run_folder / "recipe.resolved.yaml"
     evaluated = [name for name, stage in stages.items() if stage.get("verb") == "eval" and stage.get("results")]
     return Run(
@@ -86,7 +86,7 @@ def read_run(run_folder: Path) -> Run:
         sizes_mb={name: size for name, folder in folders.items() if (size := _weights_mb(folder))},
         recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
         disagreements=_disagreements(folders[evaluated[-1]]) if evaluated else [],
-        delivered=manifest.get("delivered") or (files.read_manifest(run_folder / "model") or {}).get("stage"),
+        delivered=manifest.get("delivered") or (artifacts.read_manifest(run_folder / "model") or {}).get("stage"),
     )
 
 

@@ -76,7 +76,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
             validate=lambda: evaluate(judged)[spec.main_metric], resume=inputs.resume, budget=budget, weigh=seen.items,
         )  # fmt: skip
         trained = trained_share(model)
-    metrics = processes.shared(lambda: evaluate(held_out))
+    metrics = processes.from_main(lambda: evaluate(held_out))
     console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")
     model.to("cpu")
     if processes.rank() == 0:

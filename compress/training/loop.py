@@ -123,7 +123,7 @@ def fit(
     lr = settings.lr or default_lr(model)
     optimizer = torch.optim.AdamW(_groups(parameters, settings.weight_decay), lr=lr, fused=True)
     facts = [label, settings.model_dump(mode="json"), seed, data.lengths.tolist()]
-    processes.spread(parameters)
+    processes.broadcast(parameters)
     snapshots = Snapshots(resume, identity_of([*model.parameters(), *extra], facts) if resume else "")
     with fast_steps(model, device, own_seed) as dropout:
         state = State(parameters, optimizer, np.random.default_rng(seed), dropout, device)
@@ -175,7 +175,7 @@ class _Training:
             if budget is not None:
                 budget.before = self.done.spent
         self.started = time.monotonic() - self.done.seconds
-        self.done.precision = self.done.precision or processes.shared(lambda: choose_precision(model, data, settings, device))
+        self.done.precision = self.done.precision or processes.from_main(lambda: choose_precision(model, data, settings, device))
         self.pace = Pace(math.ceil(len(data) / settings.batch_size), settings.epochs, budget, self.done.pace)
 
     @property
@@ -227,7 +227,7 @@ class _Training:
         """Return how many steps there are, as far as is known; with a budget by the clock of the first process."""
         if self.pace.budget is None:
             return self.pace.total
-        return processes.shared(lambda: self.pace.begin(self.done.step))
+        return processes.from_main(lambda: self.pace.begin(self.done.step))
 
     def _step(self, positions: np.ndarray, total: int) -> None:
         optimizer, done = self.state.optimizer, self.done
@@ -235,14 +235,14 @@ class _Training:
             group["lr"] = self.steps.lr * schedule(done.step, total, self.settings.warmup)
         if self.steps.on_step:
             self.steps.on_step(done.step)
-        value, mine = 0.0, processes.share(positions)
+        value, mine = 0.0, processes.shard(positions)
         if len(mine):
             batch = to_tensors(self.data.batch(mine), self.model, self.device)
             with autocast(done.precision, self.device):
                 loss = self.steps.loss_of(batch, mine)
             loss.backward()
             value = float(loss.detach())
-        value = processes.average(self.state.parameters, value, self.steps.weigh(mine) if len(mine) else 0)
+        value = processes.all_reduce_gradients(self.state.parameters, value, self.steps.weigh(mine) if len(mine) else 0)
         done.losses.append(self.steps.check("loss", value, done.epoch + 1, done.step))
         norm = nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
         self.steps.check("gradient", float(norm), done.epoch + 1, done.step)
@@ -260,7 +260,7 @@ class _Training:
             done.finished = True
             if self.pace.measured["validated"] == done.step:
                 return
-        score = processes.shared(self._score)
+        score = processes.from_main(self._score)
         if score is not None:
             self.pace.measured["validated"] = done.step
         _announce(done.epoch, done.mean_loss, score, self.seconds())

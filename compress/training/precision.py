@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.core import console, files
+from compress.core import caches, console, digests, files
 from compress.core.machine import cpu_name, emulates_bf16
 from compress.data.encoded import Encoded
 from compress.models.checkpoint import model_shape
@@ -46,7 +46,7 @@ def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device:
     if shape.lstm is not None:  # which autocast leaves as it is on a CPU
         return "fp32"
     facts = [cpu_name(), torch.__version__, torch.get_num_threads(), shape.hidden, shape.as_json()]
-    path = files.cache_root() / "precision" / f"{files.digest_json(facts)}.json"
+    path = caches.cache_root() / "precision" / f"{digests.digest_json(facts)}.json"
     try:
         return files.read_json(path)["precision"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from compress.core import console, files, processes
+from compress.core import console, digests, disk, files, processes
 from compress.core.errors import ResourceError
 
 EVERY_SECONDS = 30.0  # between two writes
@@ -133,7 +133,7 @@ class Snapshots:
         """
         path = self.path
         saved = self._read() if processes.rank() == 0 else None
-        if processes.shared(lambda: saved is not None) and processes.rank():
+        if processes.from_main(lambda: saved is not None) and processes.rank():
             saved = self._read()
             if saved is None:
                 raise ResourceError(f"process {processes.rank()} cannot read {path}", "put the output on a disk that all machines see")
@@ -169,7 +169,7 @@ class Snapshots:
         try:
             self.path.parent.mkdir(exist_ok=True)
             needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-            if shutil.disk_usage(self.path.parent).free < needed + files.RESERVE_BYTES:
+            if shutil.disk_usage(self.path.parent).free < needed + disk.RESERVE_BYTES:
                 raise OSError(f"it needs {needed >> 20} MiB and the disk has no room for them")
             with files.atomic_file(self.path) as temporary:
                 own = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -183,7 +183,7 @@ class Snapshots:
 
 def identity_of(parameters: Iterable[nn.Parameter], facts: Any) -> str:
     """Return a digest of the weights that a training starts from, and of whatever else it depends on."""
-    found = hashlib.sha256(files.digest_json(facts).encode())
+    found = hashlib.sha256(digests.digest_json(facts).encode())
     for parameter in parameters:
         found.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

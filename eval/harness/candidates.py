@@ -15,7 +15,7 @@ import numpy as np
 from peers import OURS, PEERS, Peer
 
 import compress
-from compress.core import console, files
+from compress.core import artifacts, console, digests, files, locks
 from compress.core.errors import CompressError
 from compress.data.task import Task
 from compress.models.inputs import encode_for
@@ -105,8 +105,8 @@ def write_calibration(task: Task, teacher: Path, count: int, path: Path) -> Path
 
 def build_key(peer: Peer, variant: str, teacher: Path, calibration: Path) -> str:
     """Return a digest of what a peer's artifact depends on."""
-    requirements = [files.digest_file(peer.requirements), sys.version] if peer.isolated else []
-    return files.digest_json([variant, files.digest_file(peer.source), requirements, digest(teacher), files.digest_file(calibration)])
+    requirements = [digests.digest_file(peer.requirements), sys.version] if peer.isolated else []
+    return digests.digest_json([variant, digests.digest_file(peer.source), requirements, digest(teacher), digests.digest_file(calibration)])
 
 
 def _peer(peer: Peer, variant: str, teacher: Path, calibration: Path, folder: Path) -> Candidate:
@@ -116,7 +116,7 @@ def _peer(peer: Peer, variant: str, teacher: Path, calibration: Path, folder: Pa
     try:
         python = environment.interpreter(peer)
         key = build_key(peer, variant, teacher, calibration)
-        if (files.read_manifest(folder) or {}).get("key") == key:
+        if (artifacts.read_manifest(folder) or {}).get("key") == key:
             console.info(f"{name}: unchanged")
         else:
             console.info(name)
@@ -132,7 +132,7 @@ def build(peer: Peer, variant: str, command: list[str], teacher: Path, calibrati
     Raises:
         WorkerFailed: with what the peer said.
     """
-    with files.locked(folder), files.atomic_folder(folder) as temporary:
+    with locks.locked(folder), files.atomic_folder(folder) as temporary:
         worker = Worker(variant, command, folder.with_name(f"{folder.name}.log"), environment.variables(peer.isolated, 1))
         try:
             answer = worker.ask(
@@ -142,4 +142,4 @@ def build(peer: Peer, variant: str, command: list[str], teacher: Path, calibrati
         finally:
             worker.close()
         manifest = {"key": key, "peer": peer.name, "variant": variant, "versions": answer["versions"]}
-        files.write_json(temporary / files.MANIFEST, manifest | {"files": files.digest_files(temporary)})
+        files.write_json(temporary / artifacts.MANIFEST, manifest | {"files": artifacts.digest_files(temporary)})

@@ -10,7 +10,7 @@ import psutil
 
 from compress.benchmark.accuracy import describe as describe_accuracy
 from compress.benchmark.latency import random_batch
-from compress.core import console, files
+from compress.core import artifacts, console, digests
 from compress.core.errors import CompressError, ResourceError
 from compress.data.metrics import METRICS
 from compress.data.task import Task
@@ -83,7 +83,7 @@ def _row(candidate: Candidate) -> Document:
     row: Document = {"name": candidate.name, "peer": candidate.peer.name, "variant": candidate.variant}
     if candidate.folder is None:
         return row | {"reason": candidate.reason or "not made"}
-    return row | {"size_mb": weight_bytes(candidate.folder) / 1e6, "digest": files.digest_json(files.digest_files(candidate.folder))}
+    return row | {"size_mb": weight_bytes(candidate.folder) / 1e6, "digest": digests.digest_json(artifacts.digest_files(candidate.folder))}
 
 
 def weight_bytes(folder: Path) -> int:

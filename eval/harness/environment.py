@@ -11,7 +11,7 @@ from pathlib import Path
 
 from peers import CONSTRAINTS, Peer
 
-from compress.core import console, files
+from compress.core import caches, console, digests, disk, files, locks
 from compress.core.errors import ResourceError
 
 INSTALL_SECONDS = 1800
@@ -26,7 +26,7 @@ KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACH
 
 def peers_folder() -> Path:
     """Return the folder of the peers' environments."""
-    return files.cache_root() / "peers"
+    return caches.cache_root() / "peers"
 
 
 def interpreter(peer: Peer) -> Path:
@@ -40,10 +40,10 @@ def interpreter(peer: Peer) -> Path:
     folder = peers_folder() / peer.name
     python = folder / "bin" / "python"
     wanted = wanted_stamp(peer)
-    with files.locked(folder, wait=True):
+    with locks.locked(folder, wait=True):
         if python.exists() and _read(folder / STAMP) == wanted:
             return python
-        files.check_space(folder, NEEDED_BYTES)
+        disk.check_space(folder, NEEDED_BYTES)
         console.info(f"making the environment of {peer.name}")
         shutil.rmtree(folder, ignore_errors=True)  # a virtual environment holds its own path: it is made in place
         _call([sys.executable, "-m", "venv", str(folder)], peer)
@@ -56,8 +56,8 @@ def wanted_stamp(peer: Peer) -> dict[str, str]:
     """Return what an environment depends on."""
     return {
         "python": sys.version.split()[0],
-        "requirements": files.digest_file(peer.requirements),
-        "constraints": files.digest_file(CONSTRAINTS),
+        "requirements": digests.digest_file(peer.requirements),
+        "constraints": digests.digest_file(CONSTRAINTS),
     }
 
 

@@ -10,13 +10,13 @@ from peers import Opened
 
 def open_model(variant: str, folder: Path, threads: int) -> Opened:
     """Open a folder that `compress` wrote, as `compress.load_onnx` and `compress.load_model` do."""
-    from compress.core import files
+    from compress.core import artifacts
     from compress.inference.artifact import OnnxModel
     from compress.models.config import is_graph
     from peers.onnx_session import SESSION_CONFIG
 
     if is_graph(folder):
-        recorded: dict[str, Any] = (files.read_manifest(folder) or {}).get("runtime", {})
+        recorded: dict[str, Any] = (artifacts.read_manifest(folder) or {}).get("runtime", {})
         hints = recorded | {"session_config": recorded.get("session_config", {}) | SESSION_CONFIG}
         artifact = OnnxModel(folder, threads, hints=hints)
         return artifact.logits, {"providers": artifact.session.get_providers()}

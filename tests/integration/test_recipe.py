@@ -128,7 +128,7 @@ def test_report_is_written_again_and_prints_the_table(compress: Command, finishe
 
 
 def test_a_run_folder_in_use_is_refused_with_75(compress: Command, finished: Path, home: Path) -> None:
-    holder = "import time; from pathlib import Path; from compress.core.files import locked\n"
+    holder = "import time; from pathlib import Path; from compress.core.locks import locked\n"
     holder += "with locked(Path('whole')): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", holder], cwd=home, stdout=subprocess.PIPE, text=True)
     try:

@@ -34,7 +34,7 @@ from compress.benchmark.latency import (
 )
 from compress.benchmark.microbenchmark import LEAST_ROUNDS, WARM_UPS, quick_speedup, random_batch
 from compress.benchmark.runners import ClockRunner, OrtCudaRunner, TokenizingRunner, TorchCudaRunner, openvino_forward
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import CompressError, ModelError, ResourceError, UsageError
 from compress.data import resolve
 from compress.data.task import Task
@@ -181,7 +181,7 @@ def artifact_of(source: Path, folder: Path, precision: str) -> Path:
     """Write an artifact with its manifest."""
     folder.mkdir()
     write_artifact(build_graph(load_model(source)), source, folder)
-    files.write_json(folder / files.MANIFEST, {"precision": precision, "runtime": RUNTIME_HINTS})
+    files.write_json(folder / artifacts.MANIFEST, {"precision": precision, "runtime": RUNTIME_HINTS})
     return folder
 
 
@@ -190,7 +190,7 @@ def test_candidates_are_told_apart(checkpoint: Maker, tmp_path: Path) -> None:
     assert candidates_of("a", checkpoint(), BenchSettings()) == [Candidate("a", checkpoint(), "pytorch", "fp32", vocab)]
     folder = artifact_of(checkpoint(), tmp_path / "graph", "int8")
     assert candidates_of("b", folder, BenchSettings()) == [Candidate("b", folder, "onnxruntime", "int8", vocab)]
-    (folder / files.MANIFEST).unlink()
+    (folder / artifacts.MANIFEST).unlink()
     assert candidates_of("b", folder, BenchSettings())[0].precision == "fp32"
     both = candidates_of("b", folder, BenchSettings(runtime=["auto", "openvino"], precision="bf16"))
     assert [(c.name, c.runtime, c.precision) for c in both] == [("b", "onnxruntime", "fp32"), ("b (openvino)", "openvino", "bf16")]
@@ -212,7 +212,7 @@ def test_auto_is_what_an_artifact_records(checkpoint: Maker, tmp_path: Path, rou
     limits = [*range(4, 4 * len(routes), 4), None]
     recorded = [{"up_to": limit, "runtime": name} for limit, name in zip(limits, routes, strict=True)]
     hints = RUNTIME_HINTS | {"routes": recorded, "openvino": {"precision": "bf16"}}
-    files.write_json(folder / files.MANIFEST, {"precision": "fp32", "runtime": hints})
+    files.write_json(folder / artifacts.MANIFEST, {"precision": "fp32", "runtime": hints})
     found = candidates_of("a", folder, BenchSettings())[0]
     assert (found.runtime, found.precision) == (runtime, precision)
     assert candidates_of("a", folder, BenchSettings(runtime=["onnxruntime"]))[0].runtime == "onnxruntime"

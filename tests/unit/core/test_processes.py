@@ -100,30 +100,30 @@ def test_tags_are_weighed_by_their_number_and_failures_are_told_once(tmp_path: P
 def test_shares_make_up_the_batch(count: int, world: int) -> None:
     positions, shares = np.random.default_rng(0).permutation(count), []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "size", lambda: world)
+        patch.setattr(processes, "world_size", lambda: world)
         for number in range(world):
             patch.setattr(processes, "rank", lambda number=number: number)
-            shares.append(processes.share(positions))
+            shares.append(processes.shard(positions))
     assert sorted(np.concatenate(shares).tolist()) == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_alone_nothing_is_sent() -> None:
     parameter = nn.Parameter(nn.Linear(2, 2).weight.detach())
-    assert (processes.processes(), processes.size(), processes.rank(), processes.is_first()) == (1, 1, 0, True)
-    assert processes.shared(lambda: object) is object
-    assert processes.average([parameter], 0.25, 3) == 0.25
+    assert (processes.launched(), processes.world_size(), processes.rank(), processes.is_main()) == (1, 1, 0, True)
+    assert processes.from_main(lambda: object) is object
+    assert processes.all_reduce_gradients([parameter], 0.25, 3) == 0.25
     assert parameter.grad is None
-    processes.spread([parameter])
-    assert processes.led(lambda: {"a": 1}, lambda order: None) == {"a": 1}
-    with processes.called({}):
-        assert processes.size() == 1
+    processes.broadcast([parameter])
+    assert processes.run_led(lambda: {"a": 1}, lambda order: None) == {"a": 1}
+    with processes.summon({}):
+        assert processes.world_size() == 1
 
 
 def test_a_world_size_alone_is_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some clusters set it for every job."""
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert processes.processes() == 1
+    assert processes.launched() == 1
 
 
 def test_a_muted_process_prints_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

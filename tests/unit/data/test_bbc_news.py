@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.core import files
+from compress.core import digests
 from compress.core.errors import ResourceError
 from compress.data import bbc_news, resolve
 from compress.data.task import Task
@@ -24,11 +24,11 @@ def splits() -> dict[str, list[bbc_news.Row]]:
 def test_splits_are_pinned(splits: dict[str, list[bbc_news.Row]]) -> None:
     """Scores of different versions compare only on the very same articles, in the same order."""
     names = {
-        name: [files.digest_bytes(f"{row['label']}\t{row['headline']}\t{row['text']}".encode()) for row in rows]
+        name: [digests.digest_bytes(f"{row['label']}\t{row['headline']}\t{row['text']}".encode()) for row in rows]
         for name, rows in splits.items()
     }
     assert {name: len(rows) for name, rows in splits.items()} == {"train": 1253, "validation": 417, "test": 419}
-    assert files.digest_json(names) == PINNED
+    assert digests.digest_json(names) == PINNED
 
 
 def test_splits_are_disjoint_and_without_duplicates(splits: dict[str, list[bbc_news.Row]]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.core import files
+from compress.core import artifacts, disk, files, locks
 from compress.core.errors import ResourceError
 from compress.distill import cache as module
 from compress.distill import cache_files
@@ -115,8 +115,8 @@ def test_hidden_states_that_the_disk_has_no_room_for_are_not_kept_and_those_that
     monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     assert ask(layers=(3,)).features is not None
-    monkeypatch.setattr(files, "free_space", lambda path: 1)
-    monkeypatch.setattr(files, "check_space", lambda path, needed, *_: None)
+    monkeypatch.setattr(disk, "free_space", lambda path: 1)
+    monkeypatch.setattr(disk, "check_space", lambda path, needed, *_: None)
     assert ask(layers=(3,)).features is not None
     assert ask(layers=(2,)).features is None
 
@@ -150,7 +150,7 @@ def test_a_teacher_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch, ca
 def test_what_is_kept_has_its_manifest(cache: Path) -> None:
     ask()
     (folder,) = cache.iterdir()
-    manifest = files.read_manifest(folder)
+    manifest = artifacts.read_manifest(folder)
     assert manifest is not None
     assert manifest["key"] == folder.name
     assert manifest["features"] == [["hidden", 3]]
@@ -171,7 +171,7 @@ def test_queries_and_keys_are_kept_as_the_projections_make_them() -> None:
 
 def filled(cache: Path) -> set[str]:
     """The entries that could be read."""
-    return {path.name for path in cache.iterdir() if files.read_manifest(path)}
+    return {path.name for path in cache.iterdir() if artifacts.read_manifest(path)}
 
 
 def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -181,7 +181,7 @@ def test_the_least_recently_used_entries_go(monkeypatch: pytest.MonkeyPatch, cac
     ask(digest="b")
     (second,) = filled(cache) - {first}
     for name, when in ((first, 1000), (second, 2000)):
-        os.utime(cache / name / files.MANIFEST, (when, when))
+        os.utime(cache / name / artifacts.MANIFEST, (when, when))
     ask(digest="a")  # used again: now the second is the older
     monkeypatch.setattr(cache_files, "BUDGET_BYTES", int(2.5 * size))
     ask(digest="c")
@@ -194,7 +194,7 @@ def test_an_entry_in_use_stays(monkeypatch: pytest.MonkeyPatch, cache: Path) -> 
     ask(digest="a")
     (first,) = filled(cache)
     monkeypatch.setattr(cache_files, "BUDGET_BYTES", 1)
-    with files.locked(cache / first):
+    with locks.locked(cache / first):
         ask(digest="b")
     assert first in filled(cache)
     ask(digest="c")
@@ -217,7 +217,7 @@ def test_a_damaged_entry_is_made_again(cache: Path, damage: str) -> None:
     path = folder / "logits.npy"
     whole = path.read_bytes()
     if damage == "key":
-        files.write_json(folder / files.MANIFEST, {**(files.read_manifest(folder) or {}), "key": "another"})
+        files.write_json(folder / artifacts.MANIFEST, {**(artifacts.read_manifest(folder) or {}), "key": "another"})
     elif damage == "gone":
         path.unlink()
     else:

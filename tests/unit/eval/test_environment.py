@@ -11,7 +11,7 @@ import pytest
 from harness import candidates, environment
 from peers import PEERS, Peer
 
-from compress.core import files
+from compress.core import disk, files
 from compress.core.errors import ResourceError
 
 ISOLATED = [peer for peer in PEERS.values() if peer.isolated]
@@ -45,7 +45,7 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             (Path(command[-1]) / "bin" / "python").touch()
 
     monkeypatch.setattr(environment, "_call", call)
-    monkeypatch.setattr(files, "check_space", lambda *given: None)
+    monkeypatch.setattr(disk, "check_space", lambda *given: None)
     return calls
 
 

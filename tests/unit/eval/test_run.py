@@ -14,7 +14,7 @@ import yaml
 from harness import candidates, environment
 from peers import Peer
 
-from compress.core import files
+from compress.core import artifacts, files
 from tests import tiny
 from tests.unit.eval import fakes
 
@@ -136,6 +136,6 @@ def test_our_steps_follow_each_other(own_checkpoint: Callable[[], Path], tmp_pat
     made = candidates._ours("slim", [Step.model_validate(step) for step in steps], 0, task, own_checkpoint(), tmp_path / "ours")
     assert made.reason is None
     assert made.folder == tmp_path / "ours" / "slim" / "03-quantize"
-    assert [entry.get("verb") for entry in (files.read_manifest(made.folder) or {})["lineage"]][-3:] == ["prune", "distill", "quantize"]
+    assert [entry.get("verb") for entry in (artifacts.read_manifest(made.folder) or {})["lineage"]][-3:] == ["prune", "distill", "quantize"]
     gated = [Step.model_validate({"do": "prune", "with": {"target_flops": 0.001}})]
     assert candidates._ours("none", gated, 0, task, own_checkpoint(), tmp_path / "ours").reason

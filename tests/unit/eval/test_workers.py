@@ -14,7 +14,7 @@ from harness.rounds import CONTROL
 from harness.workers import Worker, WorkerFailed
 from peers import Peer
 
-from compress.core import files
+from compress.core import artifacts, files
 from tests.unit.eval import fakes
 
 BATCH = {"input_ids": np.array([[1, 2], [3, 4]]), "attention_mask": np.array([[1, 1], [1, 0]])}
@@ -126,7 +126,7 @@ def test_a_build_is_whole_or_absent(tmp_path: Path, eval_folder: Path, peer: Pee
     given = (command, tmp_path / "teacher", tmp_path / "calibration.json")
     candidates.build(peer, "plain", *given, tmp_path / "out", "key")
     assert files.read_json(tmp_path / "out" / "model.json") == {"texts": 1, "teacher": "teacher"}
-    manifest = files.read_manifest(tmp_path / "out")
+    manifest = artifacts.read_manifest(tmp_path / "out")
     assert manifest is not None
     assert (manifest["key"], list(manifest["files"])) == ("key", ["model.json"])
     with pytest.raises(WorkerFailed, match="RuntimeError: no such operator$"):

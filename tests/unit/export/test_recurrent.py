@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import UsageError
 from compress.data import resolve
 from compress.data.task import Task
@@ -56,7 +56,7 @@ def test_an_artifact_is_written_and_verified(target: str, tiny_task: dict[str, A
     assert result["verification"]["max_abs"] < 1e-4
     assert result["verification"]["agreement"] == 1
     assert (result["layers"], result["graph_inputs"]) == ([], ["input_ids", "attention_mask"])
-    files.write_json(tmp_path / "out" / files.MANIFEST, {"runtime": result["runtime"], "reading": result["reading"]})
+    files.write_json(tmp_path / "out" / artifacts.MANIFEST, {"runtime": result["runtime"], "reading": result["reading"]})
     data = tiny.encoded()
     expected = score(torch_forward(load_model(source)), data)
     np.testing.assert_allclose(score(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-5)

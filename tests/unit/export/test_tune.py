@@ -14,7 +14,7 @@ import pytest
 
 from compress.benchmark import statistics, tuning
 from compress.benchmark.latency import Times
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import ModelError, ResourceError
 from compress.export import tune
 from compress.export.graph import build_graph
@@ -55,7 +55,7 @@ def export(source: Path, output: Path, **settings: Any) -> dict[str, Any]:
     """Run the stage, and write its manifest."""
     output.mkdir()
     result = module.run(Inputs({"model": source}), ExportSettings(**{"seq_len": [8, 16], **settings}), output)
-    files.write_json(output / files.MANIFEST, result)
+    files.write_json(output / artifacts.MANIFEST, result)
     return result
 
 

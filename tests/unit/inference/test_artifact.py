@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import ModelError, ResourceError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
@@ -38,7 +38,7 @@ def artifact(checkpoint: Maker, tmp_path: Path) -> Path:
     folder = tmp_path / "artifact"
     folder.mkdir()
     write_artifact(build_graph(load_model(checkpoint())), checkpoint(), folder)
-    files.write_json(folder / files.MANIFEST, {"precision": "fp32", "runtime": RUNTIME_HINTS, "max_length": 16})
+    files.write_json(folder / artifacts.MANIFEST, {"precision": "fp32", "runtime": RUNTIME_HINTS, "max_length": 16})
     return folder
 
 
@@ -78,7 +78,7 @@ def test_length_is_cut_to_what_the_manifest_says(artifact: Path) -> None:
     short, long = "the dog " * 7, "the dog " * 60
     model = load_onnx(artifact)
     np.testing.assert_allclose(model.probabilities([short]), model.probabilities([long]), atol=1e-5)
-    files.write_json(artifact / files.MANIFEST, {"max_length": None})
+    files.write_json(artifact / artifacts.MANIFEST, {"max_length": None})
     assert load_onnx(artifact).probabilities([long]).shape == (1, 3)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import ModelError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
@@ -27,7 +27,7 @@ def artifact(checkpoint: Maker, family: str, tmp_path: Path) -> Path:
     folder = tmp_path / "artifact"
     folder.mkdir()
     write_artifact(build_graph(load_model(checkpoint(family))), checkpoint(family), folder)
-    files.write_json(folder / files.MANIFEST, {"runtime": RUNTIME_HINTS})
+    files.write_json(folder / artifacts.MANIFEST, {"runtime": RUNTIME_HINTS})
     return folder
 
 
@@ -53,7 +53,7 @@ def test_nothing_gives_nothing(checkpoint: Maker, artifact: Path, family: str) -
 
 def test_length_is_what_the_model_was_trained_at(own_checkpoint: Maker) -> None:
     folder = own_checkpoint()
-    files.write_json(folder / files.MANIFEST, {"task": {"max_length": 8}})
+    files.write_json(folder / artifacts.MANIFEST, {"task": {"max_length": 8}})
     predict = open_predictor(folder)
     short, long = predict(["green " * 6, "green " * 60])
     assert short.score == pytest.approx(long.score, abs=1e-5)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import ModelError, ResourceError, UsageError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
@@ -34,7 +34,7 @@ def write(checkpoint: Path, folder: Path, hints: dict[str, Any], **more: Any) ->
     """Write an fp32 artifact with a manifest."""
     folder.mkdir()
     write_artifact(build_graph(load_model(checkpoint)), checkpoint, folder)
-    files.write_json(folder / files.MANIFEST, {"precision": "fp32", "runtime": hints, **more})
+    files.write_json(folder / artifacts.MANIFEST, {"precision": "fp32", "runtime": hints, **more})
     return folder
 
 

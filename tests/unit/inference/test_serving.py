@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
 from compress.inference import artifact as module
@@ -30,7 +30,7 @@ def make_artifact(folder: Path, target: Any = "class", family: str = "bert", **r
     (folder / "artifact").mkdir()
     write_artifact(build_graph(load_model(source)), source, folder / "artifact")
     document = {"precision": "fp32", "runtime": RUNTIME_HINTS, "reading": {"target": target, "max_length": 24, "stride": 4, **reading}}
-    files.write_json(folder / "artifact" / files.MANIFEST, document)
+    files.write_json(folder / "artifact" / artifacts.MANIFEST, document)
     return folder / "artifact"
 
 

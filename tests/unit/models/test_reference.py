@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.core import files, hub
+from compress.core import digests, hub
 from compress.core.errors import ModelError, ResourceError
 from compress.models import reference as module
 from compress.models.checkpoint import load_model
@@ -116,14 +116,14 @@ def test_offline_with_a_cold_cache(hub_cache: Path) -> None:
 def test_the_builtin_is_checked_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_verified", set())
     folder = locate(BUILTIN)
-    assert files.digest_file(folder / "model.safetensors") == module.BUILTIN_SHA256
-    monkeypatch.setattr(files, "digest_file", lambda path: pytest.fail("digested twice"))
+    assert digests.digest_file(folder / "model.safetensors") == module.BUILTIN_SHA256
+    monkeypatch.setattr(digests, "digest_file", lambda path: pytest.fail("digested twice"))
     assert locate(BUILTIN) == folder
 
 
 def test_a_changed_builtin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_verified", set())
-    monkeypatch.setattr(files, "digest_file", lambda path: "0" * 64)
+    monkeypatch.setattr(digests, "digest_file", lambda path: "0" * 64)
     with pytest.raises(ModelError, match="not the published ones"):
         locate(BUILTIN)
 

@@ -13,7 +13,7 @@ import pytest
 
 from compress.benchmark import statistics, tuning
 from compress.benchmark.latency import Times
-from compress.core import files, machine
+from compress.core import artifacts, files, machine
 from compress.core.errors import GateMissed, ModelError
 from compress.export import tune
 from compress.inference.artifact import load_onnx
@@ -52,7 +52,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
 def quantize(source: Path, output: Path, document: Any, **settings: Any) -> dict[str, Any]:
     """Run the stage, and write its manifest."""
     result = run(source, output, document, **{"method": "auto", "seq_len": [8, 16], "max_drop": 100.0, **settings})
-    files.write_json(output / files.MANIFEST, result)
+    files.write_json(output / artifacts.MANIFEST, result)
     return result
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import DataError, ModelError, ResourceError
 from compress.recipe import load as loading
 from compress.recipe import plan as module
@@ -195,7 +195,7 @@ def write_stage(folder: Path, key: str = "key", **contents: bytes) -> None:
     folder.mkdir(parents=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    files.write_json(folder / files.MANIFEST, {"key": key, "digest": "d", "files": files.digest_files(folder)})
+    files.write_json(folder / artifacts.MANIFEST, {"key": key, "digest": "d", "files": artifacts.digest_files(folder)})
 
 
 def test_a_finished_stage_has_its_key_and_its_files(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_stage_edited_by_hand_is_not_finished(tmp_path: Path, damage: str) -> 
         "remove": lambda: (folder / "config").unlink(),
         "add": lambda: (folder / "more").write_bytes(b""),
         "rename": lambda: (folder / "config").rename(folder / "config2"),
-        "manifest": lambda: (folder / files.MANIFEST).write_text("{}", encoding="utf-8"),
+        "manifest": lambda: (folder / artifacts.MANIFEST).write_text("{}", encoding="utf-8"),
     }[damage]()
     assert finished(folder, "key") is None
 
@@ -237,7 +237,7 @@ def test_a_plan_follows_what_is_done(document: dict[str, Any], tmp_path: Path) -
     workspace = Workspace(recipe)
     for name, folder in list(stage_folders(recipe, tmp_path / "run").items())[:3]:
         write_stage(folder, workspace.key(recipe.stages[name]), model=name.encode())
-        workspace.finish(name, folder, files.read_manifest(folder) or {})
+        workspace.finish(name, folder, artifacts.read_manifest(folder) or {})
     items = list(plan(recipe, tmp_path / "run"))
     assert [item.cached is not None for item in items] == [True] * 3 + [False] * 4
     assert [item.key is not None for item in items] == [True] * 4 + [False] * 3

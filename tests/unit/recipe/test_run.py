@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import compress
-from compress.core import console, files
+from compress.core import artifacts, console, files
 from compress.core.errors import DataError, GateMissed, Locked, ModelError, UsageError
 from compress.inference.artifact import load_onnx
 from compress.models.checkpoint import load_model
@@ -87,7 +87,7 @@ def ran(output: Path) -> list[str]:
 
 def manifest_of(output: Path, stage: str) -> Document:
     """Return a stage's manifest."""
-    found = files.read_manifest(next((output / "stages").glob(f"*-{stage}")))
+    found = artifacts.read_manifest(next((output / "stages").glob(f"*-{stage}")))
     assert found is not None
     return found
 
@@ -118,7 +118,7 @@ def test_the_manifest_holds_the_provenance(first: Path, document: Document) -> N
     assert {"git_commit", "created", "seconds", "schema"} <= set(manifest)
     assert (manifest["stages_run"], manifest["stages_skipped"]) == (7, 0)
     for name, stage in manifest["stages"].items():
-        own = files.read_manifest(first / stage["folder"])
+        own = artifacts.read_manifest(first / stage["folder"])
         assert own is not None
         assert (own["stage"], own["key"], own["digest"]) == (name, stage["key"], stage["digest"])
     assert [(gate["gate"], gate["passed"]) for gate in manifest["gates"]] == [("max_drop", True), ("min_speedup", True)]
@@ -138,7 +138,7 @@ def test_every_stage_has_its_manifest(first: Path) -> None:
     manifest = manifest_of(first, "student")
     assert set(manifest["inputs"]) == {"slim", "teacher"}
     assert manifest["inputs"]["slim"] == manifest_of(first, "slim")["digest"]
-    assert manifest["files"] == files.digest_files(first / "stages" / "03-student")
+    assert manifest["files"] == artifacts.digest_files(first / "stages" / "03-student")
     assert manifest["settings"]["epochs"] == 1
     assert manifest["seed"] == 3
     assert manifest["task"]["name"] == "tiny"
@@ -161,7 +161,7 @@ def test_the_models_open(first: Path) -> None:
 
 def test_the_last_model_is_delivered_with_a_card(first: Path) -> None:
     delivered, made = first / "model", first / "stages" / "05-int8"
-    assert files.read_manifest(delivered) == files.read_manifest(made)
+    assert artifacts.read_manifest(delivered) == artifacts.read_manifest(made)
     assert (delivered / "model.onnx").read_bytes() == (made / "model.onnx").read_bytes()
     assert "README.md" in {path.name for path in delivered.iterdir()}
 
@@ -210,7 +210,7 @@ def test_a_stage_edited_by_hand_is_made_again_and_nothing_else(again: Path, firs
         weights.write_bytes(content)
     go(document, again)
     assert ran(again) == [stage]
-    assert files.digest_files(folder) == files.digest_files(first / "stages" / folder.name)
+    assert artifacts.digest_files(folder) == artifacts.digest_files(first / "stages" / folder.name)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     assert go(document, output)["stages_skipped"] == 2
     assert ran(output) == NAMES[2:]
     for name in ("01-teacher", "02-slim", "03-student", "04-graph", "05-int8"):  # resumed = uninterrupted
-        assert files.digest_files(output / "stages" / name) == files.digest_files(first / "stages" / name)
+        assert artifacts.digest_files(output / "stages" / name) == artifacts.digest_files(first / "stages" / name)
 
 
 def test_a_failed_stage_leaves_nothing_and_is_told(document: Document, tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_a_missed_gate_is_an_error_after_everything_is_written(again: Path, docu
     proof = again / "stages" / "06-proof"
     manifest = manifest_of(again, "proof")
     manifest["results"][0]["metrics"]["accuracy"], manifest["results"][-1]["metrics"]["accuracy"] = 0.75, 0.5
-    files.write_json(proof / files.MANIFEST, manifest)
+    files.write_json(proof / artifacts.MANIFEST, manifest)
     for name in ("report.html", "manifest.json"):
         (again / name).unlink()
     with pytest.raises(GateMissed) as caught:
@@ -336,22 +336,22 @@ def test_a_gain_passes_the_tightest_gate(document: Document) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from compress import fs
-with files.locked(Path(sys.argv[1])):
+from compress.core import locks
+with locks.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
 def test_a_run_folder_in_use_is_locked(again: Path, document: Document) -> None:
-    before = files.digest_files(again)
+    before = artifacts.digest_files(again)
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(again)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(Locked, match=f"in use by process {holder.pid}") as caught:
             go(document, again)
     assert caught.value.exit_code == 75
-    assert files.digest_files(again) == before
+    assert artifacts.digest_files(again) == before
 
 
 def test_a_folder_of_something_else_is_left_alone(document: Document, tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_a_single_verb_writes_the_artifact_itself(checkpoint: Maker, tmp_path: P
     result = single(checkpoint(), tmp_path / "my out")
     assert result["output"] == str(tmp_path / "my out")
     assert load_onnx(tmp_path / "my out")("the dog").label in tiny.LABELS
-    assert files.read_manifest(tmp_path / "my out") == json.loads(
+    assert artifacts.read_manifest(tmp_path / "my out") == json.loads(
         json.dumps(console.finite({key: value for key, value in result.items() if key != "output"}))
     )
     assert [path.name for path in tmp_path.iterdir()] == ["my out"]
@@ -407,13 +407,13 @@ def test_a_single_verb_made_before_is_not_made_again(checkpoint: Maker, tmp_path
 
 def test_a_single_verb_with_other_settings_needs_overwrite(checkpoint: Maker, tmp_path: Path) -> None:
     single(checkpoint(), tmp_path / "out")
-    before = files.digest_files(tmp_path / "out")
+    before = artifacts.digest_files(tmp_path / "out")
     with pytest.raises(UsageError, match="made from other settings") as caught:
         single(checkpoint("electra"), tmp_path / "out")
     assert "--overwrite" in (caught.value.hint or "")
-    assert files.digest_files(tmp_path / "out") == before
+    assert artifacts.digest_files(tmp_path / "out") == before
     single(checkpoint("electra"), tmp_path / "out", overwrite=True)
-    assert files.digest_files(tmp_path / "out") != before
+    assert artifacts.digest_files(tmp_path / "out") != before
 
 
 def test_a_single_verb_never_overwrites_what_is_not_ours(checkpoint: Maker, tmp_path: Path) -> None:
@@ -429,11 +429,11 @@ def test_a_single_verb_never_overwrites_what_is_not_ours(checkpoint: Maker, tmp_
 
 def test_an_output_inside_its_input_is_refused(own_checkpoint: Maker) -> None:
     source = own_checkpoint()
-    before = files.digest_files(source)
+    before = artifacts.digest_files(source)
     for output in (source, source / "onnx", source / "a" / "b"):
         with pytest.raises(UsageError, match="lies inside the input"):
             single(source, output)
-    assert files.digest_files(source) == before
+    assert artifacts.digest_files(source) == before
 
 
 def test_a_failed_single_verb_leaves_nothing(own_checkpoint: Maker, tmp_path: Path) -> None:
@@ -446,12 +446,12 @@ def test_a_failed_single_verb_leaves_nothing(own_checkpoint: Maker, tmp_path: Pa
 
 def test_a_failed_overwrite_keeps_what_was_there(checkpoint: Maker, own_checkpoint: Maker, tmp_path: Path) -> None:
     single(checkpoint(), tmp_path / "out")
-    before = files.digest_files(tmp_path / "out")
+    before = artifacts.digest_files(tmp_path / "out")
     source = own_checkpoint()
     (source / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="damaged"):
         single(source, tmp_path / "out", overwrite=True)
-    assert files.digest_files(tmp_path / "out") == before
+    assert artifacts.digest_files(tmp_path / "out") == before
 
 
 def test_measurements_need_no_folder(checkpoint: Maker, tiny_task: Document) -> None:

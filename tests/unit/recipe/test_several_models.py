@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compress.core import files
+from compress.core import artifacts
 from compress.core.errors import ModelError, RecipeError
 from compress.models.checkpoint import model_shape
 from compress.models.reference import digest
@@ -65,14 +65,14 @@ def test_each_model_of_a_stage_has_a_manifest_of_its_own(tmp_path: Path) -> None
     models = [{"folder": "2x", "params": 5}, {"folder": "3x", "params": 3}]
     steps = [{"model": "x"}, {"verb": "prune", "settings": {}, "seed": 7}]
     run._tell_each(tmp_path, {"key": "k", "params": 3, "task": {"max_length": 32}, "settings": {}, "lineage": steps, "models": models})
-    own = files.read_manifest(tmp_path / "2x")
+    own = artifacts.read_manifest(tmp_path / "2x")
     assert own is not None
     assert (own["params"], own["lineage"], own["task"], own["digest"]) == (5, steps, {"max_length": 32}, digest(tmp_path / "2x"))
     assert not {"key", "models"} & set(own)
     assert own["plain"]
     tiny.edit_config(tmp_path / "2x", compress=config_entry(model_shape(tiny.make_model())))
     assert run._openable(tmp_path / "2x") == {"plain": False}
-    assert "2x/compress.json" in files.digest_files(tmp_path)
+    assert "2x/compress.json" in artifacts.digest_files(tmp_path)
 
 
 def test_of_a_family_the_measured_model_is_delivered(tmp_path: Path) -> None:

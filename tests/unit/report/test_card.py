@@ -16,7 +16,7 @@ import yaml
 from huggingface_hub import ModelCard
 
 import compress
-from compress.core import files
+from compress.core import artifacts, files
 from compress.data.encoding import encode_examples
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import load_onnx
@@ -169,7 +169,7 @@ def test_the_lines_of_the_card_run_and_agree(
     module = importlib.import_module("compress.export")  # `compress.export` is the verb
     result = module.run(Inputs({"model": own_checkpoint(family, target=target)}), ExportSettings(), folder)
     result["reading"] |= {"max_length": 64} | ({} if threshold is None else {"no_answer": True, "null_threshold": threshold})
-    files.write_json(folder / files.MANIFEST, result)
+    files.write_json(folder / artifacts.MANIFEST, result)
     document = {**manifests(kind)["int8"], **result, "task": TASKS[kind]}
     ours, plain, meaning = code(model_card("demo", "int8", {"int8": document}))
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.core import files
+from compress.core import outputs
 from compress.settings import FinetuneSettings
 from compress.training import resume as module
 from compress.training.loop import fit
@@ -292,12 +292,12 @@ def test_identity_is_of_weights_and_facts() -> None:
 
 def test_states_of_other_keys_are_removed(tmp_path: Path) -> None:
     target = tmp_path / "tea[ch]er"
-    old = files.resume_folder(target, "a" * 64)
+    old = outputs.resume_folder(target, "a" * 64)
     old.mkdir()
-    other = files.resume_folder(tmp_path / "other", "a" * 64)
+    other = outputs.resume_folder(tmp_path / "other", "a" * 64)
     other.mkdir()
-    assert files.resume_folder(target, "a" * 64) == old
+    assert outputs.resume_folder(target, "a" * 64) == old
     assert old.is_dir()
-    assert files.resume_folder(target, "b" * 64) != old
+    assert outputs.resume_folder(target, "b" * 64) != old
     assert not old.exists()
     assert other.is_dir()

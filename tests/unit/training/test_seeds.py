@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import compress
 from compress import training
 from compress.cli.main import main
-from compress.core import files
+from compress.core import artifacts, files
 from compress.core.errors import UsageError
 from compress.core.validation import validate
 from compress.data import resolve
@@ -36,7 +36,7 @@ SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 2e-3, "
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    return files.read_json(folder / files.MANIFEST)
+    return files.read_json(folder / artifacts.MANIFEST)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))

@@ -1,0 +1,47 @@
+"""Kernel locks of output folders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from compress.core.errors import Locked
+from compress.core.files import make_parent
+
+
+@contextlib.contextmanager
+def locked(target: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the kernel lock of an output folder (`.NAME.lock` beside it); the kernel frees it if we are killed.
+
+    Raises:
+        Locked: another process holds it (and `wait` is false); the message names the process.
+    """
+    import filelock
+
+    make_parent(target)
+    path = target.with_name(f".{target.name}.lock")
+    lock = filelock.FileLock(path, blocking=wait)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        holder = _holder(path)
+        raise Locked(f"{target} is in use by {holder}", "wait for it to end, or choose another folder with -o") from None
+    try:
+        path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
+        yield
+    finally:
+        # Unlinking while we hold the lock is safe: filelock checks after locking that the inode is still the named one.
+        path.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

@@ -1,0 +1,38 @@
+"""Output folders: which ones are allowed, and where an interrupted run keeps its state."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from pathlib import Path
+
+from compress.core.artifacts import read_manifest
+from compress.core.errors import UsageError
+
+
+def check_output(target: Path, sources: list[Path]) -> None:
+    """Refuse an output folder that is a file, or that lies inside (or holds) one of the inputs.
+
+    Raises:
+        UsageError: one of the above.
+    """
+    resolved = target.resolve()
+    if resolved.exists() and not resolved.is_dir():
+        raise UsageError(f"the output {target} is a file", "choose a folder with -o")
+    for source in sources:
+        if resolved == source.resolve() or source.resolve() in resolved.parents:
+            raise UsageError(f"the output {target} lies inside the input {source}", "choose another folder with -o")
+        if resolved in source.resolve().parents and resolved.exists() and read_manifest(resolved) is not None:
+            raise UsageError(f"the output {target} holds the input {source}", "choose another folder with -o")
+
+
+def resume_folder(target: Path, key: str) -> Path:
+    """Return the folder beside `target` for what a killed run with this cache key goes on from; those of other keys are removed.
+
+    It need not exist. The caller holds the lock of `target`, and removes the folder once `target` is there.
+    """
+    folder = target.with_name(f".{target.name}.resume-{key[:32]}")
+    for other in target.parent.glob(f".{glob.escape(target.name)}.resume-*"):
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder

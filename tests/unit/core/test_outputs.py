@@ -1,0 +1,46 @@
+"""Which output folders are allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.core import artifacts, outputs
+from compress.core.errors import UsageError
+
+
+@pytest.mark.parametrize("place", ["source", "source/inside", "source/deep/inside", "./source", "elsewhere/../source/x"])
+def test_output_inside_an_input_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    (tmp_path / "source").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="lies inside the input") as caught:
+        outputs.check_output(Path(place), [Path("source")])
+    assert caught.value.exit_code == 2
+
+
+def test_output_inside_an_input_through_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "source")
+    with pytest.raises(UsageError, match="lies inside"):
+        outputs.check_output(tmp_path / "link" / "out", [tmp_path / "source"])
+
+
+def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="is a file"):
+        outputs.check_output(tmp_path / "file", [])
+
+
+def test_output_that_holds_an_input_is_refused_if_it_would_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out" / "source").mkdir(parents=True)
+    outputs.check_output(tmp_path / "out", [tmp_path / "out" / "source"])  # refused later: it is not empty
+    (tmp_path / "out" / artifacts.MANIFEST).write_text("{}", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds the input"):
+        outputs.check_output(tmp_path / "out", [tmp_path / "out" / "source"])
+
+
+@pytest.mark.parametrize("place", ["out", "source-2", "sour", "runs/source"])
+def test_output_beside_the_inputs_is_fine(tmp_path: Path, place: str) -> None:
+    (tmp_path / "source").mkdir()
+    outputs.check_output(tmp_path / place, [tmp_path / "source"])

@@ -14,9 +14,9 @@ from compress.core import console
 from compress.data.examples import Examples
 from compress.data.metrics import METRICS, normalised_answer
 from compress.data.task import Task
-from compress.inference.scorer import answers_of, open_model
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import open_forward
 from compress.models.config import read_config
-from compress.models.inputs import encode_for
 from compress.models.label_mapping import NO_CLASS, map_labels
 from compress.settings import EvalSettings
 from compress.stage import ERRORS_FILE, Inputs
@@ -33,10 +33,9 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     rows: dict[str, list[np.ndarray]] = {}
     for name, folder in inputs.sources.items():
-        classes = map_labels(read_config(folder), task, name)
-        forward = open_model(folder, settings.device)
-        data = encode_for(folder, examples, task.spec.input_spec)
-        answers[name] = answers_of(forward, data, examples, task, classes, settings.batch_size, f"{name} on {split}")
+        evaluator = Evaluator(task, split, folder, map_labels(read_config(folder), task, name))
+        forward = open_forward(folder, settings.device)
+        answers[name] = evaluator.predict(forward, batch_size=settings.batch_size, label=f"{name} on {split}")
         rows[name] = [METRICS[metric].rows(examples.labels, answers[name], task.label_names) for metric in task.spec.metrics]
         first = next(iter(rows.values())) if len(rows) > 1 else None
         results.append({"model": name, **describe(task.spec.metrics, rows[name], first), **per_class(examples, answers[name], task)})

@@ -8,7 +8,7 @@ import numpy as np
 
 from compress.benchmark.runners import Batch, ClockRunner
 from compress.benchmark.statistics import median_ratio
-from compress.inference.scorer import Forward
+from compress.inference.batches import Forward
 
 WARM_UPS = 3
 QUICK_ROUNDS, LEAST_ROUNDS, QUICK_SECONDS = 100, 20, 4.0

@@ -17,8 +17,9 @@ import numpy as np
 from compress.core import artifacts
 from compress.core.errors import UsageError
 from compress.inference.artifact import OnnxModel
+from compress.inference.batches import Forward
+from compress.inference.forward import open_forward
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, beside_others, openvino_forward
-from compress.inference.scorer import Forward, open_model
 
 Batch = dict[str, np.ndarray]
 ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that sends each batch to the runtime that is faster for it
@@ -152,7 +153,7 @@ def torch_cpu_forward(folder: Path, precision: str, threads: int) -> Forward:
         raise UsageError("PyTorch has no fast fp16 on CPUs", "use --precision bf16, or --device cuda")
     import torch
 
-    forward = open_model(folder)
+    forward = open_forward(folder)
 
     def limited(batch: Batch) -> np.ndarray:
         if torch.get_num_threads() != threads:

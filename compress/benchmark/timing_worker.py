@@ -20,8 +20,8 @@ import numpy as np
 
 from compress.benchmark.microbenchmark import quick_speedup, random_batch, seconds_of
 from compress.core.errors import CompressError, ResourceError
+from compress.inference.batches import Forward
 from compress.inference.runtime import OPENVINO, open_session, openvino_forward, session_forward
-from compress.inference.scorer import Forward
 from compress.models.config import GRAPH
 
 

@@ -20,7 +20,8 @@ from compress.benchmark.runners import ClockRunner, Runner
 from compress.benchmark.statistics import geometric_ratio, median_ratio
 from compress.core import console
 from compress.core.errors import ModelError
-from compress.inference.runtime import Forward, only
+from compress.inference.batches import Forward
+from compress.inference.runtime import only
 
 ROUNDS = 40  # of each cell, along each axis
 SECONDS = 6.0  # for all cells of an axis

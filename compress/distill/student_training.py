@@ -27,7 +27,8 @@ from compress.distill.teachers import Teacher, check_tokens, common_mask, mean_l
 from compress.distill.theseus import Replacement, check_replaceable
 from compress.distill.word_substitution import substituted
 from compress.editing.gradients import dropout_off
-from compress.inference.scorer import measure, torch_forward
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, pick_device
 from compress.models.family import family_of
@@ -117,17 +118,18 @@ def teach(
     check_target(settings, target, len(classes))
     teacher_shape, student_shape = model_shape(teacher), model_shape(student)
     pairs = matches(settings, teacher_shape, student_shape)
-    folder, validation = tokens_from or teacher_folder, task.split("validation")
+    folder = tokens_from or teacher_folder
     examples, labeled = _texts(task, unlabeled, settings, seed, [teacher_folder, folder, *(other.folder for other in others)])
     if not labeled:
         if settings.hard_weight:
             console.info("  the labels do not count, for not every text has one")
         settings = settings.model_copy(update={"hard_weight": 0.0})
-    data, held_out = (encode_for(folder, part, task.spec.input_spec) for part in (examples, validation))
+    data = encode_for(folder, examples, task.spec.input_spec)
+    evaluator = Evaluator(task, "validation", folder, classes)
     settings = _filled_in(settings, student, made and teacher_shape.hidden != student_shape.hidden, len(data), budget)
 
     def evaluate() -> dict[str, float]:
-        return measure(torch_forward(student, device), held_out, validation, task, classes, "validating")
+        return evaluator.score(torch_forward(student, device))
 
     numbered = replace(data, labels=to_model_labels(data.labels, target, classes)) if labeled else data
     extra: list[torch.nn.Parameter] = []

@@ -21,8 +21,9 @@ from compress.export.half import half_graph
 from compress.export.tune import GPU_HINTS, RUNTIME_HINTS, Candidates, choose
 from compress.export.verify import Verification, remembered, verify
 from compress.inference.artifact import OnnxModel
-from compress.inference.runtime import ONNXRUNTIME, OPENVINO, Forward, recorded_runtimes
-from compress.inference.scorer import torch_forward
+from compress.inference.batches import Forward
+from compress.inference.forward import torch_forward
+from compress.inference.runtime import ONNXRUNTIME, OPENVINO, recorded_runtimes
 from compress.models.checkpoint import count_params, load_model, model_shape
 from compress.models.config import GRAPH, max_tokens, read_config
 from compress.models.inputs import encode_for, input_spec_of

@@ -9,7 +9,7 @@ import numpy as np
 
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
-from compress.inference.scorer import Forward
+from compress.inference.batches import Forward
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
 from compress.factorize.allocate import WHOLE, allocate, break_even, fixed_ranks, weight_budget
 from compress.factorize.statistics import Statistics, activation_statistics, fisher_statistics
 from compress.factorize.svd import WeightedSvd, factored_table
-from compress.inference.scorer import measure, torch_forward
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import torch_forward
 from compress.models import shape as shapes
 from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
@@ -53,12 +54,10 @@ def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> dict[str, 
     examples = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else task.split("train")
     data = encode_calibration(source, examples, task.spec.input_spec, settings.calib_samples, inputs.seed)
     seq_len = settings.seq_len or round(float(data.lengths.mean()))
-    held_out = task.split("validation") if "validation" in task.available else None
+    evaluator = Evaluator(task, "validation", source, classes) if "validation" in task.available else None
 
     def validate(model: Any) -> dict[str, float]:
-        if held_out is None:
-            return {}
-        return measure(torch_forward(model), encode_for(source, held_out, task.spec.input_spec), held_out, task, classes, "validating")
+        return {} if evaluator is None else evaluator.score(torch_forward(model))
 
     score, before = validate(dense).get(task.spec.main_metric), model_shape(dense)
     model = copy.deepcopy(dense)
@@ -83,7 +82,7 @@ def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> dict[str, 
         "layers": after.as_json(),
         "embedding_rank": after.embedding[0] if after.embedding else None,
         "refits": refits,
-        "metrics": {"validation": {"n": len(held_out), **found, "before": score} if held_out is not None else {}},
+        "metrics": {"validation": {"n": len(evaluator), **found, "before": score} if evaluator is not None else {}},
     }
 
 

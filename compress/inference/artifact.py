@@ -16,8 +16,9 @@ from compress.data.encoding import encode_examples, ready_tokenizer
 from compress.data.examples import Examples
 from compress.data.input_spec import Target
 from compress.data.texts import examples_from_texts
+from compress.inference.batches import Forward, run_batches
 from compress.inference.decoding import Answer, describe_outputs, softmax
-from compress.inference.runtime import ONNXRUNTIME, OPENVINO, Forward, only, open_session, openvino_forward, routed, session_forward
+from compress.inference.runtime import ONNXRUNTIME, OPENVINO, only, open_session, openvino_forward, routed, session_forward
 from compress.models.config import GRAPH, class_names, read_config
 from compress.models.inputs import input_spec_of
 from compress.models.reference import locate
@@ -121,10 +122,8 @@ class OnnxModel:
         return softmax(outputs) if self.target == "class" else 1 / (1 + np.exp(-outputs))
 
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
-        from compress.inference.scorer import score
-
         data = encode_examples(self.tokenizer, examples, self.input_spec, self._pad_id)
-        return score(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
+        return run_batches(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
 
     @overload
     def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Answer]: ...

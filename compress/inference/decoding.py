@@ -15,7 +15,7 @@ from compress.models.label_mapping import NO_CLASS, logit_positions, predicted_c
 N_BEST = 20  # first and last tokens that are combined to spans
 
 
-def read_answers(outputs: np.ndarray, data: Encoded, examples: Examples, input_spec: InputSpec, classes: np.ndarray) -> Any:
+def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, input_spec: InputSpec, classes: np.ndarray) -> Any:
     """Return what the model says about every example, in the form of `Examples.labels`.
 
     Args:
@@ -23,7 +23,7 @@ def read_answers(outputs: np.ndarray, data: Encoded, examples: Examples, input_s
         data: the encoded examples.
         examples: the texts that they were made from.
         input_spec: of the task.
-        classes: the task's label of each logit, as `connect` returns it.
+        classes: the task's label of each logit, as `map_labels` returns it.
 
     Returns:
         By target: class numbers (n,) int64; zeros and ones (n, labels) float32; values (n,) float32; a list of tag

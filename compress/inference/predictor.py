@@ -8,8 +8,9 @@ from pathlib import Path
 from compress.core import artifacts
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
+from compress.inference.batches import run_batches
 from compress.inference.decoding import Answer, describe_outputs
-from compress.inference.scorer import open_model, score
+from compress.inference.forward import open_forward
 from compress.models.config import class_names, is_graph, read_config
 from compress.models.inputs import encode_for, input_spec_of
 from compress.models.reference import locate
@@ -24,7 +25,7 @@ def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[Many
     folder = locate(reference)
     if is_graph(folder):
         return OnnxModel(folder, device=device)
-    forward, config = open_model(folder, device), read_config(folder)
+    forward, config = open_forward(folder, device), read_config(folder)
     input_spec, labels = input_spec_of(config, artifacts.read_manifest(folder)), class_names(config)
 
     def predict(texts: ManyTexts) -> list[Answer]:
@@ -32,6 +33,6 @@ def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[Many
             return []
         examples = examples_from_texts(texts, input_spec)
         data = encode_for(folder, examples, input_spec)
-        return describe_outputs(score(forward, data), data, examples, input_spec, labels)
+        return describe_outputs(run_batches(forward, data), data, examples, input_spec, labels)
 
     return predict

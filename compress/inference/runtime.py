@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 
 from compress.core.errors import ModelError, ResourceError, UsageError
+from compress.inference.batches import Forward
 from compress.models.config import GRAPH, OPENVINO_GRAPH, is_graph
 
-Forward = Callable[[dict[str, np.ndarray]], np.ndarray]
 FULL_PRECISION = {"use_tf32": "0"}  # a float32 graph computes in float32, as PyTorch does; who wants speed exports float16
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
@@ -179,7 +179,7 @@ def _refuse_other_files(graph: Path) -> None:
             raise ModelError(f"{graph} has weights in another file than {GRAPH}", "make the artifact again: compress quantize")
 
 
-def session_forward(session: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
+def session_forward(session: Any) -> Forward:
     """Return a function from a padded batch of (batch, length) int64 arrays to float32 logits; see `OnnxModel.logits`."""
     names = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from compress.core.errors import ResourceError
 from compress.models.family import family_of
 
 Batch = dict[str, torch.Tensor]
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -27,8 +28,12 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def to_tensors(batch: dict[str, np.ndarray], model: Any, device: torch.device) -> Batch:
-    """Move a padded batch to the device, leaving out what the family does not take."""
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
-    if not family_of(model.config.model_type).token_types:
-        tensors.pop("token_type_ids", None)
-    return tensors
+    """Move a padded batch to the device, without the inputs that the model's family does not have."""
+    return {name: torch.from_numpy(array).to(device) for name, array in accepted_inputs(model, batch).items()}
+
+
+def accepted_inputs(model: Any, batch: dict[str, Array]) -> dict[str, Array]:
+    """Return a batch without `token_type_ids` if the model's family has no token types (DistilBERT, MPNet)."""
+    if family_of(model.config.model_type).token_types:
+        return batch
+    return {name: array for name, array in batch.items() if name != "token_type_ids"}

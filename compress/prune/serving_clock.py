@@ -17,8 +17,9 @@ from compress.benchmark.timing_worker import Apart
 from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
+from compress.inference.batches import Forward
+from compress.inference.forward import torch_forward
 from compress.inference.runtime import has_openvino
-from compress.inference.scorer import Forward, torch_forward
 from compress.models.config import GRAPH
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits

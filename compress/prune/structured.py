@@ -15,21 +15,20 @@ import torch
 
 from compress.core import console
 from compress.core.errors import UsageError
-from compress.data.encoded import Encoded
-from compress.data.examples import Examples
 from compress.data.input_spec import Target
 from compress.data.metrics import points_lost
 from compress.data.unlabeled import read_unlabeled
 from compress.distill import teach
 from compress.editing.encoder_layers import keep_layers
-from compress.inference.scorer import measure, torch_forward
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import torch_forward
 from compress.models import shape as shapes
 from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import load_model, model_shape
 from compress.models.config import read_config
 from compress.models.device import pick_device, to_tensors
 from compress.models.family import refuse_recurrent
-from compress.models.inputs import encode_calibration, encode_for
+from compress.models.inputs import encode_calibration
 from compress.models.label_mapping import map_labels, to_model_labels
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
@@ -106,7 +105,7 @@ class Pruner:
         check_serving(self.serving)
         self.refitted = settings.refit and settings.method in REFITTING
         self.refitter = Refitter(self.dense, self.source, self.data, self.target, settings.refit_epochs, self.device, self.seed)
-        self._encoded: dict[tuple[int | None, Path], tuple[Examples, Encoded]] = {}
+        self._evaluators: dict[int | None, Evaluator] = {}  # by the most examples
         self.curve: list[dict[str, Any]] = []
         self.refits: dict[str, Any] = {}
         self._bias = 1.0  # measured speedup of the last model that was timed, over what the costs predict of it
@@ -402,15 +401,8 @@ class Pruner:
         """Measure a model on validation (its first examples); nothing, where the task has no such split."""
         if "validation" not in self.task.available:
             return {}
-        examples, data = self._held_out(at_most, tokenizer or self.source)
-        found = measure(torch_forward(model.to("cpu")), data, examples, self.task, self.classes, "validating")
-        return {"n": len(examples), **found}
-
-    def _held_out(self, at_most: int | None, tokenizer: Path) -> tuple[Examples, Encoded]:
-        """Return the validation split (its first examples), encoded once however many models are measured on it."""
-        if (at_most, tokenizer) not in self._encoded:
-            examples = self.task.split("validation")
-            if at_most is not None and len(examples) > at_most:
-                examples = examples.take(np.arange(at_most))
-            self._encoded[at_most, tokenizer] = examples, encode_for(tokenizer, examples, self.task.spec.input_spec)
-        return self._encoded[at_most, tokenizer]
+        if at_most not in self._evaluators:
+            self._evaluators[at_most] = Evaluator(self.task, "validation", self.source, self.classes, at_most)
+        evaluator = self._evaluators[at_most]
+        data = None if tokenizer is None else evaluator.encoded(tokenizer)
+        return {"n": len(evaluator), **evaluator.score(torch_forward(model.to("cpu")), data)}

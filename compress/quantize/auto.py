@@ -13,8 +13,8 @@ from compress.benchmark.microbenchmark import quick_speedup, random_batch
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.export import RUNTIME_HINTS
+from compress.inference.batches import Forward, run_batches
 from compress.inference.runtime import open_session, session_forward
-from compress.inference.scorer import Forward, score
 from compress.quantize.sensitivity import Floats, find_floats, sensitivities
 from compress.quantize.variants import Forms
 
@@ -113,12 +113,12 @@ def _gated(
 ) -> tuple[onnx.ModelProto, list[dict[str, Any]]] | None:
     """Return the graph with what the gate keeps in float, and these groups with their reasons; None where it cannot pass."""
     ranked = forms.data.take(np.linspace(0, len(forms.data) - 1, min(RANKED_EXAMPLES, len(forms.data))).astype(int))
-    expected = score(reference, ranked)
+    expected = run_batches(reference, ranked)
     groups = forms.groups
     with console.progress("ranking what is sensitive", len(groups) + 1) as advance:
 
         def error(floats: Floats) -> float:
-            found = score(forward_of(forms.graph(method, floats)), ranked)
+            found = run_batches(forward_of(forms.graph(method, floats)), ranked)
             advance()
             return float(np.nan_to_num(np.mean((found - expected) ** 2), nan=np.inf))
 

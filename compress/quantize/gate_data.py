@@ -13,7 +13,8 @@ from compress.data.spec import Kind, TaskSpec
 from compress.data.unlabeled import read_unlabeled
 from compress.export import recorded_input_spec
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import Forward, measure
+from compress.inference.batches import Forward
+from compress.inference.evaluator import Evaluator
 from compress.models.inputs import calibration_examples, encode_for
 from compress.models.label_mapping import map_labels
 from compress.settings import QuantizeSettings
@@ -48,15 +49,13 @@ class Judge:
     """Scores smaller forms on the task's validation split against the float graph, which is scored once."""
 
     def __init__(self, inputs: Inputs, source: Path, reference: OnnxModel) -> None:
-        self.task = inputs.task
-        self.examples = self.task.split("validation")
-        self.data = encode_for(source, self.examples, self.task.spec.input_spec)
-        self.classes = map_labels(reference.config, self.task, str(inputs.source.name))
-        self.main = self.task.spec.main_metric
+        task = inputs.task
+        self.evaluator = Evaluator(task, "validation", source, map_labels(reference.config, task, str(inputs.source.name)))
+        self.main = task.spec.main_metric
         self.before = self._scores(reference.logits, "float")
 
     def _scores(self, forward: Forward, name: str) -> dict[str, float]:
-        return measure(forward, self.data, self.examples, self.task, self.classes, f"validating {name}")
+        return self.evaluator.score(forward, label=f"validating {name}")
 
     def drop(self, forward: Forward, name: str) -> float:
         """Return the points of the main metric that a form loses."""
@@ -69,7 +68,7 @@ class Judge:
             GateMissed: it loses more than `max_drop` points.
         """
         after = self._scores(forward, precision)
-        drop, n = points_lost(self.before[self.main], after[self.main]), len(self.examples)
+        drop, n = points_lost(self.before[self.main], after[self.main]), len(self.evaluator)
         console.info(f"  validation {self.main} {100 * after[self.main]:.2f}, float {100 * self.before[self.main]:.2f} (n = {n})")
         if max_drop is not None and drop > max_drop:
             raise GateMissed(

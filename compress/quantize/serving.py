@@ -15,7 +15,8 @@ from compress.export import SHARES, TRIED_EXAMPLES
 from compress.export.tune import Candidates, Chosen, choose
 from compress.export.verify import remembered, verify
 from compress.inference.artifact import OnnxModel
-from compress.inference.runtime import OPENVINO, Forward
+from compress.inference.batches import Forward
+from compress.inference.runtime import OPENVINO
 from compress.models.config import max_tokens
 from compress.quantize.auto import Choice, forward_of
 from compress.quantize.openvino import openvino_form

@@ -13,13 +13,14 @@ from compress.core import console
 from compress.core.errors import UsageError
 from compress.data.batching import evaluation_batches
 from compress.data.unlabeled import read_unlabeled
-from compress.inference.scorer import measure, torch_forward
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import torch_forward
 from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
 from compress.models.config import read_config
 from compress.models.device import Batch, pick_device, to_tensors
 from compress.models.family import descend, family_of, layers, refuse_recurrent
-from compress.models.inputs import encode_calibration, encode_for
+from compress.models.inputs import encode_calibration
 from compress.models.label_mapping import map_labels
 from compress.models.low_rank import refuse_factorized
 from compress.models.relative_positions import bias_columns
@@ -48,10 +49,9 @@ def run(inputs: Inputs, settings: ShareSettings, output: Path) -> dict[str, Any]
     share_layers(model, owners, settings.how)
     metrics: dict[str, Any] = {}
     if "validation" in task.available:
-        examples = task.split("validation")
-        data, main = encode_for(source, examples, task.spec.input_spec), task.spec.main_metric
-        before, found = (measure(torch_forward(each), data, examples, task, classes, "validating") for each in (dense, model))
-        metrics = {"n": len(examples), **found, "before": before[main]}
+        evaluator, main = Evaluator(task, "validation", source, classes), task.spec.main_metric
+        before, found = (evaluator.score(torch_forward(each)) for each in (dense, model))
+        metrics = {"n": len(evaluator), **found, "before": before[main]}
         console.info(f"  validation {100 * found[main]:.2f}, before {100 * before[main]:.2f}; distill to win it back")
     save_model(model, output, source)
     params, whole, shape = count_params(model), count_params(dense), model_shape(model)

@@ -15,7 +15,8 @@ from compress.data.encoded import Encoded
 from compress.data.examples import overlap
 from compress.data.input_spec import Target
 from compress.data.task import Task
-from compress.inference.scorer import measure, torch_forward
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
 from compress.models.config import read_config, target_of
 from compress.models.device import Batch, pick_device
@@ -45,19 +46,15 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
     device = pick_device(settings.device)
     torch.manual_seed(inputs.seed)  # the new head's initial weights
     model = load_model(source, labels=task.label_names, target=spec.target)
-    train, validation = task.split("train"), task.split("validation")
+    train = task.split("train")
+    evaluator = Evaluator(task, "validation", source, np.arange(len(task.label_names)))
     warn_overlap(task)
     asked = f", {len(task.label_names)} labels" if spec.target in ("class", "labels", "tags") else ""
-    console.info(f"  {len(train)} training and {len(validation)} validation examples{asked}")
+    console.info(f"  {len(train)} training and {len(evaluator)} validation examples{asked}")
     data = encode_for(source, train, spec.input_spec)
-    held_out = encode_for(source, validation, spec.input_spec)
+    held_out = evaluator.data
     if spec.target == "value" and target_of(read_config(source)) != "value":
         start_at_mean(model, train.labels)
-    classes = np.arange(len(task.label_names))
-
-    def evaluate(data: Encoded) -> dict[str, float]:
-        return measure(forward, data, validation, task, classes, "validating")
-
     forward = torch_forward(model, device)
     model.to(device)
     after = scoring_seconds(forward, held_out) if budget else 0.0
@@ -73,16 +70,16 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
             budget.scores_take(scoring_seconds(forward, judged) if settings.mode == "frozen" else after, after)
         fitted = fit(
             model, seen, loss_of, settings, seed=inputs.seed, device=device,
-            validate=lambda: evaluate(judged)[spec.main_metric], resume=inputs.resume, budget=budget, weigh=seen.items,
+            validate=lambda: evaluator.score(forward, judged)[spec.main_metric], resume=inputs.resume, budget=budget, weigh=seen.items,
         )  # fmt: skip
         trained = trained_share(model)
-    metrics = processes.from_main(lambda: evaluate(held_out))
+    metrics = processes.from_main(lambda: evaluator.score(forward))
     console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")
     model.to("cpu")
     if processes.rank() == 0:
         save_model(model, output, source)
     return {
-        "metrics": {"validation": {"n": len(validation), **metrics}},
+        "metrics": {"validation": {"n": len(evaluator), **metrics}},
         "training": {"mode": settings.mode, **trained, **fitted.as_json()},
         "params": count_params(model),
         "layers": model_shape(model).as_json(),

@@ -11,7 +11,7 @@ import numpy as np
 from compress.core import console
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
-from compress.inference.scorer import Forward
+from compress.inference.batches import Forward
 from compress.settings import TrainSettings
 
 VALIDATION_SHARE = 0.2  # of the time, at most, goes into validation between epochs

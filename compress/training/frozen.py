@@ -18,7 +18,7 @@ import torch
 from compress.core.errors import ResourceError
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
-from compress.inference.scorer import score
+from compress.inference.batches import run_batches
 from compress.models.device import to_tensors
 from compress.models.family import HEAD_CLASSES, SEQUENCE, descend, family_of
 from compress.training.loop import head_of, train_only
@@ -79,7 +79,7 @@ def _states(model: Any, encoder: Any, data: Encoded, every_token: bool, device: 
             states = encoder(**to_tensors(batch, model, device))[0]
         return (states if every_token else states[:, 0]).cpu().numpy()
 
-    states = score(forward, data, label="encoding", dtype=np.float16 if every_token else np.float32)
+    states = run_batches(forward, data, label="encoding", dtype=np.float16 if every_token else np.float32)
     own = {field.name: getattr(data, field.name) for field in fields(Encoded)}
     return States(**own, states=states, every_token=every_token)
 

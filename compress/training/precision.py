@@ -13,7 +13,7 @@ from compress.core import caches, console, digests, files
 from compress.core.machine import cpu_name, emulates_bf16
 from compress.data.encoded import Encoded
 from compress.models.checkpoint import model_shape
-from compress.models.family import family_of
+from compress.models.device import accepted_inputs
 from compress.models.task_loss import logits_of
 from compress.settings import TrainSettings
 from compress.training.fast_steps import fast_steps
@@ -78,8 +78,7 @@ def products(model: Any, data: Encoded, batch_size: int) -> int:
 
 def _time_both(model: Any, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, float]:
     """Time a forward and backward pass in both precisions, interleaved; the fastest round of each counts."""
-    family = family_of(model.config.model_type)
-    inputs = {name: tensor for name, tensor in batch.items() if name != "token_type_ids" or family.token_types}
+    inputs = accepted_inputs(model, batch)
     best = {"fp32": float("inf"), "bf16": float("inf")}
     state = torch.get_rng_state()
     for _ in range(ROUNDS + 1):  # the first round warms up both

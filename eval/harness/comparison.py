@@ -14,9 +14,8 @@ from compress.core import artifacts, console, digests
 from compress.core.errors import CompressError, ResourceError
 from compress.data.metrics import METRICS
 from compress.data.task import Task
-from compress.inference.scorer import answers_of
+from compress.inference.evaluator import Evaluator
 from compress.models.config import read_config
-from compress.models.inputs import encode_for
 from compress.models.label_mapping import map_labels
 from compress.models.reference import digest
 from harness import rounds
@@ -133,16 +132,14 @@ def _open(candidates: list[Candidate], rows: dict[str, Document], logs: Path, th
 def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suite, task: Task, teacher: Path, quick: bool) -> None:
     """Add each candidate's metrics to its row, from the process that is timed afterwards; all get the same tokens."""
     split = task.evaluation_split(suite.split)
-    examples = task.split(split)
-    if quick:
-        examples = examples.take(range(min(QUICK_EXAMPLES, len(examples))))
-    data = encode_for(teacher, examples, task.spec.input_spec)
     classes = map_labels(read_config(teacher), task, "the teacher")
+    evaluator = Evaluator(task, split, teacher, classes, limit=QUICK_EXAMPLES if quick else None)
+    examples = evaluator.examples
     first: list[np.ndarray] | None = None
     for name in [name for name in workers if name != CONTROL]:
         console.info(f"accuracy of {name} on {split}")
         try:
-            answers = answers_of(workers[name].logits, data, examples, task, classes, EVAL_BATCH)
+            answers = evaluator.predict(workers[name].logits, batch_size=EVAL_BATCH)
         except WorkerFailed as error:
             if first is None:
                 raise

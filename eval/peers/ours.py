@@ -22,7 +22,7 @@ def open_model(variant: str, folder: Path, threads: int) -> Opened:
         return artifact.logits, {"providers": artifact.session.get_providers()}
     import torch
 
-    from compress.inference.scorer import open_model as open_checkpoint
+    from compress.inference.forward import open_forward as open_checkpoint
 
     torch.set_num_threads(threads)
     return open_checkpoint(folder), {}

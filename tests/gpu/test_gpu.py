@@ -19,7 +19,7 @@ import compress
 from compress.benchmark.latency import run as bench
 from compress.benchmark.runners import open_runner
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from compress.settings import BenchSettings
 from compress.stage import Inputs

@@ -112,7 +112,7 @@ def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict
 
 def test_predictions_are_those_of_the_model_by_hand(checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
     from compress.data.input_spec import InputSpec
-    from compress.inference.scorer import torch_forward
+    from compress.inference.forward import torch_forward
     from compress.models.inputs import encode_for
 
     examples = Task(resolve(tiny_task)).split("validation")

@@ -18,7 +18,7 @@ from compress.core.errors import ResourceError
 from compress.distill import cache as module
 from compress.distill import cache_files
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.device import to_tensors
 from compress.models.family import layers
 from tests import tiny

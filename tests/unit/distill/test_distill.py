@@ -58,12 +58,13 @@ def slim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_pruned_student_comes_nearer_to_its_teacher(tiny_task: dict[str, Any], checkpoint: Maker, slim: Path, tmp_path: Path) -> None:
     from compress.data.input_spec import InputSpec
-    from compress.inference.scorer import score, torch_forward
+    from compress.inference.batches import run_batches
+    from compress.inference.forward import torch_forward
     from compress.models.inputs import encode_for
 
     result = run(checkpoint(), slim, tiny_task, tmp_path / "out", epochs=6, lr=3e-3, hard_weight=0.0)
     data = encode_for(slim, Task(resolve(tiny_task)).split("train"), InputSpec(max_length=32))
-    logits = [torch.from_numpy(score(torch_forward(load_model(folder)), data)) for folder in (checkpoint(), slim, tmp_path / "out")]
+    logits = [torch.from_numpy(run_batches(torch_forward(load_model(folder)), data)) for folder in (checkpoint(), slim, tmp_path / "out")]
     before, after = (float(soft_cross_entropy(student, logits[0], 2.0)) for student in logits[1:])
     assert after < 0.7 * before
     model = load_model(tmp_path / "out")

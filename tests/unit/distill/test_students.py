@@ -19,7 +19,7 @@ from compress.distill import plan
 from compress.distill.calibration import Calibration
 from compress.distill.layer_matching import layer_map, spread
 from compress.distill.students import Spec, Start, make_student, parse_spec, take_layers
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.adapters import add_adapters
 from compress.models.checkpoint import load_model, model_labels, model_shape, save_model
 from compress.models.family import layers

@@ -15,7 +15,7 @@ from compress.data.encoding import split_words
 from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
 from compress.editing import vocabulary
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.inputs import encode_for
 from compress.models.low_rank import FactoredEmbedding, put_words, words_of

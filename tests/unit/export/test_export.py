@@ -18,7 +18,8 @@ from compress.data import resolve
 from compress.data.task import Task
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
@@ -56,8 +57,8 @@ def test_an_artifact_is_written_and_verified(
 def test_the_artifact_answers_as_the_checkpoint(checkpoint: Maker, family: str, tmp_path: Path) -> None:
     export(checkpoint(family), tmp_path / "out")
     data = tiny.encoded(family, 40, pairs=True)
-    expected = score(torch_forward(load_model(checkpoint(family))), data)
-    np.testing.assert_allclose(score(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-4)
+    expected = run_batches(torch_forward(load_model(checkpoint(family))), data)
+    np.testing.assert_allclose(run_batches(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-4)
 
 
 def test_a_pruned_checkpoint_is_exported_with_its_shape(tmp_path: Path) -> None:

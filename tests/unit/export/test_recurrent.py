@@ -17,7 +17,8 @@ from compress.export.attention import Form
 from compress.export.builder import IR_VERSIONS
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel, open_session, session_forward
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
@@ -43,9 +44,9 @@ def test_the_graph_is_the_model(target: str, opset: int) -> None:
     outputs = ["start_logits", "end_logits"] if target == "span" else ["logits"]
     assert [entry.name for entry in graph.graph.output] == outputs
     forward = session_forward(open_session(graph.SerializeToString(), 1, "cpu", {}))
-    np.testing.assert_allclose(score(forward, data), score(torch_forward(model), data), atol=1e-5)
-    alone = np.concatenate([score(forward, data.take([number])) for number in range(len(data))])
-    np.testing.assert_allclose(score(forward, data), alone, atol=1e-5)
+    np.testing.assert_allclose(run_batches(forward, data), run_batches(torch_forward(model), data), atol=1e-5)
+    alone = np.concatenate([run_batches(forward, data.take([number])) for number in range(len(data))])
+    np.testing.assert_allclose(run_batches(forward, data), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -58,8 +59,8 @@ def test_an_artifact_is_written_and_verified(target: str, tiny_task: dict[str, A
     assert (result["layers"], result["graph_inputs"]) == ([], ["input_ids", "attention_mask"])
     files.write_json(tmp_path / "out" / artifacts.MANIFEST, {"runtime": result["runtime"], "reading": result["reading"]})
     data = tiny.encoded()
-    expected = score(torch_forward(load_model(source)), data)
-    np.testing.assert_allclose(score(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-5)
+    expected = run_batches(torch_forward(load_model(source)), data)
+    np.testing.assert_allclose(run_batches(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-5)
 
 
 def test_tuning_times_options_of_the_runtime_alone(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from compress.export import tune
 from compress.export.graph import build_graph
 from compress.inference import runtime as runtimes
 from compress.inference.artifact import load_onnx
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
@@ -70,8 +71,8 @@ def test_the_winner_is_written_and_recorded(checkpoint: Maker, family: str, cloc
     operators = [node.op_type for node in onnx.load(str(tmp_path / "out" / "model.onnx")).graph.node]
     assert operators.count("MultiHeadAttention") == tiny.LAYERS
     data = tiny.encoded(family, 20)
-    expected = score(torch_forward(load_model(checkpoint(family))), data)
-    np.testing.assert_allclose(score(load_onnx(tmp_path / "out").logits, data), expected, atol=1e-4)
+    expected = run_batches(torch_forward(load_model(checkpoint(family))), data)
+    np.testing.assert_allclose(run_batches(load_onnx(tmp_path / "out").logits, data), expected, atol=1e-4)
     json.dumps(result)
 
 
@@ -142,8 +143,8 @@ def test_auto_records_which_runtime_takes_which_batches(checkpoint: Maker, clock
     assert [cell["speedup"] for cell in result["tuning"]["runtimes"]] == pytest.approx([0.5, 2.0], rel=0.01)
     assert result["verification_openvino"]["max_abs"] < 1e-4
     data = tiny.encoded("bert", 20)
-    expected = score(torch_forward(load_model(checkpoint())), data)
-    np.testing.assert_allclose(score(load_onnx(tmp_path / "out").logits, data, 4), expected, atol=1e-4)
+    expected = run_batches(torch_forward(load_model(checkpoint())), data)
+    np.testing.assert_allclose(run_batches(load_onnx(tmp_path / "out").logits, data, 4), expected, atol=1e-4)
 
 
 @needs_openvino
@@ -187,7 +188,7 @@ def test_a_float16_graph_has_float32_logits(checkpoint: Maker, family: str, tmp_
     assert onnx.TensorProto.FLOAT not in kinds
     assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
     data = tiny.encoded(family, 20)
-    assert score(load_onnx(tmp_path / "out").logits, data).dtype == np.float32
+    assert run_batches(load_onnx(tmp_path / "out").logits, data).dtype == np.float32
 
 
 def test_weights_beyond_float16_are_named(own_checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

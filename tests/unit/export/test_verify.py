@@ -19,7 +19,7 @@ from compress.data.encoded import Encoded
 from compress.export.graph import build_graph
 from compress.export.verify import batches_to_try, remembered, verify
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import save_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model

@@ -14,7 +14,8 @@ import compress
 from compress.core.errors import UsageError
 from compress.factorize import factorize_embeddings, factorize_linears
 from compress.factorize.statistics import activation_statistics, fisher_statistics
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import count_params, load_model, model_shape
 from compress.models.device import to_tensors
 from compress.models.low_rank import is_factorized, linears, words_of
@@ -56,11 +57,11 @@ def test_a_rank_that_the_weights_have_changes_nothing(family: str) -> None:
     with torch.no_grad():
         for _, _, linear in linears(model):
             linear.weight.copy_(linear.weight[:, :1] @ linear.weight[:1])  # of rank one
-    expected = score(torch_forward(model), data)
+    expected = run_batches(torch_forward(model), data)
     for method in METHODS:
         small = compress_linears(model, data, method=method, rank=3)
         assert is_factorized(small)
-        np.testing.assert_allclose(score(torch_forward(small), data), expected, atol=1e-4)
+        np.testing.assert_allclose(run_batches(torch_forward(small), data), expected, atol=1e-4)
 
 
 def compress_linears(model: Any, data: Any, **fields: Any) -> Any:
@@ -72,10 +73,10 @@ def compress_linears(model: Any, data: Any, **fields: Any) -> Any:
 
 def test_what_texts_show_is_kept_better_than_by_plain_factors(family: str) -> None:
     model, data = tiny.make_model(family), tiny.encoded(family, 60)
-    expected, errors = score(torch_forward(model), data), {}
+    expected, errors = run_batches(torch_forward(model), data), {}
     for method in METHODS:
         small = compress_linears(model, data, method=method, rank=9)
-        errors[method] = float(np.abs(score(torch_forward(small), data) - expected).mean())
+        errors[method] = float(np.abs(run_batches(torch_forward(small), data) - expected).mean())
     assert errors["activations"] < errors["plain"]
     assert errors["fisher"] < errors["plain"]
 
@@ -98,13 +99,13 @@ def test_padding_does_not_count(family: str) -> None:
 
 def test_refits_mend_what_plain_factors_lose(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
     data = tiny.encoded("bert", 60)
-    expected = score(torch_forward(load_model(checkpoint())), data)
+    expected = run_batches(torch_forward(load_model(checkpoint())), data)
     errors = []
     for refit in (True, False):
         folder = tmp_path / str(refit)
         found = compress.factorize(checkpoint(), tiny_task, folder, method="plain", ratio=0.5, refit=refit, device="cpu")
         assert bool(found["refits"]) == refit
-        errors.append(float(np.abs(score(torch_forward(load_model(folder)), data) - expected).mean()))
+        errors.append(float(np.abs(run_batches(torch_forward(load_model(folder)), data) - expected).mean()))
     assert errors[0] < errors[1]
 
 

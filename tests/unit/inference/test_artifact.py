@@ -19,7 +19,7 @@ from compress.export.graph import build_graph
 from compress.inference import artifact as module
 from compress.inference.artifact import OnnxModel, load_onnx, open_session
 from compress.inference.decoding import Prediction, softmax
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from tests import tiny
 

@@ -15,7 +15,7 @@ from compress.data.encoding import encode_questions, encode_tokens
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
-from compress.inference.decoding import best_answer, best_spans, describe_outputs, read_answers
+from compress.inference.decoding import best_answer, best_spans, decode_predictions, describe_outputs
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny
 
@@ -42,7 +42,7 @@ def test_every_word_is_tagged_once_however_short_the_windows(tokenizer: Any, max
     logits = np.zeros((int(data.starts[-1]), 5), dtype=np.float32)
     flat = np.concatenate(data.labels)
     logits[np.arange(len(flat)), np.where(flat == IGNORED, 0, flat)] = 1.0
-    found = read_answers(logits, data, Examples(sentences, tags), InputSpec("tags"), np.arange(5))
+    found = decode_predictions(logits, data, Examples(sentences, tags), InputSpec("tags"), np.arange(5))
     for true, answer in zip(tags, found, strict=True):
         np.testing.assert_array_equal(true, answer)
     assert sum((labels != IGNORED).sum() for labels in data.labels) == sum(map(len, tags))
@@ -61,7 +61,7 @@ def test_an_answer_survives_the_windows(tokenizer: Any, max_length: int) -> None
             holding += 1
             logits[data.starts[number] + start, 0] = logits[data.starts[number] + end, 1] = 5.0
     assert holding >= 2
-    found = read_answers(logits, data, Examples(texts, answers), InputSpec("span"), np.arange(2))
+    found = decode_predictions(logits, data, Examples(texts, answers), InputSpec("span"), np.arange(2))
     assert found == ["tea with rice", "the old dog"]
 
 
@@ -98,11 +98,11 @@ def test_labels_and_values_by_hand() -> None:
     data = Encoded([], [], np.zeros(0), 0)
     outputs = np.array([[2.0, -1.0, 0.5], [-1.0, -1.0, -1.0]], dtype=np.float32)
     examples = Examples([("a",), ("b",)], np.zeros(2))
-    found = read_answers(outputs, data, examples, InputSpec("labels"), np.array([2, 0, 1]))
+    found = decode_predictions(outputs, data, examples, InputSpec("labels"), np.array([2, 0, 1]))
     assert found.tolist() == [[0, 1, 1], [0, 0, 0]]  # in the task's order
     told = describe_outputs(outputs, data, examples, InputSpec("labels"), ["x", "y", "z"])
     assert [[entry.label for entry in row] for row in told] == [["x", "z"], []]  # pyright: ignore
-    assert read_answers(outputs[:, :1], data, examples, InputSpec("value"), np.arange(1)).tolist() == [2.0, -1.0]
+    assert decode_predictions(outputs[:, :1], data, examples, InputSpec("value"), np.arange(1)).tolist() == [2.0, -1.0]
 
 
 def test_texts_are_split_for_tagging() -> None:

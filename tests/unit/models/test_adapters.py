@@ -17,7 +17,8 @@ from compress.distill.students import take_layers
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.adapters import SIGMA, Adapter, adapter_size, adapters, add_adapters, refuse_adapters
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
 from compress.models.family import layers
@@ -63,14 +64,14 @@ def test_an_adapter_by_hand() -> None:
 
 def test_new_adapters_change_next_to_nothing(family: str) -> None:
     model, data = tiny.make_model(family), tiny.encoded(family)
-    before = score(torch_forward(model), data)
+    before = run_batches(torch_forward(model), data)
     add_adapters(model, SIZE)
     assert len(adapters(model)) == 2 * tiny.LAYERS
     for adapter in adapters(model):
         for linear in (adapter.down, adapter.up):
             assert 0 < linear.weight.abs().max() <= 2 * SIGMA
             assert not linear.bias.any()
-    np.testing.assert_allclose(score(torch_forward(model), data), before, atol=1e-3)
+    np.testing.assert_allclose(run_batches(torch_forward(model), data), before, atol=1e-3)
 
 
 def test_adapters_stand_before_the_residual_and_the_norm(family: str) -> None:
@@ -86,23 +87,23 @@ def test_adapters_stand_before_the_residual_and_the_norm(family: str) -> None:
         linears = [linear for layer in layers(other) for linear in (layer.attention_output, layer.ffn_out)]
         for linear, shift in zip(linears, shifts, strict=True):
             linear.bias += shift
-    np.testing.assert_allclose(score(torch_forward(model), data), score(torch_forward(other), data), atol=1e-5)
+    np.testing.assert_allclose(run_batches(torch_forward(model), data), run_batches(torch_forward(other), data), atol=1e-5)
 
 
 @pytest.mark.parametrize("kept", [None, KEPT, HEADLESS], ids=["dense", "pruned", "headless"])
 def test_torch_reloaded_and_onnx_agree(family: str, kept: list[Kept] | None, tmp_path: Path) -> None:
     model, data = adapted(family, kept), tiny.encoded(family, 20)
-    expected = score(torch_forward(model), data)
+    expected = run_batches(torch_forward(model), data)
     plain = tiny.make_model(family)
     if kept is not None:
         slice_model(plain, kept)
-    assert np.abs(expected - score(torch_forward(plain), data)).max() > 0.1
+    assert np.abs(expected - run_batches(torch_forward(plain), data)).max() > 0.1
     again = load_model(saved(model, family, tmp_path / "saved"))
     assert (adapter_size(again), count_params(again), model_shape(again)) == (SIZE, count_params(model), model_shape(model))
-    np.testing.assert_array_equal(score(torch_forward(again), data), expected)
+    np.testing.assert_array_equal(run_batches(torch_forward(again), data), expected)
     graph = build_graph(again).SerializeToString()
     forward = session_forward(open_session(graph, 1, "cpu", RUNTIME_HINTS))
-    np.testing.assert_allclose(score(forward, data), expected, atol=1e-4)
+    np.testing.assert_allclose(run_batches(forward, data), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
@@ -110,7 +111,7 @@ def test_every_head_is_exported(target: Any, tmp_path: Path) -> None:
     model, data = adapted("distilbert", target=target), tiny.encoded("distilbert")
     again = load_model(saved(model, "distilbert", tmp_path / "saved"))
     forward = session_forward(open_session(build_graph(again).SerializeToString(), 1, "cpu", RUNTIME_HINTS))
-    np.testing.assert_allclose(score(forward, data), score(torch_forward(model), data), atol=1e-4)
+    np.testing.assert_allclose(run_batches(forward, data), run_batches(torch_forward(model), data), atol=1e-4)
 
 
 def test_the_config_records_the_size(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_copies_and_students_keep_their_adapters(tmp_path: Path) -> None:
     again = load_model(saved(student, "bert", tmp_path / "student"))
     assert len(adapters(again)) == 4
     data = tiny.encoded()
-    np.testing.assert_array_equal(score(torch_forward(again), data), score(torch_forward(student), data))
+    np.testing.assert_array_equal(run_batches(torch_forward(again), data), run_batches(torch_forward(student), data))
 
 
 def test_what_does_not_know_adapters_refuses_them() -> None:

@@ -16,7 +16,7 @@ from compress.core.errors import ModelError, UsageError
 from compress.data import resolve
 from compress.data.task import Task
 from compress.editing.vocabulary import shrink_embeddings
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import count_params, load_model, model_labels, model_shape
 from compress.models.config import read_config, target_of
 from compress.models.family import BILSTM, FAMILIES, family_of, layers

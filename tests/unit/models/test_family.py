@@ -15,7 +15,7 @@ from compress.core.errors import ModelError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, model_shape, save_model
 from compress.models.family import FAMILIES, Layer, descend, family_of, layers
 from compress.prune.search import Kept

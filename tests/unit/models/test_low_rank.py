@@ -16,7 +16,8 @@ from compress.distill.students import take_layers
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import count_params, load_model, model_shape, record_shape, save_model
 from compress.models.family import layers
@@ -57,7 +58,7 @@ def saved(model: Any, family: str, folder: Path) -> Path:
 
 def answers(model: Any, data: Any) -> np.ndarray:
     """The logits of the model's graph."""
-    return score(session_forward(open_session(build_graph(model).SerializeToString(), 1, "cpu", RUNTIME_HINTS)), data)
+    return run_batches(session_forward(open_session(build_graph(model).SerializeToString(), 1, "cpu", RUNTIME_HINTS)), data)
 
 
 def test_two_matrices_by_hand() -> None:
@@ -70,11 +71,11 @@ def test_two_matrices_by_hand() -> None:
 @pytest.mark.parametrize("kept", [None, KEPT], ids=["dense", "pruned"])
 def test_torch_reloaded_and_onnx_agree(family: str, kept: list[Kept] | None, tmp_path: Path) -> None:
     model, data = factorized(family, kept), tiny.encoded(family, 20)
-    expected = score(torch_forward(model), data)
+    expected = run_batches(torch_forward(model), data)
     again = load_model(saved(model, family, tmp_path / "saved"))
     assert (count_params(again), model_shape(again)) == (count_params(model), model_shape(model))
     assert model_shape(again).layers[0].ranks
-    np.testing.assert_array_equal(score(torch_forward(again), data), expected)
+    np.testing.assert_array_equal(run_batches(torch_forward(again), data), expected)
     np.testing.assert_allclose(answers(again, data), expected, atol=1e-4)
 
 
@@ -82,7 +83,7 @@ def test_torch_reloaded_and_onnx_agree(family: str, kept: list[Kept] | None, tmp
 def test_every_head_is_exported(target: Any, tmp_path: Path) -> None:
     model, data = factorized("distilbert", target=target), tiny.encoded("distilbert")
     again = load_model(saved(model, "distilbert", tmp_path / "saved"))
-    np.testing.assert_allclose(answers(again, data), score(torch_forward(model), data), atol=1e-4)
+    np.testing.assert_allclose(answers(again, data), run_batches(torch_forward(model), data), atol=1e-4)
 
 
 def test_the_graph_has_two_products_for_each_factorized_linear() -> None:
@@ -135,7 +136,7 @@ def test_shallower_students_keep_their_ranks(tmp_path: Path) -> None:
     student = take_layers(factorized(), 2)
     again = load_model(saved(student, "bert", tmp_path / "student"))
     assert model_shape(again) == model_shape(student)
-    np.testing.assert_array_equal(score(torch_forward(again), tiny.encoded()), score(torch_forward(student), tiny.encoded()))
+    np.testing.assert_array_equal(run_batches(torch_forward(again), tiny.encoded()), run_batches(torch_forward(student), tiny.encoded()))
 
 
 @pytest.mark.parametrize("rank", [0, -1, True, "6", None, 1 << 20])

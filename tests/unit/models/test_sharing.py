@@ -16,7 +16,8 @@ from compress.core.errors import ModelError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import count_params, load_model, model_shape, save_model
 from compress.models.family import layers
 from compress.models.sharing import owners_of, refuse_shared, tie
@@ -48,13 +49,13 @@ def saved(model: Any, family: str, folder: Path) -> Path:
 @pytest.mark.parametrize("kept", [None, KEPT], ids=["dense", "pruned"])
 def test_torch_reloaded_and_onnx_agree(family: str, kept: list[Kept] | None, tmp_path: Path) -> None:
     model, data = shared(family, kept=kept), tiny.encoded(family, 20)
-    expected = score(torch_forward(model), data)
+    expected = run_batches(torch_forward(model), data)
     again = load_model(saved(model, family, tmp_path / "saved"))
     assert (owners_of(again), count_params(again), model_shape(again)) == (OWNERS, count_params(model), model_shape(model))
-    np.testing.assert_array_equal(score(torch_forward(again), data), expected)
+    np.testing.assert_array_equal(run_batches(torch_forward(again), data), expected)
     graph = build_graph(again).SerializeToString()
     forward = session_forward(open_session(graph, 1, "cpu", RUNTIME_HINTS))
-    np.testing.assert_allclose(score(forward, data), expected, atol=1e-4)
+    np.testing.assert_allclose(run_batches(forward, data), expected, atol=1e-4)
 
 
 def test_what_one_layer_learns_the_other_knows(family: str, tmp_path: Path) -> None:

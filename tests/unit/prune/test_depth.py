@@ -16,7 +16,7 @@ from compress.editing.encoder_layers import keep_layers
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, model_shape, save_model
 from compress.models.device import to_tensors
 from compress.models.family import descend, family_of, layers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compress.benchmark.microbenchmark import random_batch
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune import latency_table as module

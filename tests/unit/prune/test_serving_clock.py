@@ -12,7 +12,7 @@ from compress.benchmark.microbenchmark import random_batch
 from compress.benchmark.timing_worker import opened
 from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.config import GRAPH
 from compress.prune.serving_clock import Clock, Serving, check_serving
 from tests import tiny

@@ -17,7 +17,8 @@ from onnx import numpy_helper
 
 from compress.core.errors import CompressError, DataError, GateMissed, ModelError, UsageError
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import score
+from compress.inference.batches import run_batches
+from compress.inference.evaluator import Evaluator
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import GRAPH
 from compress.prune.search import Kept
@@ -51,7 +52,7 @@ def test_the_formats_of_a_task(graph: Path, tiny_task: dict[str, Any], method: s
     small = {entry["product"] for entry in made["explain"] if entry["float"]}
     assert small == ({"classifier"} if method == "bf16" else set())
     assert (tmp_path / "out" / GRAPH).stat().st_size < 0.75 * (graph / GRAPH).stat().st_size
-    found = score(OnnxModel(tmp_path / "out", hints={}).logits, tiny.encoded())
+    found = run_batches(OnnxModel(tmp_path / "out", hints={}).logits, tiny.encoded())
     assert np.isfinite(found).all()
     json.dumps(made)
     with pytest.raises(ModelError, match="is quantized already"):
@@ -90,7 +91,7 @@ def test_the_gate_holds_every_format(
     graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([0.9, 0.5])
-    monkeypatch.setattr(importlib.import_module("compress.quantize.gate_data"), "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(Evaluator, "score", lambda *args, **options: {"accuracy": next(answers)})
     with pytest.raises(GateMissed, match=rf"{method} loses 40\.00 points"):
         run(graph, tmp_path / "out", tiny_task, method=method, max_drop=1.0)
 

@@ -12,7 +12,7 @@ import pytest
 from compress.core.errors import GateMissed
 from compress.export.verify import verify
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs

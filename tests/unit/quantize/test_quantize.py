@@ -15,14 +15,14 @@ import pytest
 
 from compress.core.errors import DataError, GateMissed, ModelError, UsageError
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import score
+from compress.inference.batches import run_batches
+from compress.inference.evaluator import Evaluator
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
 from tests.unit.quantize.stage import run
 
 Maker = Callable[..., Path]
-judging = importlib.import_module("compress.quantize.gate_data")
 export = importlib.import_module("compress.export").run
 
 
@@ -38,7 +38,7 @@ def test_checkpoint_and_graph_give_the_same_artifact(checkpoint: Maker, graph: P
     first = run(checkpoint(), tmp_path / "a", tiny_task)
     second = run(graph, tmp_path / "b", tiny_task)
     data = tiny.encoded()
-    np.testing.assert_array_equal(score(OnnxModel(tmp_path / "a").logits, data), score(OnnxModel(tmp_path / "b").logits, data))
+    np.testing.assert_array_equal(run_batches(OnnxModel(tmp_path / "a").logits, data), run_batches(OnnxModel(tmp_path / "b").logits, data))
     assert first["metrics"] == second["metrics"]
     assert first["precision"] == "int8"
     json.dumps(first)
@@ -77,10 +77,7 @@ def test_without_a_task_it_is_compared_on_samples(graph: Path, tmp_path: Path) -
 def test_the_gate(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Int8 gets every third example wrong: 33 points are lost, and more than that may be allowed."""
 
-    def measure(*args: Any) -> dict[str, float]:
-        return {"accuracy": next(answers)}
-
-    monkeypatch.setattr(judging, "measure", measure)
+    monkeypatch.setattr(Evaluator, "score", lambda *args, **options: {"accuracy": next(answers)})
     answers = iter([0.9, 0.57] * 2)
     with pytest.raises(
         GateMissed, match=r"int8 loses 33\.00 points of accuracy on validation \(n = 24\), more than --max-drop 32\.5"
@@ -94,13 +91,13 @@ def test_a_drop_of_exactly_the_limit_passes(
     graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([0.9, 0.88])
-    monkeypatch.setattr(judging, "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(Evaluator, "score", lambda *args, **options: {"accuracy": next(answers)})
     run(graph, tmp_path / "out", tiny_task, max_drop=2.0)
 
 
 def test_a_gain_passes_a_gate_of_zero(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter([0.5, 0.6])
-    monkeypatch.setattr(judging, "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(Evaluator, "score", lambda *args, **options: {"accuracy": next(answers)})
     assert run(graph, tmp_path / "out", tiny_task, max_drop=0.0)["metrics"]["validation"]["drop_points"] == pytest.approx(-10)
 
 

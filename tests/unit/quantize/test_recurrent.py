@@ -15,7 +15,8 @@ from compress.data import resolve
 from compress.data.task import Task
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from compress.models.config import GRAPH
 from compress.quantize.dynamic import dynamic_graph, quantized_share
@@ -39,7 +40,7 @@ def test_int8_is_close_to_the_model(target: str, tiny_task: dict[str, Any], tmp_
     result = run(source, tmp_path / "out", document)
     assert (result["precision"], result["method"], result["layers"]) == ("int8", "dynamic", [])
     data = tiny.encoded()
-    expected, found = (score(forward, data) for forward in (torch_forward(load_model(source)), OnnxModel(tmp_path / "out").logits))
+    expected, found = (run_batches(forward, data) for forward in (torch_forward(load_model(source)), OnnxModel(tmp_path / "out").logits))
     assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.inference.artifact import OnnxModel
+from compress.inference.evaluator import Evaluator
 from compress.models.config import GRAPH
 from compress.quantize.auto import faster
 from compress.quantize.sensitivity import find_floats, sensitivities
@@ -147,9 +148,8 @@ def test_the_gate_finds_the_planted_layer(planted: tuple[Path, dict[str, Any]], 
 def test_a_gate_that_nothing_passes(planted: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, document = planted
     answers = iter([1.0] + [0.5] * 100)
-    import importlib
 
-    monkeypatch.setattr(importlib.import_module("compress.quantize.gate_data"), "measure", lambda *args: {"accuracy": next(answers)})
+    monkeypatch.setattr(Evaluator, "score", lambda *args, **options: {"accuracy": next(answers)})
     with pytest.raises(GateMissed, match="even with every product in float") as caught:
         run(graph, tmp_path / "auto", document, method="auto", max_drop=4.0)
     assert caught.value.exit_code == 6

@@ -11,7 +11,8 @@ import torch
 
 import compress
 from compress.core.errors import UsageError
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import count_params, load_model, save_model
 from compress.models.device import to_tensors
 from compress.models.family import layers
@@ -42,9 +43,9 @@ def test_equal_layers_share_without_a_loss(family: str, how: str) -> None:
     model, data = tiny.make_model(family), tiny.encoded(family)
     first, second, _ = layers(model)
     second.module.load_state_dict(first.module.state_dict())
-    expected, params = score(torch_forward(model), data), count_params(model)
+    expected, params = run_batches(torch_forward(model), data), count_params(model)
     share_layers(model, (0, 0, 2), how)
-    np.testing.assert_allclose(score(torch_forward(model), data), expected, atol=1e-6)
+    np.testing.assert_allclose(run_batches(torch_forward(model), data), expected, atol=1e-6)
     assert count_params(model) < params
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.training.fast_steps import ByteDropout, fast_steps

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from compress.core.errors import ResourceError
-from compress.inference.scorer import score, torch_forward
+from compress.inference.batches import run_batches
+from compress.inference.forward import torch_forward
 from compress.models.family import descend, family_of
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import FinetuneSettings
@@ -32,11 +33,11 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_head_answers_as_the_whole_model(family: str, target: Any) -> None:
     model, data = tiny.make_model(family, target=target), tiny.encoded(family, 20)
-    whole = score(torch_forward(model), data)
+    whole = run_batches(torch_forward(model), data)
     with cached_states(model, [data], target, CPU) as (seen,):
-        cached = score(torch_forward(model), seen, batch_size=7)
+        cached = run_batches(torch_forward(model), seen, batch_size=7)
     np.testing.assert_allclose(cached, whole, atol=2e-2 if target in ("tags", "span") else 1e-5)
-    np.testing.assert_array_equal(score(torch_forward(model), data), whole)
+    np.testing.assert_array_equal(run_batches(torch_forward(model), data), whole)
 
 
 def test_all_tokens_are_kept_in_half_the_bytes_and_first_ones_exactly() -> None:

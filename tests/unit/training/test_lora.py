@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from compress.core.errors import ModelError, UsageError
-from compress.inference.scorer import torch_forward
+from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.family import layers
 from compress.prune.search import Kept

@@ -1,0 +1,80 @@
+"""Score models on one split of a task: the only place that computes a task's metrics from a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compress.data.encoded import Encoded
+from compress.data.metrics import compute
+from compress.data.task import Task
+from compress.inference.batches import Forward, run_batches
+from compress.inference.decoding import decode_predictions
+from compress.models.inputs import encode_for
+
+
+class Evaluator:
+    """One split of a task, ready to score any number of models that share a tokenizer and an order of classes.
+
+    The split is encoded once, when it is first needed.
+
+    Args:
+        task: the task.
+        split: `train`, `validation` or `test`.
+        tokenizer: the model folder whose tokenizer and length limit encode the split.
+        classes: the task's class of each logit, as `compress.models.label_mapping.map_labels` returns it.
+        limit: use the first examples only, at most this many.
+
+    Raises:
+        DataError: the task has no such split, or its data is unusable.
+    """
+
+    def __init__(self, task: Task, split: str, tokenizer: Path, classes: np.ndarray, limit: int | None = None) -> None:
+        self.task, self.tokenizer, self.classes = task, tokenizer, classes
+        examples = task.split(split)
+        self.examples = examples if limit is None or len(examples) <= limit else examples.take(np.arange(limit))
+        self._encoded: dict[Path, Encoded] = {}
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def data(self) -> Encoded:
+        """The encoded split."""
+        return self.encoded(self.tokenizer)
+
+    def encoded(self, tokenizer: Path) -> Encoded:
+        """Return the split encoded by the tokenizer of any model folder, once per folder.
+
+        Raises:
+            ModelError: the folder has no usable tokenizer.
+        """
+        if tokenizer not in self._encoded:
+            self._encoded[tokenizer] = encode_for(tokenizer, self.examples, self.task.spec.input_spec)
+        return self._encoded[tokenizer]
+
+    def predict(self, forward: Forward, data: Encoded | None = None, batch_size: int = 32, label: str = "") -> Any:
+        """Return a model's predictions in the form of `Examples.labels`; see `compress.inference.decoding.decode_predictions`.
+
+        Args:
+            forward: the model, from a batch to logits.
+            data: another encoding of the same examples (other tokens, or cached hidden states).
+            batch_size: the most examples in a batch.
+            label: title of a progress bar; no bar without one.
+        """
+        data = self.data if data is None else data
+        outputs = run_batches(forward, data, batch_size, label)
+        return decode_predictions(outputs, data, self.examples, self.task.spec.input_spec, self.classes)
+
+    def score(self, forward: Forward, data: Encoded | None = None, label: str | None = None) -> dict[str, float]:
+        """Return the task's metrics of a model, by name, each a fraction from 0 to 1 (correlations from -1).
+
+        Args:
+            forward: the model, from a batch to logits.
+            data: another encoding of the same examples.
+            label: title of the progress bar; `validating` by default.
+        """
+        predictions = self.predict(forward, data, label=label or "validating")
+        return compute(self.task.spec.metrics, self.examples.labels, predictions, self.task.label_names)

@@ -1,0 +1,60 @@
+"""A forward function, from numpy batches to logits, for a PyTorch model, a checkpoint or an ONNX artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compress.inference.artifact import OnnxModel
+from compress.inference.batches import Forward
+from compress.models.config import is_graph
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def torch_forward(model: PreTrainedModel, device: torch.device | None = None) -> Forward:
+    """Return a function from a numpy batch to logits, (batch, …) float32, for a PyTorch model.
+
+    The model runs as it is at each call: later changes to its weights, and its evaluation or training mode, take effect.
+
+    Args:
+        model: a model with its head.
+        device: where the model is; the CPU by default.
+    """
+    import torch
+
+    from compress.models.device import to_tensors
+    from compress.models.task_loss import logits_of
+
+    place = device or torch.device("cpu")
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            return logits_of(model(**to_tensors(batch, model, place))).float().cpu().numpy()
+
+    return forward
+
+
+def open_forward(folder: Path, device: str = "cpu", threads: int | None = None) -> Forward:
+    """Open a checkpoint or an ONNX artifact and return its forward function.
+
+    Args:
+        folder: of the model.
+        device: `auto`, `cpu` or `cuda`; `auto` means the CPU for an artifact.
+        threads: of an artifact's runtime; a checkpoint uses PyTorch's own setting.
+
+    Raises:
+        ModelError: the model is damaged or not supported.
+        ResourceError: the device is unavailable.
+    """
+    if is_graph(folder):
+        return OnnxModel(folder, threads, "cpu" if device == "auto" else device).logits
+    from compress.models.checkpoint import load_model
+    from compress.models.device import pick_device
+
+    place = pick_device(device)
+    return torch_forward(load_model(folder).to(place), place)

@@ -1,9 +1,17 @@
-"""Where measurements and downloads that can be repeated are cached."""
+"""The user's cache: its folder, and measurements that are made once per machine."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from compress.core import console, machine
+from compress.core.digests import digest_json
+from compress.core.files import read_json, write_json
+
+Document = dict[str, Any]
 
 
 def cache_root() -> Path:
@@ -12,3 +20,41 @@ def cache_root() -> Path:
     if explicit:
         return Path(explicit)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compress"
+
+
+def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Document]) -> tuple[Document, bool]:
+    """Return a measurement from the cache, or measure now and store it.
+
+    A file that is missing, damaged or not writable only costs a new measurement.
+
+    Args:
+        kind: of measurement, the name of its folder in the cache.
+        facts: JSON values that determine the result, besides this machine and the versions of the libraries. Include a version
+            number that changes whenever `measure` does.
+        measure: does the work; its result is a JSON object.
+
+    Returns:
+        The measurement, and whether it came from the cache.
+    """
+    known = [*facts, machine.identity(), machine.versions()]
+    path = cache_root() / kind / f"{digest_json(known)}.json"
+    stored = _read_measurement(path)
+    if stored is not None:
+        return stored, True
+    measured = measure()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"measured": measured, "facts": known})
+    except OSError as error:
+        console.warn(f"the measurement could not be cached in {path.parent}: {error.strerror}")
+    return measured, False
+
+
+def _read_measurement(path: Path) -> Document | None:
+    """Return a stored measurement; None if the file is missing or damaged."""
+    try:
+        document = read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+    measured = document.get("measured") if isinstance(document, dict) else None
+    return measured if isinstance(measured, dict) and measured else None

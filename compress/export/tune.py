@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,8 @@ import onnx
 from compress.benchmark.latency import Cell
 from compress.benchmark.microbenchmark import random_batch
 from compress.benchmark.tuning import Point, Ways, compare_runtimes, named, search
-from compress.core import caches, console, digests, files, machine
+from compress.core import console, digests
+from compress.core.caches import measured_once
 from compress.core.errors import ModelError
 from compress.inference.runtime import (
     ONNXRUNTIME,
@@ -216,18 +216,9 @@ def structure(graph: onnx.ModelProto) -> str:
 
 
 def _cached(facts: list[Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what was measured of these facts on this machine with these versions, from the cache or now."""
-    known = [*facts, machine.identity(), machine.versions()]
-    path = caches.cache_root() / "tuning" / f"{digests.digest_json(known)}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return {**files.read_json(path)["measured"], "cached": True}
-    measured = measure()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, {"measured": measured, "facts": known})
-    except OSError as error:
-        console.warn(f"what was measured could not be cached in {path.parent}: {error.strerror}")
-    return {**measured, "cached": False}
+    """Return a measurement from the cache or made now, and under `cached` which of the two."""
+    measured, cached = measured_once("tuning", facts, measure)
+    return {**measured, "cached": cached}
 
 
 def _announce(tuning: dict[str, Any], routes: list[dict[str, Any]]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.core import caches, console, digests, files
-from compress.core.machine import cpu_name, emulates_bf16
+from compress.core import console
+from compress.core.caches import measured_once
+from compress.core.machine import emulates_bf16
 from compress.data.encoded import Encoded
 from compress.models.checkpoint import model_shape
 from compress.models.device import accepted_inputs
@@ -45,25 +46,20 @@ def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device:
     shape = model_shape(model)
     if shape.lstm is not None:  # which autocast leaves as it is on a CPU
         return "fp32"
-    facts = [cpu_name(), torch.__version__, torch.get_num_threads(), shape.hidden, shape.as_json()]
-    path = caches.cache_root() / "precision" / f"{digests.digest_json(facts)}.json"
-    try:
-        return files.read_json(path)["precision"]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    positions = np.argsort(data.lengths)[-min(16, settings.batch_size) :]
+    facts = [torch.get_num_threads(), shape.hidden, shape.as_json()]
+    return measured_once("precision", facts, lambda: _measure(model, data, settings.batch_size, device))[0]["precision"]
+
+
+def _measure(model: Any, data: Encoded, batch_size: int, device: torch.device) -> dict[str, Any]:
+    """Return the faster `precision` of a training step on the longest texts, and the `gain` of bf16 over fp32."""
+    positions = np.argsort(data.lengths)[-min(16, batch_size) :]
     batch = {name: torch.from_numpy(array) for name, array in data.batch(positions).items()}
     with fast_steps(model, device, 0):
         seconds = _time_both(model, batch, device)
     gain = seconds["fp32"] / seconds["bf16"]
     precision = "bf16" if gain >= WORTH_IT else "fp32"
     console.info(f"  precision {precision}: a bf16 step runs {gain:.2f}x as fast as fp32 here")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, {"precision": precision, "gain": gain, "facts": facts})
-    except OSError as error:
-        console.warn(f"the choice of precision could not be cached in {path.parent}: {error.strerror}")
-    return precision
+    return {"precision": precision, "gain": gain}
 
 
 def products(model: Any, data: Encoded, batch_size: int) -> int:

@@ -1,4 +1,4 @@
-"""Where caches are."""
+"""The cache's folder, and measurements that are made once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.core import caches
+from compress.core import caches, files, machine
 
 
 def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -18,3 +18,64 @@ def test_cache_root_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert caches.cache_root() == tmp_path / ".cache" / "compress"
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Measurement:
+    """Counts how often it is made."""
+
+    count = 0
+
+    def __call__(self) -> dict[str, int]:
+        self.count += 1
+        return {"number": self.count}
+
+
+def test_the_same_facts_are_measured_once(cache: Path) -> None:
+    measure = Measurement()
+    assert caches.measured_once("speed", ["a", 1], measure) == ({"number": 1}, False)
+    assert caches.measured_once("speed", ["a", 1], measure) == ({"number": 1}, True)
+    (path,) = (cache / "speed").iterdir()
+    assert files.read_json(path)["facts"][:2] == ["a", 1]
+
+
+def test_other_facts_kinds_and_machines_are_measured_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = Measurement()
+    caches.measured_once("speed", ["a"], measure)
+    assert caches.measured_once("speed", ["b"], measure) == ({"number": 2}, False)
+    assert caches.measured_once("size", ["a"], measure) == ({"number": 3}, False)
+    monkeypatch.setattr(machine, "cpu_name", lambda: "another processor")
+    assert caches.measured_once("speed", ["a"], measure) == ({"number": 4}, False)
+    monkeypatch.setattr(machine, "version_of", lambda library: "0.1")
+    assert caches.measured_once("speed", ["a"], measure) == ({"number": 5}, False)
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "{}", "[]", '{"measured": 3}', '{"measured": {}}', "[" * 100_000], ids=range(7))
+def test_a_damaged_file_is_measured_again(cache: Path, content: str) -> None:
+    measure = Measurement()
+    caches.measured_once("speed", [], measure)
+    (path,) = (cache / "speed").iterdir()
+    path.write_text(content, encoding="utf-8")
+    assert caches.measured_once("speed", [], measure) == ({"number": 2}, False)
+    assert caches.measured_once("speed", [], measure) == ({"number": 2}, True)
+
+
+def test_an_error_of_the_measurement_is_not_hidden(cache: Path) -> None:
+    with pytest.raises(KeyError):
+        caches.measured_once("speed", [], lambda: {}["missing"])
+    assert not (cache / "speed").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "file"))
+    assert caches.measured_once("speed", [], Measurement()) == ({"number": 1}, False)
+    assert "could not be cached" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from compress.core import files
+from compress.core import files, machine
 from compress.settings import FinetuneSettings
 from compress.training import precision as module
 from compress.training.precision import autocast, choose_precision, products
@@ -61,7 +61,7 @@ def test_more_products_than_are_kept_compiled_are_computed_in_fp32(monkeypatch: 
 def test_the_choice_is_measured_once(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     first = choose()
     (path,) = (cache / "precision").iterdir()
-    assert files.read_json(path)["precision"] == first
+    assert files.read_json(path)["measured"]["precision"] == first
     monkeypatch.setattr(module, "_time_both", lambda *args: pytest.fail("measured again"))
     assert choose() == first
 
@@ -77,7 +77,7 @@ def test_a_damaged_choice_is_measured_again(cache: Path, content: str) -> None:
 def test_another_machine_or_thread_count_is_measured_anew(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     monkeypatch.setattr(module, "_time_both", lambda *args: {"fp32": 1.0, "bf16": 1.0})
     choose()
-    monkeypatch.setattr(module, "cpu_name", lambda: "another processor")
+    monkeypatch.setattr(machine, "cpu_name", lambda: "another processor")
     choose()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
     choose()

@@ -18,13 +18,14 @@ from compress.inference.evaluator import Evaluator
 from compress.inference.forward import open_forward
 from compress.models.config import read_config
 from compress.models.label_mapping import NO_CLASS, map_labels
+from compress.results import EvalDocument
 from compress.settings import EvalSettings
 from compress.stage import ERRORS_FILE, Inputs
 
 SHOWN_CLASSES = 20  # a confusion matrix beyond this is no picture any more
 
 
-def run(inputs: Inputs, settings: EvalSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     """Evaluate every source on one split of the task; returns the document that `eval --json` prints."""
     task = inputs.task
     split = task.evaluation_split(settings.split)

@@ -33,6 +33,7 @@ from compress.data.task import Task
 from compress.inference.runtime import recorded_runtimes
 from compress.models.config import OPENVINO_GRAPH, is_graph, max_tokens, read_config
 from compress.models.tokenizer import load_tokenizer, pad_id
+from compress.results import BenchDocument
 from compress.settings import BenchSettings
 from compress.stage import Inputs
 
@@ -77,7 +78,7 @@ class Work:
     tokens: int
 
 
-def run(inputs: Inputs, settings: BenchSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: BenchSettings, output: Path) -> BenchDocument:
     """Measure every source in every cell of the grid; returns the document that `bench --json` prints."""
     candidates = [c for name, folder in inputs.sources.items() for c in candidates_of(name, folder, settings)]
     cells = grid(candidates, settings)

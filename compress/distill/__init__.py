@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,6 +23,7 @@ from compress.models.config import read_config
 from compress.models.family import family_of
 from compress.models.label_mapping import map_labels
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
+from compress.results import DistillPlan, TrainedDocument
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.training.budget import Budget
@@ -32,7 +32,7 @@ from compress.training.seeds import by_seed
 __all__ = ["plan", "run", "teach"]
 
 
-def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocument:
     """Train a student on its teachers' answers and on what goes on inside, keep its best epoch, write a checkpoint."""
     if settings.seeds:
         return by_seed(run, inputs, settings, output)
@@ -57,6 +57,8 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         student.to("cpu")
         if processes.rank() == 0:
             save_model(student, output, student_folder)
+    if taught.fitted.diverged:
+        raise taught.fitted.diverged
     if (after := taught.metrics[task.spec.main_metric]) < taught.before:
         console.warn(
             f"the student is worse than before it was trained ({100 * after:.2f}, {100 * taught.before:.2f} before): try a lower --lr"
@@ -66,11 +68,10 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> dict[str, An
         "training": taught.training(),
         "params": count_params(student),
         "layers": model_shape(student).as_json(),
-        "diverged": taught.fitted.diverged,
     }
 
 
-def plan(inputs: Inputs, settings: DistillSettings) -> dict[str, Any]:
+def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:
     """Return what would be matched with what, with weights, shapes and projections; nothing is trained or written."""
     _check(inputs, settings)
     task, config = inputs.task, read_config(_teacher(inputs))

@@ -28,6 +28,7 @@ from compress.models.checkpoint import count_params, load_model, model_shape
 from compress.models.config import GRAPH, max_tokens, read_config
 from compress.models.inputs import encode_for, input_spec_of
 from compress.models.tokenizer import save_tokenizer
+from compress.results import ExportDocument
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 
@@ -40,7 +41,7 @@ TOLERANCE = 1e-3
 SHARES = {"fp16": 0.01, "bf16": 0.05}  # of the largest logit
 
 
-def run(inputs: Inputs, settings: ExportSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocument:
     """Write the graph, its config and tokenizer; verify it against PyTorch on real texts.
 
     Raises:

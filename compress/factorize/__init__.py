@@ -33,6 +33,7 @@ from compress.models.label_mapping import map_labels
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
 from compress.models.sharing import refuse_shared
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
+from compress.results import FactorizeDocument
 from compress.settings import FactorizeSettings
 from compress.stage import Inputs
 
@@ -40,7 +41,7 @@ BATCH = 32
 COUNTED = 100_000  # texts whose words are counted
 
 
-def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: FactorizeSettings, output: Path) -> FactorizeDocument:
     """Factorize the word embeddings, then the linears, refit what is left, and write the checkpoint.
 
     Raises:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from compress.models.family import family_of
+from compress.results import LayerDocument
 
 CONFIG_KEY = "compress"  # in config.json, of models that differ from what the config says
 ADAPTER_KEY = "adapter_size"  # within it, of models with adapters
@@ -28,9 +29,10 @@ class LayerShape:
     ffn: int
     ranks: tuple[tuple[str, int], ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> LayerDocument:
         """Return `{"heads": h, "ffn": f}`, with `ranks` where a linear is factorized."""
-        return {"heads": self.heads, "ffn": self.ffn, **({RANKS_KEY: dict(self.ranks)} if self.ranks else {})}
+        document: LayerDocument = {"heads": self.heads, "ffn": self.ffn}
+        return {**document, "ranks": dict(self.ranks)} if self.ranks else document
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Shape:
         sizes = self.linear_sizes(layer)
         return sum(factor_weights(*sizes[role], rank) - sizes[role][0] * sizes[role][1] for role, rank in layer.ranks)
 
-    def as_json(self) -> list[dict[str, Any]]:
+    def as_json(self) -> list[LayerDocument]:
         """Return the layers as `[{"heads": h, "ffn": f}, …]`, with `ranks` where linears are factorized."""
         return [layer.as_json() for layer in self.layers]
 

@@ -18,11 +18,12 @@ from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
 from compress.prune.targets import goals_of
 from compress.prune.uniform import GONE
+from compress.results import PruneDocument, PrunePlan
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 
 
-def run(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: PruneSettings, output: Path) -> PruneDocument:
     """Prune to the target and write the small checkpoint; with several targets one in a folder each.
 
     Raises:
@@ -81,7 +82,7 @@ def _smaller_file(inputs: Inputs, settings: PruneSettings, output: Path) -> dict
     }
 
 
-def plan(inputs: Inputs, settings: PruneSettings) -> dict[str, Any]:
+def plan(inputs: Inputs, settings: PruneSettings) -> PrunePlan:
     """Return what one pass of scores would cut for each target, and the latency that the costs predict.
 
     Raises:

@@ -32,6 +32,7 @@ from compress.quantize.int4 import BLOCK
 from compress.quantize.openvino import save_beside
 from compress.quantize.serving import choose_run
 from compress.quantize.variants import CALIBRATED, HALVES, Forms, quantized_graph
+from compress.results import QuantizeDocument
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
 
@@ -40,7 +41,7 @@ LARGEST = float(np.finfo(np.float32).max)  # as far as `verify` counts an infini
 WEIGHTS = {"int4": f"int4 in blocks of {BLOCK}", "fp16": "float16", "bf16": "bfloat16"}
 
 
-def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDocument:
     """Make a smaller form of a checkpoint or an ONNX artifact, compare it with its float form, and hold it to `max_drop`.
 
     Raises:

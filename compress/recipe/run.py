@@ -118,10 +118,13 @@ def execute(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bo
     """
     resume = outputs.resume_folder(folder, key)
     with files.atomic_folder(folder) as temporary:
-        seconds, result = _call(stage, workspace, temporary, resume)
-        if error := result.pop("diverged", None):
+        try:
+            seconds, result = _call(stage, workspace, temporary, resume)
+        except Diverged as error:
+            if not (temporary / "config.json").is_file():
+                raise
             shutil.rmtree(resume, ignore_errors=True)
-            raise _kept(error, stage, temporary, folder)
+            raise _kept(error, stage, temporary, folder) from error
         manifest = {
             "schema": MANIFEST_SCHEMA,
             "kind": stage.verb.makes,

@@ -26,6 +26,7 @@ from compress.models.low_rank import refuse_factorized
 from compress.models.relative_positions import bias_columns
 from compress.models.sharing import Owners, refuse_shared, tie
 from compress.models.task_loss import logits_of
+from compress.results import ShareDocument
 from compress.settings import ShareSettings
 from compress.share.groups import best_groups, check_count, equal_groups, parse_groups
 from compress.stage import Inputs
@@ -33,7 +34,7 @@ from compress.stage import Inputs
 BATCH = 32
 
 
-def run(inputs: Inputs, settings: ShareSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: ShareSettings, output: Path) -> ShareDocument:
     """Choose the groups, give each one copy of weights, and write the checkpoint with one copy of each.
 
     Raises:

@@ -25,6 +25,7 @@ from compress.models.inputs import encode_for
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
 from compress.models.task_loss import logits_of, task_loss
+from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from compress.training.adapter import train_adapters
@@ -37,7 +38,7 @@ from compress.training.seeds import by_seed
 MERGED_EXAMPLES = 32  # on which a merged model must answer as before
 
 
-def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, Any]:
+def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocument:
     """Fine-tune an encoder (or a model with a head) on the task, keep its best epoch on validation, write a checkpoint."""
     if settings.seeds:
         return by_seed(run, inputs, settings, output)
@@ -78,12 +79,13 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> dict[str, A
     model.to("cpu")
     if processes.rank() == 0:
         save_model(model, output, source)
+    if fitted.diverged:
+        raise fitted.diverged
     return {
         "metrics": {"validation": {"n": len(evaluator), **metrics}},
         "training": {"mode": settings.mode, **trained, **fitted.as_json()},
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
-        "diverged": fitted.diverged,
     }
 
 

@@ -33,8 +33,6 @@ def by_seed(run: Callable[[Inputs, Any, Path], Document], inputs: Inputs, settin
         folder.mkdir()
         alone = settings.model_copy(update={"seeds": None})
         result = run(replace(inputs, seed=seed), alone, folder)
-        if error := result.pop("diverged", None):
-            raise error
         models.append({"folder": folder.name, "seed": seed, **result})
     main = inputs.task.spec.main_metric
     ranked = sorted(models, key=lambda model: -model["metrics"]["validation"][main])

@@ -11,13 +11,13 @@ from compress.benchmark.statistics import median_ratio
 from compress.inference.batches import Forward
 
 WARM_UPS = 3
-QUICK_ROUNDS, LEAST_ROUNDS, QUICK_SECONDS = 100, 20, 4.0
+MAX_ROUNDS, MIN_SPEEDUP_ROUNDS, MAX_SECONDS = 100, 20, 4.0
 
 
-def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = QUICK_ROUNDS) -> tuple[float, list[float]]:
+def measure_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = MAX_ROUNDS) -> tuple[float, list[float]]:
     """Time two models against each other, interleaved; returns how much faster `after` is, with its 95 % interval.
 
-    Slow models get fewer rounds: as many as `QUICK_SECONDS` hold, `LEAST_ROUNDS` at least.
+    Slow models get fewer rounds: as many as `MAX_SECONDS` hold, `MIN_SPEEDUP_ROUNDS` at least.
     """
     runners = [ClockRunner(before), ClockRunner(after)]
     taken: list[list[float]] = []
@@ -29,14 +29,14 @@ def quick_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = Q
             row.append(runner.seconds(batch))
         if number >= 0:
             taken.append(row)
-        if len(taken) >= LEAST_ROUNDS and time.monotonic() - started > QUICK_SECONDS:
+        if len(taken) >= MIN_SPEEDUP_ROUNDS and time.monotonic() - started > MAX_SECONDS:
             break
     seconds = np.array(taken)  # (rounds, 2)
     ratio, interval = median_ratio(seconds[:, 0], seconds[:, 1])
     return ratio, list(interval)
 
 
-def seconds_of(forward: Forward, batch: Batch, runs: int = 40) -> float:
+def median_seconds(forward: Forward, batch: Batch, runs: int = 40) -> float:
     """Return the median seconds of a forward function on a batch, caches warm."""
     runner = ClockRunner(forward)
     return float(np.median([runner.seconds(batch) for _ in range(WARM_UPS + runs)][WARM_UPS:]))

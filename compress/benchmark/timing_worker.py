@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from compress.benchmark.microbenchmark import quick_speedup, random_batch, seconds_of
+from compress.benchmark.microbenchmark import measure_speedup, median_seconds, random_batch
 from compress.core.errors import CompressError, ResourceError
 from compress.inference.batches import Forward
 from compress.inference.runtime import OPENVINO, open_session, openvino_forward, session_forward
 from compress.models.config import GRAPH
 
 
-class Apart:
+class TimingWorker:
     """A process that opens graphs and times them; it starts with the first request, and ends when its owner lets go of it."""
 
     def __init__(self, **serving: Any) -> None:
@@ -114,8 +114,8 @@ def main() -> None:
         if folder not in kept:
             kept[folder] = opened(Path(folder), serving)
         if "against" not in request:
-            return {"seconds": seconds_of(kept[folder], batch)}
-        ratio, interval = quick_speedup(kept[folder], opened(Path(request["against"]), serving), batch, request["rounds"])
+            return {"seconds": median_seconds(kept[folder], batch)}
+        ratio, interval = measure_speedup(kept[folder], opened(Path(request["against"]), serving), batch, request["rounds"])
         return {"speedup": ratio, "interval": interval}
 
     for line in sys.stdin:

@@ -33,7 +33,7 @@ Measurements = list[Times]  # by cell
 
 
 @dataclass(frozen=True)
-class Ways:
+class SearchSpace:
     """What a search may open and has to check.
 
     Args:
@@ -60,7 +60,7 @@ class Tuned:
         return {"winner": self.winner, "table": self.table, "cells": self.cells}
 
 
-def search(axes: Mapping[str, Sequence[str]], start: Point, ways: Ways, cells: Sequence[Cell], seed: int = 0) -> Tuned:
+def search(axes: Mapping[str, Sequence[str]], start: Point, ways: SearchSpace, cells: Sequence[Cell], seed: int = 0) -> Tuned:
     """Return the fastest point by the geometric mean over the cells.
 
     Args:
@@ -98,7 +98,7 @@ def _fastest(times: Measurements, best: Point, points: Sequence[Point]) -> Point
     return points[top] if gains[top]["speedup"] >= GAIN and gains[top]["ci95"][0] > 1 else best
 
 
-def _checked(points: Sequence[Point], ways: Ways, threads: int) -> tuple[list[Point], list[dict[str, Any]]]:
+def _checked(points: Sequence[Point], ways: SearchSpace, threads: int) -> tuple[list[Point], list[dict[str, Any]]]:
     """Return the points that open and give the right logits, and an entry with the reason for each that does not."""
     kept, refused = [], []
     for point in points:
@@ -109,16 +109,16 @@ def _checked(points: Sequence[Point], ways: Ways, threads: int) -> tuple[list[Po
         if reason is None:
             kept.append(point)
         else:
-            console.info(f"  not used: {named(point)}: {reason}")
+            console.info(f"  not used: {describe_point(point)}: {reason}")
             refused.append({"point": point, "refused": reason})
     return kept, refused
 
 
 def _measured(
-    points: Sequence[Point], ways: Ways, cells: Sequence[Cell], rng: np.random.Generator, advance: Callable[[], None]
+    points: Sequence[Point], ways: SearchSpace, cells: Sequence[Cell], rng: np.random.Generator, advance: Callable[[], None]
 ) -> Measurements:
     """Time points in turns in every cell; equal ones once."""
-    wanted = {named(point): point for point in points}
+    wanted = {describe_point(point): point for point in points}
     found: Measurements = []
     for threads in dict.fromkeys(cell.threads for cell in cells):
         runners: dict[str, Runner] = {name: ClockRunner(ways.open_point(point, threads)) for name, point in wanted.items()}
@@ -130,13 +130,13 @@ def _measured(
     return found
 
 
-def named(point: Point) -> str:
+def describe_point(point: Point) -> str:
     """Write a point as words: `attention plain, fusions all`."""
     return ", ".join(f"{axis} {value}" for axis, value in point.items())
 
 
 def _gain(times: Measurements, before: Point, after: Point) -> dict[str, Any]:
-    ratio, interval = geometric_ratio([cell[named(before)] for cell in times], [cell[named(after)] for cell in times])
+    ratio, interval = geometric_ratio([cell[describe_point(before)] for cell in times], [cell[describe_point(after)] for cell in times])
     return {"speedup": ratio, "ci95": list(interval)}
 
 
@@ -144,7 +144,7 @@ def _by_cell(times: Measurements, start: Point, best: Point, cells: Sequence[Cel
     """Return what start and winner take in each cell, in milliseconds, and their ratio."""
     entries = []
     for cell, found in zip(in_order(cells), times, strict=True):
-        before, after = found[named(start)], found[named(best)]
+        before, after = found[describe_point(start)], found[describe_point(best)]
         ratio, interval = median_ratio(before, after)
         p50 = {"start_ms": float(1e3 * np.median(before)), "winner_ms": float(1e3 * np.median(after))}
         entries.append({**_where(cell), **p50, "speedup": ratio, "ci95": list(interval)})
@@ -173,12 +173,12 @@ def compare_runtimes(
     """
     first, second = runtimes
     points = [{"runtime": name} for name in runtimes]
-    ways = Ways(lambda point, threads: runtimes[point["runtime"]](threads), lambda forward: None, batch)
+    ways = SearchSpace(lambda point, threads: runtimes[point["runtime"]](threads), lambda forward: None, batch)
     with console.progress("comparing runtimes", ROUNDS * len(cells)) as advance:
         times = _measured(points, ways, cells, np.random.default_rng(seed), advance)
     entries = []
     for cell, found in zip(in_order(cells), times, strict=True):
-        seconds = {point["runtime"]: found[named(point)] for point in points}
+        seconds = {point["runtime"]: found[describe_point(point)] for point in points}
         ratio, interval = median_ratio(seconds[first], seconds[second])
         p50 = {f"{name}_ms": float(1e3 * np.median(values)) for name, values in seconds.items()}
         entries.append({**_where(cell), **p50, "speedup": ratio, "ci95": list(interval)})

@@ -15,11 +15,11 @@ from compress.core.errors import ModelError, UsageError
 from compress.data.encoded import Encoded
 from compress.data.input_spec import InputSpec
 from compress.data.sample_texts import sample_examples
-from compress.export.attention import ATTENTION_OPSET, Form
+from compress.export.attention import ATTENTION_OPSET, GraphForm
 from compress.export.graph import build_graph
-from compress.export.half import half_graph
-from compress.export.tune import GPU_HINTS, RUNTIME_HINTS, Candidates, choose
-from compress.export.verify import Verification, remembered, verify
+from compress.export.half import fp16_graph
+from compress.export.tune import GPU_HINTS, RUNTIME_HINTS, TunableGraphs, choose
+from compress.export.verify import Verification, cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
@@ -51,7 +51,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     source = inputs.source
     model = load_model(source)
     data, texts = verification_data(inputs, source)
-    reference, target = remembered(torch_forward(model)), input_spec_of(read_config(source), artifacts.read_manifest(source)).target
+    reference, target = cached_forward(torch_forward(model)), input_spec_of(read_config(source), artifacts.read_manifest(source)).target
     floats = openvino_precision(settings)
     tried = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
 
@@ -61,7 +61,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     chosen = choose(graphs_of(model, settings), settings, floats, check, model.config.vocab_size, max_tokens(read_config(source)))
     graph, hints = chosen.graph, chosen.hints
     if settings.precision == "fp16":
-        graph, hints = half_graph(graph), GPU_HINTS
+        graph, hints = fp16_graph(graph), GPU_HINTS
     write_artifact(graph, source, output)
     artifact = OnnxModel(output, hints=hints)
     verification: dict[str, Any] = {}
@@ -96,7 +96,7 @@ def openvino_precision(settings: ExportSettings) -> str:
     return "bf16" if wanted else "fp32"
 
 
-def graphs_of(model: Any, settings: ExportSettings) -> Candidates:
+def graphs_of(model: Any, settings: ExportSettings) -> TunableGraphs:
     """Return the forms of a model's graph that the settings leave open, the usual one first.
 
     Raises:
@@ -112,12 +112,12 @@ def graphs_of(model: Any, settings: ExportSettings) -> Candidates:
         if settings.attention != "auto":
             raise UsageError("a BiLSTM has no attention whose form could be chosen", "leave out --attention")
         axes = {axis: values[:1] for axis, values in axes.items()}
-    return Candidates(axes, lambda point: build_graph(model, form_of(point, settings)))
+    return TunableGraphs(axes, lambda point: build_graph(model, form_of(point, settings)))
 
 
-def form_of(point: Point, settings: ExportSettings) -> Form:
+def form_of(point: Point, settings: ExportSettings) -> GraphForm:
     """Return the form that a point of the search stands for."""
-    return Form(point["attention"], point["qkv"], point["scale"], settings.opset)  # pyright: ignore[reportArgumentType]
+    return GraphForm(point["attention"], point["qkv"], point["scale"], settings.opset)  # pyright: ignore[reportArgumentType]
 
 
 def allowed(precision: str, tolerance: float | None) -> dict[str, Any]:

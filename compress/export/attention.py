@@ -10,7 +10,7 @@ import onnx
 
 from compress.core.errors import UsageError
 from compress.export.builder import IR_VERSIONS, MICROSOFT, OPSET, RowGraph
-from compress.export.weights import Linear
+from compress.export.weights import LinearWeights
 
 MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
 ATTENTION_OPSET = 23  # the first with Attention as one operator
@@ -20,13 +20,13 @@ Scale = Literal["folded", "scores"]
 
 
 @dataclass(frozen=True)
-class Form:
+class GraphForm:
     """How a graph is written.
 
     Args:
-        attention: `plain` products and softmax; `mha`, ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx`, the standard
+        attention: `plain` matmuls and softmax; `mha`, ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx`, the standard
             Attention of opset 23.
-        qkv: query, key and value by `separate` products, or by one that is split (`packed`).
+        qkv: query, key and value by `separate` matmuls, or by one that is split (`packed`).
         scale: `1/sqrt(head size)` `folded` into the query's weights, or applied to the `scores`.
         opset: of the standard operators.
 
@@ -50,10 +50,10 @@ class Form:
         return asdict(self)
 
 
-PLAIN = Form()
+PLAIN = GraphForm()
 
 
-def mask_of(graph: RowGraph, form: Form, relative: bool) -> str:
+def attention_mask_bias(graph: RowGraph, form: GraphForm, relative: bool) -> str:
     """Return what keeps padding out: 0 for tokens and a large negative number for padding, (batch, 1, 1, sequence).
 
     MultiHeadAttention takes the mask itself, (batch, sequence) int32, where there is no `relative` position bias to add it to.
@@ -68,13 +68,13 @@ def mask_of(graph: RowGraph, form: Form, relative: bool) -> str:
 
 def attention(
     graph: RowGraph,
-    projections: tuple[Linear, Linear, Linear],
+    projections: tuple[LinearWeights, LinearWeights, LinearWeights],
     read: tuple[str, str],
     mask: str,
     heads: int,
     size: int,
     name: str,
-    form: Form,
+    form: GraphForm,
 ) -> str:
     """Mix tokens: softmax(Q K' + bias) V of every head, as rows of (heads * size).
 
@@ -82,7 +82,7 @@ def attention(
         graph: where the nodes go.
         projections: of query, key and value.
         read: the rows that queries are made of, and those of keys and values: the same ones, or first tokens alone and all.
-        mask: as of `mask_of`, or with position biases added, (batch, heads, queries, keys).
+        mask: as of `attention_mask_bias`, or with position biases added, (batch, heads, queries, keys).
         heads: of this layer.
         size: of a head.
         name: of the sublayer.
@@ -116,7 +116,7 @@ def attention(
 
 
 def _projected(
-    graph: RowGraph, projections: tuple[Linear, Linear, Linear], read: tuple[str, str], name: str, form: Form
+    graph: RowGraph, projections: tuple[LinearWeights, LinearWeights, LinearWeights], read: tuple[str, str], name: str, form: GraphForm
 ) -> tuple[str, str, str]:
     """Return the rows of query, key and value, (rows, heads * size) each."""
     names = [f"{name}.query", f"{name}.key", f"{name}.value"]
@@ -133,12 +133,12 @@ def _projected(
     return query, key, value
 
 
-def _packed(graph: RowGraph, linears: tuple[Linear, ...], rows: str, names: list[str], name: str) -> list[str]:
+def _packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, names: list[str], name: str) -> list[str]:
     """Multiply rows by several weights at once, and split what comes out; factorized ones stay apart."""
     if any(len(one.factors) > 1 for one in linears):
         return [graph.linear(rows, one, part) for one, part in zip(linears, names, strict=True)]
     weight = np.concatenate([one.factors[0] for one in linears], axis=1)
-    together = Linear((weight,), np.concatenate([one.bias for one in linears]))
+    together = LinearWeights((weight,), np.concatenate([one.bias for one in linears]))
     sizes = graph.integers([len(one.bias) for one in linears], f"{name}.sizes")
     return graph.split(graph.linear(rows, together, name), sizes, names, f"{name}.split")
 
@@ -146,7 +146,7 @@ def _packed(graph: RowGraph, linears: tuple[Linear, ...], rows: str, names: list
 def _plain(
     graph: RowGraph, rows: tuple[str, str, str], mask: str, shape: tuple[int, int], scale: float, first_only: bool, name: str
 ) -> str:
-    """Write attention as products and a softmax; `shape` is (heads, size)."""
+    """Write attention as matmuls and a softmax; `shape` is (heads, size)."""
     heads, size = shape
 
     def per_head(part: str, order: list[int]) -> str:

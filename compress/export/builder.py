@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.core.version import __version__
-from compress.export.weights import Factors, Linear, Norm
+from compress.export.weights import Factors, LinearWeights, NormWeights
 
 OPSET = 20
 IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that readers of that opset know
@@ -88,7 +88,7 @@ class GraphBuilder:
         gate = self.node("Mul", [value, self.node("Add", [bent, self.number(1.0, "one")], f"{name}.gate")], f"{name}.gated")
         return self.node("Mul", [gate, self.number(0.5, "half")], name)
 
-    def linear(self, rows: str, linear: Linear, name: str) -> str:
+    def linear(self, rows: str, linear: LinearWeights, name: str) -> str:
         """Apply `x weight + bias` to rows."""
         return self.product(rows, linear.factors, self.constant(linear.bias.astype(np.float32), f"{name}.bias"), name)
 
@@ -99,7 +99,7 @@ class GraphBuilder:
             rows = self.node("Gemm", [rows, self.constant(factor, f"{name}.down.weight")], f"{name}.down")
         return self.node("Gemm", [rows, self.constant(last, f"{name}.weight"), addend], name)
 
-    def layer_norm(self, value: str, norm: Norm, name: str) -> str:
+    def layer_norm(self, value: str, norm: NormWeights, name: str) -> str:
         """Apply a LayerNorm over the last axis."""
         gain = self.constant(norm.gain.astype(np.float32), f"{name}.weight")
         bias = self.constant(norm.bias.astype(np.float32), f"{name}.bias")

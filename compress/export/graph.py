@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 
 from compress.core.errors import ModelError
-from compress.export.attention import PLAIN, Form, attention, mask_of
+from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias
 from compress.export.builder import GraphBuilder, RowGraph
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
-from compress.export.weights import Adapter, Encoder, Factors, Linear, array_of, encoder_weights
+from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
 from compress.models.checkpoint import model_shape
 from compress.models.family import BILSTM, TOKEN_HEADS, activation_name, descend, family_of
 from compress.models.low_rank import FactoredEmbedding
@@ -27,7 +27,7 @@ GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 
 
-def build_graph(model: Any, form: Form = PLAIN) -> onnx.ModelProto:
+def build_graph(model: Any, form: GraphForm = PLAIN) -> onnx.ModelProto:
     """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
 
     Args:
@@ -51,14 +51,14 @@ def build_graph(model: Any, form: Form = PLAIN) -> onnx.ModelProto:
     return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
 
 
-def _encoder(graph: RowGraph, model: Any, form: Form, every_token: bool) -> str:
+def _encoder(graph: RowGraph, model: Any, form: GraphForm, every_token: bool) -> str:
     """Embed the words and run the layers: (batch, hidden) of first tokens, or (batch * sequence, hidden) of every token."""
     shape, activation = model_shape(model), activation_name(model)
     weights = encoder_weights(model, fold_scale=form.scale == "folded")
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
     last_mixing = None if every_token else mixing[-1] if mixing else -1
     hidden = _embeddings(graph, model, weights, first_only=last_mixing == -1)
-    mask = mask_of(graph, form, weights.position_bias is not None) if mixing else ""
+    mask = attention_mask_bias(graph, form, weights.position_bias is not None) if mixing else ""
     for number, (block, size) in enumerate(zip(weights.blocks, shape.layers, strict=True)):
         name = f"layer.{number}"
         residual = hidden
@@ -91,7 +91,7 @@ def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | i
 
 
 def _linear(graph: GraphBuilder, value: str, linear: Any, name: str) -> str:
-    return graph.linear(value, Linear.of(linear), name)
+    return graph.linear(value, LinearWeights.of(linear), name)
 
 
 def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
@@ -102,16 +102,16 @@ def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
     raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join([*GELU, *PLAIN_ACTIVATIONS])}")
 
 
-def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: Adapter | None, residual: str, name: str) -> str:
+def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWeights | None, residual: str, name: str) -> str:
     """Add an output projection, through its adapter where it has one, to the residual, which holds the last bias already."""
     if adapter is None:
         return graph.product(rows, factors, residual, name)
-    projected = graph.linear(rows, Linear(factors, adapter.bias), name)
+    projected = graph.linear(rows, LinearWeights(factors, adapter.bias), name)
     inner = _activation(graph, graph.linear(projected, adapter.down, f"{name}.adapter.down"), "gelu", f"{name}.adapter.gelu")
     return graph.product(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
 
-def _embeddings(graph: RowGraph, model: Any, weights: Encoder, first_only: bool) -> str:
+def _embeddings(graph: RowGraph, model: Any, weights: EncoderWeights, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family, config = family_of(model.config.model_type), model.config
     embeddings = descend(model, family.encoder).embeddings

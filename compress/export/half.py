@@ -11,7 +11,7 @@ from compress.core.errors import ModelError
 LARGEST = float(np.finfo(np.float16).max)
 
 
-def half_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+def fp16_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an fp32 graph of `build_graph` in float16: constants and casts; every output is cast to float32 at the end.
 
     LayerNorms still sum in float32, as the operator does by default (`stash_type` 1).

@@ -9,7 +9,7 @@ import onnx
 from onnx import helper
 
 from compress.export.builder import RowGraph
-from compress.export.weights import Linear, array_of
+from compress.export.weights import LinearWeights, array_of
 
 GATES = (0, 3, 1, 2)  # PyTorch's rows are input, forget, cell, output; ONNX's input, output, forget, cell
 
@@ -35,7 +35,7 @@ def lstm_rows(graph: RowGraph, model: Any, every_token: bool) -> str:
     graph.nodes.append(helper.make_node("LSTM", inputs, outputs, name="lstm", hidden_size=units, direction="bidirectional"))
     turned = graph.node("Transpose", outputs[-1:], "lstm.texts", perm=[2, 0, 1, 3] if every_token else [1, 0, 2])
     rows = graph.node("Reshape", [turned, graph.integers([-1, 2 * units], "shape.states")], "lstm.rows")
-    return graph.node("Relu", [graph.linear(rows, Linear.of(encoder.dense), "dense")], "dense.relu")
+    return graph.node("Relu", [graph.linear(rows, LinearWeights.of(encoder.dense), "dense")], "dense.relu")
 
 
 def lstm_weights(lstm: Any) -> dict[str, np.ndarray]:

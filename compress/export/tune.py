@@ -17,7 +17,7 @@ import onnx
 
 from compress.benchmark.latency import Cell
 from compress.benchmark.microbenchmark import random_batch
-from compress.benchmark.tuning import Point, Ways, compare_runtimes, named, search
+from compress.benchmark.tuning import Point, SearchSpace, compare_runtimes, describe_point, search
 from compress.core import console, digests
 from compress.core.caches import measured_once
 from compress.core.errors import ModelError
@@ -52,7 +52,7 @@ START = {axis: values[0] for axis, values in OPTIONS.items()}
 
 
 @dataclass(frozen=True)
-class Candidates:
+class TunableGraphs:
     """The graphs to choose from, by axes of their own.
 
     Args:
@@ -67,7 +67,7 @@ class Candidates:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class TunedGraph:
     """The graph of `model.onnx`, OpenVINO's where it is another one, the hints for `compress.json`, and what was measured."""
 
     graph: onnx.ModelProto
@@ -88,13 +88,13 @@ def hints_of(point: Point) -> dict[str, Any]:
 
 
 def choose(
-    candidates: Candidates,
+    candidates: TunableGraphs,
     settings: TuneSettings,
     floats: str,
     check: Check,
     vocab_size: int,
     longest: int,
-) -> Chosen:
+) -> TunedGraph:
     """Return the fastest of the verified ways to run a model; without `tune` and `runtime: auto` the first, nothing measured.
 
     Args:
@@ -121,7 +121,7 @@ def choose(
     if any(route["runtime"] == OPENVINO for route in routes):
         hints |= {"openvino": {"precision": floats}, "routes": routes}
         apart = candidates.openvino() if candidates.openvino else None
-    return Chosen(candidates.graph(point), apart, point, hints, tuning or None)
+    return TunedGraph(candidates.graph(point), apart, point, hints, tuning or None)
 
 
 def _measured(
@@ -137,7 +137,7 @@ def _measured(
     tuning: dict[str, Any] = {}
     if settings.tune:
         axes = dict(candidates.axes) | (_options(cells) if runtime == ONNXRUNTIME else {})
-        ways = Ways(partial(opener.open, runtime), lambda forward: check(forward, runtime), batch)
+        ways = SearchSpace(partial(opener.open, runtime), lambda forward: check(forward, runtime), batch)
         tuning = _cached([*facts, runtime, axes], lambda: search(axes, start, ways, cells).as_json())
     point = tuning.get("winner", start)
     if settings.runtime != "auto" or not _openvino_is_right(opener, point, cells, check):
@@ -150,7 +150,7 @@ def _measured(
 class _Opener:
     """Opens points; the last graphs are kept as bytes."""
 
-    def __init__(self, candidates: Candidates, floats: str, scratch: Path) -> None:
+    def __init__(self, candidates: TunableGraphs, floats: str, scratch: Path) -> None:
         self.candidates, self.floats, self.scratch = candidates, floats, scratch
         self._bytes: dict[str, bytes] = {}
 
@@ -170,7 +170,7 @@ class _Opener:
         return openvino_forward(folder, self.floats, "cpu", threads)
 
     def _graph(self, point: Point) -> bytes:
-        name = named({axis: point[axis] for axis in self.candidates.axes})
+        name = describe_point({axis: point[axis] for axis in self.candidates.axes})
         if name not in self._bytes:
             while len(self._bytes) >= KEPT_GRAPHS:
                 self._bytes.pop(next(iter(self._bytes)))
@@ -226,7 +226,7 @@ def _announce(tuning: dict[str, Any], routes: list[dict[str, Any]]) -> None:
     for title, key in (("fastest form", "cells"), ("OpenVINO beside ONNX Runtime", "runtimes")):
         if key in tuning:
             gains = [f"b{cell['batch_size']} s{cell['seq_len']} t{cell['threads']} {cell['speedup']:.2f}x" for cell in tuning[key]]
-            told = f": {named(tuning['winner'])}" if key == "cells" else ""
+            told = f": {describe_point(tuning['winner'])}" if key == "cells" else ""
             console.info(f"  {title}{told} ({', '.join(gains)})")
     if "runtimes" in tuning:
         limits = ["" if route["up_to"] is None else f" up to {route['up_to']} tokens" for route in routes]

@@ -71,7 +71,7 @@ def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target
         batch = data.batch(positions)
         expected, found = reference(batch), candidate(batch)
         real = batch["attention_mask"].astype(bool)
-        same = same_answers(expected, found, real, target)
+        same = equal_predictions(expected, found, real, target)
         if expected.ndim == 3:  # logits of every token: what is said of padding is never read
             expected, found = expected[real], found[real]
         # A NaN compares false with everything, so it is made the worst difference there is.
@@ -85,7 +85,7 @@ def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target
     return Verification(worst, relative, equal / total, total, worst_case, list(cases), largest)
 
 
-def remembered(forward: Forward) -> Forward:
+def cached_forward(forward: Forward) -> Forward:
     """Return a forward function that computes each batch once: the reference of several comparisons."""
     known: dict[bytes, np.ndarray] = {}
 
@@ -98,7 +98,7 @@ def remembered(forward: Forward) -> Forward:
     return looked_up
 
 
-def same_answers(expected: np.ndarray, found: np.ndarray, real: np.ndarray, target: Target) -> np.ndarray:
+def equal_predictions(expected: np.ndarray, found: np.ndarray, real: np.ndarray, target: Target) -> np.ndarray:
     """Tell which answers are equal: classes, all labels, values within 1 %, tags (one a token), first and last tokens."""
     if target == "labels":
         return ((expected > 0) == (found > 0)).all(axis=1)

@@ -22,14 +22,14 @@ Factors = tuple[np.ndarray, ...]  # what rows are multiplied by in turn: one mat
 
 
 @dataclass
-class Linear:
+class LinearWeights:
     """`x weight + bias`: the weight as its factors, float32, bias (out,) float64."""
 
     factors: Factors
     bias: np.ndarray
 
     @classmethod
-    def of(cls, module: Any, scale: float = 1.0) -> Linear:
+    def of(cls, module: Any, scale: float = 1.0) -> LinearWeights:
         """Read a PyTorch linear, or a factorized one, scaled."""
         if isinstance(module, FactoredLinear):
             last = cls.of(module.up, scale)
@@ -44,7 +44,7 @@ class Linear:
 
 
 @dataclass
-class Norm:
+class NormWeights:
     """A LayerNorm over the last axis: gain and bias (hidden,) float64."""
 
     gain: np.ndarray
@@ -52,53 +52,53 @@ class Norm:
     epsilon: float
 
     @classmethod
-    def of(cls, module: Any) -> Norm:
+    def of(cls, module: Any) -> NormWeights:
         """Read a PyTorch LayerNorm."""
         return cls(array_of(module.weight).astype(np.float64), array_of(module.bias).astype(np.float64), float(module.eps))
 
 
 @dataclass
-class Adapter:
+class AdapterWeights:
     """`y + gelu(y down) up` for the output y of a projection, whose own bias (hidden,) it sees; that of `up` is folded away."""
 
     bias: np.ndarray
-    down: Linear
+    down: LinearWeights
     up: Factors
 
 
 @dataclass
-class Block:
+class LayerWeights:
     """A layer; `projections` (query, key, value) are None without heads, `inner` (the FFN's first product) without neurons.
 
     The output projections `mixed` and `outer` may have adapters behind them.
     `bias_heads` tells which rows of the encoder's `position_bias` its heads take, where there is one.
     """
 
-    projections: tuple[Linear, Linear, Linear] | None
+    projections: tuple[LinearWeights, LinearWeights, LinearWeights] | None
     mixed: Factors
-    attention_norm: Norm
-    inner: Linear | None
+    attention_norm: NormWeights
+    inner: LinearWeights | None
     outer: Factors
-    output_norm: Norm
+    output_norm: NormWeights
     bias_heads: tuple[int, ...] = ()
-    mixed_adapter: Adapter | None = None
-    outer_adapter: Adapter | None = None
+    mixed_adapter: AdapterWeights | None = None
+    outer_adapter: AdapterWeights | None = None
 
 
 @dataclass
-class Encoder:
+class EncoderWeights:
     """The norm of the embeddings, their projection to the hidden width (ELECTRA) or None, and the layers.
 
     `position_bias` (MPNet) is added to the scores by the distance of key and query; see `bias_by_distance`.
     """
 
-    norm: Norm
-    project: Linear | None
-    blocks: list[Block]
+    norm: NormWeights
+    project: LinearWeights | None
+    blocks: list[LayerWeights]
     position_bias: np.ndarray | None = None
 
 
-def encoder_weights(model: Any, fold_scale: bool = True) -> Encoder:
+def encoder_weights(model: Any, fold_scale: bool = True) -> EncoderWeights:
     """Return a model's weights, with the biases of the output projections folded into what makes their residual.
 
     The scale of the scores, `1/sqrt(head size)`, is folded into the query's weights unless `fold_scale` is false.
@@ -106,19 +106,19 @@ def encoder_weights(model: Any, fold_scale: bool = True) -> Encoder:
     family, shape = family_of(model.config.model_type), model_shape(model)
     module = descend(model, family.encoder)
     project = getattr(module, "embeddings_project", None)
-    encoder = Encoder(Norm.of(module.embeddings.LayerNorm), None if project is None else Linear.of(project), [])
+    encoder = EncoderWeights(NormWeights.of(module.embeddings.LayerNorm), None if project is None else LinearWeights.of(project), [])
     by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
     encoder.position_bias = None if by_distance is None else array_of(by_distance)
-    below: Norm | Linear = encoder.project or encoder.norm
+    below: NormWeights | LinearWeights = encoder.project or encoder.norm
     scale = shape.head_size**-0.5 if fold_scale else 1.0
     for layer, size in zip(layers(model), shape.layers, strict=True):
         projections = None
         if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
-            projections = Linear.of(layer.query, scale), Linear.of(layer.key), Linear.of(layer.value)
+            projections = LinearWeights.of(layer.query, scale), LinearWeights.of(layer.key), LinearWeights.of(layer.value)
         mixed, mixed_adapter = _output(layer.attention_output, projections is not None)
         outer, outer_adapter = _output(layer.ffn_out, size.ffn > 0)
-        inner = Linear.of(layer.ffn_in) if size.ffn else None
-        attention_norm, output_norm = Norm.of(layer.attention_norm), Norm.of(layer.output_norm)
+        inner = LinearWeights.of(layer.ffn_in) if size.ffn else None
+        attention_norm, output_norm = NormWeights.of(layer.attention_norm), NormWeights.of(layer.output_norm)
         below.bias += mixed.bias
         for projection in projections or ():
             projection.unshift(mixed.bias)
@@ -127,24 +127,26 @@ def encoder_weights(model: Any, fold_scale: bool = True) -> Encoder:
             inner.unshift(outer.bias)
         columns = bias_columns(model, descend(layer.module, family.attention)) if projections else None
         heads = () if columns is None else tuple(columns.tolist())
-        block = Block(projections, mixed.factors, attention_norm, inner, outer.factors, output_norm, heads, mixed_adapter, outer_adapter)
+        block = LayerWeights(
+            projections, mixed.factors, attention_norm, inner, outer.factors, output_norm, heads, mixed_adapter, outer_adapter
+        )
         encoder.blocks.append(block)
         below = output_norm
     return encoder
 
 
-def _output(module: Any, used: bool) -> tuple[Linear, Adapter | None]:
+def _output(module: Any, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
     """Read an output projection and its adapter; the linear's bias is the constant that both add, to be folded.
 
     Nothing goes into a projection that is not `used`: all that its adapter makes of the bias is constant.
     """
-    linear, adapter = Linear.of(module), adapter_of(module)
+    linear, adapter = LinearWeights.of(module), adapter_of(module)
     if adapter is None:
         return linear, None
     if not used:
-        return Linear(linear.factors, array_of(adapter(module.bias)).astype(np.float64)), None
-    up = Linear.of(adapter.up)
-    return Linear(linear.factors, up.bias), Adapter(linear.bias, Linear.of(adapter.down), up.factors)
+        return LinearWeights(linear.factors, array_of(adapter(module.bias)).astype(np.float64)), None
+    up = LinearWeights.of(adapter.up)
+    return LinearWeights(linear.factors, up.bias), AdapterWeights(linear.bias, LinearWeights.of(adapter.down), up.factors)
 
 
 def array_of(parameter: Any) -> np.ndarray:

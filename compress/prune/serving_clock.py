@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import torch
 
-from compress.benchmark.microbenchmark import QUICK_ROUNDS, quick_speedup, random_batch, seconds_of
-from compress.benchmark.timing_worker import Apart
+from compress.benchmark.microbenchmark import MAX_ROUNDS, measure_speedup, median_seconds, random_batch
+from compress.benchmark.timing_worker import TimingWorker
 from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
@@ -75,7 +75,7 @@ class Clock:
     def __init__(self, model: Any, serving: Serving, seed: int = 0) -> None:
         self.model, self.serving, self.seed = model, serving, seed
         self._scratch = tempfile.TemporaryDirectory(prefix="compress-")
-        self._apart = Apart(
+        self._apart = TimingWorker(
             runtime=serving.runtime, precision=serving.precision, threads=serving.threads, hints=RUNTIME_HINTS,
             batch_size=serving.batch_size, seq_len=serving.seq_len, vocab_size=model.config.vocab_size, seed=seed,
         )  # fmt: skip
@@ -88,19 +88,19 @@ class Clock:
             ResourceError: the runtime is not installed, or the process that times ended.
         """
         if self.serving.runtime == "pytorch":
-            return seconds_of(self._forward, self._batch)
+            return median_seconds(self._forward, self._batch)
         found = self._apart.seconds(self._folder)
         self._opened()
         return found
 
-    def speedup(self, model: Any, rounds: int = QUICK_ROUNDS) -> tuple[float, list[float]]:
+    def speedup(self, model: Any, rounds: int = MAX_ROUNDS) -> tuple[float, list[float]]:
         """Return how much faster another model is, with its 95 % interval.
 
         Raises:
             ResourceError: as above.
         """
         if self.serving.runtime == "pytorch":
-            return quick_speedup(self._forward, _torch_forward(model, self.serving), self._batch, rounds)
+            return measure_speedup(self._forward, _torch_forward(model, self.serving), self._batch, rounds)
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as other:
             found = self._apart.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
         self._opened()

@@ -15,7 +15,7 @@ from compress.core import artifacts, console
 from compress.core.errors import ModelError, UsageError
 from compress.export import RUNTIME_HINTS, announce, recorded_input_spec, verification_data, write_artifact
 from compress.export import run as export_run
-from compress.export.tune import GPU_HINTS, Chosen
+from compress.export.tune import GPU_HINTS, TunedGraph
 from compress.export.verify import verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, has_openvino, only, recorded_runtimes, refuse_linked_weights
@@ -26,12 +26,12 @@ from compress.quantize.auto import Choice, choose
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.error_report import explain
 from compress.quantize.fp16 import check_range
-from compress.quantize.gate_data import Judge, calibration_data
-from compress.quantize.instruction_sets import GPUS, find_target
+from compress.quantize.gate_data import AccuracyGate, calibration_data
+from compress.quantize.instruction_sets import GPUS, hardware_target
 from compress.quantize.int4 import BLOCK
-from compress.quantize.openvino import save_beside
-from compress.quantize.serving import choose_run
-from compress.quantize.variants import CALIBRATED, HALVES, Forms, quantized_graph
+from compress.quantize.openvino import save_sharing_weights
+from compress.quantize.serving import choose_serving
+from compress.quantize.variants import CALIBRATED, HALVES, GraphVariants, quantized_graph
 from compress.results import QuantizeDocument
 from compress.settings import ExportSettings, QuantizeSettings
 from compress.stage import Inputs
@@ -51,30 +51,30 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         ResourceError: OpenVINO was asked for and is not installed.
     """
     method = _method(inputs, settings)
-    target = find_target(settings.target)
+    target = hardware_target(settings.target)
     with tempfile.TemporaryDirectory() as scratch:
         source = inputs.source if is_graph(inputs.source) else _exported(inputs, Path(scratch))
         _check_source(_read_graph(source / GRAPH), inputs.source)
         data, texts = verification_data(inputs, source)
         calibration = calibration_data(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
-        forms = Forms(source / GRAPH, settings, target, calibration)
+        forms = GraphVariants(source / GRAPH, settings, target, calibration)
         if method == "fp16":
             check_range(forms.model, data)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
-        judge = Judge(inputs, source, reference) if inputs.task_or_none else None
+        judge = AccuracyGate(inputs, source, reference) if inputs.task_or_none else None
         if method == "auto" and judge is not None:
             choice = choose(forms, judge.drop, reference.logits, read_config(source)["vocab_size"])
         else:
             choice = Choice(method, forms.graph(method))
         precision = choice.method if choice.method in WEIGHTS else "int8"
         if precision == "int8" and not target.gpu:
-            chosen = choose_run(choice, settings, reference, data, target.here)
+            chosen = choose_serving(choice, settings, reference, data, target.here)
         else:
-            chosen = Chosen(choice.graph, None, {"method": choice.method}, _hints(precision, target.gpu), None)
+            chosen = TunedGraph(choice.graph, None, {"method": choice.method}, _hints(precision, target.gpu), None)
         choice = replace(choice, method=chosen.point["method"], graph=chosen.graph)
         write_artifact(chosen.graph, source, output)
         if chosen.openvino_graph is not None:
-            save_beside(chosen.openvino_graph, output / OPENVINO_GRAPH)
+            save_sharing_weights(chosen.openvino_graph, output / OPENVINO_GRAPH)
         candidate = OnnxModel(output, hints=chosen.hints)
         metrics: dict[str, Any] = {}
         verification: dict[str, Any] = {}
@@ -137,7 +137,7 @@ def _tell(choice: Choice, precision: str, shrunk: float) -> None:
         console.info(f"  {WEIGHTS[precision]}: {share}")
         return
     quantized, left = quantized_share(choice.graph)
-    console.info(f"  {quantized} matrix products are {precision}, {left} stay float; {share}")
+    console.info(f"  {quantized} matrix matmuls are {precision}, {left} stay float; {share}")
 
 
 def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
@@ -154,7 +154,7 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     if gpu and settings.method == "dynamic":
         raise UsageError(f"--target {settings.target} runs no dynamic int8", "use --method static, or --method fp16")
     if settings.target == "cuda" and settings.method == "auto":
-        console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 products in float)")
+        console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 matmuls in float)")
         return "fp16"
     if family_of(read_config(inputs.source)["model_type"]).recurrent:
         return _of_lstm(settings)

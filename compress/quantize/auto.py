@@ -1,4 +1,4 @@
-"""`--method auto`: the fastest form that keeps the accuracy; where none does, the most sensitive products stay float."""
+"""`--method auto`: the fastest form that keeps the accuracy; where none does, the most sensitive matmuls stay float."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compress.benchmark.microbenchmark import quick_speedup, random_batch
+from compress.benchmark.microbenchmark import measure_speedup, random_batch
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.export import RUNTIME_HINTS
 from compress.inference.batches import Forward, run_batches
 from compress.inference.runtime import open_session, session_forward
-from compress.quantize.sensitivity import Floats, find_floats, sensitivities
-from compress.quantize.variants import Forms
+from compress.quantize.sensitivity import Floats, search_float_groups, sensitivities
+from compress.quantize.variants import GraphVariants
 
 METHODS = ("dynamic", "static")
 GPU_METHODS = ("static",)  # a GPU has no kernel that looks for the range of each batch
@@ -39,12 +39,12 @@ class Choice:
         self.passing = self.passing or {self.method: self.graph}
 
 
-def forward_of(graph: onnx.ModelProto, threads: int | None = None) -> Forward:
+def open_graph(graph: onnx.ModelProto, threads: int | None = None) -> Forward:
     """Open a graph as the artifact will be opened."""
     return session_forward(open_session(graph.SerializeToString(), threads, "cpu", RUNTIME_HINTS))
 
 
-def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forward, vocab_size: int) -> Choice:
+def choose(forms: GraphVariants, drop: Callable[[Forward, str], float], reference: Forward, vocab_size: int) -> Choice:
     """Return the fastest of `METHODS` (for a GPU: static) that loses at most the points allowed, else the sensitivity gate's graph.
 
     Args:
@@ -60,7 +60,7 @@ def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forwa
     limit = TOLERATED if given is None else given
     methods = GPU_METHODS if forms.target.gpu else METHODS
     graphs = {method: forms.graph(method) for method in methods}
-    drops = {method: drop(forward_of(graph), f"{method} int8") for method, graph in graphs.items()}
+    drops = {method: drop(open_graph(graph), f"{method} int8") for method, graph in graphs.items()}
     gains = _timed([graphs[method] for method in METHODS], vocab_size) if forms.target.here else None
     candidates = [{"method": method, "drop_points": lost} for method, lost in drops.items()]
     if gains:
@@ -81,7 +81,7 @@ def choose(forms: Forms, drop: Callable[[Forward, str], float], reference: Forwa
             f"even with every product in float more than --max-drop {given:g} points are lost on validation",
             "allow more, or serve the float artifact",
         )
-    console.warn(f"{method} int8 loses {drops[method]:.2f} points, and keeping products in float does not help; give --max-drop to refuse")
+    console.warn(f"{method} int8 loses {drops[method]:.2f} points, and keeping matmuls in float does not help; give --max-drop to refuse")
     return Choice(method, forms.graph(method), candidates)
 
 
@@ -97,8 +97,8 @@ def faster(passing: Sequence[str], drops: dict[str, float], interval: Sequence[f
 
 def _timed(graphs: Sequence[onnx.ModelProto], vocab_size: int) -> tuple[float, list[float]]:
     batch = random_batch(np.random.default_rng(0), vocab_size, 1, TIMED_LENGTH)
-    before, after = (forward_of(graph, threads=1) for graph in graphs)
-    return quick_speedup(before, after, batch)
+    before, after = (open_graph(graph, threads=1) for graph in graphs)
+    return measure_speedup(before, after, batch)
 
 
 def _announce(candidates: list[dict[str, Any]]) -> None:
@@ -109,7 +109,7 @@ def _announce(candidates: list[dict[str, Any]]) -> None:
 
 
 def _gated(
-    forms: Forms, method: str, limit: float, lost: float, drop: Callable[[Forward, str], float], reference: Forward
+    forms: GraphVariants, method: str, limit: float, lost: float, drop: Callable[[Forward, str], float], reference: Forward
 ) -> tuple[onnx.ModelProto, list[dict[str, Any]]] | None:
     """Return the graph with what the gate keeps in float, and these groups with their reasons; None where it cannot pass."""
     ranked = forms.data.take(np.linspace(0, len(forms.data) - 1, min(RANKED_EXAMPLES, len(forms.data))).astype(int))
@@ -118,7 +118,7 @@ def _gated(
     with console.progress("ranking what is sensitive", len(groups) + 1) as advance:
 
         def error(floats: Floats) -> float:
-            found = run_batches(forward_of(forms.graph(method, floats)), ranked)
+            found = run_batches(open_graph(forms.graph(method, floats)), ranked)
             advance()
             return float(np.nan_to_num(np.mean((found - expected) ** 2), nan=np.inf))
 
@@ -127,10 +127,10 @@ def _gated(
 
     def lost_with(floats: Floats) -> float:
         if floats not in known:
-            known[floats] = drop(forward_of(forms.graph(method, floats)), f"with {len(floats)} of {len(groups)} groups in float")
+            known[floats] = drop(open_graph(forms.graph(method, floats)), f"with {len(floats)} of {len(groups)} groups in float")
         return known[floats]
 
-    gate = find_floats(list(gains), lost_with, limit)
+    gate = search_float_groups(list(gains), lost_with, limit)
     if gate is None:
         return None
     entries = []

@@ -1,4 +1,4 @@
-"""Calibration: what the float graph's products read, as histograms of bounded size, and from those the ranges to quantize.
+"""Calibration: what the float graph's matmuls read, as histograms of bounded size, and from those the ranges to quantize.
 
 The float graph runs batch by batch with those values as further outputs; each batch is counted and forgotten. Padding is
 left out: what stands there is never read, and its range would widen the others'.
@@ -96,7 +96,7 @@ class Histogram:
         return float(self.counts[outside].sum() / max(1, self.counts.sum()))
 
 
-def range_of(histogram: Histogram, method: Method, symmetric: bool = False) -> Range:
+def calibrated_range(histogram: Histogram, method: Method, symmetric: bool = False) -> Range:
     """Return the range to quantize by a calibration method; it holds 0, and nothing beyond what was seen.
 
     Args:
@@ -204,11 +204,13 @@ def _divergence(absolute: np.ndarray, bins: int, levels: int) -> float:
     return float((p * np.log(p / q)).sum())
 
 
-def observe(model: onnx.ModelProto, names: Sequence[str], data: Encoded, use: Callable[[dict[str, np.ndarray]], None], label: str) -> None:
+def stream_activations(
+    model: onnx.ModelProto, names: Sequence[str], data: Encoded, use: Callable[[dict[str, np.ndarray]], None], label: str
+) -> None:
     """Run a graph over all examples and hand `use` the values named, batch by batch: (n, channels) of real tokens."""
     if not names:
         return
-    session = open_session(with_outputs(model, names).SerializeToString(), None, "cpu", {})
+    session = open_session(expose_values(model, names).SerializeToString(), None, "cpu", {})
     inputs = [entry.name for entry in session.get_inputs()]
     batches = evaluation_batches(data.lengths, max(1, BATCH_TOKENS // int(data.lengths.max())))
     with console.progress(label, len(batches)) as advance:
@@ -229,7 +231,7 @@ def real_rows(value: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return rows[mask.astype(bool).ravel()] if len(rows) == mask.size else rows
 
 
-def with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+def expose_values(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     """Return a graph with values inside it as further outputs."""
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
@@ -247,5 +249,5 @@ def histograms(model: onnx.ModelProto, names: Sequence[str], data: Encoded) -> d
         for name, rows in values.items():
             found[name].add(rows)
 
-    observe(model, names, data, count, "calibrating")
+    stream_activations(model, names, data, count, "calibrating")
     return found

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from compress.core.machine import WIDE_DOT_PRODUCTS, cpu_flags
-from compress.quantize.matmuls import check_opset, drop_unused, products, recurrent_nodes, split_gemms, turn_weights
+from compress.quantize.matmuls import check_opset, drop_unused, find_matmuls, recurrent_nodes, split_gemms, transpose_weights
 from compress.quantize.static import SEVEN_BIT_LEVELS, WEIGHT_LEVELS, Codes, quantize_weight
 
 DYNAMIC_OPSET = 11  # the first with DynamicQuantizeLinear
@@ -29,7 +29,7 @@ def needs_seven_bits(flags: list[str] | None = None) -> bool:
 def dynamic_graph(
     model: onnx.ModelProto, seven_bits: bool, keep_float: Collection[str] = (), cache: dict[str, Codes] | None = None
 ) -> onnx.ModelProto:
-    """Return the graph with its constant matrix products, an LSTM's among them, in int8; the rest stays float.
+    """Return the graph with its constant matrix matmuls, an LSTM's among them, in int8; the rest stays float.
 
     `Y = (X_q W_q) s_x s_w`: what a product reads gets one scale and zero point from its own range when the graph runs
     (DynamicQuantizeLinear), weights one scale an output channel. In this form ONNX Runtime finds the operators that it runs as
@@ -38,7 +38,7 @@ def dynamic_graph(
     Args:
         model: left as it is.
         seven_bits: keep weights within 7 bits.
-        keep_float: groups of `products`, and names of LSTMs, that stay as they are.
+        keep_float: groups of `find_matmuls`, and names of LSTMs, that stay as they are.
         cache: weights that were quantized before, by name, filled on the way (one for each choice of bits).
 
     Raises:
@@ -46,8 +46,8 @@ def dynamic_graph(
     """
     check_opset(model, DYNAMIC_OPSET, "dynamic int8")
     graph = copy.deepcopy(model)
-    turn_weights(graph)
-    chosen = {product.node: product for product in products(graph) if product.group not in keep_float}
+    transpose_weights(graph)
+    chosen = {product.node: product for product in find_matmuls(graph) if product.group not in keep_float}
     recurrent = [name for name in recurrent_nodes(graph) if name not in keep_float]
     split_gemms(graph, chosen)
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
@@ -113,7 +113,7 @@ def _recurrent_int8(graph: onnx.ModelProto, names: list[str], seven_bits: bool) 
 
 
 def quantized_share(model: onnx.ModelProto) -> tuple[int, int]:
-    """Count the matrix products with whole numbers for weights (int8, dynamic or static, or int4), and those with floats.
+    """Count the matrix matmuls with whole numbers for weights (int8, dynamic or static, or int4), and those with floats.
 
     An LSTM counts as one.
     """

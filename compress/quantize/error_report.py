@@ -11,25 +11,25 @@ from compress.core import console
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.inference.runtime import open_session
-from compress.quantize.calibrate import BATCH_TOKENS, real_rows, with_outputs
-from compress.quantize.matmuls import products
-from compress.quantize.variants import CALIBRATED, Forms
+from compress.quantize.calibrate import BATCH_TOKENS, expose_values, real_rows
+from compress.quantize.matmuls import find_matmuls
+from compress.quantize.variants import CALIBRATED, GraphVariants
 
 EXAMPLES = 64
 
 
-def explain(forms: Forms, method: str, graph: onnx.ModelProto, data: Encoded) -> list[dict[str, Any]]:
+def explain(forms: GraphVariants, method: str, graph: onnx.ModelProto, data: Encoded) -> list[dict[str, Any]]:
     """Return one entry a product, in the graph's order.
 
     `error` is `|form - float| / |float|` of its output over the tokens of some examples, with all that went wrong before it;
     `range`, `seen` and `saturated` (the share of the values beyond the range) are of what it reads; null where that has no
     fixed range: outside static int8, and where the product is in float.
     """
-    made = products(forms.model)
+    made = find_matmuls(forms.model)
     # By name or by weight: smoothing renames weights.
-    floats = {name for product in products(graph) for name in (product.node, product.weight)}
+    floats = {name for product in find_matmuls(graph) for name in (product.node, product.weight)}
     errors = output_errors(forms.model, graph, [product.output for product in made], data)
-    inputs = {product.node: product.rows for product in products(forms.calibrated(method)[0])} if method in CALIBRATED else {}
+    inputs = {product.node: product.rows for product in find_matmuls(forms.calibrated(method)[0])} if method in CALIBRATED else {}
     entries: list[dict[str, Any]] = []
     for product in made:
         ranges: dict[str, Any] = {"range": None, "seen": None, "saturated": None}
@@ -44,11 +44,11 @@ def explain(forms: Forms, method: str, graph: onnx.ModelProto, data: Encoded) ->
 
 def output_errors(before: onnx.ModelProto, after: onnx.ModelProto, names: list[str], data: Encoded) -> dict[str, float]:
     """Return the relative error `|after - before| / |before|` of each value named, over the real tokens of the first examples."""
-    sessions = [open_session(with_outputs(model, names).SerializeToString(), None, "cpu", {}) for model in (before, after)]
+    sessions = [open_session(expose_values(model, names).SerializeToString(), None, "cpu", {}) for model in (before, after)]
     squares = np.zeros((len(names), 2))
     some = data.take(np.linspace(0, len(data) - 1, min(EXAMPLES, len(data))).astype(int))
     batches = evaluation_batches(some.lengths, max(1, BATCH_TOKENS // int(some.lengths.max())))
-    with console.progress("comparing products", len(batches)) as advance:
+    with console.progress("comparing matmuls", len(batches)) as advance:
         for positions in batches:
             batch = some.batch(positions)
             found = [session.run(names, {entry.name: batch[entry.name] for entry in session.get_inputs()}) for session in sessions]

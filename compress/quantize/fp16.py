@@ -10,7 +10,7 @@ from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.export.half import LARGEST
 from compress.inference.runtime import open_session
-from compress.quantize.calibrate import BATCH_TOKENS, with_outputs
+from compress.quantize.calibrate import BATCH_TOKENS, expose_values
 
 
 def check_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) -> None:
@@ -22,7 +22,7 @@ def check_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) -> No
         ModelError: a value beyond what float16 can hold.
     """
     names = [name for node in model.graph.node for name in node.output if name]
-    session = open_session(with_outputs(model, names).SerializeToString(), None, "cpu", {})
+    session = open_session(expose_values(model, names).SerializeToString(), None, "cpu", {})
     some = data.take(np.linspace(0, len(data) - 1, min(examples, len(data))).astype(int))
     for positions in evaluation_batches(some.lengths, examples, BATCH_TOKENS):
         batch = some.batch(positions)

@@ -45,7 +45,7 @@ def _spec(inputs: Inputs, name: str) -> TaskSpec:
     return TaskSpec.model_validate(document)
 
 
-class Judge:
+class AccuracyGate:
     """Scores smaller forms on the task's validation split against the float graph, which is scored once."""
 
     def __init__(self, inputs: Inputs, source: Path, reference: OnnxModel) -> None:

@@ -36,10 +36,10 @@ class Target:
         return machine.cpu_flags() if self.name == "auto" else sorted(NEEDED[self.name])
 
 
-def find_target(name: Name, flags: list[str] | None = None) -> Target:
+def hardware_target(name: Name, flags: list[str] | None = None) -> Target:
     """Return what a target asks for; `auto` is the processor with these instruction sets (default: this one).
 
-    Weights are kept to 7 bits where products are added in 16; ARM and TensorRT want signed activations around 0. Warns of a
+    Weights are kept to 7 bits where matmuls are added in 16; ARM and TensorRT want signed activations around 0. Warns of a
     target that this processor is not.
     """
     found = machine.cpu_flags() if flags is None else flags

@@ -1,7 +1,7 @@
 """Int4: weights as whole numbers of 4 bits, a scale for every 32 of them; activations and sums stay float.
 
 ONNX Runtime's own operator, `com.microsoft::MatMulNBits`, unpacks the weights as it multiplies. So the form is small rather
-than fast: int8 products are done in integers, these are not.
+than fast: int8 matmuls are done in integers, these are not.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.quantize.matmuls import drop_unused, products, split_gemms, turn_weights
+from compress.quantize.matmuls import drop_unused, find_matmuls, split_gemms, transpose_weights
 
 BLOCK = 32  # weights of one scale: 4 bits each and 32 for the scale, 5 bits a weight
 LOWEST, HIGHEST = -8, 7
@@ -54,16 +54,16 @@ def pack(codes: np.ndarray) -> np.ndarray:
 
 
 def int4_graph(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> onnx.ModelProto:
-    """Return the int4 form of a float graph; the products of the groups in `keep_float` stay as they are.
+    """Return the int4 form of a float graph; the matmuls of the groups in `keep_float` stay as they are.
 
     Args:
         model: left as it is.
-        keep_float: groups of `products`.
+        keep_float: groups of `find_matmuls`.
     """
     graph = copy.deepcopy(model)
-    turn_weights(graph)
+    transpose_weights(graph)
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    chosen = {product.node: product for product in products(graph) if product.group not in keep_float}
+    chosen = {product.node: product for product in find_matmuls(graph) if product.group not in keep_float}
     split_gemms(graph, chosen)
     packed: dict[str, tuple[int, int]] = {}
     for node in graph.graph.node:

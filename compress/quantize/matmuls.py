@@ -1,4 +1,4 @@
-"""The matrix products of a float graph that have constant weights: finding, grouping, splitting them."""
+"""The matrix matmuls of a float graph that have constant weights: finding, grouping, splitting them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUPS = {"attention": "qkv", "ffn": "ffn in"}
 
 
 @dataclass(frozen=True)
-class Product:
+class MatMul:
     """A MatMul, or a Gemm of untransposed rows, by a constant weight: the names of its node and of the values it reads and makes."""
 
     node: str
@@ -27,19 +27,19 @@ class Product:
     group: str
 
 
-def products(model: onnx.ModelProto) -> list[Product]:
-    """Return the products with a constant float matrix of at least one row and column, in the graph's order."""
+def find_matmuls(model: onnx.ModelProto) -> list[MatMul]:
+    """Return the matmuls with a constant float matrix of at least one row and column, in the graph's order."""
     weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT}
     found = []
     for node in model.graph.node:
         plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and _is_plain(node))
         if plain and node.input[1] in weights and node.input[0] not in weights:
-            found.append(Product(node.name, node.input[0], node.input[1], node.output[0], group_of(node.name)))
+            found.append(MatMul(node.name, node.input[0], node.input[1], node.output[0], group_of(node.name)))
     return found
 
 
 def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every node a name of its own, in place: ONNX asks for none, and products are told apart by theirs."""
+    """Give every node a name of its own, in place: ONNX asks for none, and matmuls are told apart by theirs."""
     seen: set[str] = set()
     for number, node in enumerate(model.graph.node):
         if not node.name or node.name in seen:
@@ -87,11 +87,11 @@ def is_transposed(node: onnx.NodeProto) -> bool:
     return node.op_type == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
 
 
-def turn_weights(model: onnx.ModelProto) -> None:
+def transpose_weights(model: onnx.ModelProto) -> None:
     """Store the weight of every product as (in, out), in place."""
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     nodes = {node.name: node for node in model.graph.node}
-    for product in products(model):
+    for product in find_matmuls(model):
         node, turned = nodes[product.node], f"{product.weight}.turned"
         if is_transposed(node):
             if turned not in tensors:

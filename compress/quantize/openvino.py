@@ -22,7 +22,7 @@ SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 SHARED_BYTES = 1024  # smaller tensors are not worth a reference
 
 
-def openvino_form(graph: onnx.ModelProto) -> onnx.ModelProto:
+def openvino_graph(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph that computes what a static int8 graph computes, but for the order of float roundings.
 
     Args:
@@ -150,7 +150,7 @@ def _round_before_merging(edit: _Edit, node: onnx.NodeProto) -> None:
     merged.output[0] = rounded
 
 
-def save_beside(form: onnx.ModelProto, path: Path) -> None:
+def save_sharing_weights(form: onnx.ModelProto, path: Path) -> None:
     """Write a graph; tensors whose bytes are in `model.onnx` beside it are read from there.
 
     Both forms have the same words and, of one method, the same integers: together they are hardly larger than one.

@@ -1,4 +1,4 @@
-"""The sensitivity gate: which groups of products stay float so that the accuracy holds, and as few of them as it takes."""
+"""The sensitivity gate: which groups of matmuls stay float so that the accuracy holds, and as few of them as it takes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sensitivities(groups: Sequence[str], error: Callable[[Floats], float]) -> di
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def find_floats(ranking: Sequence[str], drop: Callable[[Floats], float], limit: float) -> Gate | None:
+def search_float_groups(ranking: Sequence[str], drop: Callable[[Floats], float], limit: float) -> Gate | None:
     """Add groups back in float until the drop is within the limit, then try to take each back, the least sensitive first.
 
     Args:

@@ -12,14 +12,14 @@ from compress.core.machine import has_fast_bf16
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.export import SHARES, TRIED_EXAMPLES
-from compress.export.tune import Candidates, Chosen, choose
-from compress.export.verify import remembered, verify
+from compress.export.tune import TunableGraphs, TunedGraph, choose
+from compress.export.verify import cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.runtime import OPENVINO
 from compress.models.config import max_tokens
-from compress.quantize.auto import Choice, forward_of
-from compress.quantize.openvino import openvino_form
+from compress.quantize.auto import Choice, open_graph
+from compress.quantize.openvino import openvino_graph
 from compress.quantize.variants import CALIBRATED
 from compress.settings import QuantizeSettings
 
@@ -27,7 +27,7 @@ SLACK = 1.5  # how much farther from the float graph than the form chosen by acc
 ROUNDING = 1e-3
 
 
-def choose_run(choice: Choice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> Chosen:
+def choose_serving(choice: Choice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> TunedGraph:
     """Return the fastest of the forms that are accurate enough, in the runtime and with the options that suit it.
 
     OpenVINO is given a calibrated form only: it runs dynamic int8 several times slower than ONNX Runtime.
@@ -59,10 +59,10 @@ def choose_run(choice: Choice, settings: QuantizeSettings, reference: OnnxModel,
     elif not settings.tune:
         methods = [choice.method]
     graphs = choice.passing
-    candidates = Candidates(
+    candidates = TunableGraphs(
         {"method": methods},
         lambda point: graphs[point["method"]],
-        None if calibrated is None else cache(lambda: openvino_form(graphs[calibrated])),
+        None if calibrated is None else cache(lambda: openvino_graph(graphs[calibrated])),
     )
     floats, config = "bf16" if has_fast_bf16() else "fp32", reference.config
     check = _Check(choice, reference, data, floats)
@@ -75,13 +75,13 @@ class _Check:
     def __init__(self, choice: Choice, reference: OnnxModel, data: Encoded, floats: str) -> None:
         self.choice, self.floats = choice, floats
         self.target: Target = reference.target
-        self.reference = remembered(lambda batch: reference.logits(batch))
+        self.reference = cached_forward(lambda batch: reference.logits(batch))
         self.data = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
 
     @cached_property
     def limit(self) -> float:
         """The largest difference of the logits that is allowed where floats are fp32."""
-        usual = [verify(self.reference, forward_of(graph), self.data, self.target).max_abs for graph in self.choice.passing.values()]
+        usual = [verify(self.reference, open_graph(graph), self.data, self.target).max_abs for graph in self.choice.passing.values()]
         return SLACK * max(usual) + ROUNDING
 
     def __call__(self, forward: Forward, runtime: str) -> str | None:

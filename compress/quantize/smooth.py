@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.quantize.matmuls import drop_unused, products, turn_weights
+from compress.quantize.matmuls import drop_unused, find_matmuls, transpose_weights
 
 MOVES = {"Reshape", "Gather", "Identity"}  # what may stand between a norm and a product: the channels stay what they are
 SMALLEST = 1e-5
@@ -24,7 +24,7 @@ def smooth_scales(activations: np.ndarray, weights: np.ndarray, alpha: float) ->
 
     Args:
         activations: max|X_j| of each input channel, (channels,).
-        weights: max|W_j| of each input channel over all products that read it, (channels,).
+        weights: max|W_j| of each input channel over all matmuls that read it, (channels,).
         alpha: how much of the difficulty moves from the activations into the weights: 0 none, 1 all.
     """
     used = (activations > 0) & (weights > 0)
@@ -32,8 +32,8 @@ def smooth_scales(activations: np.ndarray, weights: np.ndarray, alpha: float) ->
     return np.maximum(x**alpha / w ** (1 - alpha), SMALLEST).astype(np.float32)
 
 
-def smoothed_inputs(model: onnx.ModelProto) -> list[str]:
-    """Return the values to smooth: norms' outputs, or tokens of them, that products read."""
+def inputs_to_smooth(model: onnx.ModelProto) -> list[str]:
+    """Return the values to smooth: norms' outputs, or tokens of them, that matmuls read."""
     makers = {name: node for node in model.graph.node for name in node.output}
 
     def is_norm(name: str) -> bool:
@@ -42,11 +42,11 @@ def smoothed_inputs(model: onnx.ModelProto) -> list[str]:
             node = makers.get(node.input[0])
         return node is not None and node.op_type == "LayerNormalization"
 
-    return [name for name in dict.fromkeys(product.rows for product in products(model)) if is_norm(name)]
+    return [name for name in dict.fromkeys(product.rows for product in find_matmuls(model)) if is_norm(name)]
 
 
 def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alpha: float) -> onnx.ModelProto:
-    """Return a graph that computes the same, with the values in `smoothed_inputs` divided by `s` and their weights times `s`.
+    """Return a graph that computes the same, with the values in `inputs_to_smooth` divided by `s` and their weights times `s`.
 
     Args:
         model: left as it is.
@@ -54,10 +54,10 @@ def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alp
         alpha: see `smooth_scales`.
     """
     graph = copy.deepcopy(model)
-    turn_weights(graph)
+    transpose_weights(graph)
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    smoothed = set(smoothed_inputs(graph))
-    chosen = {product.node: product for product in products(graph) if product.rows in smoothed}
+    smoothed = set(inputs_to_smooth(graph))
+    chosen = {product.node: product for product in find_matmuls(graph) if product.rows in smoothed}
     scales = {}
     for rows in smoothed:
         weights = [np.abs(numpy_helper.to_array(tensors[p.weight])).max(axis=1) for p in chosen.values() if p.rows == rows]

@@ -1,4 +1,4 @@
-"""Static int8: weights per output channel, activations by ranges that were calibrated; products give floats.
+"""Static int8: weights per output channel, activations by ranges that were calibrated; matmuls give floats.
 
 The graph is written with QuantizeLinear and DequantizeLinear around every product (the form that ONNX Runtime, OpenVINO and
 TensorRT all read). Their outputs stay float: requantizing them costs time and accuracy and saves nothing, as residuals and
@@ -17,7 +17,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from compress.quantize.calibrate import Range
-from compress.quantize.matmuls import Product, check_opset, drop_unused, products, split_gemms, turn_weights
+from compress.quantize.matmuls import MatMul, check_opset, drop_unused, find_matmuls, split_gemms, transpose_weights
 
 WEIGHT_LEVELS = 127
 SEVEN_BIT_LEVELS = 64  # 2 * 255 * 64 still fits into the 16 bits in which older processors add
@@ -46,20 +46,20 @@ def affine(found: Range, symmetric: bool) -> tuple[np.ndarray, np.ndarray]:
     return np.float32(scale), np.uint8(np.clip(np.rint(-low / scale), 0, 255))  # pyright: ignore[reportReturnType]
 
 
-def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[Product]:
-    """Return the products that static int8 takes.
+def quantizable(model: onnx.ModelProto, keep_float: Collection[str] = ()) -> list[MatMul]:
+    """Return the matmuls that static int8 takes.
 
     Not one that another product reads directly, unless nothing else does (as of a linear's two factors, but not of ELECTRA's
     projection of the embeddings): ONNX Runtime runs a product in integers only where none of its readers, or all of them,
     quantize what it gives.
     """
-    every = products(model)
+    every = find_matmuls(model)
     read = {product.rows for product in every}
     readers: dict[str, list[tuple[str, int]]] = {}
     for node in model.graph.node:
         for place, name in enumerate(node.input):
             readers.setdefault(name, []).append((node.name, place))
-    found: dict[str, Product] = {}
+    found: dict[str, MatMul] = {}
     for product in reversed(every):
         alone = all(name in found and place == 0 for name, place in readers.get(product.output, []))
         if product.group not in keep_float and (alone or product.output not in read):
@@ -76,14 +76,14 @@ def static_graph(
     cache: dict[str, Codes] | None = None,
     float_biases: bool = False,
 ) -> onnx.ModelProto:
-    """Return the int8 form of a float graph; the products of the groups in `keep_float` stay as they are.
+    """Return the int8 form of a float graph; the matmuls of the groups in `keep_float` stay as they are.
 
     Args:
         model: left as it is.
         ranges: of every value that a product reads, by its name.
         seven_bits: keep weights within 7 bits.
         symmetric: signed activations around 0 (ARM, TensorRT).
-        keep_float: groups of `products`.
+        keep_float: groups of `find_matmuls`.
         cache: weights that were quantized before, by name, filled on the way (one for each choice of bits).
         float_biases: biases stay float, added after the product.
 
@@ -92,7 +92,7 @@ def static_graph(
     """
     check_opset(model, AXIS_OPSET, "static int8")
     graph = copy.deepcopy(model)
-    turn_weights(graph)
+    transpose_weights(graph)
     tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
     quantized = quantizable(graph, keep_float)
     cache = {} if cache is None else cache
@@ -127,7 +127,7 @@ def static_graph(
     return graph
 
 
-def _activation(product: Product, found: Range, symmetric: bool, added: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
+def _activation(product: MatMul, found: Range, symmetric: bool, added: dict[str, onnx.TensorProto]) -> list[onnx.NodeProto]:
     rows = product.rows
     scale, zero = affine(found, symmetric)
     parameters = [f"{rows}.scale", f"{rows}.zero"]
@@ -147,7 +147,7 @@ def _constant(name: str, codes: np.ndarray, scales: np.ndarray, added: dict[str,
 
 
 def _biases(
-    model: onnx.ModelProto, quantized: list[Product], inputs: Mapping[str, np.ndarray], weights: Mapping[str, Codes]
+    model: onnx.ModelProto, quantized: list[MatMul], inputs: Mapping[str, np.ndarray], weights: Mapping[str, Codes]
 ) -> dict[str, Codes]:
     """Return the constant biases of Gemms as int32 codes and scales by the name of the node, where they fit.
 

@@ -1,4 +1,4 @@
-"""The smaller forms of one float graph, made on demand: each method, with any groups of products kept in float."""
+"""The smaller forms of one float graph, made on demand: each method, with any groups of matmuls kept in float."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import onnx
 
 from compress.core.errors import UsageError
 from compress.data.encoded import Encoded
-from compress.export.half import half_graph
+from compress.export.half import fp16_graph
 from compress.quantize.bf16 import bf16_graph
-from compress.quantize.calibrate import Histogram, Range, histograms, range_of
+from compress.quantize.calibrate import Histogram, Range, calibrated_range, histograms
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings
 from compress.quantize.instruction_sets import Target
 from compress.quantize.int4 import int4_graph
-from compress.quantize.matmuls import name_nodes, products
-from compress.quantize.smooth import smooth_graph, smoothed_inputs
+from compress.quantize.matmuls import find_matmuls, name_nodes
+from compress.quantize.smooth import inputs_to_smooth, smooth_graph
 from compress.quantize.static import Codes, static_graph
 from compress.settings import QuantizeSettings
 
 CALIBRATED = ("static", "smooth")  # and so what OpenVINO runs in integers
-HALVES = {"fp16": half_graph, "bf16": bf16_graph}
+HALVES = {"fp16": fp16_graph, "bf16": bf16_graph}
 
 
 def quantized_graph(
     model: onnx.ModelProto, seven_bits: bool, keep_float: Collection[str] = (), cache: dict[str, Codes] | None = None
 ) -> onnx.ModelProto:
-    """Return a float graph's int8 form: dynamic int8 products (see `dynamic_graph`), embeddings int8 by row."""
+    """Return a float graph's int8 form: dynamic int8 matmuls (see `dynamic_graph`), embeddings int8 by row."""
     return _finished(dynamic_graph(model, seven_bits, keep_float, cache))
 
 
@@ -42,7 +42,7 @@ def _finished(graph: onnx.ModelProto, tables: bool = True) -> onnx.ModelProto:
     return graph
 
 
-class Forms:
+class GraphVariants:
     """The smaller forms of a float graph.
 
     Args:
@@ -80,24 +80,24 @@ class Forms:
 
     @property
     def groups(self) -> list[str]:
-        """The groups of products, in the graph's order."""
-        return list(dict.fromkeys(product.group for product in products(self.model)))
+        """The groups of matmuls, in the graph's order."""
+        return list(dict.fromkeys(product.group for product in find_matmuls(self.model)))
 
     @cached_property
     def plain(self) -> dict[str, Histogram]:
-        """The histograms of what the float graph's products read."""
-        return histograms(self.model, [product.rows for product in products(self.model)], self.data)
+        """The histograms of what the float graph's matmuls read."""
+        return histograms(self.model, [product.rows for product in find_matmuls(self.model)], self.data)
 
     @cached_property
     def smoothed(self) -> onnx.ModelProto:
         """The float graph with its norms' outputs smoothed."""
-        channels = {name: self.plain[name].channels for name in smoothed_inputs(self.model)}
+        channels = {name: self.plain[name].channels for name in inputs_to_smooth(self.model)}
         return smooth_graph(self.model, {name: found for name, found in channels.items() if found is not None}, self.settings.smooth_alpha)
 
     @cached_property
     def smooth(self) -> dict[str, Histogram]:
-        """The histograms of what the smoothed graph's products read."""
-        return histograms(self.smoothed, [product.rows for product in products(self.smoothed)], self.data)
+        """The histograms of what the smoothed graph's matmuls read."""
+        return histograms(self.smoothed, [product.rows for product in find_matmuls(self.smoothed)], self.data)
 
     def calibrated(self, method: str) -> tuple[onnx.ModelProto, dict[str, Histogram]]:
         """Return the float graph that a static method quantizes, and its histograms."""
@@ -107,11 +107,11 @@ class Forms:
         """Return the range of every value that is quantized, by a static method."""
         if method not in self._ranges:
             found = self.calibrated(method)[1].items()
-            self._ranges[method] = {name: range_of(seen, self.settings.calib_method, self.target.symmetric) for name, seen in found}
+            self._ranges[method] = {name: calibrated_range(seen, self.settings.calib_method, self.target.symmetric) for name, seen in found}
         return self._ranges[method]
 
     def graph(self, method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
-        """Return the form that a method makes, with groups of products kept in float (not in fp16 and bf16).
+        """Return the form that a method makes, with groups of matmuls kept in float (not in fp16 and bf16).
 
         Embeddings are int8 by row, but for GPUs in static forms, whose operators TensorRT does not have.
         """

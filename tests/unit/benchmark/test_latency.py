@@ -32,7 +32,7 @@ from compress.benchmark.latency import (
     run,
     waterfall,
 )
-from compress.benchmark.microbenchmark import LEAST_ROUNDS, WARM_UPS, quick_speedup, random_batch
+from compress.benchmark.microbenchmark import MIN_SPEEDUP_ROUNDS, WARM_UPS, measure_speedup, random_batch
 from compress.benchmark.runners import ClockRunner, OrtCudaRunner, TokenizingRunner, TorchCudaRunner, openvino_forward
 from compress.core import artifacts, files
 from compress.core.errors import CompressError, ModelError, ResourceError, UsageError
@@ -153,7 +153,7 @@ def test_a_tail_needs_samples() -> None:
 def test_quick_speedup_interleaves(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     clock = Clock(monkeypatch)
-    ratio, interval = quick_speedup(clock.runner("before", 0.03, calls), clock.runner("after", 0.01, calls), {}, rounds=7)
+    ratio, interval = measure_speedup(clock.runner("before", 0.03, calls), clock.runner("after", 0.01, calls), {}, rounds=7)
     assert ratio == pytest.approx(3)
     assert interval == pytest.approx([3, 3])
     assert calls == ["before", "before", "after", "after"] * (7 + WARM_UPS)
@@ -162,9 +162,9 @@ def test_quick_speedup_interleaves(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_quick_speedup_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     clock = Clock(monkeypatch)
-    ratio, _ = quick_speedup(clock.runner("before", 3.0, calls), clock.runner("after", 1.0, calls), {})
+    ratio, _ = measure_speedup(clock.runner("before", 3.0, calls), clock.runner("after", 1.0, calls), {})
     assert ratio == pytest.approx(3)
-    assert len(calls) == 4 * (LEAST_ROUNDS + WARM_UPS)
+    assert len(calls) == 4 * (MIN_SPEEDUP_ROUNDS + WARM_UPS)
 
 
 @pytest.mark.parametrize(("vocab", "batch", "length"), [(105, 3, 7), (2, 1, 1), (30522, 2, 128)])

@@ -15,7 +15,7 @@ from compress.benchmark import statistics
 from compress.benchmark import tuning as module
 from compress.benchmark.latency import Cell, Times
 from compress.benchmark.statistics import geometric_ratio
-from compress.benchmark.tuning import Point, Ways, compare_runtimes, in_order, named, routes, search
+from compress.benchmark.tuning import Point, SearchSpace, compare_runtimes, describe_point, in_order, routes, search
 from compress.core.errors import ModelError
 
 AXES = {"form": ["plain", "fused"], "fusions": ["none", "all", "some"]}
@@ -43,15 +43,15 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Point], float]
     return use
 
 
-def ways(wrong: Callable[[Point], str | None] = lambda point: None, broken: str = "") -> Ways:
-    """Ways to open points, of which some are wrong or cannot be opened."""
+def ways(wrong: Callable[[Point], str | None] = lambda point: None, broken: str = "") -> SearchSpace:
+    """SearchSpace to open points, of which some are wrong or cannot be opened."""
 
     def open_point(point: Point, threads: int) -> Any:
         if broken and broken in point.values():
             raise ModelError(f"{broken} cannot be opened")
         return lambda batch, point=point: point
 
-    return Ways(open_point, lambda forward: wrong(forward({})), lambda cell: {})  # pyright: ignore[reportArgumentType]
+    return SearchSpace(open_point, lambda forward: wrong(forward({})), lambda cell: {})  # pyright: ignore[reportArgumentType]
 
 
 def test_the_fastest_point_wins_whichever_it_is(clock: Any) -> None:
@@ -72,8 +72,8 @@ def test_every_point_is_timed_against_the_start_and_the_best_so_far(clock: Any) 
     timed = clock(lambda point: 1.0 if point["form"] == "fused" else 2.0)
     found = search(AXES, START, ways(), CELLS)
     fused = {**START, "form": "fused"}
-    assert timed[0] == [named(START), named(fused)]
-    assert timed[3] == [named(START), named(fused), "form fused, fusions all", "form fused, fusions some"]
+    assert timed[0] == [describe_point(START), describe_point(fused)]
+    assert timed[3] == [describe_point(START), describe_point(fused), "form fused, fusions all", "form fused, fusions some"]
     assert [entry["point"] for entry in found.table][1:] == [fused, *({**fused, "fusions": value} for value in ("all", "some"))]
     assert all(entry["ci95"][0] <= entry["speedup"] <= entry["ci95"][1] for entry in found.table)
 

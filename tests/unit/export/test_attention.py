@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from compress.core.errors import UsageError
-from compress.export.attention import Form
+from compress.export.attention import GraphForm
 from compress.export.builder import IR_VERSIONS, MICROSOFT
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
@@ -21,10 +21,10 @@ from compress.prune.surgery import slice_model
 from tests import tiny
 
 FORMS = [
-    Form(attention, qkv, scale, opset)  # pyright: ignore[reportArgumentType]
+    GraphForm(attention, qkv, scale, opset)  # pyright: ignore[reportArgumentType]
     for attention, qkv, scale in itertools.product(("plain", "mha", "onnx"), ("separate", "packed"), ("folded", "scores"))
     for opset in ([23] if attention == "onnx" else [20])
-] + [Form(opset=17), Form("mha", "packed", opset=17), Form(opset=21), Form(opset=23)]
+] + [GraphForm(opset=17), GraphForm("mha", "packed", opset=17), GraphForm(opset=21), GraphForm(opset=23)]
 ALL = list(range(tiny.FFN))
 SHAPES: dict[str, list[Kept]] = {
     "dense": [],
@@ -90,7 +90,7 @@ def test_the_forms_are_different_graphs() -> None:
 def test_every_layer_names_its_own_heads() -> None:
     model = model_of("bert", "class", "uneven heads", adapted=False)
     for attention, attribute in (("mha", "num_heads"), ("onnx", "q_num_heads")):
-        graph = build_graph(model, Form(attention, opset=23))  # pyright: ignore[reportArgumentType]
+        graph = build_graph(model, GraphForm(attention, opset=23))  # pyright: ignore[reportArgumentType]
         found = [entry.i for node in graph.graph.node for entry in node.attribute if entry.name == attribute]
         assert found == [2, 1, 3]
 
@@ -98,7 +98,7 @@ def test_every_layer_names_its_own_heads() -> None:
 @pytest.mark.parametrize("kind", ["gelu", "gelu_new"])
 def test_gelu_is_spelled_out_where_the_opset_has_none(kind: str) -> None:
     model = tiny.make_model(hidden_act=kind)
-    graph = build_graph(model, Form(opset=17))
+    graph = build_graph(model, GraphForm(opset=17))
     assert {"Erf", "Tanh"} & {node.op_type for node in graph.graph.node}
     assert "Gelu" not in {node.op_type for node in graph.graph.node}
     batch = tiny.encoded().batch(range(6))
@@ -107,7 +107,7 @@ def test_gelu_is_spelled_out_where_the_opset_has_none(kind: str) -> None:
 
 def test_what_an_opset_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="opset 20 has no Attention") as caught:
-        Form("onnx")
+        GraphForm("onnx")
     assert "--opset 23" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="opset 9 is not written"):
-        Form(opset=9)
+        GraphForm(opset=9)

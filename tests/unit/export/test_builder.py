@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from compress.export.builder import OPSET, GraphBuilder
-from compress.export.weights import Linear, Norm
+from compress.export.weights import LinearWeights, NormWeights
 from compress.inference.artifact import open_session
 
 RNG = np.random.default_rng(0)
@@ -39,7 +39,7 @@ def first(graph: GraphBuilder, value: str) -> str:
 def test_linear_is_pytorchs(width: int) -> None:
     linear = torch.nn.Linear(width, 3)
     graph, table, ids = GraphBuilder(), RNG.normal(size=(5, width)).astype(np.float32), np.array([[1, 2], [4, 0]])
-    found = outcome(graph, graph.linear(first(graph, embedded(graph, table)), Linear.of(linear), "linear"), ids)
+    found = outcome(graph, graph.linear(first(graph, embedded(graph, table)), LinearWeights.of(linear), "linear"), ids)
     np.testing.assert_allclose(found, linear(torch.from_numpy(table[ids[:, 0]])).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 
@@ -78,7 +78,7 @@ def test_layer_norm_is_pytorchs() -> None:
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     graph, table, ids = GraphBuilder(), RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
-    found = outcome(graph, first(graph, graph.layer_norm(embedded(graph, table), Norm.of(norm), "norm")), ids)
+    found = outcome(graph, first(graph, graph.layer_norm(embedded(graph, table), NormWeights.of(norm), "norm")), ids)
     np.testing.assert_allclose(found, norm(torch.from_numpy(table[ids[:, 0]])).detach().numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -13,7 +13,7 @@ from compress.core import artifacts, files
 from compress.core.errors import UsageError
 from compress.data import resolve
 from compress.data.task import Task
-from compress.export.attention import Form
+from compress.export.attention import GraphForm
 from compress.export.builder import IR_VERSIONS
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel, open_session, session_forward
@@ -39,7 +39,7 @@ def export(source: Path, output: Path, document: dict[str, Any] | None = None, *
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_graph_is_the_model(target: str, opset: int) -> None:
     model, data = tiny.make_bilstm(target=target), tiny.encoded(pairs=True)
-    graph = build_graph(model, Form(opset=opset))
+    graph = build_graph(model, GraphForm(opset=opset))
     assert [entry.name for entry in graph.graph.input] == ["input_ids", "attention_mask"]
     outputs = ["start_logits", "end_logits"] if target == "span" else ["logits"]
     assert [entry.name for entry in graph.graph.output] == outputs
@@ -65,7 +65,7 @@ def test_an_artifact_is_written_and_verified(target: str, tiny_task: dict[str, A
 
 def test_tuning_times_options_of_the_runtime_alone(tmp_path: Path) -> None:
     result = export(tiny.write_bilstm(tmp_path / "model"), tmp_path / "out", tune=True, seq_len=[8])
-    assert result["form"] == Form().as_json()
+    assert result["form"] == GraphForm().as_json()
     assert set(result["tuning"]["winner"]) >= {"fusions", "optimization"}
 
 

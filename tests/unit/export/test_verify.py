@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from compress.core.errors import ModelError
 from compress.data.encoded import Encoded
 from compress.export.graph import build_graph
-from compress.export.verify import batches_to_try, remembered, verify
+from compress.export.verify import batches_to_try, cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import save_model
@@ -178,7 +178,7 @@ def test_what_is_remembered_is_computed_once() -> None:
         calls.append(1)
         return exact(batch)
 
-    forward, data = remembered(counted), tiny.encoded("bert", 40)
+    forward, data = cached_forward(counted), tiny.encoded("bert", 40)
     first, second = verify(forward, exact, data), verify(forward, exact, data)
     assert first == second
     assert first.max_abs == 0

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from compress.export.weights import Linear, encoder_weights
+from compress.export.weights import LinearWeights, encoder_weights
 from compress.models.family import layers
 from tests import tiny
 
 
 def test_what_is_added_below_is_taken_off_above() -> None:
     module = torch.nn.Linear(4, 3)
-    linear, rows, shift = Linear.of(module), np.random.default_rng(0).normal(size=(5, 4)), np.arange(4.0)
+    linear, rows, shift = LinearWeights.of(module), np.random.default_rng(0).normal(size=(5, 4)), np.arange(4.0)
     (weight,) = linear.factors
     expected = rows @ weight + linear.bias
     linear.unshift(shift)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from compress.export.graph import build_graph
 from compress.quantize import calibrate
-from compress.quantize.calibrate import Histogram, Range, entropy, histograms, mse, percentile, range_of, real_rows
-from compress.quantize.matmuls import products
+from compress.quantize.calibrate import Histogram, Range, calibrated_range, entropy, histograms, mse, percentile, real_rows
+from compress.quantize.matmuls import find_matmuls
 from tests import tiny
 
 SHAPES = ["normal", "gelu", "outliers", "one_sided"]
@@ -66,7 +66,7 @@ def test_the_order_of_batches_does_not_matter() -> None:
 def test_nothing_and_zeros() -> None:
     for found in (histogram_of(), histogram_of(np.zeros((3, 2), dtype=np.float32)), histogram_of(np.empty((0, 4), dtype=np.float32))):
         for method in ("minmax", "percentile", "mse", "entropy"):
-            assert range_of(found, method) == Range(0.0, 0.0)
+            assert calibrated_range(found, method) == Range(0.0, 0.0)
     grown = histogram_of(np.zeros((3, 2), dtype=np.float32), np.ones((1, 2), dtype=np.float32))
     assert grown.counts.sum() == 8
     assert grown.counts[calibrate.BINS // 2] == 6
@@ -77,7 +77,7 @@ def test_nothing_and_zeros() -> None:
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_a_range_holds_zero_and_nothing_that_was_not_seen(method: calibrate.Method, shape: str, symmetric: bool) -> None:
     values = values_of(shape)
-    found = range_of(histogram_of(values), method, symmetric)
+    found = calibrated_range(histogram_of(values), method, symmetric)
     largest = np.abs(values).max() * (1 + 1e-6)
     assert found.low <= 0 <= found.high
     assert found.high > 0
@@ -115,7 +115,7 @@ def rounding_error(values: np.ndarray, found: Range, levels: int = 255) -> float
 def test_mse_is_as_good_as_any_range_tried(shape: str) -> None:
     values = values_of(shape).astype(np.float64)
     seen = histogram_of(values.astype(np.float32))
-    found = range_of(seen, "mse")
+    found = calibrated_range(seen, "mse")
     low, high = min(0.0, values.min()), values.max()
     fractions = np.linspace(0.02, 1, 50)
     tried = [rounding_error(values, Range(a * low, b * high)) for a in (fractions if low < 0 else [0.0]) for b in fractions]
@@ -141,7 +141,7 @@ def test_mse_by_the_formula_over_all_edges() -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_symmetric_mse_is_as_good_as_any_bound_tried(shape: str) -> None:
     values = values_of(shape).astype(np.float64)
-    found = range_of(histogram_of(values.astype(np.float32)), "mse", symmetric=True)
+    found = calibrated_range(histogram_of(values.astype(np.float32)), "mse", symmetric=True)
     tried = [rounding_error(values, Range(-end, end), 254) for end in np.abs(values).max() * np.linspace(0.02, 1, 200)]
     # GELU's many values just below 0 lie within a step or two, where rounding is not S^2 / 12 on average.
     assert rounding_error(values, found, 254) <= 1.05 * min(tried)
@@ -184,16 +184,16 @@ def test_entropy_and_percentile_cut_outliers_off() -> None:
     values = values_of("normal", 100_000)
     values[0, 0] = 50
     seen = histogram_of(values)
-    assert range_of(seen, "minmax").high == 50
-    assert range_of(seen, "entropy").high < 10
-    assert range_of(seen, "percentile").high < 10
+    assert calibrated_range(seen, "minmax").high == 50
+    assert calibrated_range(seen, "entropy").high < 10
+    assert calibrated_range(seen, "percentile").high < 10
 
 
 @pytest.mark.parametrize("end", [0.5, 1.0, 2.0, 10.0])
 def test_the_share_beyond_a_range(end: float) -> None:
     values = values_of("normal")
     seen = histogram_of(values)
-    assert seen.beyond(range_of(seen, "minmax")) == 0
+    assert seen.beyond(calibrated_range(seen, "minmax")) == 0
     assert seen.beyond(Range(-end, end)) == pytest.approx((np.abs(values) > end).mean(), abs=2e-3)
 
 
@@ -209,7 +209,7 @@ def test_padding_is_left_out_of_rows_and_of_texts() -> None:
 def test_a_graph_is_counted_over_real_tokens_whatever_the_batches(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One text at a time has no padding: batches must give the same, to the last count (but for rounding at bin edges)."""
     model = build_graph(tiny.make_model(family))
-    names = [product.rows for product in products(model)]
+    names = [product.rows for product in find_matmuls(model)]
     data = tiny.encoded(family, 20)
     before = model.SerializeToString()
     together = histograms(model, names, data)
@@ -244,4 +244,4 @@ def test_the_ranges_are_those_of_the_values(tmp_path: Path) -> None:
 
     ids = [np.array([0, 1]), np.array([1])]  # padded with 2, whose row is far out
     data = Encoded(ids, [np.zeros_like(row) for row in ids], np.zeros(2, dtype=np.int64), pad_id=2)
-    assert range_of(histograms(model, ["rows"], data)["rows"], "minmax") == Range(-7.0, 3.0)
+    assert calibrated_range(histograms(model, ["rows"], data)["rows"], "minmax") == Range(-7.0, 3.0)

@@ -50,12 +50,12 @@ def test_seven_bits_where_products_are_added_in_sixteen(flags: list[str], expect
 def test_every_constant_product_becomes_int8(family: str) -> None:
     plain, int8 = quantized(family)
     constants = {tensor.name for tensor in plain.graph.initializer}
-    products = [node for node in plain.graph.node if node.op_type in ("MatMul", "Gemm")]
-    weighted = [node for node in products if node.input[1] in constants]
+    matmuls = [node for node in plain.graph.node if node.op_type in ("MatMul", "Gemm")]
+    weighted = [node for node in matmuls if node.input[1] in constants]
     assert quantized_share(plain) == (0, len(weighted))
     assert quantized_share(int8) == (len(weighted), 0)
     left = [node for node in int8.graph.node if node.op_type in ("MatMul", "Gemm")]
-    assert len(left) == len(products) - len(weighted) == 2 * tiny.LAYERS  # scores and mixing
+    assert len(left) == len(matmuls) - len(weighted) == 2 * tiny.LAYERS  # scores and mixing
 
 
 @pytest.mark.parametrize("seven_bits", [True, False])

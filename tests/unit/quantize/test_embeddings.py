@@ -17,7 +17,7 @@ from compress.inference.artifact import open_session, session_forward
 from compress.quantize.calibrate import Range
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings, quantize_rows
-from compress.quantize.matmuls import products
+from compress.quantize.matmuls import find_matmuls
 from compress.quantize.static import static_graph
 from tests import tiny
 
@@ -67,7 +67,7 @@ def test_a_table_whose_rows_a_product_reads(method: str) -> None:
     model, data = tiny.make_model("bert"), tiny.encoded("bert", 40)
     factorize_embeddings(model, data, 6)
     plain = build_graph(model)
-    ranges = {product.rows: Range(-4.0, 4.0) for product in products(plain)}
+    ranges = {product.rows: Range(-4.0, 4.0) for product in find_matmuls(plain)}
     quantized = dynamic_graph(plain, False) if method == "dynamic" else static_graph(plain, ranges)
     assert quantize_embeddings(quantized, min_rows=50) >= 1
     onnx.checker.check_model(quantized, full_check=True)

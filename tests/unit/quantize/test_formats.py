@@ -163,7 +163,7 @@ def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
 
 
 def test_auto_for_gpus(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "quick_speedup", lambda *args: pytest.fail("timed"))
+    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "measure_speedup", lambda *args: pytest.fail("timed"))
     assert run(graph, tmp_path / "cuda", tiny_task, method="auto", target="cuda")["precision"] == "fp16"
     made = run(graph, tmp_path / "tensorrt", tiny_task, method="auto", target="tensorrt", max_drop=100.0)
     assert (made["method"], [entry["method"] for entry in made["candidates"]]) == ("static", ["static"])

@@ -13,9 +13,9 @@ from hypothesis.extra.numpy import arrays
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.export.half import half_graph
+from compress.export.half import fp16_graph
 from compress.inference.artifact import open_session, session_forward
-from compress.quantize.auto import forward_of
+from compress.quantize.auto import open_graph
 from compress.quantize.bf16 import bf16_graph, to_bf16
 from tests import tiny
 
@@ -32,14 +32,14 @@ def test_bfloat16_is_torchs(array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize(("make", "most"), [(half_graph, 0.01), (bf16_graph, 0.1)])
+@pytest.mark.parametrize(("make", "most"), [(fp16_graph, 0.01), (bf16_graph, 0.1)])
 def test_every_family_answers_nearly_the_same(make: Maker, most: float, family: str) -> None:
     graph = build_graph(tiny.make_model(family))
     before = graph.SerializeToString()
     half = make(graph)
     onnx.checker.check_model(half, full_check=True)
     batch = tiny.encoded(family).batch(range(12))
-    expected, found = forward_of(graph)(batch), session_forward(open_session(half.SerializeToString(), None, "cpu", {}))(batch)
+    expected, found = open_graph(graph)(batch), session_forward(open_session(half.SerializeToString(), None, "cpu", {}))(batch)
     assert found.dtype == np.float32
     assert 0 < np.abs(found - expected).max() < most * np.abs(expected).max()
     assert graph.SerializeToString() == before
@@ -47,11 +47,11 @@ def test_every_family_answers_nearly_the_same(make: Maker, most: float, family: 
 
 
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
-@pytest.mark.parametrize("make", [half_graph, bf16_graph])
+@pytest.mark.parametrize("make", [fp16_graph, bf16_graph])
 def test_every_kind_gives_float32(make: Maker, target: str) -> None:
     graph = make(build_graph(tiny.make_model(target=target)))
     assert {value.type.tensor_type.elem_type for value in graph.graph.output} == {onnx.TensorProto.FLOAT}
-    assert forward_of(graph)(tiny.encoded().batch(range(3))).dtype == np.float32
+    assert open_graph(graph)(tiny.encoded().batch(range(3))).dtype == np.float32
 
 
 def test_a_shared_table_and_weight_are_cast_once() -> None:
@@ -64,6 +64,6 @@ def test_weights_beyond_float16_are_named() -> None:
     model = tiny.make_model()
     model.bert.encoder.layer[1].intermediate.dense.weight.data[0, 0] = 1e5
     with pytest.raises(ModelError, match=r"'layer\.1\.ffn\.in\.weight' do not fit into float16: beyond 65504") as caught:
-        half_graph(build_graph(model))
+        fp16_graph(build_graph(model))
     assert "bf16" in (caught.value.hint or "")
     bf16_graph(build_graph(model))

@@ -19,10 +19,10 @@ from compress.inference.runtime import has_openvino, openvino_forward
 from compress.models.checkpoint import load_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.quantize.calibrate import histograms, range_of
-from compress.quantize.matmuls import products
-from compress.quantize.openvino import openvino_form, save_beside
-from compress.quantize.smooth import smooth_graph, smoothed_inputs
+from compress.quantize.calibrate import calibrated_range, histograms
+from compress.quantize.matmuls import find_matmuls
+from compress.quantize.openvino import openvino_graph, save_sharing_weights
+from compress.quantize.smooth import inputs_to_smooth, smooth_graph
 from compress.quantize.static import static_graph
 from tests import tiny
 
@@ -31,8 +31,8 @@ Maker = Callable[..., Path]
 
 def static_of(model: onnx.ModelProto, data: Any, symmetric: bool = False, keep_float: Collection[str] = ()) -> onnx.ModelProto:
     """The static int8 form of a float graph."""
-    seen = histograms(model, [product.rows for product in products(model)], data)
-    ranges = {name: range_of(found, "minmax", symmetric) for name, found in seen.items()}
+    seen = histograms(model, [product.rows for product in find_matmuls(model)], data)
+    ranges = {name: calibrated_range(found, "minmax", symmetric) for name, found in seen.items()}
     return static_graph(model, ranges, symmetric=symmetric, keep_float=keep_float)
 
 
@@ -60,10 +60,10 @@ def with_gains(checkpoint: Path) -> object:
 def test_it_computes_the_same(checkpoint: Maker, family: str, smooth: bool) -> None:
     graph, data = build_graph(with_gains(checkpoint(family))), tiny.encoded(family)
     if smooth:
-        seen = histograms(graph, [product.rows for product in products(graph)], data)
-        graph = smooth_graph(graph, {name: seen[name].channels for name in smoothed_inputs(graph)}, 0.5)  # pyright: ignore[reportArgumentType]
+        seen = histograms(graph, [product.rows for product in find_matmuls(graph)], data)
+        graph = smooth_graph(graph, {name: seen[name].channels for name in inputs_to_smooth(graph)}, 0.5)  # pyright: ignore[reportArgumentType]
     static = static_of(graph, data)
-    form = openvino_form(static)
+    form = openvino_graph(static)
     onnx.checker.check_model(form, full_check=True)
     batch = data.batch(range(6))
     for found, wanted in zip(logits(form, batch), logits(static, batch), strict=True):
@@ -78,7 +78,7 @@ def test_it_computes_the_same_for_pruned_shapes(checkpoint: Maker, heads: list[i
     graph, data = build_graph(model), tiny.encoded()
     static = static_of(graph, data)
     batch = data.batch(range(6))
-    found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
+    found, wanted = logits(openvino_graph(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
 
 
@@ -86,10 +86,10 @@ def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> No
     graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
     norms = [node for node in graph.graph.node if node.op_type == "LayerNormalization"]
     norms[1].input.pop()
-    groups = sorted({product.group for product in products(graph)})
+    groups = sorted({product.group for product in find_matmuls(graph)})
     static = static_of(graph, data, keep_float=groups[::2])
     batch = data.batch(range(6))
-    found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
+    found, wanted = logits(openvino_graph(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
 
 
@@ -97,13 +97,13 @@ def test_signed_integers(checkpoint: Maker) -> None:
     graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
     static = static_of(graph, data, symmetric=True)
     batch = data.batch(range(6))
-    found, wanted = logits(openvino_form(static), batch)[0], logits(static, batch)[0]
+    found, wanted = logits(openvino_graph(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
 
 
 def test_a_graph_without_integers_computes_the_same(checkpoint: Maker) -> None:
     graph, batch = build_graph(load_model(checkpoint())), tiny.encoded().batch(range(6))
-    np.testing.assert_array_equal(logits(openvino_form(graph), batch)[0], logits(graph, batch)[0])
+    np.testing.assert_array_equal(logits(openvino_graph(graph), batch)[0], logits(graph, batch)[0])
 
 
 @pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
@@ -114,7 +114,7 @@ def test_openvino_computes_what_it_did(checkpoint: Maker, tmp_path: Path) -> Non
     onnx.save(static, tmp_path / "float" / "model.onnx")
     batch = data.batch(range(6))
     before = openvino_forward(tmp_path / "float")(batch)
-    save_beside(openvino_form(static), tmp_path / "float" / "openvino.onnx")
+    save_sharing_weights(openvino_graph(static), tmp_path / "float" / "openvino.onnx")
     after = openvino_forward(tmp_path / "float")(batch)
     assert np.abs(after - before).mean() < 0.02 * np.abs(before).max()
 
@@ -123,9 +123,9 @@ def test_openvino_computes_what_it_did(checkpoint: Maker, tmp_path: Path) -> Non
 def test_weights_of_any_other_file_are_refused(checkpoint: Maker, tmp_path: Path) -> None:
     folder = tmp_path / "float"
     compress.export(checkpoint(), folder)
-    form = openvino_form(static_of(onnx.load(folder / "model.onnx"), tiny.encoded()))
+    form = openvino_graph(static_of(onnx.load(folder / "model.onnx"), tiny.encoded()))
     (folder / "other.bin").write_bytes((folder / "model.onnx").read_bytes())
-    save_beside(form, folder / "openvino.onnx")
+    save_sharing_weights(form, folder / "openvino.onnx")
     read = onnx.load(folder / "openvino.onnx", load_external_data=False)
     outside = next(tensor for tensor in read.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL)
     next(entry for entry in outside.external_data if entry.key == "location").value = "other.bin"
@@ -136,7 +136,7 @@ def test_weights_of_any_other_file_are_refused(checkpoint: Maker, tmp_path: Path
 
 def test_every_norm_that_a_product_reads_is_applied_on_three_axes(checkpoint: Maker) -> None:
     static = static_of(build_graph(load_model(checkpoint())), tiny.encoded())
-    before, after = quantized(static), quantized(openvino_form(static))
+    before, after = quantized(static), quantized(openvino_graph(static))
     assert before.count("LayerNormalization") >= 5  # both of three layers, but where first tokens are taken
     assert after.count("LayerNormalization") == 0
     assert after.count("Add") == before.count("LayerNormalization") + before.count("Add")
@@ -147,8 +147,8 @@ def test_every_norm_that_a_product_reads_is_applied_on_three_axes(checkpoint: Ma
 def test_weights_are_left_in_the_other_file(checkpoint: Maker, tmp_path: Path) -> None:
     static = static_of(build_graph(load_model(checkpoint())), tiny.encoded())
     onnx.save(static, tmp_path / "model.onnx")
-    form = openvino_form(static)
-    save_beside(form, tmp_path / "openvino.onnx")
+    form = openvino_graph(static)
+    save_sharing_weights(form, tmp_path / "openvino.onnx")
     large = [tensor for tensor in form.graph.initializer if len(tensor.raw_data) >= 1024]
     read = onnx.load(tmp_path / "openvino.onnx", load_external_data=False)
     outside = [tensor for tensor in read.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL]
@@ -167,7 +167,7 @@ def test_it_opens_where_files_are_links(checkpoint: Maker, tmp_path: Path) -> No
     compress.export(checkpoint(), tmp_path / "float")
     static = static_of(onnx.load(tmp_path / "float" / "model.onnx"), tiny.encoded())
     onnx.save(static, blobs / "model.onnx")
-    save_beside(openvino_form(static), blobs / "openvino.onnx")
+    save_sharing_weights(openvino_graph(static), blobs / "openvino.onnx")
     for name in ("model.onnx", "openvino.onnx"):
         os.symlink(blobs / name, snapshot / name)
     (snapshot / "config.json").write_bytes((tmp_path / "float" / "config.json").read_bytes())

@@ -20,7 +20,7 @@ from compress.inference.artifact import OnnxModel
 from compress.inference.evaluator import Evaluator
 from compress.models.config import GRAPH
 from compress.quantize.auto import faster
-from compress.quantize.sensitivity import find_floats, sensitivities
+from compress.quantize.sensitivity import search_float_groups, sensitivities
 from tests import tiny
 from tests.unit.quantize.stage import run
 
@@ -43,7 +43,7 @@ def test_the_gate_passes_and_no_float_is_idle(losses: dict[str, int], limit: int
     ranking = sorted(losses)
     random.shuffle(ranking)
     drop = dropping({group: float(loss) for group, loss in losses.items()})
-    found = find_floats(ranking, drop, limit)
+    found = search_float_groups(ranking, drop, limit)
     assert found is not None
     assert found.drop == drop(frozenset(found.floats)) <= limit
     for group in found.floats:
@@ -55,19 +55,19 @@ def test_the_gate_passes_and_no_float_is_idle(losses: dict[str, int], limit: int
 def test_a_good_ranking_keeps_the_fewest() -> None:
     losses = {"a": 8.0, "b": 4.0, "c": 2.0, "d": 1.0}
     for limit, count in ((15, 0), (7, 1), (3, 2), (1, 3), (0, 4)):
-        found = find_floats(list(losses), dropping(losses), limit)
+        found = search_float_groups(list(losses), dropping(losses), limit)
         assert found is not None
         assert found.floats == list(losses)[:count]
 
 
 def test_what_was_added_in_vain_is_taken_back() -> None:
-    found = find_floats(["idle", "guilty", "other"], dropping({"idle": 0.0, "guilty": 5.0, "other": 1.0}), 1.0)
+    found = search_float_groups(["idle", "guilty", "other"], dropping({"idle": 0.0, "guilty": 5.0, "other": 1.0}), 1.0)
     assert found is not None
     assert (found.floats, found.drop, found.without) == (["guilty"], 1.0, {"guilty": 6.0})
 
 
 def test_where_floats_do_not_help() -> None:
-    assert find_floats(["a", "b"], lambda floats: 3.0, 2.9) is None
+    assert search_float_groups(["a", "b"], lambda floats: 3.0, 2.9) is None
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_target_that_is_not_here_is_not_timed(
 
     auto = importlib.import_module("compress.quantize.auto")
     monkeypatch.setattr("compress.core.machine.cpu_flags", lambda: ["avx2"])
-    monkeypatch.setattr(auto, "quick_speedup", lambda *args: pytest.fail("timed"))
+    monkeypatch.setattr(auto, "measure_speedup", lambda *args: pytest.fail("timed"))
     graph, document = planted
     made = run(graph, tmp_path / "auto", document, method="auto", target="arm64", max_drop=100.0)
     assert made["target"] == {"name": "arm64", "here": False}

@@ -34,7 +34,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
     """Return a function that puts made-up seconds, by a runner's name and its tokens, in the place of the clock."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(statistics, "RESAMPLES", 100)
-    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "quick_speedup", lambda *args: (1.0, [0.9, 1.1]))
+    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "measure_speedup", lambda *args: (1.0, [0.9, 1.1]))
 
     def use(seconds: Callable[[str, int], float]) -> list[str]:
         timed: list[str] = []
@@ -101,7 +101,7 @@ def test_a_dynamic_form_never_goes_to_openvino(checkpoint: Maker, tiny_task: dic
     settings = QuantizeSettings(runtime="openvino")
     none: Any = None
     with pytest.raises(GateMissed, match="static int8, the form that OpenVINO runs"):
-        serving.choose_run(Choice("dynamic", graph), settings, none, none, True)
+        serving.choose_serving(Choice("dynamic", graph), settings, none, none, True)
 
 
 @needs_openvino

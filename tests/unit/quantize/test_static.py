@@ -17,12 +17,12 @@ from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.quantize.calibrate import Range, histograms, range_of
+from compress.quantize.calibrate import Range, calibrated_range, histograms
 from compress.quantize.dynamic import quantized_share
 from compress.quantize.error_report import output_errors
-from compress.quantize.instruction_sets import find_target
-from compress.quantize.matmuls import group_of, is_transposed, products, split_gemms, turn_weights
-from compress.quantize.smooth import smooth_graph, smooth_scales, smoothed_inputs
+from compress.quantize.instruction_sets import hardware_target
+from compress.quantize.matmuls import find_matmuls, group_of, is_transposed, split_gemms, transpose_weights
+from compress.quantize.smooth import inputs_to_smooth, smooth_graph, smooth_scales
 from compress.quantize.static import affine, quantizable, quantize_weight, static_graph
 from tests import tiny
 
@@ -34,8 +34,8 @@ def run(model: onnx.ModelProto, family: str = "bert", count: int = 40) -> np.nda
 
 def ranges_of(model: onnx.ModelProto, family: str = "bert") -> dict[str, Range]:
     """Return all that was seen."""
-    found = histograms(model, [product.rows for product in products(model)], tiny.encoded(family, 40))
-    return {name: range_of(seen, "minmax") for name, seen in found.items()}
+    found = histograms(model, [product.rows for product in find_matmuls(model)], tiny.encoded(family, 40))
+    return {name: calibrated_range(seen, "minmax") for name, seen in found.items()}
 
 
 def gap(model: onnx.ModelProto, other: onnx.ModelProto, family: str = "bert") -> float:
@@ -91,7 +91,7 @@ def test_groups(node: str, group: str) -> None:
 
 def test_products_are_those_with_constant_weights(family: str) -> None:
     model = build_graph(tiny.make_model(family))
-    found = products(model)
+    found = find_matmuls(model)
     layers = {product.group for product in found if product.group.startswith("layer.")}
     assert layers == {f"layer.{n} {part}" for n in range(tiny.LAYERS) for part in ("qkv", "attention out", "ffn in", "ffn out")}
     assert len(found) == quantized_share(model)[1]
@@ -101,7 +101,7 @@ def test_products_are_those_with_constant_weights(family: str) -> None:
 def test_other_gemms_are_let_be(attributes: dict[str, Any]) -> None:
     model = by_hand()
     model.graph.node[0].attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
-    assert products(model) == []
+    assert find_matmuls(model) == []
 
 
 @pytest.mark.parametrize("addend", ["bias", "residual", None])
@@ -109,7 +109,7 @@ def test_other_gemms_are_let_be(attributes: dict[str, Any]) -> None:
 def test_splitting_and_turning_change_no_value(addend: str | None, transposed: bool) -> None:
     model = by_hand(addend, transB=int(transposed))
     before = values_by_hand(model)
-    turn_weights(model)
+    transpose_weights(model)
     assert not is_transposed(model.graph.node[0])
     np.testing.assert_array_equal(values_by_hand(model), before)
     split_gemms(model, ["product"])
@@ -217,12 +217,12 @@ def test_every_product_runs_in_integers(family: str, tmp_path: Any) -> None:
 def test_groups_in_float_are_as_they_were(family: str) -> None:
     model = build_graph(tiny.make_model(family))
     ranges = ranges_of(model, family)
-    groups = list(dict.fromkeys(product.group for product in products(model)))
+    groups = list(dict.fromkeys(product.group for product in find_matmuls(model)))
     everything = static_graph(model, ranges, keep_float=groups)
     np.testing.assert_allclose(run(everything, family), run(model, family), rtol=1e-5, atol=1e-5)
     one = static_graph(model, ranges, keep_float=["layer.1 ffn out"])
     assert quantized_share(one)[0] == len(quantizable(model)) - 1
-    assert {product.group for product in products(one)} - {"embeddings.project"} == {"layer.1 ffn out"}
+    assert {product.group for product in find_matmuls(one)} - {"embeddings.project"} == {"layer.1 ffn out"}
 
 
 def test_pruned_shapes_are_quantized_too(family: str) -> None:
@@ -252,15 +252,15 @@ def test_half_way_both_sides_are_as_hard(pairs: list[tuple[float, float]]) -> No
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_smoothing_changes_no_logit(family: str, alpha: float) -> None:
     model = build_graph(tiny.make_model(family))
-    seen = histograms(model, [product.rows for product in products(model)], tiny.encoded(family, 40))
+    seen = histograms(model, [product.rows for product in find_matmuls(model)], tiny.encoded(family, 40))
     channels = {name: found.channels for name, found in seen.items() if found.channels is not None}
     made = smooth_graph(model, channels, alpha)
     onnx.checker.check_model(made, full_check=True)
     np.testing.assert_allclose(run(made, family), run(model, family), rtol=1e-3, atol=1e-4)
-    smoothed = smoothed_inputs(model)
+    smoothed = inputs_to_smooth(model)
     assert len([node for node in made.graph.node if node.name.endswith(".smooth")]) == len(smoothed)
     # What Q, K and V share is divided once, and in the last layer the first tokens alone for the query.
-    assert {product.group.split(" ", 1)[1] for product in products(model) if product.rows in smoothed and " " in product.group} == {
+    assert {product.group.split(" ", 1)[1] for product in find_matmuls(model) if product.rows in smoothed and " " in product.group} == {
         "qkv",
         "ffn in",
     }
@@ -280,7 +280,7 @@ def planted(factor: float) -> onnx.ModelProto:
 
 def test_smoothing_helps_where_channels_stand_out() -> None:
     model = planted(60.0)
-    seen = histograms(model, [product.rows for product in products(model)], tiny.encoded("bert", 40))
+    seen = histograms(model, [product.rows for product in find_matmuls(model)], tiny.encoded("bert", 40))
     smoothed = smooth_graph(model, {name: found.channels for name, found in seen.items() if found.channels is not None}, 0.5)
     names = [f"layer.{number}.ffn.in" for number in range(tiny.LAYERS)]
     data = tiny.encoded("bert", 40)
@@ -304,6 +304,6 @@ def test_smoothing_helps_where_channels_stand_out() -> None:
     ],
 )
 def test_targets(name: Any, flags: list[str], here: bool, seven_bits: bool, symmetric: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    found = find_target(name, flags)
+    found = hardware_target(name, flags)
     assert (found.here, found.seven_bits, found.symmetric) == (here, seven_bits, symmetric)
     assert ("warning: this processor has no" in capsys.readouterr().err) is not here

@@ -31,10 +31,11 @@ def encode_for(folder: Path, examples: Examples, input_spec: InputSpec) -> Encod
 
 def input_spec_of(config: dict[str, Any], manifest: dict[str, Any] | None) -> InputSpec:
     """Return how a model folder's inputs and outputs are to be read: as its manifest records, else as its config allows."""
-    recorded = (manifest or {}).get("reading") or (manifest or {}).get("task") or {}
+    manifest = manifest or {}
+    recorded = manifest.get("input_spec") or manifest.get("reading") or manifest.get("task") or {}  # "reading": older artifacts
     known = {field.name: recorded[field.name] for field in fields(InputSpec) if recorded.get(field.name) is not None}
     limit = max_tokens(config)
-    known["max_length"] = min(known.get("max_length") or (manifest or {}).get("max_length") or limit, limit)
+    known["max_length"] = min(known.get("max_length") or manifest.get("max_length") or limit, limit)
     return InputSpec(**{**known, "target": agreed_target(config, known.get("target")) or "class"})
 
 

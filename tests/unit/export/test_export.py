@@ -47,7 +47,7 @@ def test_an_artifact_is_written_and_verified(
     assert verification["max_abs"] < 1e-4
     assert verification["agreement"] == 1
     assert verification["texts"] == ("tiny, validation" if with_task else "built-in samples")
-    assert result["reading"]["max_length"] == (32 if with_task else tiny.POSITIONS)
+    assert result["input_spec"]["max_length"] == (32 if with_task else tiny.POSITIONS)
     assert result["layers"] == [{"heads": tiny.HEADS, "ffn": tiny.FFN}] * tiny.LAYERS
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
     onnx.checker.check_model(str(tmp_path / "out" / "model.onnx"), full_check=True)

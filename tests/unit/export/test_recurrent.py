@@ -57,7 +57,7 @@ def test_an_artifact_is_written_and_verified(target: str, tiny_task: dict[str, A
     assert result["verification"]["max_abs"] < 1e-4
     assert result["verification"]["agreement"] == 1
     assert (result["layers"], result["graph_inputs"]) == ([], ["input_ids", "attention_mask"])
-    files.write_json(tmp_path / "out" / artifacts.MANIFEST, {"runtime": result["runtime"], "reading": result["reading"]})
+    files.write_json(tmp_path / "out" / artifacts.MANIFEST, {"runtime": result["runtime"], "input_spec": result["input_spec"]})
     data = tiny.encoded()
     expected = run_batches(torch_forward(load_model(source)), data)
     np.testing.assert_allclose(run_batches(OnnxModel(tmp_path / "out").logits, data), expected, atol=1e-5)

@@ -23,13 +23,17 @@ from tests import tiny
 THREADS = 8
 
 
-def make_artifact(folder: Path, target: Any = "class", family: str = "bert", **reading: Any) -> Path:
+def make_artifact(folder: Path, target: Any = "class", family: str = "bert", **input_spec: Any) -> Path:
     """Write an fp32 artifact of a tiny model, cutting at 24 tokens."""
     labels = ["animal", "colour", "food", "other"] if target == "tags" else None
     source = tiny.write_checkpoint(folder / "model", family, target=target, labels=labels)
     (folder / "artifact").mkdir()
     write_artifact(build_graph(load_model(source)), source, folder / "artifact")
-    document = {"precision": "fp32", "runtime": RUNTIME_HINTS, "reading": {"target": target, "max_length": 24, "stride": 4, **reading}}
+    document = {
+        "precision": "fp32",
+        "runtime": RUNTIME_HINTS,
+        "input_spec": {"target": target, "max_length": 24, "stride": 4, **input_spec},
+    }
     files.write_json(folder / "artifact" / artifacts.MANIFEST, document)
     return folder / "artifact"
 
@@ -134,3 +138,11 @@ def test_serving_imports_neither_torch_nor_transformers(target: str, tmp_path: P
     done = subprocess.run([sys.executable, "-c", IMPORTS, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Prediction(" if target == "class" else "[TaggedWord(")
+
+
+def test_artifacts_of_earlier_versions_keep_their_length_limit(tmp_path: Path) -> None:
+    folder = make_artifact(tmp_path, "labels")
+    document = artifacts.read_manifest(folder) or {}
+    files.write_json(folder / artifacts.MANIFEST, {"reading": document.pop("input_spec"), **document})
+    model = OnnxModel(folder)
+    assert (model.input_spec.target, model.input_spec.max_length) == ("labels", 24)

@@ -48,7 +48,7 @@ def manifests(case: str, **changes: Any) -> dict[str, Document]:
     int8 = {
         "kind": "onnx", "verb": "quantize", "stage": "int8", "precision": "int8", "weights": "int8 per channel", "task": task,
         "lineage": lineage, "inputs": {}, "layers": [{"heads": 4, "ffn": 64}, {"heads": 2, "ffn": 8}],
-        "runtime": {"disabled_optimizers": ["BiasGeluFusion"]}, "reading": {"target": target, "max_length": 48, "max_answer": 5},
+        "runtime": {"disabled_optimizers": ["BiasGeluFusion"]}, "input_spec": {"target": target, "max_length": 48, "max_answer": 5},
     }  # fmt: skip
     scores = {name: 0.9 - 0.01 * number for number, name in enumerate(task["metrics"])}
     entry = {"metrics": scores, "ci95": {name: [value - 0.02, value + 0.02] for name, value in scores.items()}}
@@ -168,7 +168,7 @@ def test_the_lines_of_the_card_run_and_agree(
     folder.mkdir()
     module = importlib.import_module("compress.export")  # `compress.export` is the verb
     result = module.run(Inputs({"model": own_checkpoint(family, target=target)}), ExportSettings(), folder)
-    result["reading"] |= {"max_length": 64} | ({} if threshold is None else {"no_answer": True, "null_threshold": threshold})
+    result["input_spec"] |= {"max_length": 64} | ({} if threshold is None else {"no_answer": True, "null_threshold": threshold})
     files.write_json(folder / artifacts.MANIFEST, result)
     document = {**manifests(kind)["int8"], **result, "task": TASKS[kind]}
     ours, plain, meaning = code(model_card("demo", "int8", {"int8": document}))
@@ -274,8 +274,8 @@ def test_the_card_quotes_the_runtime_that_serves() -> None:
         assert told in model_card("demo", "int8", {"int8": document}).split("## Limits")[1]
 
 
-def test_the_reading_of_a_card_needs_no_task() -> None:
+def test_the_input_spec_of_a_card_needs_no_task() -> None:
     from compress.report.card import _input_spec_from
 
     assert _input_spec_from({"kind": "onnx"}).target == "class"
-    assert _input_spec_from({"kind": "onnx", "reading": {"target": "span", "max_length": 9}}).max_length == 9
+    assert _input_spec_from({"kind": "onnx", "input_spec": {"target": "span", "max_length": 9}}).max_length == 9

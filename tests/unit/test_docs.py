@@ -34,7 +34,7 @@ def test_every_verb_has_a_page_that_ends_with_its_live_help(verb: str) -> None:
     text = read(update_docs.PAGES / f"{verb}.md")
     assert text == update_docs.updated(text, verb), "run: python tests/update_docs.py"
     assert text.rstrip().endswith("<!-- /help -->")
-    assert "\n## Help\n" in text
+    assert "\n## Options\n" in text
 
 
 def test_there_is_no_page_of_a_verb_that_does_not_exist() -> None:

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from compress.data.streamed import StreamedTexts, Texts
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts and what the task asks of them.
+    """Texts with their labels.
 
-    `texts` holds one or two texts an example; the words of a sentence (tags); question and context (span). `labels`
-    holds, by the task's target: class numbers (n,) int64; zeros and ones (n, labels) float32; values (n,) float32; a
-    list of tag numbers (words,) int64; a list of answers [(first character, text), …].
+    `texts` holds, for each example, one or two texts; the tokens of a sentence (target `tags`); question and context
+    (`span`). `labels` holds, by the task's target: class numbers, (n,) int64; zeros and ones, (n, labels) float32; values,
+    (n,) float32; a list of tag numbers, each (tokens,) int64; a list of answers, each [(first character, text), …].
     """
 
-    texts: list[tuple[str, ...]]
+    texts: Sequence[Texts]
     labels: Any
 
     def __len__(self) -> int:
@@ -28,10 +30,12 @@ class Examples:
         """Return the examples at `positions`, in that order."""
         where = np.asarray(positions, dtype=int)
         labels = [self.labels[i] for i in where] if isinstance(self.labels, list) else self.labels[where]
-        return Examples([self.texts[i] for i in where], labels)
+        texts = self.texts.take(where) if isinstance(self.texts, StreamedTexts) else [self.texts[i] for i in where]
+        return Examples(texts, labels)
 
 
 def overlap(first: Examples, second: Examples) -> int:
-    """Count the examples of `second` whose texts stand in `first` too."""
-    known = set(first.texts)
-    return sum(texts in known for texts in second.texts)
+    """Count the examples of `second` whose texts also occur in `first`."""
+    candidates = set(second.texts)
+    shared = {texts for texts in first.texts if texts in candidates}
+    return sum(texts in shared for texts in second.texts)

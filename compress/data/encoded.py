@@ -9,18 +9,24 @@ from typing import Any
 
 import numpy as np
 
+from compress.data.token_store import TokenRows
+
 IGNORED = -100  # label of positions without a tag: special tokens, later tokens of a word, words of an earlier window
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of every window, unpadded, with what a batch and a reader of its outputs need to know."""
+    """Token ids of every window, unpadded, with the labels that a loss needs and the positions that decoding needs.
 
-    input_ids: list[np.ndarray]  # each (length,) int64
-    token_type_ids: list[np.ndarray]
+    A window is one input of the model: a whole example for most tasks, a part of one if an example is longer than the
+    model's input and every token counts (tags, spans).
+    """
+
+    input_ids: Sequence[np.ndarray]  # each (length,) int64
+    token_type_ids: Sequence[np.ndarray]  # each (length,) int64
     labels: Any  # by target: (n,) int64; (n, labels) float32; (n,) float32; list of (length,) int64; (n, 2) int64
     pad_id: int
-    owners: np.ndarray | None = None  # (n,) the example that each window is of, where they are not one to one
+    owners: np.ndarray | None = None  # (n,) the example of each window; None: window i is example i
     places: list[np.ndarray] | None = None  # tags: (length,) word of each token or -1; span: (length, 2) characters or -1
 
     def __len__(self) -> int:
@@ -28,39 +34,39 @@ class Encoded:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """The number of tokens of each window, (n,)."""
+        """The number of tokens of each window, (n,) int64."""
+        if isinstance(self.input_ids, TokenRows):
+            return self.input_ids.lengths
         return np.array([len(ids) for ids in self.input_ids], dtype=np.int64)
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Where the tokens of each window start among all tokens in a row, (n + 1,)."""
+        """The position of each window's first token if all windows are concatenated, (n + 1,) int64."""
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
     def take(self, positions: Sequence[int] | np.ndarray) -> Encoded:
-        """Return the windows at `positions`, without owners: for looking at values inside a model, not for reading answers."""
+        """Return the windows at `positions`, without owners: for looking at a model's activations, not for decoding."""
         where = [int(i) for i in positions]
         labels = [self.labels[i] for i in where] if isinstance(self.labels, list) else self.labels[where]
         return Encoded([self.input_ids[i] for i in where], [self.token_type_ids[i] for i in where], labels, self.pad_id)
 
     def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
         """Return `input_ids`, `attention_mask`, `token_type_ids`, each (batch, length) int64, right-padded."""
-        longest = max(len(self.input_ids[i]) for i in positions)
-        width = pad_to or longest
-        shape = (len(positions), width)
+        rows = [self.input_ids[i] for i in positions]
+        shape = (len(rows), pad_to or max(map(len, rows)))
         batch = {
             "input_ids": np.full(shape, self.pad_id, dtype=np.int64),
             "attention_mask": np.zeros(shape, dtype=np.int64),
             "token_type_ids": np.zeros(shape, dtype=np.int64),
         }
-        for row, i in enumerate(positions):
-            ids = self.input_ids[i]
+        for row, (i, ids) in enumerate(zip(positions, rows, strict=True)):
             batch["input_ids"][row, : len(ids)] = ids
             batch["attention_mask"][row, : len(ids)] = 1
             batch["token_type_ids"][row, : len(ids)] = self.token_type_ids[i]
         return batch
 
     def targets(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Return the labels of a batch: tags padded with `IGNORED` to (batch, length), all else as it stands."""
+        """Return the labels of a batch: tags are padded with `IGNORED` to (batch, length), all others are returned as stored."""
         if not isinstance(self.labels, list):
             return self.labels[np.asarray(positions, dtype=int)]
         width = max(len(self.input_ids[i]) for i in positions)
@@ -70,5 +76,5 @@ class Encoded:
         return padded
 
     def items(self, positions: Sequence[int] | np.ndarray) -> int:
-        """Return how many things are asked for in a batch, of which its loss is a mean: tags, or else examples."""
+        """Return the number of terms that the loss of a batch is a mean of: tagged tokens for tags, else examples."""
         return int((self.targets(positions) != IGNORED).sum()) if isinstance(self.labels, list) else len(positions)

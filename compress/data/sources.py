@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from compress.core import files
+from compress.core import digests
 from compress.core.errors import DataError
 from compress.data import tables
 from compress.data.tables import BATCH_ROWS, Batch, class_names
@@ -76,7 +76,7 @@ class FileSource:
 
     def digest(self, columns: Sequence[str]) -> list[str]:
         """Return the SHA-256 of every file."""
-        return [files.digest_file(path) for path in self.paths]
+        return [digests.digest_file(path) for path in self.paths]
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
+from compress.data.dataset_objects import dataset_splits
 from compress.data.input_spec import InputSpec, Target
 
 Kind = Literal["text-classification", "regression", "token-classification", "question-answering"]
 MetricName = Literal[
     "accuracy", "f1", "macro_f1", "micro_f1", "matthews", "pearson", "spearman", "entity_f1", "word_f1", "exact_match", "squad_f1"
 ]
-SPLITS = ("train", "validation", "test")
 # What each target can be measured by; the first is measured where a task names none.
 METRICS_OF: dict[Target, tuple[str, ...]] = {
     "class": ("accuracy", "f1", "macro_f1", "matthews"),
@@ -82,7 +82,18 @@ class TaskSpec(BaseModel):
     train: str | None = Field(None, description="local file: Parquet, CSV, TSV or JSON lines")
     validation: str | None = None
     test: str | None = None
+    data: dict[str, Any] | None = Field(None, description="`datasets.Dataset` objects by split (Python API only)")
     description: str = ""
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _splits(cls, data: Any) -> dict[str, Any] | None:
+        return None if data is None else dataset_splits(data)
+
+    @field_serializer("data")
+    def _described(self, data: dict[str, Any] | None) -> dict[str, str] | None:
+        """Write what the objects were: they cannot be written as JSON or YAML."""
+        return None if data is None else {split: f"datasets.Dataset of {len(dataset)} rows" for split, dataset in data.items()}
 
     @model_validator(mode="before")
     @classmethod
@@ -104,8 +115,8 @@ class TaskSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
         local = any(self.local_files().values())
-        if sum([self.builtin is not None, self.hub is not None, local]) != 1:
-            raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin")
+        if sum([self.builtin is not None, self.hub is not None, self.data is not None, local]) != 1:
+            raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data")
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError("a label stands twice in 'labels'")
         if self.multi_label and self.kind != "text-classification":
@@ -148,7 +159,7 @@ class TaskSpec(BaseModel):
     def with_files(self, files: dict[str, str]) -> TaskSpec:
         """Return this task with local files in the place of its data, columns unchanged."""
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
-        cleared = {"builtin": None, "hub": None, "train": None, "validation": None, "test": None}
+        cleared = {"builtin": None, "hub": None, "data": None, "train": None, "validation": None, "test": None}
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
 
 

@@ -7,6 +7,7 @@ from typing import overload
 
 import numpy as np
 
+VIEWED = 10_000  # texts; fewer are read into memory when they are taken
 Texts = tuple[str, ...]  # one or two texts of an example, or the tokens of a sentence
 
 
@@ -39,9 +40,9 @@ class StreamedTexts(Sequence[Texts]):
         return self.take(np.array([range(len(self))[index]]))[0]
 
     def take(self, positions: np.ndarray) -> Sequence[Texts]:
-        """Return the texts at `positions`: a view where they ascend, else a list in their order."""
+        """Return the texts at `positions`: a list, or a view if they are many and ascend."""
         rows = self._positions[positions]
-        if len(rows) > 1 and (np.diff(rows) > 0).all():
+        if len(rows) > VIEWED and (np.diff(rows) > 0).all():
             return StreamedTexts(self._read, rows)
         distinct = np.unique(rows)
         texts = dict(zip(distinct.tolist(), StreamedTexts(self._read, distinct), strict=True))

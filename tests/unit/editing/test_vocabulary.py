@@ -11,9 +11,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from compress.data.encoding import split_words
 from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
+from compress.data.windows import split_words
 from compress.editing import vocabulary
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model

@@ -11,10 +11,10 @@ import pytest
 
 from compress.core.errors import DataError
 from compress.data.encoded import IGNORED, Encoded
-from compress.data.encoding import encode_questions, encode_tokens
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
+from compress.data.windows import encode_questions, encode_tokens
 from compress.inference.decoding import best_answer, best_spans, decode_predictions, describe_outputs
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from compress.core.errors import DataError, ResourceError
 from compress.data import resolve
 from compress.data.examples import Examples, overlap
-from compress.data.tables import read_table
+from compress.data.tables import file_format
 from compress.data.task import Task
 from tests import tiny
 
@@ -169,7 +169,7 @@ def test_damaged_files_are_data_errors(tmp_path: Path, name: str, content: bytes
 def test_unknown_kinds_of_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("text,label\n", encoding="utf-8")
     with pytest.raises(DataError, match="unknown kind of file"):
-        read_table(tmp_path / name)
+        file_format(tmp_path / name)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path) -> None:

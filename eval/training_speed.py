@@ -182,7 +182,7 @@ def trainer(order: Document, task: Task, folder: Path) -> Document:
 
 def our_lr(model: Any) -> float:
     """Return the learning rate that `compress finetune` takes for a model."""
-    from compress.training.loop import default_lr
+    from compress.training.learning_rate import default_lr
 
     return default_lr(model)
 

@@ -26,8 +26,8 @@ from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_confi
 from compress.results import DistillPlan, TrainedDocument
 from compress.settings import DistillSettings
 from compress.stage import Inputs
-from compress.training.budget import Budget
-from compress.training.seeds import by_seed
+from compress.training.budget import TimeBudget
+from compress.training.seeds import run_seeds
 
 __all__ = ["plan", "run", "teach"]
 
@@ -35,9 +35,9 @@ __all__ = ["plan", "run", "teach"]
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocument:
     """Train a student on its teachers' answers and on what goes on inside, keep its best epoch, write a checkpoint."""
     if settings.seeds:
-        return by_seed(run, inputs, settings, output)
+        return run_seeds(run, inputs, settings, output)
     _check(inputs, settings)
-    budget = Budget.of(settings)
+    budget = TimeBudget.of(settings)
     task, teacher_folder = inputs.task, _teacher(inputs)
     torch.manual_seed(inputs.seed)
     teacher = load_model(teacher_folder, target=task.spec.target)

@@ -38,8 +38,9 @@ from compress.models.reference import digest
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import DistillSettings
 from compress.settings.distill_losses import PER_TOKEN
-from compress.training.budget import Budget
-from compress.training.loop import MANY_LABELS, FitResult, default_lr, fit, width_lr
+from compress.training.budget import TimeBudget
+from compress.training.learning_rate import MANY_LABELS, base_lr, default_lr
+from compress.training.loop import Loss, TrainingPlan, TrainingResult, fit
 
 LEAST_STEPS = 1000  # of a training that is told neither epochs nor time
 EPOCHS = (3, 10)  # the bounds of its epochs
@@ -63,8 +64,8 @@ def usual_lr(student: Any, cut: bool = False) -> float:
     if family_of(student.config.model_type).recurrent:
         return default_lr(student)
     if cut:
-        return 5 * width_lr(student)
-    return default_lr(student) if student.config.num_labels > MANY_LABELS else 2 * width_lr(student)
+        return 5 * base_lr(student)
+    return default_lr(student) if student.config.num_labels > MANY_LABELS else 2 * base_lr(student)
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Taught:
     """What came of teaching: the main metric before, training, the metrics after, and a first stage on layers alone."""
 
     before: float
-    fitted: FitResult
+    fitted: TrainingResult
     metrics: dict[str, float]
-    layer_stage: FitResult | None = None
+    layer_stage: TrainingResult | None = None
 
     def training(self) -> dict[str, Any]:
         """Return what training did as a JSON document."""
@@ -85,7 +86,7 @@ class Taught:
 def teach(
     student: Any, teacher: Any, teacher_folder: Path, task: Task, unlabeled: Examples | None,
     classes: np.ndarray, settings: DistillSettings, seed: int, tokens_from: Path | None = None,
-    others: Sequence[Teacher] = (), made: bool = False, resume: Path | None = None, budget: Budget | None = None,
+    others: Sequence[Teacher] = (), made: bool = False, resume: Path | None = None, budget: TimeBudget | None = None,
     lr_option: str = "--lr",
 ) -> Taught:  # fmt: skip
     """Train a student in place to answer as its teacher, keep its best epoch on validation.
@@ -148,36 +149,23 @@ def teach(
     before = time.monotonic()
     start = processes.from_main(evaluate)[task.spec.main_metric]
     if budget is not None:
-        budget.scores_take(time.monotonic() - before, time.monotonic() - before)
+        budget.reserve(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
     with nullcontext() if settings.dropout else dropout_off(student):
         first = None
+        plan = TrainingPlan(settings, seed, resume, budget, "distilling", lr_option)
         if settings.layer_epochs:
             objective.terms = "layers"
             alone = settings.model_copy(update={"epochs": settings.layer_epochs, "lr": settings.layer_lr or settings.lr, "patience": None})
-            first = fit(
-                student,
-                data,
-                objective,
-                alone,
-                seed=seed,
-                device=device,
-                extra=extra,
-                label="matching layers",
-                resume=resume,
-                weigh=data.items,
-                lr_option="--layer-lr",
-            )
+            stage = replace(plan, settings=alone, label="matching layers", budget=None, lr_option="--layer-lr")
+            first = fit(student, data, Loss(objective, extra, data.items), stage)
             objective.terms, extra = "outputs", []
-        fitted = fit(
-            student, data, objective, settings, seed=seed, device=device,
-            validate=lambda: evaluate()[task.spec.main_metric], extra=extra, label="distilling",
-            resume=resume, budget=budget, weigh=data.items, on_step=on_step, lr_option=lr_option,
-        )  # fmt: skip
+        loss = Loss(objective, extra, data.items, on_step)
+        fitted = fit(student, data, loss, plan, lambda: evaluate()[task.spec.main_metric])
     return Taught(start, fitted, processes.from_main(evaluate), first)
 
 
-def _filled_in(settings: DistillSettings, student: Any, cut: bool, examples: int, budget: Budget | None) -> DistillSettings:
+def _filled_in(settings: DistillSettings, student: Any, cut: bool, examples: int, budget: TimeBudget | None) -> DistillSettings:
     """Return the settings with the epochs and the rate that were left to the data and the student; of labels alone `finetune`'s."""
     found: dict[str, Any] = {}
     if settings.epochs is None and budget is None:

@@ -27,7 +27,8 @@ from compress.editing.reconstruction import held_out
 from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, to_tensors
 from compress.settings import DistillSettings
-from compress.training.loop import default_lr, fit
+from compress.training.learning_rate import default_lr
+from compress.training.loop import Loss, TrainingPlan, fit
 
 RATE = 2.0  # times the usual learning rate: a pruned model is far from where it should be, and the steps are few
 STATES = 20.0  # weight of the states' normalised error beside that of the answers
@@ -83,7 +84,8 @@ def refit_jointly(
     taken = data.take(fitted)
     after = math.inf
     with dropout_off(model), requirements_kept(model), suppress(Diverged):
-        fit(model, taken, loss_of, settings, seed=seed, device=device, label="refitting jointly", weigh=taken.items)
+        plan = TrainingPlan(settings, seed, label="refitting jointly")
+        fit(model, taken, Loss(loss_of, item_count=taken.items), plan)
         after = judged()
     if not after < before:  # or not finite
         model.load_state_dict(old)

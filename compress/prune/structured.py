@@ -45,7 +45,7 @@ from compress.prune.surgery import slice_model
 from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
-from compress.training.loop import default_lr
+from compress.training.learning_rate import default_lr
 
 DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller one, which costs less, is scored on more
 TIMED_LENGTH = 32

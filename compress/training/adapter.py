@@ -1,29 +1,34 @@
-"""Mode `adapter` (Houlsby et al. 2019, arXiv 1902.00751): small bottlenecks in every layer are trained, the encoder is not."""
+"""Mode `adapter` (Houlsby et al. 2019, arXiv 1902.00751): train small bottleneck modules in every layer of a frozen encoder."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from compress.core.errors import UsageError
 from compress.data.input_spec import Target
 from compress.models.adapters import adapter_size, adapters, add_adapters
-from compress.training.loop import head_of, train_only
+from compress.training.trainable import head_modules, train_only
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def train_adapters(model: Any, target: Target, size: int) -> None:
-    """Give a model adapters, in place, and let these, the LayerNorms and the head be all that is trained (section 2.1).
+def train_adapters(model: PreTrainedModel, target: Target, size: int) -> None:
+    """Add adapters to a model, in place, and train only them, the LayerNorms and the head (section 2.1 of the paper).
 
-    A model that has adapters of this size keeps them.
+    A model that already has adapters of this size keeps them.
 
     Raises:
-        UsageError: it has adapters of another size.
+        UsageError: the model has adapters of another size.
     """
-    own = adapter_size(model)
-    if own not in (0, size):
-        raise UsageError(f"the model has adapters of size {own} already, not {size}", f"give --adapter-size {own} to train these")
-    if not own:
+    present = adapter_size(model)
+    if present not in (0, size):
+        raise UsageError(
+            f"the model already has adapters of size {present}, not {size}", f"use --adapter-size {present} to train the present adapters"
+        )
+    if not present:
         add_adapters(model, size)
     norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
-    train_only(model, [*adapters(model), *norms, *head_of(model, target)])
+    train_only(model, [*adapters(model), *norms, *head_modules(model, target)])

@@ -1,19 +1,20 @@
-"""Mode `frozen`: the encoder runs once over the data, and the head alone is trained on what it put out.
+"""Mode `frozen`: run the encoder once over the data and train only the head, on its cached output.
 
-The head of a text reads the first token's last hidden state (BERT's through its pooler, which is trained with it), the head of
-tokens every token's. So these states are all that training needs.
+The head of a text classifier reads the last hidden state of the first token (BERT's through its pooler, which is trained too); the
+head of a token classifier or a reader reads those of all tokens. So these states are all that training needs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
 import torch
+from torch import nn
 
 from compress.core.errors import ResourceError
 from compress.data.encoded import Encoded
@@ -21,18 +22,22 @@ from compress.data.input_spec import Target
 from compress.inference.batches import run_batches
 from compress.models.device import to_tensors
 from compress.models.family import HEAD_CLASSES, SEQUENCE, descend, family_of
-from compress.training.loop import head_of, train_only
+from compress.training.trainable import head_modules, train_only
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
 @dataclass(frozen=True, kw_only=True)
-class States(Encoded):
-    """Encoded examples whose batches hold an encoder's last hidden states in the place of token ids."""
+class EncodedStates(Encoded):
+    """Encoded examples whose batches hold an encoder's last hidden states instead of token ids."""
 
     states: np.ndarray  # (n, hidden) float32 of first tokens, or (tokens, hidden) float16 of all, at `starts`
     every_token: bool
 
     def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
-        """Return `inputs_embeds` (batch, length, hidden) float32 and `attention_mask` (batch, length); length 1 of first tokens."""
+        """Return `inputs_embeds` (batch, length, hidden) float32 and `attention_mask` (batch, length); first tokens have length 1."""
         if not self.every_token:
             states = self.states[np.asarray(positions, dtype=int)]
             return {"inputs_embeds": states[:, None], "attention_mask": np.ones((len(states), 1), dtype=np.int64)}
@@ -44,15 +49,15 @@ class States(Encoded):
 
 
 @contextmanager
-def cached_states(model: Any, splits: Sequence[Encoded], target: Target, device: torch.device) -> Iterator[list[States]]:
-    """Within this context only the head of `model` is trained and computed: it takes batches of the yielded states.
+def cached_states(model: PreTrainedModel, splits: Sequence[Encoded], target: Target, device: torch.device) -> Iterator[list[EncodedStates]]:
+    """Within this context only the head of `model` is trained and computed, on batches of the yielded states.
 
-    The encoder runs over every split first, in evaluation mode. On leaving, the model is whole again.
+    First the encoder runs over every split, in evaluation mode. On leaving, the model is complete again.
 
     Args:
         model: a model with its head.
         splits: encoded examples.
-        target: what the head answers; of tags and spans all tokens' states are cached.
+        target: what the head predicts; for tags and spans the states of all tokens are cached.
         device: where to compute.
 
     Raises:
@@ -60,18 +65,18 @@ def cached_states(model: Any, splits: Sequence[Encoded], target: Target, device:
     """
     every_token = HEAD_CLASSES[target] != SEQUENCE
     _check_memory(model, splits, every_token)
-    train_only(model, head_of(model, target))
+    train_only(model, head_modules(model, target))
     encoder = descend(model, family_of(model.config.model_type).encoder)
-    model.to(device).eval()
-    cached = [_states(model, encoder, data, every_token, device) for data in splits]
-    encoder.forward = _replay(getattr(encoder, "pooler", None))
+    model.to(device).eval()  # pyright: ignore[reportArgumentType]
+    cached = [_encode(model, encoder, data, every_token, device) for data in splits]
+    encoder.forward = _passthrough(getattr(encoder, "pooler", None))
     try:
         yield cached
     finally:
-        del encoder.forward  # the class's own is back
+        del encoder.forward  # uncovers the method of the class
 
 
-def _states(model: Any, encoder: Any, data: Encoded, every_token: bool, device: torch.device) -> States:
+def _encode(model: PreTrainedModel, encoder: nn.Module, data: Encoded, every_token: bool, device: torch.device) -> EncodedStates:
     """Run the encoder over a split."""
 
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -80,27 +85,26 @@ def _states(model: Any, encoder: Any, data: Encoded, every_token: bool, device: 
         return (states if every_token else states[:, 0]).cpu().numpy()
 
     states = run_batches(forward, data, label="encoding", dtype=np.float16 if every_token else np.float32)
-    own = {field.name: getattr(data, field.name) for field in fields(Encoded)}
-    return States(**own, states=states, every_token=every_token)
+    return EncodedStates(**{field.name: getattr(data, field.name) for field in fields(Encoded)}, states=states, every_token=every_token)
 
 
-def _replay(pooler: Any) -> Any:
-    """Return an encoder's forward function that hands over the states that it is given."""
+def _passthrough(pooler: nn.Module | None) -> Callable[..., BaseModelOutputWithPooling]:
+    """Return an encoder's forward function that returns the states it receives."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-    def forward(*args: Any, inputs_embeds: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        pooled: Any = None if pooler is None else pooler(inputs_embeds)
+    def forward(*args: object, inputs_embeds: torch.Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
+        pooled = None if pooler is None else pooler(inputs_embeds)
         return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)  # pyright: ignore[reportArgumentType]
 
     return forward
 
 
-def _check_memory(model: Any, splits: Sequence[Encoded], every_token: bool) -> None:
+def _check_memory(model: PreTrainedModel, splits: Sequence[Encoded], every_token: bool) -> None:
     hidden = getattr(model.config, family_of(model.config.model_type).hidden_key)
     needed = sum(2 * int(data.lengths.sum()) if every_token else 4 * len(data) for data in splits) * hidden
     available = psutil.virtual_memory().available
     if needed > available // 2:
         raise ResourceError(
-            f"mode frozen caches {needed >> 20} MiB of hidden states, more than half of the {available >> 20} MiB of memory available",
-            "use --mode lora, cut the texts (--max-length), or train on fewer examples",
+            f"mode frozen caches {needed >> 20} MiB of hidden states, more than half of the {available >> 20} MiB of available memory",
+            "use --mode lora, shorter texts (--max-length) or fewer training examples",
         )

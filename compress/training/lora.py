@@ -1,37 +1,41 @@
-"""Mode `lora` (Hu et al. 2021, arXiv 2106.09685): low-rank updates of query and value, merged into the weights at the end."""
+"""Mode `lora` (Hu et al. 2021, arXiv 2106.09685): low-rank updates of queries and values, merged into the weights after training."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress.core.errors import ModelError, UsageError
 from compress.data.input_spec import Target
 from compress.models.family import family_of, layers
-from compress.training.loop import head_of
+from compress.training.trainable import head_modules
 
-TOLERANCE = 1e-4  # of the merged logits, absolute and relative
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+TOLERANCE = 1e-4  # of the merged model's logits, absolute and relative
 
 
-def add_factors(model: Any, target: Target, rank: int, alpha: float) -> Any:
-    """Let `W x` of every query and value be `W x + alpha / rank B A x`, in place; A, B and the head are trained (section 4.1).
+def add_lora(model: PreTrainedModel, target: Target, rank: int, alpha: float) -> PeftModel:
+    """Replace `W x` of every query and value by `W x + alpha / rank B A x`, in place, and train A, B and the head (section 4.1).
 
     Args:
-        model: a model with its head, dense or pruned; layers without heads have nothing to update.
-        target: what its head answers.
+        model: a model with its head, dense or pruned; layers without heads are left out.
+        target: what its head predicts.
         rank: rows of A.
         alpha: the scale of the update, in units of the rank.
 
     Returns:
-        peft's wrapper, which `merge` takes; the model itself trains and answers with the update.
+        peft's wrapper, for `merge_lora`; the model itself trains and predicts with the update.
 
     Raises:
-        UsageError: no layer has heads left.
+        UsageError: no layer has heads.
     """
-    from peft import LoraConfig, get_peft_model  # here, because this takes seconds
+    from peft import LoraConfig, get_peft_model  # imported here because it takes seconds
 
     family = family_of(model.config.model_type)
     names = [
@@ -43,31 +47,31 @@ def add_factors(model: Any, target: Target, rank: int, alpha: float) -> Any:
     if not names:
         raise UsageError("mode lora updates queries and values, and no layer of this model has heads", "use --mode full or adapter")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # between peft and transformers
+        warnings.simplefilter("ignore", FutureWarning)  # from peft about transformers
         wrapper = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=names))  # pyright: ignore[reportArgumentType]
-    for module in head_of(model, target):
+    for module in head_modules(model, target):
         module.requires_grad_(True)
-    return wrapper
+    return wrapper  # pyright: ignore[reportReturnType]
 
 
-def merge(wrapper: Any, logits: Callable[[], np.ndarray]) -> None:
-    """Add the updates to the weights, in place: the model is a plain one again.
+def merge_lora(wrapper: PeftModel, predict: Callable[[], np.ndarray]) -> None:
+    """Add the updates to the weights, in place, so that the model has its original modules again.
 
     Args:
-        wrapper: as `add_factors` made it.
-        logits: returns the model's logits on a batch, in evaluation mode.
+        wrapper: as `add_lora` returned it.
+        predict: returns the model's logits on a batch, in evaluation mode.
 
     Raises:
-        ModelError: the merged model answers otherwise than the model did before.
+        ModelError: the merged model's logits differ from those before.
     """
-    before = logits()
+    before = predict()
     try:
-        wrapper.merge_and_unload(safe_merge=True)
+        wrapper.merge_and_unload(safe_merge=True)  # pyright: ignore[reportCallIssue]
     except ValueError as error:  # weights that are not finite
         raise ModelError(f"the update cannot be merged: {error}", "lower the learning rate (--lr)") from error
-    after = logits()
+    after = predict()
     if not np.allclose(after, before, rtol=TOLERANCE, atol=TOLERANCE):
         raise ModelError(
             f"the merged model's logits differ by up to {np.abs(after - before).max():.1e} from those before",
-            "this is a bug of ours: please report it",
+            "this is a bug in compress: please report it",
         )

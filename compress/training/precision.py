@@ -1,10 +1,13 @@
-"""Autocast, chosen by a measurement: bf16 pays on AMX, AVX512-BF16 and GPUs, and costs time elsewhere."""
+"""The precision of training: fp32 or bf16 autocast, chosen by measuring both.
+
+bf16 is faster with AMX, AVX512-BF16 and on GPUs, and slower elsewhere.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,14 +17,18 @@ from compress.core.caches import measured_once
 from compress.core.machine import emulates_bf16
 from compress.data.encoded import Encoded
 from compress.models.checkpoint import model_shape
-from compress.models.device import accepted_inputs
+from compress.models.device import Batch, to_tensors
 from compress.models.task_loss import logits_of
 from compress.settings import TrainSettings
 from compress.training.fast_steps import fast_steps
 
-KEPT_PRODUCTS = 1024  # oneDNN's default
-WORTH_IT = 1.1  # bf16 must be this much faster to be chosen
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+COMPILED_MATMULS = 1024  # oneDNN's default capacity
+MIN_SPEEDUP = 1.1  # of bf16 over fp32, to choose it
 ROUNDS = 3
+TIMED_BATCH = 16
 
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
@@ -29,61 +36,57 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
-def choose_precision(model: Any, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
-    """Return `fp32` or `bf16` for training; `auto` times both on a real batch, once per machine and shape.
+def choose_precision(model: PreTrainedModel, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
+    """Return `fp32` or `bf16` for training; `auto` on a CPU times both on a real batch, once per machine and model shape.
 
-    Casts cost as much in a narrow layer as in a wide one, so a pruned model may be faster in fp32 where its teacher was not. One with
-    more `products` than are kept compiled is: its bf16 products would be compiled anew in every step.
-    Nothing is timed where the processor would emulate bf16: that alone takes about twenty seconds.
-    The choice is kept in the user's cache, so that a resumed run trains exactly as the first one would have.
+    A cast costs as much for a narrow layer as for a wide one, so a pruned model may be faster in fp32 even if its dense model is not.
+    fp32 is chosen without timing if the processor only emulates bf16 (timing it takes 20 seconds), and if the training has more
+    different matmuls than oneDNN keeps compiled, because bf16 matmuls would be compiled again in every step. The choice is cached, so a
+    resumed run trains in the same precision.
     """
     if settings.precision != "auto":
         return settings.precision
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    if emulates_bf16() or products(model, data, settings.batch_size) > KEPT_PRODUCTS:
-        return "fp32"
     shape = model_shape(model)
-    if shape.lstm is not None:  # which autocast leaves as it is on a CPU
-        return "fp32"
+    if emulates_bf16() or shape.lstm is not None or count_matmul_shapes(model, data, settings.batch_size) > COMPILED_MATMULS:
+        return "fp32"  # autocast does not change an LSTM on a CPU
     facts = [torch.get_num_threads(), shape.hidden, shape.as_json()]
     return measured_once("precision", facts, lambda: _measure(model, data, settings.batch_size, device))[0]["precision"]
 
 
-def _measure(model: Any, data: Encoded, batch_size: int, device: torch.device) -> dict[str, Any]:
-    """Return the faster `precision` of a training step on the longest texts, and the `gain` of bf16 over fp32."""
-    positions = np.argsort(data.lengths)[-min(16, batch_size) :]
-    batch = {name: torch.from_numpy(array) for name, array in data.batch(positions).items()}
+def _measure(model: PreTrainedModel, data: Encoded, batch_size: int, device: torch.device) -> dict[str, Any]:
+    """Return the faster `precision` for training steps on the longest texts, and the `gain`: the speedup of bf16 over fp32."""
+    positions = np.argsort(data.lengths)[-min(TIMED_BATCH, batch_size) :]
     with fast_steps(model, device, 0):
-        seconds = _time_both(model, batch, device)
-    gain = seconds["fp32"] / seconds["bf16"]
-    precision = "bf16" if gain >= WORTH_IT else "fp32"
-    console.info(f"  precision {precision}: a bf16 step runs {gain:.2f}x as fast as fp32 here")
-    return {"precision": precision, "gain": gain}
+        seconds = _time_precisions(model, to_tensors(data.batch(positions), model, device), device)
+    speedup = seconds["fp32"] / seconds["bf16"]
+    precision = "bf16" if speedup >= MIN_SPEEDUP else "fp32"
+    console.info(f"  precision {precision}: a bf16 step is {speedup:.2f}x as fast as an fp32 step on this machine")
+    return {"precision": precision, "gain": speedup}
 
 
-def products(model: Any, data: Encoded, batch_size: int) -> int:
-    """Return about how many different products a training computes: forward and two gradients of each size of linear and batch.
+def count_matmul_shapes(model: torch.nn.Module, data: Encoded, batch_size: int) -> int:
+    """Return roughly how many different matmuls a training computes: forward and two gradients for each linear and batch length.
 
-    oneDNN, which computes those in bf16 on a CPU, compiles each of them, and keeps the last `KEPT_PRODUCTS`.
+    oneDNN, which computes bf16 matmuls on a CPU, compiles each of them and keeps the last `COMPILED_MATMULS`.
     """
     sizes = {(module.in_features, module.out_features) for module in model.modules() if isinstance(module, torch.nn.Linear)}
-    lengths = np.sort(data.lengths)[::-1][::batch_size]  # the longest of each batch, as they are bucketed
+    lengths = np.sort(data.lengths)[::-1][::batch_size]  # the longest text of each length-bucketed batch
     return 3 * len(sizes) * len(np.unique(lengths))
 
 
-def _time_both(model: Any, batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, float]:
-    """Time a forward and backward pass in both precisions, interleaved; the fastest round of each counts."""
-    inputs = accepted_inputs(model, batch)
-    best = {"fp32": float("inf"), "bf16": float("inf")}
+def _time_precisions(model: PreTrainedModel, batch: Batch, device: torch.device) -> dict[str, float]:
+    """Return the seconds of a forward and backward pass in both precisions: the fastest of several interleaved rounds."""
+    fastest = {"fp32": float("inf"), "bf16": float("inf")}
     state = torch.get_rng_state()
-    for _ in range(ROUNDS + 1):  # the first round warms up both
-        for precision in best:
+    for _ in range(ROUNDS + 1):  # the first round is a warm-up
+        for precision in fastest:
             start = time.perf_counter()
             with autocast(precision, device):
-                loss = logits_of(model(**inputs)).float().square().mean()
+                loss = logits_of(model(**batch)).float().square().mean()
             loss.backward()
-            best[precision] = min(best[precision], time.perf_counter() - start)
+            fastest[precision] = min(fastest[precision], time.perf_counter() - start)
     model.zero_grad(set_to_none=True)
     torch.set_rng_state(state)
-    return best
+    return fastest

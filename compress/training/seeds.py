@@ -1,4 +1,4 @@
-"""The same training with several seeds: a folder each, and how far the scores are apart."""
+"""The same training with several seeds: one folder per seed, and statistics of their scores."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from compress.core import console
 from compress.settings import TrainSettings
 from compress.stage import Inputs
 
-Document = dict[str, Any]
+Document = dict[str, Any]  # JSON
+StageSettings = TypeVar("StageSettings", bound=TrainSettings)
 
 
-def by_seed(run: Callable[[Inputs, Any, Path], Document], inputs: Inputs, settings: TrainSettings, output: Path) -> Document:
-    """Run a stage once for each of `settings.seeds`, into `seed-0` and so on.
+def run_seeds(run: Callable[[Inputs, StageSettings, Path], Document], inputs: Inputs, settings: StageSettings, output: Path) -> Document:
+    """Run a stage once for each of `settings.seeds`, into the folders `seed-0` and so on.
 
     Returns:
-        The document of the seed with the best validation score, with the means of all as `metrics`; beside that `models`, each
-        seed's own document; `seeds`, the spread of each metric; `chosen`, the folders of the `best` and the `median` score.
+        The document of the seed with the best validation score, with the mean metrics of all seeds as `metrics`, and in addition:
+        `models`, each seed's own document; `seeds`, statistics of each metric; `chosen`, the folders of the `best` and the `median`
+        score (of an even number of seeds the lower middle).
 
     Raises:
-        Diverged: one of them did.
+        Diverged: the training of a seed diverged.
     """
     models: list[Document] = []
     assert settings.seeds  # noqa: S101 (the caller checked)
@@ -31,30 +33,32 @@ def by_seed(run: Callable[[Inputs, Any, Path], Document], inputs: Inputs, settin
         console.info(f"  seed {seed} ({len(models) + 1} of {len(settings.seeds)})")
         folder = output / f"seed-{seed}"
         folder.mkdir()
-        alone = settings.model_copy(update={"seeds": None})
-        result = run(replace(inputs, seed=seed), alone, folder)
+        result = run(replace(inputs, seed=seed), settings.model_copy(update={"seeds": None}), folder)
         models.append({"folder": folder.name, "seed": seed, **result})
-    main = inputs.task.spec.main_metric
-    ranked = sorted(models, key=lambda model: -model["metrics"]["validation"][main])
+    main_metric = inputs.task.spec.main_metric
+    ranked = sorted(models, key=lambda model: -model["metrics"]["validation"][main_metric])
     best, median = ranked[0], ranked[len(ranked) // 2]
-    found = {split: spread([model["metrics"][split] for model in models]) for split in best["metrics"]}
-    means = {split: {name: entry["mean"] for name, entry in metrics.items()} for split, metrics in found.items()}
-    sizes = {split: {"n": best["metrics"][split]["n"]} for split in means}
+    summaries = {split: summarize_metrics([model["metrics"][split] for model in models]) for split in best["metrics"]}
     return {
         **{key: value for key, value in best.items() if key not in ("folder", "seed")},
-        "metrics": {split: sizes[split] | means[split] for split in means},
-        "seeds": found,
-        "chosen": {"metric": main, "best": best["folder"], "median": median["folder"]},
+        "metrics": {
+            split: {"n": best["metrics"][split]["n"]} | {name: entry["mean"] for name, entry in summary.items()}
+            for split, summary in summaries.items()
+        },
+        "seeds": summaries,
+        "chosen": {"metric": main_metric, "best": best["folder"], "median": median["folder"]},
         "models": models,
     }
 
 
-def spread(scores: list[dict[str, float]]) -> dict[str, Document]:
-    """Return mean, sample standard deviation (n - 1), least, greatest and number of each metric."""
-    found = {}
+def summarize_metrics(scores: list[dict[str, float]]) -> dict[str, Document]:
+    """Return mean, sample standard deviation (n - 1), minimum, maximum and number of values of each metric except `n`."""
+    summaries = {}
     for name in scores[0]:
         if name != "n":
             values = [float(score[name]) for score in scores]
             deviation = statistics.stdev(values) if len(values) > 1 else None
-            found[name] = {"mean": statistics.fmean(values), "std": deviation, "min": min(values), "max": max(values), "n": len(values)}
-    return found
+            summaries[name] = {
+                "mean": statistics.fmean(values), "std": deviation, "min": min(values), "max": max(values), "n": len(values)
+            }  # fmt: skip
+    return summaries

@@ -23,7 +23,7 @@ from compress.models.family import BILSTM, FAMILIES, family_of, layers
 from compress.models.low_rank import words_of
 from compress.models.shape import Lstm, lstm_shape
 from compress.stage import Inputs
-from compress.training.loop import RECURRENT_LR, default_lr
+from compress.training.learning_rate import RECURRENT_LR, default_lr
 from tests import tiny
 
 Maker = Callable[..., Path]

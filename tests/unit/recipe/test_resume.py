@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import yaml
 
 import compress
 from compress.core.errors import Diverged
+from compress.models.task_loss import task_loss
 from compress.training import loop, resume
 from tests import tiny
 
@@ -130,7 +132,7 @@ def test_sigkill(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -
         environment = os.environ | {"PYTHONPATH": str(Path(compress.__file__).parent.parent)}
         done = subprocess.run([*command, "-o", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
         assert done.returncode == code, done.stderr
-    assert "going on from step 10, in epoch 2" in done.stderr
+    assert "resuming at step 10, epoch 2" in done.stderr
     compress.finetune(checkpoint(), str(tmp_path / "task.yaml"), tmp_path / "whole", **SETTINGS)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
     assert left(tmp_path) == []
@@ -156,17 +158,14 @@ def test_a_diverged_training_keeps_its_best_epoch(
 ) -> None:
     source = tiny.write_encoder(tmp_path / "encoder")
     settings = {**SETTINGS, "mode": mode, "epochs": 3}
-    original, begun = loop.autocast, 0
+    begun = 0
 
-    def diverges(*args: Any) -> Any:
+    def diverging_loss(*args: Any) -> Any:
         nonlocal begun
         begun += 1
-        return original(*args)
+        return task_loss(*args) * (math.nan if begun == 12 else 1)
 
-    check = loop._Steps.check
-    monkeypatch.setattr(loop, "autocast", diverges)
-    nan = float("nan")
-    monkeypatch.setattr(loop._Steps, "check", lambda self, what, value, *at: check(self, what, nan if begun == 12 else value, *at))
+    monkeypatch.setattr("compress.training.task_loss", diverging_loss)
     with pytest.raises(Diverged, match=r"in epoch 2, step 12; the best epoch before is kept in .*out\.diverged") as caught:
         compress.finetune(source, tiny_task, tmp_path / "out", **settings)
     assert caught.value.hint == "lower the learning rate (it was 0.002): --lr 0.0007"
@@ -175,21 +174,24 @@ def test_a_diverged_training_keeps_its_best_epoch(
     found = compress.evaluate([tmp_path / "out.diverged"], tiny_task, split="validation")
     assert found["results"][0]["metrics"]["accuracy"] > 0
     assert compress.load_model(tmp_path / "out.diverged").training is False
-    begun = -100  # another rate does not diverge
+    begun = -100  # another learning rate does not diverge
     compress.finetune(source, tiny_task, tmp_path / "out", **{**settings, "lr": 7e-4})
 
 
 def test_a_folder_of_somebody_else_is_not_written_over(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     (tmp_path / "out.diverged").mkdir()
     (tmp_path / "out.diverged" / "notes.txt").write_text("mine")
+    begun = 0
+
+    def diverging_loss(*args: Any) -> Any:
+        nonlocal begun
+        begun += 1
+        if begun == 12:
+            raise Diverged("gone")
+        return task_loss(*args)
+
     with pytest.MonkeyPatch.context() as patch:
-        gone = Diverged("gone")
-        patch.setattr(loop._Steps, "check", lambda self, what, value, epoch, step: value if epoch < 2 else raises(gone))
+        patch.setattr("compress.training.task_loss", diverging_loss)
         with pytest.raises(Diverged, match=r"^gone$"):
             compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **SETTINGS)
     assert [path.name for path in (tmp_path / "out.diverged").iterdir()] == ["notes.txt"]
-
-
-def raises(error: Exception) -> Any:
-    """Raise, where only an expression will do."""
-    raise error

@@ -1,4 +1,4 @@
-"""Fast training steps that change nothing but the time."""
+"""`fast_steps` restores the model and keeps its logits; `ByteDropout` drops the right share."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def dropout(probability: float, seed: int = 0) -> ByteDropout:
 
 @pytest.mark.parametrize("probability", [0.05, 0.1, 0.3, 0.5, 0.9])
 def test_dropout_drops_its_share_and_keeps_the_mean(probability: float) -> None:
-    found = dropout(probability)(torch.ones(1000, 1000))
+    dropped = dropout(probability)(torch.ones(1000, 1000))
     share = round(256 * probability) / 256
-    kept = found[found != 0]
-    assert float((found == 0).float().mean()) == pytest.approx(share, abs=0.003)
-    assert float(found.mean()) == pytest.approx(1, abs=0.005)
+    kept = dropped[dropped != 0]
+    assert float((dropped == 0).float().mean()) == pytest.approx(share, abs=0.003)
+    assert float(dropped.mean()) == pytest.approx(1, abs=0.005)
     torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - share)))
 
 
-def test_dropout_of_nothing_and_in_evaluation_is_the_identity() -> None:
+def test_dropout_of_zero_and_in_evaluation_is_the_identity() -> None:
     values = torch.randn(5, 7)
     assert dropout(0.0)(values) is values
     assert dropout(0.001)(values) is values  # less than half a 256th
     assert dropout(0.5).eval()(values) is values
 
 
-def test_dropout_is_drawn_anew_and_by_its_seed() -> None:
+def test_dropout_masks_differ_and_depend_on_the_seed() -> None:
     ones = torch.ones(64, 64)
     first, second = dropout(0.5), dropout(0.5)
     a, b = first(ones), first(ones)
@@ -50,16 +50,16 @@ def test_dropout_is_drawn_anew_and_by_its_seed() -> None:
     assert not torch.equal(dropout(0.5, seed=1)(ones), a)
 
 
-def test_dropout_hands_gradients_only_to_what_is_kept() -> None:
+def test_only_kept_values_have_a_gradient() -> None:
     values = torch.randn(50, 50, requires_grad=True)
-    found = dropout(0.25)(values)
-    found.sum().backward()
+    dropped = dropout(0.25)(values)
+    dropped.sum().backward()
     assert values.grad is not None
-    torch.testing.assert_close(values.grad, torch.where(found != 0, 256 / 192, 0.0))
+    torch.testing.assert_close(values.grad, torch.where(dropped != 0, 256 / 192, 0.0))
 
 
 def snapshot(model: Any) -> Any:
-    """Describe all that `fast_steps` could change: modules by identity, probabilities, modes, implementation."""
+    """Return everything that `fast_steps` could change: modules by identity, probabilities, modes, implementation."""
     modules = [(name, id(module), module.training) for name, module in model.named_modules()]
     probabilities = [module.p for module in model.modules() if isinstance(module, nn.Dropout)]
     return modules, probabilities, model.config._attn_implementation, copy.deepcopy(model.config.to_dict())
@@ -67,7 +67,7 @@ def snapshot(model: Any) -> Any:
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_the_model_is_put_back_exactly(family: str, training: bool, fails: bool) -> None:
+def test_the_model_is_restored_exactly(family: str, training: bool, fails: bool) -> None:
     model = tiny.make_model(family).train(training)
     slice_model(model, [Kept([0], [1]), Kept([], []), Kept([1, 2], [2])])
     before, state = snapshot(model), copy.deepcopy(model.state_dict())
@@ -111,9 +111,9 @@ def test_the_mode_is_kept_inside(training: bool) -> None:
 def test_training_inside_drops_hidden_states_by_the_configs_probability(family: str) -> None:
     model = tiny.make_model(family)
     with fast_steps(model, CPU, 0):
-        found = [module for module in model.modules() if isinstance(module, ByteDropout)]
-        assert found
-        assert all(module.threshold in {round(0.1 * 256), round(0.2 * 256)} for module in found)  # DistilBERT's head: 0.2
+        replaced = [module for module in model.modules() if isinstance(module, ByteDropout)]
+        assert replaced
+        assert all(module.threshold in {round(0.1 * 256), round(0.2 * 256)} for module in replaced)  # DistilBERT's head: 0.2
         plain = [module for module in model.modules() if isinstance(module, nn.Dropout)]
         assert len(plain) == tiny.LAYERS  # those of the attention
         assert {module.p for module in plain} == {0.0}

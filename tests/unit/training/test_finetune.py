@@ -53,15 +53,15 @@ def test_the_new_head_depends_on_the_seed_alone(tiny_task: dict[str, Any], tmp_p
     assert a != c
 
 
-def test_overlapping_splits_are_a_warning(
+def test_overlapping_splits_give_a_warning(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     leaking = {**tiny_task, "test": tiny_task["train"]}
     finetune(checkpoint(), leaking, tmp_path / "out")
-    assert "60 of 60 test examples stand in the training data too" in capsys.readouterr().err
+    assert "60 of 60 test examples are also training examples" in capsys.readouterr().err
 
 
-def test_disjoint_splits_are_no_warning(
+def test_disjoint_splits_give_no_warning(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finetune(checkpoint(), tiny_task, tmp_path / "out")
@@ -80,6 +80,6 @@ def test_cuda_without_a_gpu_fails_before_any_work(tiny_task: dict[str, Any], tmp
         finetune(tmp_path / "nowhere", tiny_task, tmp_path / "out", device="cuda")
 
 
-def test_another_main_metric_is_the_one_that_decides(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+def test_the_first_metric_selects_the_best_epoch(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = finetune(checkpoint(), {**tiny_task, "metrics": ["macro_f1", "accuracy"]}, tmp_path / "out")
     assert set(result["metrics"]["validation"]) == {"n", "macro_f1", "accuracy"}

@@ -1,4 +1,4 @@
-"""The encoder's states, computed once: the head must not notice."""
+"""Training a head on cached hidden states is training it on the whole model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from compress.models.task_loss import logits_of, task_loss
 from compress.settings import FinetuneSettings
 from compress.training import frozen
 from compress.training.frozen import cached_states
-from compress.training.loop import fit, head_of, train_only
+from compress.training.loop import Loss, TrainingPlan, fit
+from compress.training.trainable import head_modules, train_only
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -26,12 +27,12 @@ TARGETS = ("class", "labels", "value", "tags", "span")
 
 @pytest.fixture(params=tiny.FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
-    """Every family: each has a head of its own."""
+    """Every family: each has its own head."""
     return request.param
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_the_head_answers_as_the_whole_model(family: str, target: Any) -> None:
+def test_logits_from_cached_states_are_those_of_the_whole_model(family: str, target: Any) -> None:
     model, data = tiny.make_model(family, target=target), tiny.encoded(family, 20)
     whole = run_batches(torch_forward(model), data)
     with cached_states(model, [data], target, CPU) as (seen,):
@@ -40,7 +41,7 @@ def test_the_head_answers_as_the_whole_model(family: str, target: Any) -> None:
     np.testing.assert_array_equal(run_batches(torch_forward(model), data), whole)
 
 
-def test_all_tokens_are_kept_in_half_the_bytes_and_first_ones_exactly() -> None:
+def test_all_tokens_are_cached_in_float16_and_first_tokens_in_float32() -> None:
     data = tiny.encoded()
     with cached_states(tiny.make_model(target="tags"), [data], "tags", CPU) as (seen,):
         assert (seen.states.dtype, seen.states.shape) == (np.float16, (data.lengths.sum(), tiny.HIDDEN))
@@ -49,13 +50,13 @@ def test_all_tokens_are_kept_in_half_the_bytes_and_first_ones_exactly() -> None:
 
 
 @pytest.mark.parametrize("target", ["class", "tags"])
-def test_training_on_states_is_training_the_head_of_the_whole_model(family: str, target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without dropout both see the same batches in the same order, so that they end with the same weights."""
-    none = dict.fromkeys(
+def test_training_on_states_is_training_the_head_of_the_whole_model(family: str, target: Any) -> None:
+    """Without dropout both see the same batches in the same order and end with the same weights."""
+    no_dropout = dict.fromkeys(
         ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "seq_classif_dropout"), 0.0
     )
     data = tiny.encoded(family, 24)
-    settings = FinetuneSettings.model_validate({"epochs": 3, "lr": 1e-2, "batch_size": 8, "precision": "fp32"})
+    settings = FinetuneSettings.model_validate({"epochs": 3, "lr": 1e-2, "batch_size": 8, "precision": "fp32", "device": "cpu"})
 
     def trained(model: Any, seen: Any) -> dict[str, torch.Tensor]:
         def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
@@ -64,18 +65,18 @@ def test_training_on_states_is_training_the_head_of_the_whole_model(family: str,
                 labels = labels[:, None].repeat(1, batch["attention_mask"].shape[1]).masked_fill(batch["attention_mask"] == 0, -100)
             return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], target)
 
-        fit(model, seen, loss_of, settings, seed=1, device=CPU)
+        fit(model, seen, Loss(loss_of), TrainingPlan(settings, seed=1))
         return model.state_dict()
 
-    whole, model = (tiny.make_model(family, target=target, **none) for _ in range(2))
+    whole, model = (tiny.make_model(family, target=target, **no_dropout) for _ in range(2))
     before = model.state_dict()
     before = {name: tensor.clone() for name, tensor in before.items()}
-    train_only(whole, head_of(whole, target))
+    train_only(whole, head_modules(whole, target))
     expected = trained(whole, data)
     with cached_states(model, [data], target, CPU) as (seen,):
-        found = trained(model, seen)
+        actual = trained(model, seen)
     head = family_of(family).head_parts(target)
-    for name, tensor in found.items():
+    for name, tensor in actual.items():
         if name.startswith(head):
             assert not torch.equal(tensor, before[name])
             torch.testing.assert_close(tensor, expected[name], atol=1e-2 if target == "tags" else 1e-4, rtol=1e-3)
@@ -83,7 +84,7 @@ def test_training_on_states_is_training_the_head_of_the_whole_model(family: str,
             assert torch.equal(tensor, before[name])
 
 
-def test_the_encoder_is_whole_again_even_after_a_failure() -> None:
+def test_the_encoder_is_restored_after_an_error() -> None:
     model, data = tiny.make_model(), tiny.encoded()
     encoder = descend(model, "bert")
     with pytest.raises(RuntimeError), cached_states(model, [data], "class", CPU):
@@ -92,7 +93,7 @@ def test_the_encoder_is_whole_again_even_after_a_failure() -> None:
     assert "forward" not in vars(encoder)
 
 
-def test_states_beyond_the_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_states_larger_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny.encoded()
     bytes_of = {"class": 4 * len(data) * tiny.HIDDEN, "tags": 2 * int(data.lengths.sum()) * tiny.HIDDEN}
     for target, needed in bytes_of.items():

@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from compress.core import console
 from compress.core.errors import Diverged
 from compress.models.device import to_tensors
-from compress.models.family import descend, family_of, layers
+from compress.models.family import layers
 from compress.settings import FinetuneSettings
-from compress.training.budget import schedule
-from compress.training.loop import _groups, default_lr, fit, freeze_embeddings
+from compress.training.learning_rate import warmup_linear_decay
+from compress.training.loop import Loss, TrainingPlan, fit
 from tests import tiny
 
 CPU = torch.device("cpu")
 FAST = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 1e-3}
 
 
-def train(model: Any, seed: int = 0, validate: Any = None, loss: Any = None, extra: Any = (), count: int = 24, **settings: Any) -> Any:
+def train(
+    model: Any, seed: int = 0, validate: Any = None, loss: Any = None, extra: Any = (), count: int = 24, before_step: Any = None,
+    lr_option: str = "--lr", **settings: Any,
+) -> Any:  # fmt: skip
     """Fit a model on tiny sentences by cross-entropy."""
-    data = tiny.encoded(tiny_family(model), count)
+    data = tiny.encoded(model.config.model_type, count)
     labels = torch.from_numpy(data.labels)
 
     def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
         return functional.cross_entropy(model(**batch).logits, labels[positions])
 
     options = FinetuneSettings(**{**FAST, "epochs": 1, **settings})
-    return fit(model, data, loss or loss_of, options, seed=seed, device=CPU, validate=validate, extra=extra)
-
-
-def tiny_family(model: Any) -> str:
-    """Return a model's family."""
-    return model.config.model_type
+    return fit(
+        model, data, Loss(loss or loss_of, extra, before_step=before_step), TrainingPlan(options, seed, lr_option=lr_option), validate
+    )
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
@@ -51,31 +48,8 @@ def weights(model: Any) -> dict[str, torch.Tensor]:
 
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    """Tell whether two sets of weights are the same, bit by bit."""
+    """Return whether two sets of weights are bit-identical."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.mark.parametrize(
-    ("warmup", "expected"),
-    [
-        (0.0, [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1]),
-        (0.2, [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]),
-        (0.5, [0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2]),
-    ],
-)
-def test_schedule_by_hand(warmup: float, expected: list[float]) -> None:
-    assert [schedule(step, 10, warmup) for step in range(10)] == pytest.approx(expected)
-
-
-@given(st.integers(1, 400), st.floats(0, 0.99))
-def test_schedule_rises_then_falls_within_zero_and_one(total: int, warmup: float) -> None:
-    shares = [schedule(step, total, warmup) for step in range(total)]
-    assert all(0 < share <= 1 for share in shares)
-    assert max(shares) == 1
-    peak = shares.index(1)
-    assert all(a < b for a, b in itertools.pairwise(shares[: peak + 1]))
-    assert all(a >= b for a, b in itertools.pairwise(shares[peak:]))
-    assert peak + 1 == max(1, math.ceil(total * warmup))
 
 
 def test_the_optimizer_follows_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,29 +63,19 @@ def test_the_optimizer_follows_the_schedule(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(torch.optim.AdamW, "step", spy)
     train(tiny.make_model(), epochs=2, warmup=0.5, lr=1e-2)
-    assert seen == pytest.approx([1e-2 * schedule(step, 6, 0.5) for step in range(6)])
+    assert seen == pytest.approx([1e-2 * warmup_linear_decay(step, 6, 0.5) for step in range(6)])
 
 
-def test_only_matrices_decay() -> None:
-    model = tiny.make_model()
-    decayed, plain = _groups(list(model.parameters()), 0.3)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
-    assert {id(p) for p in decayed["params"]} | {id(p) for p in plain["params"]} == set(names)
-    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in plain["params"])
-    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decayed["params"])
-
-
-def test_decay_shrinks_what_the_loss_does_not_hold() -> None:
-    """With a loss of zero gradient AdamW only multiplies: matrices by (1 - lr decay), the rest by one."""
-    model = tiny.make_model()
+def test_biases_and_norms_do_not_decay(family: str) -> None:
+    """With a gradient of zero AdamW only multiplies: matrices by (1 - lr * decay), biases and LayerNorms by one."""
+    model = tiny.make_model(family)
     before = weights(model)
-    train(
-        model, loss=lambda batch, positions: 0.0 * sum(p.sum() for p in model.parameters()), weight_decay=0.5, warmup=0.0, lr=0.1, count=8
-    )
-    after = weights(model)
-    torch.testing.assert_close(after["classifier.weight"], before["classifier.weight"] * (1 - 0.1 * 0.5))
-    assert torch.equal(after["classifier.bias"], before["classifier.bias"])
+    zero = lambda batch, positions: 0.0 * sum(p.sum() for p in model.parameters())  # noqa: E731
+    train(model, loss=zero, weight_decay=0.5, warmup=0.0, lr=0.1, count=8)
+    parameters = {name for name, _ in model.named_parameters()}
+    for name, tensor in weights(model).items():
+        if name in parameters:
+            torch.testing.assert_close(tensor, before[name] * (1 - 0.1 * 0.5 * (tensor.ndim > 1)), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -131,46 +95,33 @@ def test_a_loss_that_is_not_finite_stops(value: float) -> None:
     assert calls == 5
 
 
-def test_a_gradient_that_is_not_finite_is_no_step() -> None:
-    """The loss of the last step tells nothing of the weights that it leaves."""
+def test_no_step_is_taken_on_a_gradient_that_is_not_finite() -> None:
+    """Not even in the last step, whose loss is finite."""
     model = tiny.make_model()
     before = weights(model)
 
     def loss(batch: Any, positions: np.ndarray) -> torch.Tensor:
-        return (model(**batch).logits.sum() * 0).sqrt()  # 0, and its slope there is infinite: 0 times that is nan
+        return (model(**batch).logits.sum() * 0).sqrt()  # 0, where the slope is infinite: 0 times infinity is nan
 
     with pytest.raises(Diverged, match="the gradient became nan in epoch 1, step 1"):
         train(model, loss=loss, count=8)
     assert equal(weights(model), before)
 
 
-def test_steps_are_told_by_their_numbers() -> None:
-    model, data, seen = tiny.make_model(), tiny.encoded("bert", 24), []
-    labels = torch.from_numpy(data.labels)
-
-    def loss_of(batch: Any, positions: np.ndarray) -> torch.Tensor:
-        return functional.cross_entropy(model(**batch).logits, labels[positions])
-
-    fit(model, data, loss_of, FinetuneSettings.model_validate({**FAST, "epochs": 2}), seed=0, device=CPU, on_step=seen.append)
-    assert seen == list(range(6))
+def test_before_step_gets_the_number_of_each_step() -> None:
+    steps: list[int] = []
+    train(tiny.make_model(), before_step=steps.append, epochs=2)
+    assert steps == list(range(6))
 
 
-def test_the_hint_names_the_option_that_sets_the_rate() -> None:
-    model, data = tiny.make_model(), tiny.encoded("bert", 8)
+def test_the_hint_names_the_option_that_sets_the_learning_rate() -> None:
+    model = tiny.make_model()
     with pytest.raises(Diverged) as caught:
-        fit(
-            model,
-            data,
-            lambda batch, positions: model(**batch).logits.sum() * math.nan,
-            FinetuneSettings.model_validate({**FAST, "epochs": 1}),
-            seed=0,
-            device=CPU,
-            lr_option="--layer-lr",
-        )
+        train(model, loss=lambda batch, positions: model(**batch).logits.sum() * math.nan, lr_option="--layer-lr", count=8)
     assert "--layer-lr 0.0003" in (caught.value.hint or "")
 
 
-def test_a_diverged_model_is_put_back_to_its_own_modules() -> None:
+def test_a_diverged_model_gets_its_modules_back() -> None:
     model = tiny.make_model()
     with pytest.raises(Diverged):
         train(model, loss=lambda batch, positions: model(**batch).logits.sum() * math.nan)
@@ -178,13 +129,13 @@ def test_a_diverged_model_is_put_back_to_its_own_modules() -> None:
 
 
 def scored(model: Any, scores: list[float], snapshots: list[dict[str, torch.Tensor]]) -> Any:
-    """Return a `validate` that answers with `scores` in turn and keeps the weights it saw."""
-    answers = iter(scores)
+    """Return a `validate` that returns `scores` in turn and keeps a copy of the weights each time."""
+    remaining = iter(scores)
 
     def validate() -> float:
         assert not model.training
         snapshots.append(weights(model))
-        return next(answers)
+        return next(remaining)
 
     return validate
 
@@ -230,7 +181,7 @@ def test_patience(patience: int | None, scores: list[float], epochs: int) -> Non
 def test_the_same_seed_gives_the_same_weights(family: str) -> None:
     models = [tiny.make_model(family) for _ in range(3)]
     for model, seed in zip(models, (1, 1, 2), strict=True):
-        torch.manual_seed(99 + len(weights(model)) * seed)  # whatever was drawn before must not matter
+        torch.manual_seed(99 + len(weights(model)) * seed)  # earlier draws must not matter
         train(model, seed=seed, epochs=2)
     assert equal(weights(models[0]), weights(models[1]))
     assert not equal(weights(models[0]), weights(models[2]))
@@ -242,7 +193,7 @@ def test_training_learns(family: str) -> None:
     assert result.loss < 0.75 * math.log(3)
 
 
-def test_freezing_leaves_the_embeddings_untouched(family: str) -> None:
+def test_frozen_embeddings_do_not_change(family: str) -> None:
     model = tiny.make_model(family)
     before = weights(model)
     train(model, freeze_embeddings=True)
@@ -253,15 +204,7 @@ def test_freezing_leaves_the_embeddings_untouched(family: str) -> None:
     assert {name for name in before if "layer.0" in name} <= changed
 
 
-def test_freezing_stops_the_embeddings_gradients(family: str) -> None:
-    model = tiny.make_model(family)
-    freeze_embeddings(model)
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    encoder = family_of(family).encoder
-    assert sorted(frozen) == sorted(f"{encoder}.embeddings.{name}" for name, _ in descend(model, encoder).embeddings.named_parameters())
-
-
-def test_extra_parameters_are_trained_too() -> None:
+def test_the_parameters_of_the_loss_are_trained_too() -> None:
     model = tiny.make_model()
     extra = nn.Linear(3, 1)
     before = weights(extra)
@@ -298,14 +241,6 @@ def test_every_example_is_seen_once_an_epoch() -> None:
     assert seen[:19] != seen[19:]
 
 
-def test_default_learning_rate_goes_by_the_width() -> None:
-    assert default_lr(tiny.make_model()) == 1e-4
-    assert default_lr(tiny.make_model("distilbert")) == 1e-4
-    wide = tiny.make_model()
-    wide.config.hidden_size = 768
-    assert default_lr(wide) == 3e-5
-
-
 def test_epochs_are_events() -> None:
     events: list[dict[str, Any]] = []
     with console.observed(events.append):
@@ -322,7 +257,7 @@ def test_result_is_a_document() -> None:
     }  # fmt: skip
 
 
-def test_tensors_are_what_the_family_takes(family: str) -> None:
+def test_tensors_are_those_that_the_family_accepts(family: str) -> None:
     tensors = to_tensors(tiny.encoded(family).batch([0, 1]), tiny.make_model(family), CPU)
     assert ("token_type_ids" in tensors) == (family not in ("distilbert", "mpnet"))
     assert {"input_ids", "attention_mask"} <= set(tensors)

@@ -1,4 +1,4 @@
-"""Low-rank updates: what they compute, and that merging leaves a plain model that answers the same."""
+"""Low-rank updates: what they compute, and that merging keeps the logits."""
 
 from __future__ import annotations
 
@@ -17,56 +17,56 @@ from compress.models.checkpoint import load_model, save_model
 from compress.models.family import layers
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.training.lora import add_factors, merge
+from compress.training.lora import add_lora, merge_lora
 from tests import tiny
 
 KEPT = [Kept([0, 3], [1, 2]), Kept([], []), Kept([1], [3])]
 
 
 def randomise(model: Any) -> None:
-    """Give the factors values as after training: B starts at zero."""
+    """Give A and B random values: B starts at zero."""
     torch.manual_seed(4)
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             nn.init.normal_(parameter, std=0.3)
 
 
-def logits_of(model: Any, family: str) -> Callable[[], np.ndarray]:
+def predictor(model: Any, family: str) -> Callable[[], np.ndarray]:
     """Return a function that runs the model on tiny texts."""
     batch = tiny.encoded(family).batch(range(8))
     return lambda: torch_forward(model)(batch)
 
 
 @pytest.mark.parametrize("pruned", [False, True])
-def test_merged_saved_and_reloaded_it_answers_the_same(family: str, pruned: bool, tmp_path: Path) -> None:
+def test_a_merged_model_saved_and_reloaded_keeps_its_logits(family: str, pruned: bool, tmp_path: Path) -> None:
     source = tiny.write_checkpoint(tmp_path / "source", family)
     model = load_model(source)
     if pruned:
         slice_model(model, KEPT)
-    plain, names = logits_of(model, family)(), set(model.state_dict())
-    wrapper = add_factors(model, "class", 4, 8.0)
-    np.testing.assert_array_equal(logits_of(model, family)(), plain)  # at first the update is zero
+    plain, names = predictor(model, family)(), set(model.state_dict())
+    wrapper = add_lora(model, "class", 4, 8.0)
+    np.testing.assert_array_equal(predictor(model, family)(), plain)  # the initial update is zero
     randomise(model)
-    updated = logits_of(model, family)()
+    updated = predictor(model, family)()
     assert np.abs(updated - plain).max() > 0.01
-    merge(wrapper, logits_of(model, family))
+    merge_lora(wrapper, predictor(model, family))
     assert set(model.state_dict()) == names
     (tmp_path / "out").mkdir()
     save_model(model, tmp_path / "out", source)
-    np.testing.assert_allclose(logits_of(load_model(tmp_path / "out"), family)(), updated, atol=1e-4)
+    np.testing.assert_allclose(predictor(load_model(tmp_path / "out"), family)(), updated, atol=1e-4)
 
 
-def test_the_update_is_the_product_of_the_factors(family: str) -> None:
+def test_the_update_is_alpha_over_rank_times_b_a(family: str) -> None:
     model = tiny.make_model(family)
     before = [[linear.weight.detach().clone() for linear in (layer.query, layer.key, layer.value)] for layer in layers(model)]  # pyright: ignore[reportOptionalMemberAccess]
-    wrapper = add_factors(model, "class", 3, 12.0)
+    wrapper = add_lora(model, "class", 3, 12.0)
     randomise(model)
-    products = [
+    updates = [
         [4.0 * (linear.lora_B["default"].weight @ linear.lora_A["default"].weight).detach() for linear in (layer.query, layer.value)]  # pyright: ignore[reportOptionalMemberAccess, reportIndexIssue, reportAttributeAccessIssue]
         for layer in layers(model)
     ]
-    merge(wrapper, lambda: np.zeros(1))
-    for layer, (query, key, value), (first, second) in zip(layers(model), before, products, strict=True):
+    merge_lora(wrapper, lambda: np.zeros(1))
+    for layer, (query, key, value), (first, second) in zip(layers(model), before, updates, strict=True):
         assert layer.query is not None
         assert layer.key is not None
         assert layer.value is not None
@@ -75,25 +75,25 @@ def test_the_update_is_the_product_of_the_factors(family: str) -> None:
         assert torch.equal(layer.key.weight, key)
 
 
-def test_a_merge_that_changes_the_answers_is_refused() -> None:
+def test_a_merge_that_changes_the_logits_is_refused() -> None:
     model = tiny.make_model()
-    wrapper = add_factors(model, "class", 4, 8.0)
-    answers = iter([np.zeros(3), np.array([0.0, 0.0, 0.1])])
+    wrapper = add_lora(model, "class", 4, 8.0)
+    logits = iter([np.zeros(3), np.array([0.0, 0.0, 0.1])])
     with pytest.raises(ModelError, match=r"differ by up to 1\.0e-01"):
-        merge(wrapper, lambda: next(answers))
+        merge_lora(wrapper, lambda: next(logits))
 
 
 def test_an_update_that_is_not_finite_is_refused() -> None:
     model = tiny.make_model()
-    wrapper = add_factors(model, "class", 4, 8.0)
+    wrapper = add_lora(model, "class", 4, 8.0)
     randomise(model)
     next(parameter for name, parameter in model.named_parameters() if "lora_A" in name).data[0, 0] = torch.inf
     with pytest.raises(ModelError, match="cannot be merged"):
-        merge(wrapper, lambda: np.zeros(1))
+        merge_lora(wrapper, lambda: np.zeros(1))
 
 
 def test_a_model_without_heads_has_nothing_to_update() -> None:
     model = tiny.make_model()
     slice_model(model, [Kept([], [1])] * tiny.LAYERS)
     with pytest.raises(UsageError, match="no layer of this model has heads"):
-        add_factors(model, "class", 4, 8.0)
+        add_lora(model, "class", 4, 8.0)

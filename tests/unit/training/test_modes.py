@@ -1,4 +1,4 @@
-"""The modes of `finetune` through its stage: what they change, what they leave, and that every kind of task goes."""
+"""The modes of `finetune`: which weights they change, and every kind of task in each mode."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ def finetune(source: Path, document: dict[str, Any], output: Path, **settings: A
 
 
 def changed(source: Path, output: Path) -> set[str]:
-    """Return the names of the source's weights that the output has otherwise."""
+    """Return the names of the weights that differ between source and output."""
     before, after = (load_model(folder).state_dict() for folder in (source, output))
     return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_mode_changes_what_it_says_in_every_family(mode: str, tiny_task: dict[str, Any], family: str, tmp_path: Path) -> None:
+def test_a_mode_changes_only_its_weights(mode: str, tiny_task: dict[str, Any], family: str, tmp_path: Path) -> None:
     source = tiny.write_checkpoint(tmp_path / "source", family)
     result = finetune(source, tiny_task, tmp_path / "out", mode=mode, lr=1e-2)
     row = family_of(family)
     head = {name for name in load_model(source).state_dict() if name.startswith(row.head_parts("class"))}
-    found = changed(source, tmp_path / "out")
-    updates = {name for name in found if f".{row.query}." in name or f".{row.value}." in name}
-    norms = {name for name in found if "norm" in name.lower()}
-    assert head <= found
-    assert found - head == {"frozen": set(), "lora": updates, "adapter": norms}[mode]
+    different = changed(source, tmp_path / "out")
+    updates = {name for name in different if f".{row.query}." in name or f".{row.value}." in name}
+    norms = {name for name in different if "norm" in name.lower()}
+    assert head <= different
+    assert different - head == {"frozen": set(), "lora": updates, "adapter": norms}[mode]
     assert len(updates) == (2 * tiny.LAYERS if mode == "lora" else 0)  # weights, not biases
     assert result["training"]["mode"] == mode
     assert adapter_size(load_model(tmp_path / "out")) == (64 if mode == "adapter" else 0)
@@ -53,12 +53,12 @@ def test_a_mode_changes_what_it_says_in_every_family(mode: str, tiny_task: dict[
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
-def test_every_kind_of_task_goes_in_every_mode(mode: str, target: str, tmp_path: Path) -> None:
+def test_every_kind_of_task_in_every_mode(mode: str, target: str, tmp_path: Path) -> None:
     source = tiny.write_encoder(tmp_path / "encoder", "electra")
     result = finetune(source, tiny.write_kind(tmp_path / "data", target), tmp_path / "out", mode=mode)
     assert result["params"] == count_params(load_model(tmp_path / "out"))
     best, final = result["training"]["score"], result["metrics"]["validation"]
-    if mode != "frozen":  # there, the cache of all tokens is rounded
+    if mode != "frozen":  # whose cached states of all tokens are rounded
         assert best in final.values()
     assert result["training"]["epochs"] == 1
 
@@ -72,9 +72,9 @@ def test_trained_parameters_are_counted(tiny_task: dict[str, Any], tmp_path: Pat
         "lora": head + layers * 2 * 2 * 3 * hidden,
         "adapter": head + layers * 2 * (2 * 5 * hidden + 5 + hidden) + (2 * layers + 1) * 2 * hidden,
     }
-    own: dict[str, dict[str, int]] = {"lora": {"lora_rank": 3}, "adapter": {"adapter_size": 5}}
+    options: dict[str, dict[str, int]] = {"lora": {"lora_rank": 3}, "adapter": {"adapter_size": 5}}
     for mode, count in expected.items():
-        training = finetune(source, tiny_task, tmp_path / mode, mode=mode, **own.get(mode, {}))["training"]
+        training = finetune(source, tiny_task, tmp_path / mode, mode=mode, **options.get(mode, {}))["training"]
         assert training["trained_params"] == count
         assert 0 < training["trained_share"] < 0.7
     full = finetune(source, tiny_task, tmp_path / "full")["training"]
@@ -89,7 +89,7 @@ def test_modes_learn(mode: str, tiny_task: dict[str, Any], tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_seed_decides_alone(mode: str, tiny_task: dict[str, Any], tmp_path: Path) -> None:
+def test_the_result_depends_on_the_seed_alone(mode: str, tiny_task: dict[str, Any], tmp_path: Path) -> None:
     source = tiny.write_encoder(tmp_path / "encoder")
     for name in "ab":
         torch.manual_seed(ord(name))
@@ -98,23 +98,23 @@ def test_the_seed_decides_alone(mode: str, tiny_task: dict[str, Any], tmp_path: 
     assert first == second
 
 
-def test_adapters_are_trained_on(tiny_task: dict[str, Any], tmp_path: Path) -> None:
-    """A model with adapters keeps them in every mode, and takes no others."""
+def test_a_model_with_adapters_keeps_them(tiny_task: dict[str, Any], tmp_path: Path) -> None:
+    """In every mode; adapters of another size or for other labels are refused."""
     source = tiny.write_encoder(tmp_path / "encoder")
     finetune(source, tiny_task, tmp_path / "first", mode="adapter", adapter_size=4)
     for mode in ("full", *MODES):
-        own = {"adapter_size": 4} if mode == "adapter" else {}
-        finetune(tmp_path / "first", tiny_task, tmp_path / mode, mode=mode, lr=1e-2, **own)
-        found = changed(tmp_path / "first", tmp_path / mode)
+        options = {"adapter_size": 4} if mode == "adapter" else {}
+        finetune(tmp_path / "first", tiny_task, tmp_path / mode, mode=mode, lr=1e-2, **options)
+        different = changed(tmp_path / "first", tmp_path / mode)
         assert adapter_size(load_model(tmp_path / mode)) == 4
-        assert any(".adapter." in name for name in found) == (mode in ("full", "adapter"))
-    with pytest.raises(UsageError, match="adapters of size 4 already, not 64"):
+        assert any(".adapter." in name for name in different) == (mode in ("full", "adapter"))
+    with pytest.raises(UsageError, match="already has adapters of size 4, not 64"):
         finetune(tmp_path / "first", tiny_task, tmp_path / "other", mode="adapter")
     with pytest.raises(ModelError, match="with adapters for other labels"):
         load_model(tmp_path / "first", ["a", "b"])
 
 
-def test_defaults_go_by_the_mode() -> None:
+def test_defaults_depend_on_the_mode() -> None:
     for mode, defaults in MODE_DEFAULTS.items():
         settings = FinetuneSettings.model_validate({"mode": mode})
         assert {key: getattr(settings, key) for key in defaults} == defaults
@@ -126,6 +126,6 @@ def test_defaults_go_by_the_mode() -> None:
     ("mode", "key"),
     [(mode, key) for mode in MODE_DEFAULTS for key in ("lora_rank", "lora_alpha", "adapter_size") if not key.startswith(mode)],
 )
-def test_what_another_mode_takes_is_refused(mode: str, key: str) -> None:
+def test_a_setting_of_another_mode_is_refused(mode: str, key: str) -> None:
     with pytest.raises(ValueError, match=f"{key} goes with mode {key.partition('_')[0]}, not {mode}"):
         FinetuneSettings.model_validate({"mode": mode, key: 4})

@@ -1,4 +1,4 @@
-"""A training that was stopped anywhere goes on and ends bit by bit as if it had not been."""
+"""A training that was killed at any point resumes and ends with the same bits."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from torch.nn import functional
 from compress.core import outputs
 from compress.settings import FinetuneSettings
 from compress.training import resume as module
-from compress.training.loop import fit
-from compress.training.resume import Progress, Snapshots, State, identity_of
+from compress.training.loop import Loss, TrainingPlan, fit
+from compress.training.resume import Progress, StateFile, TrainingState, training_fingerprint
+from compress.training.step_schedule import StepTimes
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -25,19 +26,19 @@ STEPS = 9  # 24 examples
 
 
 class Killed(Exception):
-    """The process is gone."""
+    """Stands for the end of the process."""
 
 
 @pytest.fixture(autouse=True)
 def _every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the state after every step."""
+    """Write the state after every step."""
     monkeypatch.setattr(module, "EVERY_SECONDS", 0.0)
     monkeypatch.setattr(module, "EPOCH_SECONDS", 0.0)
     monkeypatch.setattr(module, "MAX_SHARE", 1e9)
 
 
 class Training:
-    """A tiny model, with a projection beside it, and a loss that may kill at a step."""
+    """A tiny model with an additional projection, and a loss that can end the training at a step."""
 
     def __init__(self, family: str = "bert", seed: int = 5, scores: tuple[float, ...] = (0.5, 0.9, 0.7), **settings: Any) -> None:
         self.model = tiny.make_model(family)
@@ -50,7 +51,7 @@ class Training:
         self.validated = 0
 
     def run(self, folder: Path | None, kill_at: int | None = None, kill_validation: int | None = None, first_epoch: int = 0) -> Any:
-        """Fit; `first_epoch` tells the fake scores how many epochs were scored before."""
+        """Train; `first_epoch` is the number of epochs that earlier runs scored."""
         labels = torch.from_numpy(self.data.labels)
         epoch = first_epoch
 
@@ -58,7 +59,7 @@ class Training:
             if kill_at is not None and len(self.seen) == kill_at:
                 raise Killed
             self.seen.append(positions.tolist())
-            noise = torch.rand(1)  # PyTorch's own source goes on, too
+            noise = torch.rand(1)  # PyTorch's generator is restored, too
             return functional.cross_entropy(self.projection(self.model(**batch).logits), labels[positions]) * (1 + 0.1 * noise.sum())
 
         def validate() -> float:
@@ -68,29 +69,27 @@ class Training:
             epoch += 1
             return self.scores[epoch - 1]
 
-        return fit(
-            self.model, self.data, loss_of, self.settings, seed=self.seed, device=CPU, validate=validate,
-            extra=list(self.projection.parameters()), resume=folder,
-        )  # fmt: skip
+        loss = Loss(loss_of, list(self.projection.parameters()))
+        return fit(self.model, self.data, loss, TrainingPlan(self.settings, self.seed, folder), validate)
 
     def weights(self) -> list[torch.Tensor]:
         """Return every weight."""
         return [tensor.clone() for tensor in (*self.model.state_dict().values(), *self.projection.state_dict().values())]
 
 
-def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
-    """Tell whether two lists of weights are the same, bit by bit."""
+def equal(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    """Return whether two lists of weights are bit-identical."""
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def facts(result: Any) -> dict[str, Any]:
-    """Return what a training tells of itself, but for its time."""
+    """Return a training's result without its time."""
     return {key: value for key, value in result.as_json().items() if key != "seconds"}
 
 
 @pytest.fixture(scope="module")
 def whole() -> dict[str, Any]:
-    """What an uninterrupted training comes to."""
+    """The result of an uninterrupted training."""
     training = Training()
     result = training.run(None)
     return {"weights": training.weights(), "facts": facts(result), "seen": training.seen}
@@ -101,16 +100,16 @@ def test_resumed_is_uninterrupted(whole: dict[str, Any], tmp_path: Path, step: i
     killed = Training()
     with pytest.raises(Killed):
         killed.run(tmp_path / "state", kill_at=step)
-    torch.manual_seed(1234 + step)  # another process draws otherwise before
+    torch.manual_seed(1234 + step)  # the new process has another random state
     again = Training()
     result = again.run(tmp_path / "state", first_epoch=step // 3)
-    assert killed.seen + again.seen == whole["seen"]  # no step twice, none left out
+    assert killed.seen + again.seen == whole["seen"]  # every step once
     assert facts(result) == whole["facts"]
-    assert same(again.weights(), whole["weights"])
+    assert equal(again.weights(), whole["weights"])
 
 
 @pytest.mark.parametrize("validation", [0, 1, 2])
-def test_killed_while_it_validates(whole: dict[str, Any], tmp_path: Path, validation: int) -> None:
+def test_killed_during_validation(whole: dict[str, Any], tmp_path: Path, validation: int) -> None:
     killed = Training()
     with pytest.raises(Killed):
         killed.run(tmp_path / "state", kill_validation=validation)
@@ -118,7 +117,7 @@ def test_killed_while_it_validates(whole: dict[str, Any], tmp_path: Path, valida
     result = again.run(tmp_path / "state", first_epoch=validation)
     assert len(again.seen) == STEPS - 3 * (validation + 1)
     assert facts(result) == whole["facts"]
-    assert same(again.weights(), whole["weights"])
+    assert equal(again.weights(), whole["weights"])
 
 
 def test_killed_again_and_again(whole: dict[str, Any], tmp_path: Path) -> None:
@@ -132,19 +131,19 @@ def test_killed_again_and_again(whole: dict[str, Any], tmp_path: Path) -> None:
     result = last.run(tmp_path / "state", first_epoch=2)
     assert seen + last.seen == whole["seen"]
     assert facts(result) == whole["facts"]
-    assert same(last.weights(), whole["weights"])
+    assert equal(last.weights(), whole["weights"])
 
 
-def test_what_is_finished_is_not_trained_again(whole: dict[str, Any], tmp_path: Path) -> None:
+def test_a_finished_training_is_not_repeated(whole: dict[str, Any], tmp_path: Path) -> None:
     Training().run(tmp_path / "state")
     again = Training()
     result = again.run(tmp_path / "state")
     assert again.seen == []
     assert facts(result) == whole["facts"]
-    assert same(again.weights(), whole["weights"])
+    assert equal(again.weights(), whole["weights"])
 
 
-def test_patience_goes_on_counting(tmp_path: Path) -> None:
+def test_patience_continues_counting(tmp_path: Path) -> None:
     scores = (0.9, 0.5, 0.4)
     whole = Training(scores=scores, patience=2, epochs=5)
     expected = whole.run(None)
@@ -152,7 +151,7 @@ def test_patience_goes_on_counting(tmp_path: Path) -> None:
         Training(scores=scores, patience=2, epochs=5).run(tmp_path / "state", kill_at=7)
     again = Training(scores=scores, patience=2, epochs=5)
     assert facts(again.run(tmp_path / "state", first_epoch=2)) == facts(expected)
-    assert same(again.weights(), whole.weights())
+    assert equal(again.weights(), whole.weights())
 
 
 @pytest.mark.parametrize("other", [{"lr": 2e-3}, {"epochs": 4}, {"seed": 6}, {"batch_size": 4}, {"warmup": 0.2}])
@@ -176,7 +175,7 @@ def test_other_weights_or_texts_are_another_training(tmp_path: Path) -> None:
         assert len(training.seen) == STEPS
 
 
-def test_what_is_damaged_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: dict[str, Any]) -> None:
+def test_a_damaged_file_is_ignored(tmp_path: Path, capsys: pytest.CaptureFixture[str], whole: dict[str, Any]) -> None:
     with pytest.raises(Killed):
         Training().run(tmp_path / "state", kill_at=5)
     (path,) = (tmp_path / "state").iterdir()
@@ -186,14 +185,14 @@ def test_what_is_damaged_is_not_used(tmp_path: Path, capsys: pytest.CaptureFixtu
         again = Training()
         with pytest.raises(Killed):
             again.run(tmp_path / "state", kill_at=0)
-        assert "is damaged and not used" in capsys.readouterr().err
+        assert "is damaged and ignored" in capsys.readouterr().err
     again = Training()
     again.run(tmp_path / "state")
-    assert same(again.weights(), whole["weights"])
+    assert equal(again.weights(), whole["weights"])
 
 
-def test_what_was_half_written_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]) -> None:
-    """Killed in the midst of a write, the state before it is there still."""
+def test_a_partial_write_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]) -> None:
+    """After a kill during a write the previous state is still there."""
     training, writes = Training(), 0
     original = module.save_file
 
@@ -211,18 +210,18 @@ def test_what_was_half_written_is_not_used(tmp_path: Path, monkeypatch: pytest.M
             training.run(tmp_path / "state")
     again = Training()
     again.run(tmp_path / "state", first_epoch=1)
-    assert len(again.seen) == STEPS - 3  # the last whole state is that of the first epoch's end
-    assert same(again.weights(), whole["weights"])
+    assert len(again.seen) == STEPS - 3  # the last complete state is from the end of the first epoch
+    assert equal(again.weights(), whole["weights"])
 
 
-def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
-    snapshots = Snapshots(tmp_path, "x" * 64)
+def test_temporary_files_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    file = StateFile(tmp_path, "x" * 64)
     (tmp_path / f".{'x' * 32}.safetensors.tmp-123").write_bytes(b"half")
-    assert snapshots.load() is None
+    assert file.load() is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_no_reason_to_stop(
+def test_a_full_disk_does_not_stop_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], whole: dict[str, Any]
 ) -> None:
     def full(*args: Any) -> None:
@@ -231,8 +230,8 @@ def test_a_full_disk_is_no_reason_to_stop(
     monkeypatch.setattr(module, "save_file", full)
     training = Training()
     training.run(tmp_path / "state")
-    assert same(training.weights(), whole["weights"])
-    assert capsys.readouterr().err.count("could not be kept") == 1
+    assert equal(training.weights(), whole["weights"])
+    assert capsys.readouterr().err.count("could not be saved") == 1
 
 
 def test_the_file_is_safetensors_and_json(tmp_path: Path) -> None:
@@ -246,13 +245,13 @@ def test_the_file_is_safetensors_and_json(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [np.random.PCG64, np.random.SFC64])
-def test_sources_of_randomness_survive_json(bits: Any) -> None:
-    def state(source: np.random.Generator) -> State:
+def test_generators_survive_json(bits: Any) -> None:
+    def state(source: np.random.Generator) -> TrainingState:
         parameter = nn.Parameter(torch.zeros(2))
-        return State([parameter], torch.optim.AdamW([parameter]), np.random.default_rng(0), source, CPU)
+        return TrainingState([parameter], torch.optim.AdamW([parameter]), np.random.default_rng(0), source, CPU)
 
     source = np.random.Generator(bits(3))
-    source.integers(0, 256, 13, dtype=np.uint8)  # leaves half a word over
+    source.integers(0, 256, 13, dtype=np.uint8)  # not a multiple of the generator's word
     tensors, document = state(source).capture()
     expected = source.integers(0, 256, 50, dtype=np.uint8)
     other = np.random.Generator(bits(4))
@@ -261,33 +260,33 @@ def test_sources_of_randomness_survive_json(bits: Any) -> None:
 
 
 def test_progress_survives_json() -> None:
-    progress = Progress(3, 1, 2, [0.1, 1 / 3], 0.25, 1, None, 2.5, "bf16")
-    assert Progress(**json.loads(json.dumps(progress.as_json()))) == progress
+    progress = Progress(3, 1, 2, [0.1, 1 / 3], 0.25, 1, None, 0, 2.5, "bf16", step_times=StepTimes(4, 3, 1.5, 2))
+    assert Progress.from_json(json.loads(json.dumps(progress.as_json()))) == progress
 
 
-def test_writing_takes_little_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EVERY_SECONDS", 30.0)
     monkeypatch.setattr(module, "MAX_SHARE", 0.03)
-    snapshots = Snapshots(tmp_path, "x" * 64)
-    now = snapshots.last
+    file = StateFile(tmp_path, "x" * 64)
+    now = file.last_write
     monkeypatch.setattr(module.time, "monotonic", lambda: now)
     now += 29
-    assert not snapshots.due()
+    assert not file.is_due()
     now += 2
-    assert snapshots.due()
-    snapshots.cost = 3.0  # a slow disk: at most every 100 seconds
-    assert not snapshots.due()
+    assert file.is_due()
+    file.write_seconds = 3.0  # a slow disk: at most every 100 seconds
+    assert not file.is_due()
     now += 70
-    assert snapshots.due()
-    assert not Snapshots(None).due()
+    assert file.is_due()
+    assert not StateFile(None).is_due()
 
 
-def test_identity_is_of_weights_and_facts() -> None:
+def test_the_fingerprint_covers_weights_and_facts() -> None:
     parameters = [nn.Parameter(torch.arange(3.0)), nn.Parameter(torch.zeros(0)), nn.Parameter(torch.ones((), dtype=torch.bfloat16))]
-    found = identity_of(parameters, {"lr": 1})
-    assert found == identity_of(parameters, {"lr": 1})
-    assert found != identity_of(parameters, {"lr": 2})
-    assert found != identity_of(parameters[:2], {"lr": 1})
+    fingerprint = training_fingerprint(parameters, {"lr": 1})
+    assert fingerprint == training_fingerprint(parameters, {"lr": 1})
+    assert fingerprint != training_fingerprint(parameters, {"lr": 2})
+    assert fingerprint != training_fingerprint(parameters[:2], {"lr": 1})
 
 
 def test_states_of_other_keys_are_removed(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from compress.recipe import load as loading
 from compress.recipe.run import run_recipe
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
-from compress.training.seeds import by_seed, spread
+from compress.training.seeds import run_seeds, summarize_metrics
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -40,13 +40,13 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
-def test_spread_is_that_of_a_sample(values: list[float]) -> None:
-    found = spread([{"n": 10, "accuracy": value, "f1": 0.5} for value in values])
-    assert set(found) == {"accuracy", "f1"}
-    assert found["accuracy"]["mean"] == pytest.approx(sum(values) / len(values))
-    assert found["accuracy"]["std"] == pytest.approx(statistics.stdev(values))
-    assert (found["accuracy"]["min"], found["accuracy"]["max"], found["accuracy"]["n"]) == (min(values), max(values), len(values))
-    assert found["f1"]["std"] == 0
+def test_statistics_are_those_of_a_sample(values: list[float]) -> None:
+    summary = summarize_metrics([{"n": 10, "accuracy": value, "f1": 0.5} for value in values])
+    assert set(summary) == {"accuracy", "f1"}
+    assert summary["accuracy"]["mean"] == pytest.approx(sum(values) / len(values))
+    assert summary["accuracy"]["std"] == pytest.approx(statistics.stdev(values))
+    assert (summary["accuracy"]["min"], summary["accuracy"]["max"], summary["accuracy"]["n"]) == (min(values), max(values), len(values))
+    assert summary["f1"]["std"] == 0
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_spread_is_that_of_a_sample(values: list[float]) -> None:
     [([0.5, 0.9, 0.7], 1, 2), ([0.5, 0.9], 1, 0), ([0.7, 0.7, 0.7, 0.7], 0, 2), ([0.1, 0.2, 0.3, 0.4], 3, 1)],
 )
 def test_best_and_median(scores: list[float], best: int, median: int, tiny_task: dict[str, Any], tmp_path: Path) -> None:
-    """Of an even number the lower of the two in the middle is the median: it flatters nobody."""
+    """With an even number of seeds the median is the lower of the two in the middle."""
     settings = FinetuneSettings(seeds=list(range(len(scores))))
 
     def stage(inputs: Inputs, alone: Any, folder: Path) -> dict[str, Any]:
@@ -62,13 +62,13 @@ def test_best_and_median(scores: list[float], best: int, median: int, tiny_task:
         assert folder.is_dir()
         return {"metrics": {"validation": {"n": 4, "accuracy": scores[inputs.seed]}}, "params": inputs.seed}
 
-    found = by_seed(stage, Inputs({}, 77, Task(resolve(tiny_task))), settings, tmp_path)
-    assert found["chosen"] == {"metric": "accuracy", "best": f"seed-{best}", "median": f"seed-{median}"}
-    assert found["params"] == best
-    assert found["metrics"]["validation"] == {"n": 4, "accuracy": pytest.approx(sum(scores) / len(scores))}
+    document = run_seeds(stage, Inputs({}, 77, Task(resolve(tiny_task))), settings, tmp_path)
+    assert document["chosen"] == {"metric": "accuracy", "best": f"seed-{best}", "median": f"seed-{median}"}
+    assert document["params"] == best
+    assert document["metrics"]["validation"] == {"n": 4, "accuracy": pytest.approx(sum(scores) / len(scores))}
 
 
-def test_each_seed_comes_out_as_it_does_alone(tiny_task: dict[str, Any], tmp_path: Path) -> None:
+def test_each_seed_gives_the_model_of_a_single_run(tiny_task: dict[str, Any], tmp_path: Path) -> None:
     source = tiny.write_encoder(tmp_path / "encoder")
     document = compress.finetune(source, tiny_task, tmp_path / "all", seeds=[4, 1], **SETTINGS)
     assert [model["folder"] for model in document["models"]] == ["seed-4", "seed-1"]
@@ -101,7 +101,7 @@ def test_distill_on_the_command_line(
             assert "standard deviation 0." in shown
 
 
-def test_a_later_stage_takes_the_best_or_the_median(tiny_task: dict[str, Any], tmp_path: Path) -> None:
+def test_a_later_stage_uses_the_best_or_the_median(tiny_task: dict[str, Any], tmp_path: Path) -> None:
     stages = {
         "teacher": {"do": "finetune", "from": "model", "seeds": [0, 1, 2], **SETTINGS},
         "graph": {"do": "export", "from": "teacher/median"},
@@ -115,10 +115,10 @@ def test_a_later_stage_takes_the_best_or_the_median(tiny_task: dict[str, Any], t
     folder = tmp_path / "run" / "stages" / "01-teacher"
     chosen = manifest_of(folder)["chosen"]["median"]
     for name in ("seed-0", "seed-1", "seed-2"):
-        own = manifest_of(folder / name)
-        assert own["digest"] == digest(folder / name)
-        assert (own["seed"], own["lineage"][-1]["seed"]) == (int(name[-1]), int(name[-1]))
-        assert input_spec_of(read_config(folder / name), own).max_length == 32  # which an export without a task keeps
+        manifest = manifest_of(folder / name)
+        assert manifest["digest"] == digest(folder / name)
+        assert (manifest["seed"], manifest["lineage"][-1]["seed"]) == (int(name[-1]), int(name[-1]))
+        assert input_spec_of(read_config(folder / name), manifest).max_length == 32  # which an export without a task keeps
     steps = manifest_of(tmp_path / "run" / "stages" / "02-graph")["lineage"]
     assert [step.get("verb") for step in steps] == [None, "finetune", "export"]
     assert (steps[0], steps[1]["seed"]) == ({"model": str(source)}, int(chosen[-1]))
@@ -140,18 +140,18 @@ def test_a_run_of_seeds_alone_delivers_the_best(tiny_task: dict[str, Any], tmp_p
 
 
 @pytest.mark.parametrize("seeds", [[1], [1, 1], [], [-1, 0], [0, 2**32], [0.5, 1], "0 1"])
-def test_seeds_that_are_none(seeds: Any) -> None:
+def test_invalid_seeds(seeds: Any) -> None:
     with pytest.raises(UsageError, match="seeds"):
         validate(FinetuneSettings, {"seeds": seeds}, "finetune", UsageError)
 
 
 def test_a_stage_runs_without_seeds(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    found = training.run(Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task))), FinetuneSettings(**SETTINGS), tmp_path / "out")
-    assert "seeds" not in found
+    document = training.run(Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task))), FinetuneSettings(**SETTINGS), tmp_path / "out")
+    assert "seeds" not in document
 
 
-def test_a_seed_beside_seeds_is_refused(
+def test_seed_and_seeds_together_are_refused(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(UsageError, match="a seed or seeds, not both"):

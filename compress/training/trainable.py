@@ -1,0 +1,40 @@
+"""Which parameters of a model are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from compress.data.input_spec import Target
+from compress.models.checkpoint import count_params
+from compress.models.family import descend, family_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def freeze_embeddings(model: PreTrainedModel) -> None:
+    """Exclude an encoder's embeddings from training."""
+    encoder = descend(model, family_of(model.config.model_type).encoder)
+    for parameter in encoder.embeddings.parameters():
+        parameter.requires_grad_(False)
+
+
+def head_modules(model: PreTrainedModel, target: Target) -> list[nn.Module]:
+    """Return the modules of a model's head, including BERT's pooler."""
+    return [descend(model, part) for part in family_of(model.config.model_type).head_parts(target)]
+
+
+def train_only(model: nn.Module, modules: Iterable[nn.Module]) -> None:
+    """Train these modules of a model and freeze everything else."""
+    model.requires_grad_(False)
+    for module in modules:
+        module.requires_grad_(True)
+
+
+def trained_share(model: nn.Module) -> dict[str, int | float]:
+    """Return the number of trainable parameters and their share of all parameters."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return {"trained_params": trained, "trained_share": trained / count_params(model)}

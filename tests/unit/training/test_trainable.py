@@ -1,0 +1,31 @@
+"""Which parameters are trained."""
+
+from __future__ import annotations
+
+from compress.models.checkpoint import count_params
+from compress.models.family import descend, family_of
+from compress.training.trainable import freeze_embeddings, head_modules, train_only, trained_share
+from tests import tiny
+
+
+def test_freezing_stops_the_embeddings_gradients(family: str) -> None:
+    model = tiny.make_model(family)
+    freeze_embeddings(model)
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    encoder = family_of(family).encoder
+    assert sorted(frozen) == sorted(f"{encoder}.embeddings.{name}" for name, _ in descend(model, encoder).embeddings.named_parameters())
+
+
+def test_only_the_given_modules_are_trained(family: str) -> None:
+    model = tiny.make_model(family)
+    train_only(model, head_modules(model, "class"))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(family_of(family).head_parts("class"))}
+
+
+def test_the_trained_share_counts_parameters() -> None:
+    model = tiny.make_model()
+    assert trained_share(model) == {"trained_params": count_params(model), "trained_share": 1.0}
+    train_only(model, [model.classifier])
+    expected = len(tiny.LABELS) * (tiny.HIDDEN + 1)
+    assert trained_share(model) == {"trained_params": expected, "trained_share": expected / count_params(model)}

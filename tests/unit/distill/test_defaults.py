@@ -16,7 +16,7 @@ from compress.distill.layer_matching import without_layers
 from compress.distill.student_training import EPOCHS, LEAST_STEPS, usual_epochs, usual_lr
 from compress.models.shape import LayerShape, Shape
 from compress.settings import DistillSettings
-from compress.training.loop import RECURRENT_LR
+from compress.training.learning_rate import RECURRENT_LR
 from tests import tiny
 
 WIDE = Shape(384, 32, (LayerShape(12, 1536),) * 6)

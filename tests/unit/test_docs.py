@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
@@ -37,6 +38,12 @@ def test_every_verb_has_a_page_that_ends_with_its_live_help(verb: str) -> None:
     assert "\n## Options\n" in text
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verbs_page_is_short_before_its_options(verb: str) -> None:
+    text = read(update_docs.PAGES / f"{verb}.md").partition("\n## Options\n")[0]
+    assert len(text.splitlines()) < 120, "move results to docs/results and details to where they belong"
+
+
 def test_there_is_no_page_of_a_verb_that_does_not_exist() -> None:
     assert {path.stem for path in update_docs.PAGES.glob("*.md")} == set(VERBS)
 
@@ -56,6 +63,38 @@ def test_relative_links_resolve(page: Path) -> None:
         assert target.exists(), f"{link} leads nowhere"
         if anchor:
             assert anchor in anchors(read(target)), f"{link} names no heading"
+
+
+def resolves(name: str) -> bool:
+    """Return whether a dotted name is a module, or an attribute of one."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        parent, _, attribute = name.rpartition(".")
+        return bool(parent) and resolves(parent) and hasattr(importlib.import_module(parent), attribute)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_modules_and_functions_that_a_page_names_exist(page: Path) -> None:
+    text = read(page).partition("\n## What was rejected\n")[0]  # a record may name what was decided against
+    paths = re.findall(r"(?<![\w/])(?:\.\./)*((?:compress|tests|eval|docs|recipes)/[\w./-]+\.(?:py|yaml|md|svg))", text)
+    assert [path for path in sorted(set(paths)) if not (ROOT / path).exists()] == []
+    names = {name for name in re.findall(r"(?<![\w/.])compress(?:\.[A-Za-z_]\w*)+", text) if not name.endswith((".json", ".yaml"))}
+    assert [name for name in sorted(names) if not resolves(name)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_named_next_to_a_link_to_their_file_are_in_it(page: Path) -> None:
+    text = read(page).partition("\n## What was rejected\n")[0]
+    link = r"\[[^\]]*\]\(([^)\s]+\.py)\)"
+    mentions = [
+        (path, name)
+        for names, path in re.findall(rf"((?:`\w+`(?:, | and |\s))+)(?:in|of)\s{link}", text)
+        for name in re.findall(r"`(\w+)`", names)
+    ]
+    mentions += re.findall(rf"{link}, `(\w+)`(?!,| and | in | of )", text)
+    assert [(path, name) for path, name in mentions if not re.search(rf"\b{name}\b", read(page.parent / path))] == []
 
 
 def test_the_index_leads_to_every_page() -> None:

@@ -93,7 +93,7 @@ def test_functions_named_next_to_a_link_to_their_file_are_in_it(page: Path) -> N
         for names, path in re.findall(rf"((?:`\w+`(?:, | and |\s))+)(?:in|of)\s{link}", text)
         for name in re.findall(r"`(\w+)`", names)
     ]
-    mentions += re.findall(rf"{link}, `(\w+)`(?!,| and | in | of )", text)
+    mentions += re.findall(rf"{link}, `(\w+)`(?!,|\sand\s|\s(?:in|of)\s)", text)
     assert [(path, name) for path, name in mentions if not re.search(rf"\b{name}\b", read(page.parent / path))] == []
 
 

@@ -190,8 +190,8 @@ def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "c
     import torch
 
     from compress.models.bilstm import BiLstmConfig
-    from compress.models.checkpoint import PROBLEM_TYPES, model_class
     from compress.models.family import BILSTM
+    from compress.models.head import PROBLEM_TYPES, model_class
 
     names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
     sizes = {"vocab_size": len(vocabulary()), "embedding_size": 20, "hidden_size": 24, "intermediate_size": 10} | changes

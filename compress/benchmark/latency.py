@@ -31,7 +31,8 @@ from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
 from compress.data.task import Task
 from compress.inference.runtime import recorded_runtimes
-from compress.models.config import OPENVINO_GRAPH, is_graph, max_tokens, read_config
+from compress.models.config import max_tokens, read_config
+from compress.models.layout import OPENVINO_GRAPH, is_graph
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.results import BenchDocument
 from compress.settings import BenchSettings

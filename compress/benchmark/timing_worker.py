@@ -22,7 +22,7 @@ from compress.benchmark.microbenchmark import measure_speedup, median_seconds, r
 from compress.core.errors import CompressError, ResourceError
 from compress.inference.batches import Forward
 from compress.inference.runtime import OPENVINO, open_session, openvino_forward, session_forward
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 
 
 class TimingWorker:

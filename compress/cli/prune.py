@@ -54,7 +54,7 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
 
 def _show(document: dict[str, Any]) -> None:
     """Print the curve and what was written."""
-    from compress.models.shape import sketch_curve
+    from compress.models.sketch import sketch_curve
 
     points = [
         (point.get("measured_speedup") or point["predicted_speedup"], point["score"])
@@ -72,11 +72,11 @@ def _show(document: dict[str, Any]) -> None:
 
 
 def _show_plan(document: dict[str, Any]) -> None:
-    from compress.models.shape import sketch
+    from compress.models.sketch import sketch_layers
 
     print(f"{document['serving']}: {document['latency_ms']:.2f} ms now")
     for plan in document["plans"]:
         latency = f", {plan['predicted_latency_ms']:.2f} ms" if plan.get("predicted_latency_ms") else ""
         print(f"{plan['goal']}: predicted {plan['predicted_speedup']:.2f}x{latency}, {100 * plan['flops_kept']:.1f} % of the FLOPs")
-        print(sketch(plan["layers"]))
+        print(sketch_layers(plan["layers"]))
     print("(a plan from one pass of scores; the run goes in steps, and times what it makes)")

@@ -18,10 +18,11 @@ from compress.distill.student_training import teach
 from compress.distill.students import Start, make_student, shape_of_student
 from compress.distill.teachers import load_teacher
 from compress.distill.theseus import check_replaceable
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config
 from compress.models.family import family_of
 from compress.models.label_mapping import map_labels
+from compress.models.model_shape import count_params, model_shape
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
 from compress.results import DistillPlan, TrainedDocument
 from compress.settings import DistillSettings

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import model_shape
 
 Feature = tuple[str, int]  # ("hidden", n): behind layer n, 0 behind the embeddings; ("query" | "key" | "value", n): in layer n
 PROJECTED = ("query", "key", "value")
@@ -36,7 +36,7 @@ def observe(model: Any, batch: Batch, wanted: Collection[Feature]) -> tuple[Any,
 
     hooks = []
     try:
-        for number, layer in enumerate(layers(model), 1):
+        for number, layer in enumerate(encoder_layers(model), 1):
             for part in PROJECTED:
                 if (part, number) in wanted:
                     hooks.append(getattr(layer, part).register_forward_hook(keep((part, number))))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from compress.data.encoded import IGNORED
 from compress.data.input_spec import Target
-from compress.models.task_loss import IGNORED
 
 TINY = 1e-12
 FAR_BELOW = -1e4  # the logit of padding: its probability is 0 in float32

@@ -18,8 +18,8 @@ from compress.distill.layer_matching import Match
 from compress.distill.losses import decoupled_loss, hidden_mse, hidden_nmse, logits_loss
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, ordered_match, pkd_mse
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, to_tensors
+from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import DistillSettings
 

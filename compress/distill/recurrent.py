@@ -9,8 +9,8 @@ import torch
 from compress.core.errors import UsageError
 from compress.models.config import max_tokens
 from compress.models.family import BILSTM, family_of
-from compress.models.low_rank import words_of
-from compress.models.shape import Lstm
+from compress.models.low_rank import word_embeddings
+from compress.models.shape import LstmShape
 
 
 def check_init(init: str) -> None:
@@ -25,7 +25,7 @@ def check_init(init: str) -> None:
         )
 
 
-def make_bilstm(teacher: Any, lstm: Lstm, init: str) -> Any:
+def make_bilstm(teacher: Any, lstm: LstmShape, init: str) -> Any:
     """Return a BiLSTM with the teacher's vocabulary, labels and longest input; with init `auto` its words start from the teacher's.
 
     Args:
@@ -55,8 +55,8 @@ def make_bilstm(teacher: Any, lstm: Lstm, init: str) -> Any:
     student = getattr(bilstm, BILSTM.prefix + head)(config).eval()
     if init == "auto":
         with torch.no_grad():
-            words = principal_words(words_of(teacher)(torch.arange(known.vocab_size)), lstm.embedding)
-            words_of(student).weight[:, : words.shape[1]] = words
+            words = principal_words(word_embeddings(teacher)(torch.arange(known.vocab_size)), lstm.embedding)
+            word_embeddings(student).weight[:, : words.shape[1]] = words
     return student
 
 

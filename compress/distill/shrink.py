@@ -18,8 +18,9 @@ from torch import nn
 from compress.core.errors import UsageError
 from compress.distill.calibration import Calibration
 from compress.editing.width import best, hidden_scores, norms, rescale
-from compress.models.checkpoint import model_shape
-from compress.models.family import Layer, descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import Layer, encoder_layers, find_submodule
+from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
 from compress.models.shape import CONFIG_KEY, Shape
 
@@ -50,7 +51,7 @@ def blank(teacher: Any, shape: Shape) -> Any:
         family.ffn_key: first.ffn,
         family.layers_key: len(shape.layers),
     }
-    projected = descend(teacher, f"{family.encoder}.embeddings_project") is not None
+    projected = find_submodule(teacher, f"{family.encoder}.embeddings_project") is not None
     if hasattr(config, "embedding_size"):
         if projected and config.embedding_size == shape.hidden:
             raise UsageError(f"an ELECTRA student cannot be {shape.hidden} wide, as its embeddings are", "choose another width")
@@ -82,7 +83,7 @@ def shrink(source: Any, shape: Shape, calibration: Calibration) -> Any:
     facts = look(source, calibration)
     chosen = _heads(source, facts, shape.layers[0].heads)
     _copy_embeddings(source, student, kept, chosen[0])
-    for large, small, heads, fact in zip(layers(source), layers(student), chosen, facts, strict=True):
+    for large, small, heads, fact in zip(encoder_layers(source), encoder_layers(student), chosen, facts, strict=True):
         _copy_layer(large, small, kept, heads, fact, old.head_size, shape.head_size)
     _copy_head(source, student, kept, calibration)
     if shape.hidden < old.hidden or shape.layers[0] != old.layers[0]:
@@ -132,7 +133,7 @@ def look(model: Any, calibration: Calibration) -> list[LayerFacts]:
         return hook
 
     hooks = []
-    for layer, fact in zip(layers(model), facts, strict=True):
+    for layer, fact in zip(encoder_layers(model), facts, strict=True):
         for module, hook in ((layer.query, on_query), (layer.attention_output, on_context), (layer.ffn_out, on_neurons)):
             hooks.append(module.register_forward_hook(hook(fact)))  # pyright: ignore[reportOptionalMemberAccess] (dense)
     try:
@@ -151,7 +152,7 @@ def _heads(model: Any, facts: Sequence[LayerFacts], count: int) -> list[list[int
     With a table of relative positions that all layers share (MPNet), the same ones in all layers.
     """
     scores = []
-    for layer, fact in zip(layers(model), facts, strict=True):
+    for layer, fact in zip(encoder_layers(model), facts, strict=True):
         weight = layer.attention_output.weight.double().unflatten(-1, fact.context.shape[:2])  # (hidden, heads, size)
         scores.append(torch.einsum("ohi,hij,ohj->h", weight, fact.context, weight))
     if bias_table(model) is not None:
@@ -162,10 +163,10 @@ def _heads(model: Any, facts: Sequence[LayerFacts], count: int) -> list[list[int
 def _copy_embeddings(source: Any, student: Any, kept: list[int], heads: list[int]) -> None:
     """Copy the embeddings, and of MPNet's table of relative positions the columns of the heads, the same in all layers."""
     family = family_of(source.config.model_type)
-    large, small = (descend(model, family.encoder) for model in (source, student))
-    projection = descend(large, "embeddings_project")
+    large, small = (find_submodule(model, family.encoder) for model in (source, student))
+    projection = find_submodule(large, "embeddings_project")
     for name, module in large.embeddings.named_modules():
-        target: Any = descend(small.embeddings, name) if name else small.embeddings
+        target: Any = find_submodule(small.embeddings, name) if name else small.embeddings
         if isinstance(module, nn.Embedding):
             target.weight.copy_(module.weight if projection is not None else module.weight[:, kept])
         elif isinstance(module, nn.LayerNorm):
@@ -241,11 +242,11 @@ def _refit(first: torch.Tensor, second: torch.Tensor, size: int) -> tuple[torch.
 def _copy_head(source: Any, student: Any, kept: list[int], calibration: Calibration) -> None:
     """Copy the head: of its own hidden layer, if it has one, the units that the logits weigh most."""
     family = family_of(source.config.model_type)
-    last, own = (descend(model, family.last_linear(calibration.target)) for model in (source, student))
+    last, own = (find_submodule(model, family.last_linear(calibration.target)) for model in (source, student))
     inner = kept
     for part in family.head_parts(calibration.target):
-        for name, module in descend(source, part).named_modules(prefix=part):
+        for name, module in find_submodule(source, part).named_modules(prefix=part):
             if isinstance(module, nn.Linear) and module is not last:
                 inner = best(last.weight.square().sum(0) * module.weight[:, kept].square().sum(1), len(kept))
-                _copy_linear(module, descend(student, name), inner, kept)
+                _copy_linear(module, find_submodule(student, name), inner, kept)
     _copy_linear(last, own, columns=inner)

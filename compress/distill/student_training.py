@@ -29,12 +29,12 @@ from compress.distill.word_substitution import substituted
 from compress.editing.gradients import dropout_off
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, pick_device
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
 from compress.models.label_mapping import to_model_labels
-from compress.models.reference import digest
+from compress.models.model_shape import model_shape
+from compress.models.reference import digest_model
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import DistillSettings
 from compress.settings.distill_losses import PER_TOKEN
@@ -211,12 +211,12 @@ def _lessons(
     if compared and not aligned.all():
         console.info(f"  {int(aligned.sum()):,} of {len(aligned):,} texts have the same tokens for both: there layers are matched")
     wanted = [feature for match in pairs for feature in match.of_teacher]
-    answers = teacher_outputs(teacher, digest(teacher_folder), teacher_data, wanted, device)
+    answers = teacher_outputs(teacher, digest_model(teacher_folder), teacher_data, wanted, device)
     all_logits = [answers.logits]
     for other in others:
         own, same = read(other.folder)
         check_tokens(same, target, [], folder, other.folder)
-        all_logits.append(teacher_outputs(other.model, digest(other.folder), own, [], device).logits[:, other.order])
+        all_logits.append(teacher_outputs(other.model, digest_model(other.folder), own, [], device).logits[:, other.order])
         other.model.to("cpu")
     if others:
         answers = TeacherOutputs(mean_logits(all_logits), answers.features, answers.starts)

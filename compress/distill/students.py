@@ -17,9 +17,12 @@ from compress.distill.shrink import blank, shrink
 from compress.editing.encoder_layers import keep_layers
 from compress.editing.vocabulary import cut_vocab, frequent_tokens
 from compress.models.adapters import adapter_size
-from compress.models.checkpoint import load_model, model_labels, model_shape
-from compress.models.config import BOUNDS, read_config, unnamed
-from compress.models.shape import LayerShape, Lstm, Shape, lstm_shape, shape_of_config
+from compress.models.checkpoint import load_model
+from compress.models.config import only_numbered, read_config
+from compress.models.config_checks import BOUNDS
+from compress.models.head import model_labels
+from compress.models.model_shape import model_shape
+from compress.models.shape import LayerShape, LstmShape, Shape, lstm_shape, shape_of_config
 
 OF_LAYERS = ("layers", "hidden", "heads")
 KEYS = {key: BOUNDS[key] for key in (*OF_LAYERS, "ffn")} | {
@@ -27,7 +30,7 @@ KEYS = {key: BOUNDS[key] for key in (*OF_LAYERS, "ffn")} | {
     "lstm": BOUNDS["hidden"] // 2,
     "embedding": BOUNDS["hidden"],
 }
-LSTM = Lstm(embedding=300, units=150, ffn=200)  # the paper's sizes, where a SPEC leaves them out
+LSTM = LstmShape(embedding=300, units=150, ffn=200)  # the paper's sizes, where a SPEC leaves them out
 NEEDS = (
     "a student is written layers=4,hidden=312,heads=12,ffn=1200,vocab=10000, and what is left out is the teacher's; "
     "or, a BiLSTM, lstm=150,embedding=300,ffn=200,vocab=10000"
@@ -47,9 +50,9 @@ class Spec:
     embedding: int | None = None
 
     @property
-    def recurrent(self) -> Lstm | None:
+    def recurrent(self) -> LstmShape | None:
         """The sizes of a BiLSTM; None of a student with layers."""
-        return Lstm(self.embedding or LSTM.embedding, self.lstm, self.ffn or LSTM.ffn) if self.lstm else None
+        return LstmShape(self.embedding or LSTM.embedding, self.lstm, self.ffn or LSTM.ffn) if self.lstm else None
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def make_student(
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(wanted, Path):
         labels = model_labels(teacher)
-        if names and unnamed(labels, names):
+        if names and only_numbered(labels, names):
             labels = names
         return load_model(wanted, labels=labels, target=target, numbered=names), wanted
     spec = parse_spec(wanted)

@@ -13,10 +13,11 @@ from compress.core.errors import DataError
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.data.task import Task
-from compress.models.checkpoint import load_model, model_labels
+from compress.models.checkpoint import load_model
 from compress.models.config import read_config
+from compress.models.head import model_labels
 from compress.models.label_mapping import logit_positions, map_labels
-from compress.models.tokenizer import load_tokenizer, mask_of
+from compress.models.tokenizer import load_tokenizer, mask_token
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def same_tokens(student: Encoded, teacher: Encoded, student_folder: Path, teache
 
 def common_mask(folders: Sequence[Path]) -> str | None:
     """Return the mask that the tokenizers of all these folders have, or None."""
-    masks = {mask_of(load_tokenizer(folder)) for folder in set(folders)}
+    masks = {mask_token(load_tokenizer(folder)) for folder in set(folders)}
     return masks.pop() if len(masks) == 1 else None
 
 

@@ -14,9 +14,10 @@ from torch import nn
 
 from compress.core.errors import UsageError
 from compress.distill.layer_matching import spread
-from compress.editing.encoder_layers import running, stack_of
+from compress.editing.encoder_layers import replaced_layers
 from compress.models.device import Batch
 from compress.models.family import Family
+from compress.models.layers import layer_list
 from compress.models.shape import Shape
 
 START = 0.3  # the probability at the first step
@@ -37,7 +38,7 @@ class Replacement:
 
     def __init__(self, student: Any, teacher: Any, steps: int, seed: int) -> None:
         self.student, self.teacher, self.steps, self.seed = student, teacher, steps, seed
-        ends = [number + 1 for number in spread(len(stack_of(student)), len(stack_of(teacher)))]
+        ends = [number + 1 for number in spread(len(layer_list(student)), len(layer_list(teacher)))]
         self.groups = [range(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         teacher.requires_grad_(False)
         self.at(0)
@@ -51,12 +52,12 @@ class Replacement:
         """Return the outputs of the step's mixed model on a batch."""
         # The masks that the encoder makes suit its own kind of attention.
         self.teacher.config._attn_implementation = self.student.config._attn_implementation
-        with running(stack_of(self.student), self.mixed(self.own)):
+        with replaced_layers(layer_list(self.student), self.mixed(self.own)):
             return self.student(**batch)
 
     def mixed(self, own: list[bool]) -> list[nn.Module]:
         """Return the layers to run: for each module the student's layer, or the teacher's that it stands for."""
-        students, teachers = list(stack_of(self.student)), list(stack_of(self.teacher))
+        students, teachers = list(layer_list(self.student)), list(layer_list(self.teacher))
         parts = [
             [layer] if ours else [teachers[number] for number in group]
             for layer, ours, group in zip(students, own, self.groups, strict=True)

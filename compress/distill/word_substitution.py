@@ -29,12 +29,12 @@ from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
 from compress.distill.augment import glue, words_of
 from compress.distill.cache_files import stored
-from compress.models.checkpoint import load_masked_lm
 from compress.models.config import max_tokens, read_config
 from compress.models.device import to_tensors
-from compress.models.reference import digest, locate
+from compress.models.masked_lm import load_masked_lm
+from compress.models.reference import digest_model, locate
 from compress.models.task_loss import logits_of
-from compress.models.tokenizer import MASKS, load_tokenizer, mask_of, pad_id
+from compress.models.tokenizer import MASK_TOKENS, load_tokenizer, mask_token, pad_id
 
 SHARE = (0.1, 0.4)  # of a text's words that give way; the paper's p_t is 0.4
 CANDIDATES = 15  # the paper's K
@@ -86,7 +86,7 @@ def substituted(
     def kept() -> list[list[str]]:
         source = locate(model)
         key = digests.digest_json(
-            [VERSION, digest(source), digests.digest_json([list(text) for text in texts]), input_spec.target, copies, seed]
+            [VERSION, digest_model(source), digests.digest_json([list(text) for text in texts]), input_spec.target, copies, seed]
         )
         needed = 2 * copies * sum(len(part) for text in texts for part in text)
 
@@ -118,7 +118,7 @@ def _variants(texts: Sequence[tuple[str, ...]], input_spec: InputSpec, copies: i
 
 def drafted(words: tuple[str, ...], rng: np.random.Generator) -> Draft:
     """Draw which words of a text give way: a share of those with a letter or a digit, one at least where there is any."""
-    taken = any(mask in "".join(words) for mask in MASKS)  # a text about masks: its own would be filled
+    taken = any(mask in "".join(words) for mask in MASK_TOKENS)  # a text about masks: its own would be filled
     able = [] if taken else [place for place, word in enumerate(words) if _WORD.fullmatch(word)]
     count = min(len(able), max(1, round(len(able) * rng.uniform(*SHARE))))
     hidden = sorted(rng.choice(able, count, replace=False).tolist()) if count else []
@@ -156,9 +156,9 @@ class Writer:
         self.model, self.device = load_masked_lm(folder).to(device), device
         config = read_config(folder)
         self.tokenizer = cut_texts(load_tokenizer(folder, config["vocab_size"]), max_tokens(config))
-        mask = mask_of(self.tokenizer)
+        mask = mask_token(self.tokenizer)
         if mask is None:
-            raise ModelError(f"the tokenizer in {folder} has no mask", f"it should have one of {', '.join(MASKS)}")
+            raise ModelError(f"the tokenizer in {folder} has no mask", f"it should have one of {', '.join(MASK_TOKENS)}")
         self.mask, self.mask_id, self.pad = mask, self.tokenizer.token_to_id(mask), pad_id(folder)
         self.names = whole_words(self.tokenizer)
         if not self.names:

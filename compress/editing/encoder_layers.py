@@ -1,4 +1,4 @@
-"""The list of an encoder's layers, and models with some of them."""
+"""Remove layers of an encoder, or exchange them for a while."""
 
 from __future__ import annotations
 
@@ -9,69 +9,66 @@ from typing import Any
 from torch import nn
 
 from compress.core.errors import UsageError
-from compress.models.checkpoint import model_shape, record_shape
-from compress.models.family import descend, family_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule, layer_list
+from compress.models.model_shape import model_shape, record_shape
+from compress.models.types import TransformersModel
 
 
-def keep_layers(model: Any, kept: Sequence[int]) -> None:
-    """Remove every layer that is not kept, in place; embeddings and head stay whole.
+def keep_layers(model: TransformersModel, kept: Sequence[int]) -> None:
+    """Remove every layer that is not kept, in place; embeddings and head stay.
 
-    The config's number of layers follows, so plain transformers loads a dense model cut like this.
+    The config's number of layers is updated, so plain transformers loads a dense model cut like this.
 
     Args:
         model: a model with its head, dense or pruned.
         kept: ascending positions, at least one.
 
     Raises:
-        UsageError: no such layers.
+        UsageError: the positions are not valid.
     """
-    stack = stack_of(model)
-    if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(stack):
-        raise UsageError(f"the kept layers are not ascending positions from 0 to {len(stack) - 1}")
+    layers = layer_list(model)
+    if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(layers):
+        raise UsageError(f"the kept layers are not ascending positions from 0 to {len(layers) - 1}")
     family = family_of(model.config.model_type)
-    fill(stack, [stack[number] for number in kept])
-    for number, layer in enumerate(stack):
+    replace_layers(layers, [layers[number] for number in kept])
+    for number, layer in enumerate(layers):
         parts: Iterator[Any] = layer.modules()
         for part in parts:
             if getattr(part, "layer_idx", None) is not None:
                 part.layer_idx = number
     setattr(model.config, family.layers_key, len(kept))
-    for holder in (descend(model, family.encoder), descend(model, f"{family.encoder}.{family.layers.rpartition('.')[0]}")):
+    for path in (family.encoder, f"{family.encoder}.{family.layers.rpartition('.')[0]}"):
+        holder = find_submodule(model, path)
         if hasattr(holder, family.layers_key):
-            setattr(holder, family.layers_key, len(kept))  # DistilBERT counts them a second time
+            setattr(holder, family.layers_key, len(kept))  # DistilBERT has the number twice
     record_shape(model, model_shape(model))
 
 
-def fill(stack: nn.ModuleList, wanted: list[nn.Module]) -> None:
-    """Put other layers in the place of a stack's own."""
-    del stack[:]
-    stack.extend(wanted)
+def replace_layers(layers: nn.ModuleList, replacement: Sequence[nn.Module]) -> None:
+    """Replace the contents of a model's list of layers, in place."""
+    del layers[:]
+    layers.extend(replacement)
 
 
-def stack_of(model: Any) -> nn.ModuleList:
-    """Return the list of a model's layers, to be changed in place."""
-    family = family_of(model.config.model_type)
-    return descend(model, f"{family.encoder}.{family.layers}")
-
-
-class Replay(nn.Module):
-    """Stands in for the layers up to one: returns what that one returned, a tensor or (MPNet) a tuple."""
+class CachedOutput(nn.Module):
+    """Replaces the layers up to one, whose output is cached: a tensor, or (MPNet) a tuple."""
 
     def __init__(self, output: Any) -> None:
         super().__init__()
         self.output = output
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return it, whatever is given."""
+    def forward(self, *args: object, **options: object) -> Any:
+        """Return the cached output, whatever the input."""
         return self.output
 
 
 @contextmanager
-def running(stack: nn.ModuleList, wanted: list[nn.Module]) -> Iterator[None]:
-    """Run the encoder with other layers for a while."""
-    before = list(stack)
+def replaced_layers(layers: nn.ModuleList, replacement: Sequence[nn.Module]) -> Iterator[None]:
+    """Run the encoder with other layers within this context."""
+    before = list(layers)
     try:
-        fill(stack, wanted)
+        replace_layers(layers, replacement)
         yield
     finally:
-        fill(stack, before)
+        replace_layers(layers, before)

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch
-from compress.models.family import Layer, activation_of, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import Layer, encoder_layers, ffn_activation
 from compress.models.low_rank import FactoredLinear
+from compress.models.model_shape import model_shape
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # tried, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch judges the fit and is not fitted
@@ -139,7 +140,7 @@ def enter(model: Any, batches: Iterable[Batch]) -> Stream:
             stream.rest.append(((), options))
         raise _Stop
 
-    hook = next(layers(model)).module.register_forward_pre_hook(catch, with_kwargs=True)
+    hook = next(encoder_layers(model)).module.register_forward_pre_hook(catch, with_kwargs=True)
     try:
         for batch in batches:
             try:
@@ -188,9 +189,9 @@ def reconstruct(
     """
     masks = [batch["attention_mask"].bool() for batch in teacher.batches]
     lower = enter(student, teacher.batches)
-    activation = activation_of(student)
+    activation = ffn_activation(student)
     report = []
-    found = list(layers(student))
+    found = list(encoder_layers(student))
     positions = set(range(len(found)) if origins is None else origins)
     asked = (sums for number, sums in enumerate(teacher.sums()) if number in positions)
     for small, wanted in zip(found, asked, strict=True):
@@ -275,7 +276,7 @@ class Teacher:
         masks = [batch["attention_mask"].bool() for batch in self.batches]
         upper = enter(self.model, self.batches)
         kept = []
-        for layer in layers(self.model):
+        for layer in encoder_layers(self.model):
             found: list[Sums] = []
             for number, mask in enumerate(masks):
                 with inputs_of(layer.attention_norm, layer.output_norm) as sums:

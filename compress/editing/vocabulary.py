@@ -18,7 +18,7 @@ import torch
 from compress.core.errors import ModelError, UsageError
 from compress.data.windows import split_words
 from compress.models.family import family_of
-from compress.models.low_rank import FactoredEmbedding, put_words, words_of
+from compress.models.low_rank import FactoredEmbedding, set_word_embeddings, word_embeddings
 from compress.models.tokenizer import load_tokenizer, save_tokenizer
 
 CONFIG_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id")
@@ -150,7 +150,7 @@ def _renumbered(value: Any, new: dict[int, int]) -> Any:
 
 def shrink_embeddings(model: Any, kept: Sequence[int]) -> None:
     """Keep the word embeddings of some tokens, in place, and renumber the config's special tokens."""
-    words = words_of(model)
+    words = word_embeddings(model)
     old = words.table if isinstance(words, FactoredEmbedding) else words
     new = {token: number for number, token in enumerate(kept)}
     rows = old.weight.detach()[list(kept)].clone()
@@ -159,7 +159,7 @@ def shrink_embeddings(model: Any, kept: Sequence[int]) -> None:
     if isinstance(words, FactoredEmbedding):
         words.table, words.num_embeddings, words.padding_idx = table, len(kept), padding
     else:
-        put_words(model, table)
+        set_word_embeddings(model, table)
     model.config.vocab_size = len(kept)
     for name in CONFIG_IDS:
         number = getattr(model.config, name, None)

@@ -19,11 +19,12 @@ from torch.nn import functional
 
 from compress.core.errors import UsageError
 from compress.editing.coupling import dependency_graph
-from compress.editing.encoder_layers import Replay, running, stack_of
+from compress.editing.encoder_layers import CachedOutput, replaced_layers
 from compress.editing.gradients import activations_only
-from compress.models.checkpoint import model_shape, record_shape
 from compress.models.device import Batch
-from compress.models.family import descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers, find_submodule, layer_list
+from compress.models.model_shape import model_shape, record_shape
 from compress.models.shape import Shape
 
 ALIGNMENT = 16  # widths are kept to multiples of this, where vector units are full
@@ -49,9 +50,9 @@ def fitting_width(hidden: int, heads: int, share: float) -> int:
 
 def norms(model: Any) -> list[nn.LayerNorm]:
     """Return the LayerNorms over the hidden dimensions, in the order in which they run."""
-    encoder = descend(model, family_of(model.config.model_type).encoder)
-    first = [] if descend(encoder, "embeddings_project") is not None else [encoder.embeddings.LayerNorm]
-    return first + [norm for layer in layers(model) for norm in (layer.attention_norm, layer.output_norm)]
+    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
+    first = [] if find_submodule(encoder, "embeddings_project") is not None else [encoder.embeddings.LayerNorm]
+    return first + [norm for layer in encoder_layers(model) for norm in (layer.attention_norm, layer.output_norm)]
 
 
 def hidden_scores(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor]) -> torch.Tensor:
@@ -69,8 +70,8 @@ def hidden_scores(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], t
     Returns:
         (hidden,) float64 on the CPU, higher matters more.
     """
-    encoder = descend(model, family_of(model.config.model_type).encoder)
-    project = descend(encoder, "embeddings_project")
+    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
+    project = find_submodule(encoder, "embeddings_project")
     captured: list[torch.Tensor] = []
 
     def capture(module: nn.Module, args: Any, output: torch.Tensor) -> None:
@@ -122,7 +123,7 @@ def narrow(model: Any, kept: Sequence[int]) -> None:
     gone = sorted(set(range(shape.hidden)) - set(kept))
     if not gone:
         return
-    root = list(layers(model))[-1].output_norm
+    root = list(encoder_layers(model))[-1].output_norm
     for dependency, positions in dependency_graph(model).get_pruning_group(root, torch_pruning.prune_layernorm_out_channels, gone).items:
         module = dependency.target.module
         if isinstance(module, nn.LayerNorm):
@@ -130,8 +131,8 @@ def narrow(model: Any, kept: Sequence[int]) -> None:
         elif isinstance(module, (nn.Linear, nn.Embedding)):
             dependency(positions)
     setattr(config, family.hidden_key, len(kept))
-    encoder = descend(model, family.encoder)
-    if hasattr(config, "embedding_size") and descend(encoder, "embeddings_project") is None:
+    encoder = find_submodule(model, family.encoder)
+    if hasattr(config, "embedding_size") and find_submodule(encoder, "embeddings_project") is None:
         config.embedding_size = len(kept)
     record_shape(model, Shape(len(kept), shape.head_size, shape.layers))
 
@@ -165,12 +166,12 @@ def rescale(dense: Any, model: Any, kept: Sequence[int], batches: Sequence[Batch
         advance: called after each layer.
     """
     below: tuple[list[Any], list[Any]] = ([None] * len(batches), [None] * len(batches))  # a layer's outputs, dense and narrowed
-    first = norms(model)[: -2 * len(stack_of(model))]
+    first = norms(model)[: -2 * len(layer_list(model))]
     for large, small in zip(norms(dense), first, strict=False):
         _match(dense, model, large, small, kept, batches, below)
-    whole = list(stack_of(dense)), list(stack_of(model))
-    for number, (large, small) in enumerate(list(zip(layers(dense), layers(model), strict=True))):
-        with running(stack_of(dense), _from(whole[0], number)), running(stack_of(model), _from(whole[1], number)):
+    whole = list(layer_list(dense)), list(layer_list(model))
+    for number, (large, small) in enumerate(list(zip(encoder_layers(dense), encoder_layers(model), strict=True))):
+        with replaced_layers(layer_list(dense), _from(whole[0], number)), replaced_layers(layer_list(model), _from(whole[1], number)):
             for part in ("attention_norm", "output_norm"):
                 _match(dense, model, getattr(large, part), getattr(small, part), kept, batches, below)
             below = tuple(
@@ -182,7 +183,7 @@ def rescale(dense: Any, model: Any, kept: Sequence[int], batches: Sequence[Batch
 
 def _from(whole: list[nn.Module], number: int) -> list[nn.Module]:
     """Return the layers from one on, behind a stand-in for those below it."""
-    return [*([Replay(None)] if number else []), *whole[number:]]
+    return [*([CachedOutput(None)] if number else []), *whole[number:]]
 
 
 def _match(
@@ -227,8 +228,8 @@ def _seen(model: Any, module: nn.Module, batch: Batch, below: Any) -> tuple[Any,
         seen.append((args[0] if args else None, result))
         raise _Stop
 
-    start = stack_of(model)[0]
-    if isinstance(start, Replay):
+    start = layer_list(model)[0]
+    if isinstance(start, CachedOutput):
         start.output = below
     hook = module.register_forward_hook(catch)
     try:

@@ -24,9 +24,11 @@ from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, recorded_runtimes
-from compress.models.checkpoint import count_params, load_model, model_shape
-from compress.models.config import GRAPH, max_tokens, read_config
+from compress.models.checkpoint import load_model
+from compress.models.config import max_tokens, read_config
 from compress.models.inputs import encode_for, input_spec_of
+from compress.models.layout import GRAPH
+from compress.models.model_shape import count_params, model_shape
 from compress.models.tokenizer import save_tokenizer
 from compress.results import ExportDocument
 from compress.settings import ExportSettings

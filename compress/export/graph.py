@@ -19,9 +19,10 @@ from compress.export.builder import GraphBuilder, RowGraph
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
-from compress.models.checkpoint import model_shape
-from compress.models.family import BILSTM, TOKEN_HEADS, activation_name, descend, family_of
+from compress.models.family import BILSTM, TOKEN_HEADS, family_of
+from compress.models.layers import activation_name, find_submodule
 from compress.models.low_rank import FactoredEmbedding
+from compress.models.model_shape import model_shape
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
@@ -44,7 +45,7 @@ def build_graph(model: Any, form: GraphForm = PLAIN) -> onnx.ModelProto:
     hidden = lstm_rows(graph, model, every_token) if family.recurrent else _encoder(graph, model, form, every_token)
     if head is None:
         return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", model.config.num_labels])})
-    rows = _linear(graph, hidden, descend(model, head), head)
+    rows = _linear(graph, hidden, find_submodule(model, head), head)
     logits = graph.shaped(rows, [model.config.num_labels], f"{head}.tokens")
     if head == TOKEN_HEADS["ForQuestionAnswering"]:
         return graph.model(inputs, _ends(graph, logits))
@@ -114,7 +115,7 @@ def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWe
 def _embeddings(graph: RowGraph, model: Any, weights: EncoderWeights, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family, config = family_of(model.config.model_type), model.config
-    embeddings = descend(model, family.encoder).embeddings
+    embeddings = find_submodule(model, family.encoder).embeddings
     if getattr(config, "position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"position embeddings of type '{config.position_embedding_type}' cannot be exported", "supported: absolute")
     words, bias = _words(graph, embeddings.word_embeddings)

@@ -32,7 +32,7 @@ from compress.inference.runtime import (
     openvino_forward,
     session_forward,
 )
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.settings import TuneSettings
 
 VERSION = 4

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from compress.models.adapters import adapter_of
-from compress.models.checkpoint import model_shape
-from compress.models.family import descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers, find_submodule
 from compress.models.low_rank import FactoredLinear
+from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_by_distance, bias_columns
 
 Factors = tuple[np.ndarray, ...]  # what rows are multiplied by in turn: one matrix (in, out), or (in, rank) and (rank, out)
@@ -104,14 +105,14 @@ def encoder_weights(model: Any, fold_scale: bool = True) -> EncoderWeights:
     The scale of the scores, `1/sqrt(head size)`, is folded into the query's weights unless `fold_scale` is false.
     """
     family, shape = family_of(model.config.model_type), model_shape(model)
-    module = descend(model, family.encoder)
+    module = find_submodule(model, family.encoder)
     project = getattr(module, "embeddings_project", None)
     encoder = EncoderWeights(NormWeights.of(module.embeddings.LayerNorm), None if project is None else LinearWeights.of(project), [])
     by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
     encoder.position_bias = None if by_distance is None else array_of(by_distance)
     below: NormWeights | LinearWeights = encoder.project or encoder.norm
     scale = shape.head_size**-0.5 if fold_scale else 1.0
-    for layer, size in zip(layers(model), shape.layers, strict=True):
+    for layer, size in zip(encoder_layers(model), shape.layers, strict=True):
         projections = None
         if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
             projections = LinearWeights.of(layer.query, scale), LinearWeights.of(layer.key), LinearWeights.of(layer.value)
@@ -125,7 +126,7 @@ def encoder_weights(model: Any, fold_scale: bool = True) -> EncoderWeights:
         attention_norm.bias += outer.bias
         if inner is not None:
             inner.unshift(outer.bias)
-        columns = bias_columns(model, descend(layer.module, family.attention)) if projections else None
+        columns = bias_columns(model, find_submodule(layer.module, family.attention)) if projections else None
         heads = () if columns is None else tuple(columns.tolist())
         block = LayerWeights(
             projections, mixed.factors, attention_norm, inner, outer.factors, output_norm, heads, mixed_adapter, outer_adapter

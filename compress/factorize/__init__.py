@@ -24,13 +24,22 @@ from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models import shape as shapes
 from compress.models.adapters import refuse_adapters
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config
 from compress.models.device import pick_device, to_tensors
-from compress.models.family import layers, refuse_recurrent
 from compress.models.inputs import calibration_examples, encode_calibration, encode_for
 from compress.models.label_mapping import map_labels
-from compress.models.low_rank import FactoredEmbedding, FactoredLinear, linears, put, put_words, refuse_factorized, words_of
+from compress.models.layers import encoder_layers, refuse_recurrent
+from compress.models.low_rank import (
+    FactoredEmbedding,
+    FactoredLinear,
+    encoder_linears,
+    refuse_factorized,
+    replace_linear,
+    set_word_embeddings,
+    word_embeddings,
+)
+from compress.models.model_shape import count_params, model_shape
 from compress.models.sharing import refuse_shared
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
 from compress.results import FactorizeDocument
@@ -109,7 +118,7 @@ def factorize_embeddings(model: Any, data: Encoded, rank: int, plain: bool = Fal
     Raises:
         UsageError: this would not be smaller.
     """
-    words = words_of(model)
+    words = word_embeddings(model)
     largest = break_even((words.num_embeddings, words.embedding_dim))
     if rank > min(largest, words.embedding_dim - 1):
         raise UsageError(
@@ -125,7 +134,7 @@ def factorize_embeddings(model: Any, data: Encoded, rank: int, plain: bool = Fal
         module.table.weight.copy_(table)
         module.project.weight.copy_(project)
         module.project.bias.copy_(bias)
-    put_words(model, module.eval())
+    set_word_embeddings(model, module.eval())
 
 
 def factorize_linears(
@@ -142,7 +151,7 @@ def factorize_linears(
         seq_len: tokens of a text, for FLOPs.
         seed: of labels drawn from the model.
     """
-    found = list(linears(model))
+    found = list(encoder_linears(model))
     sizes = [(linear.in_features, linear.out_features) for _, _, linear in found]
     statistics = _statistics(model, data, target, settings, seed)
     with console.progress("decomposing", len(found)) as advance:
@@ -157,10 +166,10 @@ def factorize_linears(
         ranks = allocate(sizes, losses, budget)
     else:
         ranks = fixed_ranks(sizes, settings.rank, settings.ratio)
-    stack = list(layers(model))
+    stack = list(encoder_layers(model))
     for (number, role, linear), each, rank in zip(found, decomposed, ranks, strict=True):
         if rank != WHOLE:
-            put(model, stack[number], role, _factored(linear, each, rank))
+            replace_linear(model, stack[number], role, _factored(linear, each, rank))
 
 
 def _factored(linear: Any, decomposed: WeightedSvd, rank: int) -> FactoredLinear:
@@ -176,7 +185,7 @@ def _factored(linear: Any, decomposed: WeightedSvd, rank: int) -> FactoredLinear
 def _statistics(model: Any, data: Encoded, target: Target, settings: FactorizeSettings, seed: int) -> list[Statistics | None]:
     """Return what the method weighs the errors of every linear by: None of plain ones."""
     if settings.method == "plain":
-        return [None for _ in linears(model)]
+        return [None for _ in encoder_linears(model)]
     device = pick_device(settings.device)
     model.to(device)
     batches = evaluation_batches(data.lengths, BATCH)

@@ -11,7 +11,7 @@ import torch
 from compress.editing.gradients import gradients_of
 from compress.editing.reconstruction import inputs_of
 from compress.models.device import Batch
-from compress.models.low_rank import linears
+from compress.models.low_rank import encoder_linears
 
 
 @dataclass
@@ -75,7 +75,7 @@ def activation_statistics(model: Any, batches: Sequence[Batch], advance: Callabl
         batches: calibration inputs, on its device.
         advance: called after each batch.
     """
-    modules = [linear for _, _, linear in linears(model)]
+    modules = [linear for _, _, linear in encoder_linears(model)]
     found = [Statistics.empty(linear, outputs=False) for linear in modules]
     for batch in batches:
         with inputs_of(*modules) as seen:
@@ -98,7 +98,7 @@ def fisher_statistics(
         loss_of: the loss of one batch, summed over its examples, with labels drawn from the model's own distribution.
         advance: called after each batch.
     """
-    modules = [linear for _, _, linear in linears(model)]
+    modules = [linear for _, _, linear in encoder_linears(model)]
     found = [Statistics.empty(linear, outputs=True) for linear in modules]
     for pairs in gradients_of(model, modules, batches, loss_of, outputs=True):
         for statistics, (rows, slopes) in zip(found, pairs, strict=True):

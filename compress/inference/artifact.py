@@ -19,8 +19,9 @@ from compress.data.texts import examples_from_texts
 from compress.inference.batches import Forward, run_batches
 from compress.inference.decoding import Answer, describe_outputs, softmax
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, only, open_session, openvino_forward, routed, session_forward
-from compress.models.config import GRAPH, class_names, read_config
+from compress.models.config import class_names, read_config
 from compress.models.inputs import input_spec_of
+from compress.models.layout import GRAPH
 from compress.models.reference import locate
 from compress.models.tokenizer import load_tokenizer, pad_id
 

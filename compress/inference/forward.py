@@ -9,7 +9,7 @@ import numpy as np
 
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
-from compress.models.config import is_graph
+from compress.models.layout import is_graph
 
 if TYPE_CHECKING:
     import torch

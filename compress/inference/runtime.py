@@ -29,7 +29,7 @@ import numpy as np
 
 from compress.core.errors import ModelError, ResourceError, UsageError
 from compress.inference.batches import Forward
-from compress.models.config import GRAPH, OPENVINO_GRAPH, is_graph
+from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
 
 FULL_PRECISION = {"use_tf32": "0"}  # a float32 graph computes in float32, as PyTorch does; who wants speed exports float16
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}

@@ -1,12 +1,10 @@
-"""A bidirectional LSTM in the place of an encoder (Tang et al. 2019, arXiv 1903.12136, section 3.1 and figure 2).
+"""A bidirectional LSTM instead of a transformer encoder (Tang et al. 2019, arXiv 1903.12136, section 3.1 and figure 2).
 
-Word pieces are looked up, one LSTM reads them in both directions, and a hidden layer with ReLU stands before the head. A text is
-answered from the last states of both directions, a token from its own.
+Token embeddings, one LSTM in both directions, a hidden layer with ReLU, and the head. A text's prediction uses the last states of
+both directions, a token's prediction uses its own states.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,20 +20,20 @@ class BiLstmConfig(PreTrainedConfig):
     """The sizes of a BiLSTM.
 
     Args:
-        vocab_size: rows of the word embeddings.
-        embedding_size: their width.
-        hidden_size: of a token's state, both directions: twice the LSTM's units.
-        intermediate_size: of the hidden layer behind the LSTM.
-        max_position_embeddings: the longest input that the model is made for; the LSTM itself knows no limit.
-        pad_token_id: the token that pads.
-        others: as of every config: labels, special tokens.
+        vocab_size: rows of the token embeddings.
+        embedding_size: width of the token embeddings.
+        hidden_size: width of a token's state in both directions together: twice the LSTM's units.
+        intermediate_size: width of the hidden layer after the LSTM.
+        max_position_embeddings: longest input in tokens; the LSTM itself has no limit.
+        pad_token_id: id of the padding token.
+        others: entries that every config may have: labels, special tokens.
     """
 
     model_type = BILSTM.model_type
 
     def __init__(
         self, vocab_size: int = 30_522, embedding_size: int = 300, hidden_size: int = 300, intermediate_size: int = 200,
-        max_position_embeddings: int = 512, pad_token_id: int | None = 0, **others: Any,
+        max_position_embeddings: int = 512, pad_token_id: int | None = 0, **others: object,
     ) -> None:  # fmt: skip
         self.vocab_size, self.embedding_size = vocab_size, embedding_size
         self.hidden_size, self.intermediate_size = hidden_size, intermediate_size
@@ -44,7 +42,7 @@ class BiLstmConfig(PreTrainedConfig):
 
 
 class BiLstm(nn.Module):
-    """Embeddings, LSTM and hidden layer: what stands before the head."""
+    """Embeddings, LSTM and hidden layer: everything before the head."""
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__()
@@ -53,26 +51,26 @@ class BiLstm(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, every_token: bool = False) -> torch.Tensor:
-        """Return the hidden layer of texts, (batch, ffn), or of every token, (batch, length, ffn).
+        """Return the output of the hidden layer per text, (batch, ffn), or per token, (batch, length, ffn).
 
         Args:
             input_ids: (batch, length).
-            attention_mask: (batch, length), 1 for tokens and 0 for the padding behind them; without it all are tokens.
-            every_token: which of the two.
+            attention_mask: (batch, length), 1 for tokens and 0 for the padding after them; by default there is no padding.
+            every_token: return one output per token.
         """
-        words = self.embeddings["word_embeddings"](input_ids)
+        embedded = self.embeddings["word_embeddings"](input_ids)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        packed = pack_padded_sequence(words, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
-        states, (last, _) = self.lstm(packed)  # last: (2, batch, units), of the last token forwards and the first one backwards
+        packed = pack_padded_sequence(embedded, mask.sum(1).cpu(), batch_first=True, enforce_sorted=False)
+        states, (last, _) = self.lstm(packed)  # last: (2, batch, units), forward at the last token, backward at the first
         if every_token:
-            read, _ = pad_packed_sequence(states, batch_first=True, total_length=input_ids.shape[1])
+            features, _ = pad_packed_sequence(states, batch_first=True, total_length=input_ids.shape[1])
         else:
-            read = last.transpose(0, 1).flatten(1)
-        return torch.relu(self.dense(read))
+            features = last.transpose(0, 1).flatten(1)
+        return torch.relu(self.dense(features))
 
 
 class BiLstmPreTrainedModel(PreTrainedModel):
-    """Loading, saving and first weights."""
+    """Loading, saving and initial weights."""
 
     config_class = BiLstmConfig
     base_model_prefix = BILSTM.encoder
@@ -82,14 +80,14 @@ class BiLstmPreTrainedModel(PreTrainedModel):
         self.bilstm = BiLstm(config)
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw weights as PyTorch does: embeddings of variance one, whatever feeds the LSTM's gates must not be tiny."""
+        """Draw weights as PyTorch does, with embeddings of variance one: tiny inputs would leave the LSTM's gates half open."""
         reset = getattr(module, "reset_parameters", None)
         if callable(reset):
             reset()
 
 
 class BiLstmForSequenceClassification(BiLstmPreTrainedModel):
-    """Answers a text with a class, labels or a value."""
+    """Predicts a class, several labels or a value for a text."""
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
@@ -103,7 +101,7 @@ class BiLstmForSequenceClassification(BiLstmPreTrainedModel):
 
 
 class BiLstmForTokenClassification(BiLstmPreTrainedModel):
-    """Answers every token with a tag."""
+    """Predicts a tag for every token."""
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
@@ -117,7 +115,7 @@ class BiLstmForTokenClassification(BiLstmPreTrainedModel):
 
 
 class BiLstmForQuestionAnswering(BiLstmPreTrainedModel):
-    """Answers with the ends of a span."""
+    """Predicts the two ends of a span."""
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)

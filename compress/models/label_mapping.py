@@ -10,7 +10,7 @@ from compress.core import console
 from compress.core.errors import DataError
 from compress.data.input_spec import Target
 from compress.data.task import Task
-from compress.models.config import agreed_target, class_names, unnamed
+from compress.models.config import agreed_target, class_names, only_numbered
 
 NO_CLASS = -1
 IN_WORDS: dict[Target, str] = {
@@ -54,7 +54,7 @@ def map_label_names(model_labels: list[str], task_labels: list[str], model_name:
     Raises:
         DataError: the task has a class that the model does not know.
     """
-    if unnamed(model_labels, task_labels):
+    if only_numbered(model_labels, task_labels):
         console.warn(f"{model_name} does not name its classes: the order of the task is taken ({', '.join(task_labels[:6])})")
         return np.arange(len(task_labels))
     unknown = [label for label in task_labels if label not in model_labels]

@@ -1,6 +1,6 @@
-"""Low-rank linears and embeddings: two smaller matrices in the place of one.
+"""Low-rank linears and embeddings: two smaller matrices instead of one.
 
-A model in which some linears are factorized is rebuilt from the ranks that `config.json` records; see `compress.models.shape`.
+A factorized model is rebuilt from the ranks in its `config.json`; see `compress.models.shape`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import torch
 from torch import nn
 
 from compress.core.errors import UsageError
-from compress.models.family import Layer, descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.shape import ROLES, Shape
+from compress.models.types import TransformersModel
 
-NOT_BOTH = "a model is factorized or has shared layers, not both: take it as it was before"
+NOT_BOTH = "a model can be factorized or have shared layers, not both: start from the model before that step"
 
 
 class FactoredLinear(nn.Module):
-    """`U (V x) + b`: V (rank, in) is `down`, U (out, rank) with the bias is `up`.
+    """`U (V x) + b`: `down` is V (rank, in), `up` is U (out, rank) with the bias.
 
-    It is no `nn.Linear`, so that what reads or resizes the one weight of a linear does not take it for one.
+    Deliberately not an `nn.Linear`: code that reads or resizes a linear's weight must not treat it as one.
     """
 
     def __init__(self, in_features: int, out_features: int, rank: int) -> None:
@@ -30,12 +32,12 @@ class FactoredLinear(nn.Module):
         self.down, self.up = nn.Linear(in_features, rank, bias=False), nn.Linear(rank, out_features)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Return (..., out) of (..., in)."""
+        """Return (..., out) for (..., in)."""
         return self.up(self.down(states))
 
 
 class FactoredEmbedding(nn.Module):
-    """A table of `rank` columns, and a linear from there to the embeddings' width."""
+    """A table of `rank` columns, projected to the embeddings' width."""
 
     def __init__(self, rows: int, width: int, rank: int, padding_idx: int | None = None) -> None:
         super().__init__()
@@ -43,70 +45,79 @@ class FactoredEmbedding(nn.Module):
         self.table, self.project = nn.Embedding(rows, rank, padding_idx), nn.Linear(rank, width)
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Return (..., width) of token ids (...)."""
+        """Return (..., width) for token ids (...)."""
         return self.project(self.table(input_ids))
 
 
-def put(model: Any, layer: Layer, role: str, module: nn.Module) -> None:
-    """Put a module in the place of a layer's linear of some role, in place."""
+def replace_linear(model: TransformersModel, layer: Layer, role: str, module: nn.Module) -> None:
+    """Replace a layer's linear, given by its role, in place."""
     parent, _, name = getattr(family_of(model.config.model_type), role).rpartition(".")
-    setattr(descend(layer.module, parent), name, module)
+    setattr(find_submodule(layer.module, parent), name, module)
 
 
-def linears(model: Any) -> Iterator[tuple[int, str, Any]]:
-    """Yield layer, role and module of all linears with inputs and outputs, from the first layer to the last."""
-    for number, layer in enumerate(layers(model)):
+def encoder_linears(model: TransformersModel) -> Iterator[tuple[int, str, nn.Linear | FactoredLinear]]:
+    """Yield (layer number, role, linear) from the first layer to the last, without linears that have no inputs or outputs."""
+    for number, layer in enumerate(encoder_layers(model)):
         for role in ROLES:
             linear = getattr(layer, role)
             if linear is not None and linear.in_features and linear.out_features:
                 yield number, role, linear
 
 
-def ranks_of(layer: Layer) -> tuple[tuple[str, int], ...]:
-    """Return the roles and ranks of a layer's factorized linears."""
+def layer_ranks(layer: Layer) -> tuple[tuple[str, int], ...]:
+    """Return (role, rank) of a layer's factorized linears, in the order of `ROLES`."""
     return tuple((role, getattr(layer, role).rank) for role in ROLES if isinstance(getattr(layer, role), FactoredLinear))
 
 
-def words_of(model: Any) -> Any:
-    """Return the word embeddings: an `nn.Embedding` or a `FactoredEmbedding`."""
-    return descend(model, family_of(model.config.model_type).encoder).embeddings.word_embeddings
+def word_embeddings(model: TransformersModel) -> nn.Embedding | FactoredEmbedding:
+    """Return the word embeddings."""
+    return _embeddings(model).word_embeddings
 
 
-def put_words(model: Any, module: nn.Module) -> None:
-    """Put other word embeddings into a model, in place."""
-    descend(model, family_of(model.config.model_type).encoder).embeddings.word_embeddings = module
+def set_word_embeddings(model: TransformersModel, module: nn.Embedding | FactoredEmbedding) -> None:
+    """Replace the word embeddings, in place."""
+    _embeddings(model).word_embeddings = module
 
 
-def projection_of(model: Any) -> tuple[int, int] | None:
-    """Return rank and width of a model's factorized word embeddings, None where they are one table."""
-    words = words_of(model)
-    return (words.rank, words.embedding_dim) if isinstance(words, FactoredEmbedding) else None
+def _embeddings(model: TransformersModel) -> Any:
+    return find_submodule(model, family_of(model.config.model_type).encoder).embeddings
 
 
-def factor_as(model: Any, shape: Shape) -> None:
-    """Give a model of the right widths fresh factors of the ranks in `shape`, in place, ready for `load_state_dict`."""
-    for layer, wanted in zip(layers(model), shape.layers, strict=True):
-        for role, rank in wanted.ranks:
+def factored_embedding_size(model: TransformersModel) -> tuple[int, int] | None:
+    """Return (rank, width) of factorized word embeddings; None if they are one table."""
+    embeddings = word_embeddings(model)
+    return (embeddings.rank, embeddings.embedding_dim) if isinstance(embeddings, FactoredEmbedding) else None
+
+
+def factorize_as(model: TransformersModel, shape: Shape) -> None:
+    """Give a model new, random factors of the ranks in `shape`, in place, ready for `load_state_dict`.
+
+    Args:
+        model: its linears already have the sizes in `shape`.
+        shape: the ranks of the layers and of the embeddings.
+    """
+    for layer, target in zip(encoder_layers(model), shape.layers, strict=True):
+        for role, rank in target.ranks:
             linear = getattr(layer, role)
-            put(model, layer, role, FactoredLinear(linear.in_features, linear.out_features, rank))
+            replace_linear(model, layer, role, FactoredLinear(linear.in_features, linear.out_features, rank))
     if shape.embedding is not None:
-        words, (rank, width) = words_of(model), shape.embedding
-        put_words(model, FactoredEmbedding(words.num_embeddings, width, rank, words.padding_idx))
+        table, (rank, width) = word_embeddings(model), shape.embedding
+        set_word_embeddings(model, FactoredEmbedding(table.num_embeddings, width, rank, table.padding_idx))
 
 
-def is_factorized(model: Any) -> bool:
-    """Tell whether some linear, or the word embeddings, are two matrices."""
-    return projection_of(model) is not None or any(ranks_of(layer) for layer in layers(model))
+def is_factorized(model: TransformersModel) -> bool:
+    """Return whether some linear or the word embeddings are two matrices."""
+    return factored_embedding_size(model) is not None or any(layer_ranks(layer) for layer in encoder_layers(model))
 
 
-def refuse_factorized(model: Any, verb: str) -> None:
-    """Refuse what needs each linear in one piece.
+def refuse_factorized(model: TransformersModel, verb: str) -> None:
+    """Refuse a model with factorized linears or embeddings.
 
     Raises:
-        UsageError: some are factorized.
+        UsageError: the model is factorized.
     """
     if is_factorized(model):
         raise UsageError(
-            f"{verb} does not take a factorized model",
-            NOT_BOTH if verb == "share" else f"{verb} the model first, then factorize the outcome",
+            f"{verb} does not support factorized models",
+            NOT_BOTH if verb == "share" else f"{verb} the model first, then factorize the result",
         )

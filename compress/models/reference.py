@@ -1,4 +1,4 @@
-"""What MODEL may be on a command line: a folder, a hub id, or a builtin. No torch in this module."""
+"""Find the local folder of a model reference: a folder, a hub id, or a builtin. No torch in this module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.core import digests, hub
 from compress.core.errors import ModelError, did_you_mean
 from compress.core.extras import demo_package
-from compress.models.config import GRAPH, OPENVINO_GRAPH
+from compress.models.layout import GRAPH, OPENVINO_GRAPH
 
 BUILTIN = "builtin:minilm-l6"
 BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
@@ -41,7 +41,7 @@ def locate(reference: str | Path) -> Path:
 
     Raises:
         ModelError: no such folder, a file, or not a model reference at all.
-        ResourceError: a hub model that cannot be had (offline, no network), or a builtin that is not installed.
+        ResourceError: a hub model is unavailable (offline, no network), or a builtin is not installed.
     """
     text = str(reference)
     if text.startswith("builtin:"):
@@ -52,7 +52,7 @@ def locate(reference: str | Path) -> Path:
             return path
         if path.exists():
             raise ModelError(f"{text} is a file; a model is a folder", "give the folder that holds config.json")
-    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL, a home that nobody has
+    except (OSError, ValueError, RuntimeError) as error:  # a name that is too long, a NUL, an unknown home
         raise ModelError(f"{text[:80]!r} cannot be a model folder: {error}") from error
     name, _, revision = text.partition("@")
     repo = LEGACY.get(name, name)
@@ -62,7 +62,7 @@ def locate(reference: str | Path) -> Path:
 
 
 def _is_path(path: Path) -> bool:
-    """Tell a mistyped local path (its parent folder is there) from a hub id."""
+    """Return whether a name that no folder has is a mistyped path (its parent folder exists) and not a hub id."""
     return len(path.parts) != 2 or path.is_absolute() or path.parts[0] in {".", "..", "~"} or path.parent.is_dir()
 
 
@@ -88,14 +88,14 @@ def _builtin(reference: str) -> Path:
     return folder
 
 
-def digest(folder: Path) -> str:
-    """Return the content digest of a model folder: of its config, weights and tokenizer, whatever else lies beside them.
+def digest_model(folder: Path) -> str:
+    """Return the content digest of a model folder: of its config, weights and tokenizer, not of other files.
 
-    Of a folder of models (several targets of one pruning): of all of them.
+    For a folder of models (several pruning targets), it is the digest of them all.
     """
-    wanted = {"config.json", GRAPH, OPENVINO_GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
+    names = {"config.json", GRAPH, OPENVINO_GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
     weights = (".safetensors", ".data", ".onnx_data")
-    paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in wanted or path.name.endswith(weights)))
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in names or path.name.endswith(weights)))
     if not paths:
-        return digests.digest_json({path.name: digest(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
+        return digests.digest_json({path.name: digest_model(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
     return digests.digest_json({path.name: digests.digest_file(path) for path in paths})

@@ -1,7 +1,7 @@
-"""MPNet's bias of relative positions: one table for all layers, of which a layer without some heads takes the others' columns.
+"""MPNet's relative position bias: one table for all layers, of which a layer with fewer heads uses some columns.
 
-The table, (buckets, heads), stays whole and shared, so that it trains as it did. A layer that lost heads keeps the columns of
-those that it has in a buffer of its attention, which is saved with the weights; a hook hands it no others.
+The table, (buckets, heads), stays whole and shared, so it trains as before. A layer that lost heads stores the columns of the
+heads it kept in a buffer of its attention, which is saved with the weights; a hook passes it only these columns.
 """
 
 from __future__ import annotations
@@ -13,25 +13,32 @@ import torch
 from torch import nn
 
 from compress.core.errors import ModelError
-from compress.models.family import descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers, find_submodule
+from compress.models.types import TransformersModel
 
-COLUMNS = "position_bias_heads"  # the buffer's name
+COLUMNS = "position_bias_heads"  # name of the buffer
 
 
-def bias_table(model: Any) -> nn.Embedding | None:
-    """Return the table of a model's relative position bias, (buckets, heads), or None where its family has none."""
+def bias_table(model: TransformersModel) -> nn.Embedding | None:
+    """Return the table of relative position biases, (buckets, heads); None if the family has none."""
     family = family_of(model.config.model_type)
-    return descend(model, f"{family.encoder}.{family.position_bias}") if family.position_bias else None
+    return find_submodule(model, f"{family.encoder}.{family.position_bias}") if family.position_bias else None
 
 
-def bias_columns(model: Any, attention: Any) -> torch.Tensor | None:
-    """Return which columns of the table belong to the heads of a layer's attention, (heads,) int64; None without a table."""
+def bias_columns(model: TransformersModel, attention: nn.Module) -> torch.Tensor | None:
+    """Return the columns of the table that belong to the heads of a layer's attention, (heads,) int64; None without a table."""
     table = bias_table(model)
     return None if table is None else getattr(attention, COLUMNS, torch.arange(table.embedding_dim))
 
 
-def keep_bias(model: Any, attention: Any, heads: Sequence[int]) -> None:
-    """Leave a layer's attention, in place, the columns of some of the heads that it has; no table, nothing to do.
+def select_bias_columns(model: TransformersModel, attention: nn.Module, heads: Sequence[int]) -> None:
+    """Keep the columns of some of the heads of a layer's attention, in place; nothing happens without a table.
+
+    Args:
+        model: of the layer.
+        attention: the layer's attention module.
+        heads: positions of the kept heads among those that the layer has.
 
     Raises:
         ModelError: more heads than the table has columns.
@@ -44,37 +51,37 @@ def keep_bias(model: Any, attention: Any, heads: Sequence[int]) -> None:
     if len(heads) == table.embedding_dim:
         return
     if not hasattr(attention, COLUMNS):
-        attention.register_forward_pre_hook(_own_columns)
+        attention.register_forward_pre_hook(_pass_columns)
     attention.register_buffer(COLUMNS, columns[list(heads)].to(table.weight.device))
 
 
-def _own_columns(attention: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Hand an attention the biases of its own heads: (batch, heads, queries, keys)."""
+def _pass_columns(attention: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Replace the position bias in the arguments by that of the layer's heads, (batch, heads, queries, keys)."""
     hidden, mask, bias, *rest = arguments
     return hidden, mask, bias[:, getattr(attention, COLUMNS)], *rest
 
 
-def check_columns(model: Any) -> None:
+def check_bias_columns(model: TransformersModel) -> None:
     """Check the columns that were read from a file.
 
     Raises:
-        ModelError: a layer has others than the table.
+        ModelError: a layer has columns that the table does not have.
     """
     family, table = family_of(model.config.model_type), bias_table(model)
-    for number, layer in enumerate(layers(model)):
-        columns = bias_columns(model, descend(layer.module, family.attention))
+    for number, layer in enumerate(encoder_layers(model)):
+        columns = bias_columns(model, find_submodule(layer.module, family.attention))
         if table is not None and columns is not None and not all(0 <= column < table.embedding_dim for column in columns.tolist()):
             raise ModelError(f"layer {number} takes relative position biases of heads that the model does not have")
 
 
-def bias_by_distance(model: Any, longest: int) -> torch.Tensor | None:
-    """Return the bias of each head by how far the key is behind the query, (heads, 2 * longest); None without a table.
+def bias_by_distance(model: TransformersModel, longest: int) -> torch.Tensor | None:
+    """Return the bias of each head by the distance from query to key, (heads, 2 * longest); None without a table.
 
-    Distances go 0, 1, ..., longest - 1, -longest, ..., -1, so that a negative one counts from the end.
+    Distances are 0, 1, …, longest - 1, -longest, …, -1, so a negative distance indexes from the end.
     """
     table = bias_table(model)
     if table is None:
         return None
     distances = torch.cat([torch.arange(longest), torch.arange(-longest, 0)]).to(table.weight.device)
-    encoder = descend(model, family_of(model.config.model_type).encoder).encoder
+    encoder = find_submodule(model, family_of(model.config.model_type).encoder).encoder
     return table(encoder.relative_position_bucket(distances)).detach().T

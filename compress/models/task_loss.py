@@ -1,17 +1,19 @@
-"""The loss of a task: what fine-tuning minimises and pruning scores by, one function for every kind."""
+"""The loss of each kind of task, which fine-tuning minimises and pruning differentiates."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
 
+from compress.data.encoded import IGNORED
 from compress.data.input_spec import Target
-
-IGNORED = -100  # tags that are not asked for
 
 
 def logits_of(outputs: object) -> torch.Tensor:
-    """Return a transformers output's logits: (batch, classes) of a text, (batch, length, tags or 2) of its tokens."""
+    """Return the logits of a transformers output.
+
+    (batch, classes) per text; (batch, length, tags) per token; (batch, length, 2) for the two ends of a span.
+    """
     logits = getattr(outputs, "logits", None)
     if logits is not None:
         return logits
@@ -21,29 +23,29 @@ def logits_of(outputs: object) -> torch.Tensor:
 def task_loss(
     logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, target: Target, summed: bool = False
 ) -> torch.Tensor:
-    """Return the loss of a batch: cross-entropy of classes, tags and span ends, binary for labels, squared for values.
+    """Return the loss of a batch: cross-entropy (classes, tags, span ends), binary cross-entropy (labels), squared error (values).
 
     Args:
-        logits: (batch, classes); (batch, length, tags); (batch, length, 2) for the ends of a span.
+        logits: (batch, classes); (batch, length, tags); (batch, length, 2) for the two ends of a span.
         labels: by target: (batch,) class numbers; (batch, labels) zeros and ones; (batch,) values; (batch, length) tags
-            with -100 where none is asked for; (batch, 2) first and last token.
+            with -100 for tokens that are masked out; (batch, 2) first and last token.
         attention_mask: (batch, length), 1 for real tokens.
-        target: what the logits answer.
-        summed: the sum over examples (tags: over tokens) in the place of the mean.
+        target: what the logits predict.
+        summed: return the sum over examples (tags: over tokens) instead of the mean.
     """
     reduction = "sum" if summed else "mean"
     logits = logits.float()
     if target == "class":
         return functional.cross_entropy(logits, labels, reduction=reduction)
     if target == "labels":
-        # the sum over labels is what an example's own loss is; the mean keeps the learning rate of one label
+        # mean over labels, so that the learning rate does not depend on their number
         each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
         return each.sum() if summed else each.mean()
     if target == "value":
         return functional.mse_loss(logits.squeeze(-1), labels, reduction=reduction)
     if target == "tags":
         total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-        return total if summed else total / (labels != IGNORED).sum().clamp_min(1)  # a window may ask for nothing
+        return total if summed else total / (labels != IGNORED).sum().clamp_min(1)  # a window may have no tag at all
     ends = logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(torch.float32).min)
     return sum(functional.cross_entropy(ends[..., end], labels[:, end], reduction=reduction) for end in range(2)) / 2  # pyright: ignore[reportReturnType]
 
@@ -51,18 +53,17 @@ def task_loss(
 def sampled_labels(
     logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, target: Target, draw: torch.Generator
 ) -> torch.Tensor:
-    """Draw labels from a model's own distribution: with these, squared gradients estimate the Fisher information.
+    """Draw labels from the model's predictive distribution; with these, squared gradients estimate the Fisher information.
 
-    (Kunstner et al. 2019, arXiv 1905.12558: with the data's labels they estimate another matrix.) A value is drawn
-    from a normal distribution of variance one half, whose negative log-likelihood is the squared error. Tags that are not
-    asked for stay so.
+    With the data's labels they would estimate the empirical Fisher, another matrix (Kunstner et al. 2019, arXiv 1905.12558). A
+    value is drawn from a normal distribution of variance one half, whose negative log-likelihood is the squared error.
 
     Args:
-        logits: as `task_loss` takes them.
-        labels: of the batch; their shape and what of them is asked for.
+        logits: as for `task_loss`.
+        labels: of the batch, for their shape and device; masked tags stay masked.
         attention_mask: (batch, length).
-        target: what the logits answer.
-        draw: the source of randomness, on the CPU.
+        target: what the logits predict.
+        draw: the random generator, on the CPU.
     """
     logits = logits.float().cpu()
     if target == "value":

@@ -12,7 +12,9 @@ from compress.core import console
 from compress.core.errors import UsageError
 from compress.editing.vocabulary import prune_vocab
 from compress.models import shape as shapes
-from compress.models.checkpoint import count_params, model_shape, save_model
+from compress.models.checkpoint import save_model
+from compress.models.model_shape import count_params, model_shape
+from compress.models.sketch import sketch_layers
 from compress.prune import coarse
 from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
 from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
@@ -120,7 +122,7 @@ def _write(pruner: Pruner, found: Pruned, folder: Path) -> dict[str, Any]:
     if found.metrics:
         main = pruner.task.spec.main_metric
         console.info(f"  validation {main} {100 * found.metrics[main]:.2f} (n = {found.metrics['n']})")
-    console.info(shapes.sketch(after.as_json()))
+    console.info(sketch_layers(after.as_json()))
     serving = pruner.serving
     return {
         "folder": folder.name,

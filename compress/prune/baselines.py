@@ -11,8 +11,8 @@ from torch import nn
 
 from compress.editing.coupling import dependency_graph, group_within
 from compress.editing.gradients import requirements_kept
-from compress.models.checkpoint import model_shape
-from compress.models.family import Layer, layers
+from compress.models.layers import Layer, encoder_layers
+from compress.models.model_shape import model_shape
 from compress.prune.scores import LayerScores
 
 Kind = Literal["magnitude", "taylor", "random"]
@@ -72,7 +72,7 @@ def _score(model: Any, criterion: Any) -> list[LayerScores]:
             return torch.zeros(0, dtype=torch.float64)
         return criterion(group_within(graph, linear, layer.module)).double().cpu()
 
-    return [LayerScores(of(layer.query, layer).reshape(-1, size).sum(1), of(layer.ffn_in, layer)) for layer in layers(model)]
+    return [LayerScores(of(layer.query, layer).reshape(-1, size).sum(1), of(layer.ffn_in, layer)) for layer in encoder_layers(model)]
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def _gradients(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torc
     """Leave the gradients of the batches' losses in the weights of the groups, for a while."""
     wanted = [
         linear.weight
-        for layer in layers(model)
+        for layer in encoder_layers(model)
         for linear in (layer.query, layer.key, layer.value, layer.attention_output, layer.ffn_in, layer.ffn_out)
         if linear is not None and linear.weight.numel()
     ]

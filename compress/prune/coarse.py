@@ -13,8 +13,8 @@ from compress.core.errors import UsageError
 from compress.data.metrics import points_lost
 from compress.editing.encoder_layers import keep_layers
 from compress.editing.width import best, fitting_width, hidden_scores, narrow, rescale
-from compress.models.checkpoint import model_shape
 from compress.models.family import family_of
+from compress.models.model_shape import model_shape
 from compress.prune.depth import drop_order
 from compress.prune.structured import Goal, Pruned, Pruner
 

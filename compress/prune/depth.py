@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from compress.editing.encoder_layers import Replay, running, stack_of
+from compress.editing.encoder_layers import CachedOutput, replaced_layers
+from compress.models.layers import layer_list
 
 
 def drop_order(
@@ -35,7 +36,7 @@ def drop_order(
         For each drop the layer's position in the model as given, and the summed loss without it and those before it.
         The first of equally good layers is dropped.
     """
-    stack = stack_of(model)
+    stack = layer_list(model)
     everything = list(stack)
     left = list(range(len(everything)))
     order: list[tuple[int, float]] = []
@@ -61,14 +62,14 @@ def _losses_without(
 
         hooks = [layer.register_forward_hook(keep) for layer in present[:-1]]
         try:
-            with running(stack, present):
+            with replaced_layers(stack, present):
                 whole = loss_of(batch)  # for the layers' outputs only
         finally:
             for hook in hooks:
                 hook.remove()
         del whole
         for position in range(len(present)):
-            below = [Replay(outputs[position - 1])] if position else []
-            with running(stack, [*below, *present[position + 1 :]]):
+            below = [CachedOutput(outputs[position - 1])] if position else []
+            with replaced_layers(stack, [*below, *present[position + 1 :]]):
                 losses[position] += float(loss_of(batch))
     return losses

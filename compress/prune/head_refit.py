@@ -16,14 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.data.encoded import Encoded
+from compress.data.encoded import IGNORED, Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.losses import FAR_BELOW, logits_loss
 from compress.editing.reconstruction import held_out, inputs_of
 from compress.models.device import to_tensors
-from compress.models.family import descend, family_of
-from compress.models.task_loss import IGNORED, logits_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule
+from compress.models.task_loss import logits_of
 
 RIDGES = (1e-2, 1e-3, 1e-4, 1e-5)  # from stiff to loose, each fit starting where the one before ended
 ITERATIONS = 30
@@ -65,7 +66,7 @@ def refit_readout(
     Returns:
         The held-out mean loss `before` and `after` (`compress.distill.losses.logits_loss`, temperature 1).
     """
-    linear = descend(model.to(device), family_of(model.config.model_type).last_linear(target))
+    linear = find_submodule(model.to(device), family_of(model.config.model_type).last_linear(target))
     gathered = [_rows(model, linear, data, positions, answers, target, device) for positions in batches]
     fitted, judging = held_out(gathered)
     return refit_linear(linear, _joined(fitted, target), _joined(judging, target), target)

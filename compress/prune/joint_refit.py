@@ -24,8 +24,8 @@ from compress.distill.layer_matching import matches
 from compress.distill.objective import Lessons, Objective
 from compress.editing.gradients import dropout_off, requirements_kept
 from compress.editing.reconstruction import held_out
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, to_tensors
+from compress.models.model_shape import model_shape
 from compress.settings import DistillSettings
 from compress.training.learning_rate import default_lr
 from compress.training.loop import Loss, TrainingPlan, fit

@@ -18,8 +18,9 @@ import torch
 
 from compress.core import caches, console, digests, files, machine
 from compress.models import shape as shapes
-from compress.models.checkpoint import model_shape, resize
 from compress.models.family import TOKEN_HEADS, family_of
+from compress.models.model_shape import model_shape
+from compress.models.resize import resize
 from compress.prune.search import ALIGNMENT, Costs
 from compress.prune.serving_clock import Clock, Serving
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from compress.models.checkpoint import model_shape
-from compress.models.family import Layer, layers
+from compress.models.layers import Layer, encoder_layers
+from compress.models.model_shape import model_shape
 from compress.prune.scores import backward
 from compress.prune.search import ALIGNMENT, LayerRanking, Ranking
 
@@ -45,7 +45,7 @@ def factors(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.T
         loss_of: the loss of one batch, summed over its examples; with sampled labels the factors are those of the Fisher
             information.
     """
-    found = list(layers(model))
+    found = list(encoder_layers(model))
     sums = [tuple(_empty(linear) for linear in _projections(layer)) for layer in found]
     for captured in backward(model, batches, loss_of, outputs=True):
         for pair, parts in zip(sums, captured, strict=True):
@@ -78,7 +78,7 @@ def rankings(model: Any, gathered: list[tuple[Factors, Factors]]) -> list[LayerR
             remove_in_turn(layer.attention_output.weight.detach(), attention, size, 1),
             remove_in_turn(layer.ffn_out.weight.detach(), ffn, 1, ALIGNMENT),
         )
-        for layer, (attention, ffn) in zip(layers(model), gathered, strict=True)
+        for layer, (attention, ffn) in zip(encoder_layers(model), gathered, strict=True)
     ]
 
 

@@ -16,9 +16,9 @@ from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, to_tensors
-from compress.models.reference import digest
+from compress.models.model_shape import model_shape
+from compress.models.reference import digest_model
 from compress.prune.head_refit import refit_readout
 from compress.prune.joint_refit import refit_jointly
 
@@ -78,7 +78,7 @@ class Refitter:
     def answers(self) -> TeacherOutputs:
         """The dense model's logits of all texts, and the hidden states, where the joint refit needs them."""
         states = [("hidden", number + 1) for number in range(len(model_shape(self.dense).layers))] if self.epochs else []
-        return teacher_outputs(self.dense.to(self.device), digest(self.source), self.data, states, self.device)
+        return teacher_outputs(self.dense.to(self.device), digest_model(self.source), self.data, states, self.device)
 
     def closed_forms(self, model: Any, origins: Sequence[int]) -> dict[str, Any]:
         """Refit a model's layers, then the end of its head, in place; returns the errors on held-out texts."""

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from compress.editing.gradients import gradients_of
-from compress.models.checkpoint import model_shape
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import model_shape
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def gate_gradients(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], 
         One `GateGradients` a layer, float32 on the CPU, the examples in the order of the batches.
     """
     size = model_shape(model).head_size
-    found = list(layers(model))
+    found = list(encoder_layers(model))
     rows: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = [([], []) for _ in found]
     for gradients in backward(model, batches, loss_of):
         for number, parts in enumerate(gradients):
@@ -68,6 +68,6 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
 
     With `outputs` the gradients are those by what leaves the projections.
     """
-    found = [linear for layer in layers(model) for linear in (layer.attention_output, layer.ffn_out)]
+    found = [linear for layer in encoder_layers(model) for linear in (layer.attention_output, layer.ffn_out)]
     for pairs in gradients_of(model, found, batches, loss_of, outputs):
         yield [pairs[start : start + 2] for start in range(0, len(pairs), 2)]

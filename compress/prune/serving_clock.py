@@ -20,7 +20,7 @@ from compress.export.graph import build_graph
 from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
 from compress.inference.runtime import has_openvino
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits
 

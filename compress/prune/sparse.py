@@ -15,7 +15,7 @@ from torch import nn
 
 from compress.editing.reconstruction import enter, inputs_of
 from compress.models.device import Batch
-from compress.models.family import Layer, layers
+from compress.models.layers import Layer, encoder_layers
 
 SIZE_ONLY = (
     "sparse weights make the compressed file smaller and nothing faster: dense runtimes (ONNX Runtime, PyTorch, OpenVINO) compute "
@@ -47,7 +47,7 @@ def sparsify(
     masks = [batch["attention_mask"].bool() for batch in batches]
     stream = enter(model, batches)
     counted: dict[str, list[int]] = {}
-    for layer in layers(model):
+    for layer in encoder_layers(model):
         groups = _by_input(layer)
         grams = [torch.zeros(linears[0][1].in_features, linears[0][1].in_features, dtype=torch.float64) for linears in groups]
         for number, mask in enumerate(masks):
@@ -109,5 +109,5 @@ def _chosen(part: torch.Tensor, factor: torch.Tensor, start: int, pattern: Patte
 
 def zipped_bytes(model: Any) -> int:
     """Return the size of the encoder layers' weights as float32, compressed by zlib (level 6)."""
-    found = [linear for layer in layers(model) for linears in _by_input(layer) for _, linear in linears]
+    found = [linear for layer in encoder_layers(model) for linears in _by_input(layer) for _, linear in linears]
     return sum(len(zlib.compress(linear.weight.detach().cpu().numpy().tobytes(), 6)) for linear in found)

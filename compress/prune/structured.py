@@ -24,13 +24,14 @@ from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models import shape as shapes
 from compress.models.adapters import refuse_adapters
-from compress.models.checkpoint import load_model, model_shape
+from compress.models.checkpoint import load_model
 from compress.models.config import read_config
 from compress.models.device import pick_device, to_tensors
-from compress.models.family import refuse_recurrent
 from compress.models.inputs import encode_calibration
 from compress.models.label_mapping import map_labels, to_model_labels
+from compress.models.layers import refuse_recurrent
 from compress.models.low_rank import refuse_factorized
+from compress.models.model_shape import model_shape
 from compress.models.sharing import refuse_shared
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
 from compress.prune import obs

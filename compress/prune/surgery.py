@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from compress.models.checkpoint import model_shape, record_shape, settle
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import model_shape, record_shape
+from compress.models.resize import keep_heads
 from compress.prune.search import Kept
 
 
@@ -26,14 +27,14 @@ def slice_model(model: Any, kept: Sequence[Kept]) -> None:
     import torch_pruning
 
     size = model_shape(model).head_size
-    for layer, wanted in zip(layers(model), kept, strict=True):
+    for layer, wanted in zip(encoder_layers(model), kept, strict=True):
         gone = [head for head in range(layer.attention_output.in_features // size) if head not in set(wanted.heads)]
         if gone:
             dimensions = columns(gone, size)
             for linear in (layer.query, layer.key, layer.value):
                 torch_pruning.prune_linear_out_channels(linear, dimensions)
             torch_pruning.prune_linear_in_channels(layer.attention_output, dimensions)
-            settle(model, layer, wanted.heads, size)
+            keep_heads(model, layer, wanted.heads, size)
         neurons = sorted(set(range(layer.ffn_in.out_features)) - set(wanted.neurons))
         if neurons:
             torch_pruning.prune_linear_out_channels(layer.ffn_in, neurons)
@@ -45,7 +46,7 @@ def mask_model(model: Any, kept: Sequence[Kept]) -> None:
     """Zero the output columns of every head and neuron that is not kept, in place: the same function, not smaller."""
     size = model_shape(model).head_size
     with torch.no_grad():
-        for layer, wanted in zip(layers(model), kept, strict=True):
+        for layer, wanted in zip(encoder_layers(model), kept, strict=True):
             for linear, units in ((layer.attention_output, columns(wanted.heads, size)), (layer.ffn_out, wanted.neurons)):
                 mask = torch.zeros(linear.in_features)
                 mask[list(units)] = 1

@@ -19,8 +19,9 @@ from compress.export.tune import GPU_HINTS, TunedGraph
 from compress.export.verify import verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.runtime import ONNXRUNTIME, OPENVINO, has_openvino, only, recorded_runtimes, refuse_linked_weights
-from compress.models.config import GRAPH, OPENVINO_GRAPH, is_graph, read_config
+from compress.models.config import read_config
 from compress.models.family import family_of
+from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
 from compress.models.shape import shape_of_config
 from compress.quantize.auto import Choice, choose
 from compress.quantize.dynamic import quantized_share

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.quantize.matmuls import drop_unused
 
 SUBGRAPHS = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)

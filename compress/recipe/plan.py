@@ -12,7 +12,7 @@ from compress.core import artifacts, digests, machine
 from compress.core.errors import DataError, ModelError
 from compress.data.tables import existing_file
 from compress.data.task import Task
-from compress.models.reference import digest, locate
+from compress.models.reference import digest_model, locate
 from compress.recipe.schema import MODEL, Recipe, Stage, stage_of
 from compress.recipe.verbs import code_version
 from compress.settings import DistillSettings
@@ -51,10 +51,10 @@ class Workspace:
             return self.folder_of[stage] / part
         return locate(self.recipe.model if reference == MODEL and self.recipe.model else reference)
 
-    def digest(self, reference: str) -> str:
+    def digest_model(self, reference: str) -> str:
         """Return the content digest of a model."""
         if reference not in self.digest_of:
-            self.digest_of[reference] = digest(self.folder(reference))
+            self.digest_of[reference] = digest_model(self.folder(reference))
         return self.digest_of[reference]
 
     def finish(self, stage: str, folder: Path, manifest: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ class Workspace:
         if unlabeled := getattr(stage.settings, "unlabeled", None):
             facts["unlabeled"] = digests.digest_file(existing_file(unlabeled))
         if writer := getattr(stage.settings, "augment_model", None):
-            facts["augment_model"] = digest(locate(writer))
+            facts["augment_model"] = digest_model(locate(writer))
         if stage.verb.makes == "measurement":
             facts["runtimes"] = {name: self.runtime(name) for name in stage.references()}
         if stage.verb.machine_bound or getattr(stage.settings, "budget", None):  # how far it comes in its time is the machine's doing

@@ -200,9 +200,9 @@ def _kept(error: Diverged, stage: Stage, made: Path, folder: Path) -> Diverged:
 
 
 def _model_digest(folder: Path) -> str:
-    from compress.models.reference import digest
+    from compress.models.reference import digest_model
 
-    return digest(folder)
+    return digest_model(folder)
 
 
 def _call(stage: Stage, workspace: Workspace, output: Path, resume: Path | None = None) -> tuple[float, Document]:

@@ -11,7 +11,7 @@ import yaml
 from compress.data.input_spec import InputSpec, Target
 from compress.data.spec import target_of_kind
 from compress.models.reference import LEGACY
-from compress.models.shape import sketch
+from compress.models.sketch import sketch_layers
 from compress.report import Document, Run, has_own_lengths, is_interval, summarize
 from compress.report.formatting import heading, interval, length_of, metric_in_words, number, runtime_of, verdict
 from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
@@ -147,7 +147,7 @@ def _step(step: Document) -> str:
 def _shape(manifest: Document) -> list[str]:
     if not manifest.get("layers"):
         return []
-    return ["Heads and FFN neurons that are left, from the first layer to the last:\n", f"```\n{sketch(manifest['layers'])}\n```\n"]
+    return ["Heads and FFN neurons that are left, from the first layer to the last:\n", f"```\n{sketch_layers(manifest['layers'])}\n```\n"]
 
 
 def _accuracy(stage: str, run: Run) -> list[str]:

@@ -16,15 +16,17 @@ from compress.data.unlabeled import read_unlabeled
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.adapters import refuse_adapters
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config
 from compress.models.device import Batch, pick_device, to_tensors
-from compress.models.family import descend, family_of, layers, refuse_recurrent
+from compress.models.family import family_of
 from compress.models.inputs import encode_calibration
 from compress.models.label_mapping import map_labels
+from compress.models.layers import encoder_layers, find_submodule, refuse_recurrent
 from compress.models.low_rank import refuse_factorized
+from compress.models.model_shape import count_params, model_shape
 from compress.models.relative_positions import bias_columns
-from compress.models.sharing import Owners, refuse_shared, tie
+from compress.models.sharing import Owners, refuse_shared, share_parameters
 from compress.models.task_loss import logits_of
 from compress.results import ShareDocument
 from compress.settings import ShareSettings
@@ -95,8 +97,8 @@ def _found(model: Any, inputs: Inputs, settings: ShareSettings, count: int, want
 
 def alike(model: Any, owners: Sequence[int]) -> bool:
     """Tell whether the layers of each group have one shape, and take the same columns of a shared bias of positions."""
-    family, shape, found = family_of(model.config.model_type), model_shape(model), list(layers(model))
-    columns = [bias_columns(model, descend(layer.module, family.attention)) for layer in found]
+    family, shape, found = family_of(model.config.model_type), model_shape(model), list(encoder_layers(model))
+    columns = [bias_columns(model, find_submodule(layer.module, family.attention)) for layer in found]
     told = [(size, None if own is None else tuple(own.tolist())) for size, own in zip(shape.layers, columns, strict=True)]
     return all(told[owner] == told[number] for number, owner in enumerate(owners))
 
@@ -110,7 +112,7 @@ def share_layers(model: Any, owners: Sequence[int], how: str) -> None:
         owners: for each layer the first one of its group.
         how: `mean`: of the group's weights; `first`, `last`: of that layer.
     """
-    found = [dict(layer.module.named_parameters()) for layer in layers(model)]
+    found = [dict(layer.module.named_parameters()) for layer in encoder_layers(model)]
     for first in set(owners):
         group = [found[number] for number, owner in enumerate(owners) if owner == first]
         for name, parameter in found[first].items():
@@ -118,7 +120,7 @@ def share_layers(model: Any, owners: Sequence[int], how: str) -> None:
                 parameter.copy_(torch.stack([each[name] for each in group]).mean(0))
             elif how == "last":
                 parameter.copy_(group[-1][name])
-    tie(model, owners)
+    share_parameters(model, owners)
 
 
 def answers_changed(model: Any, batches: Sequence[Batch], how: str) -> Callable[[Owners], float]:

@@ -15,11 +15,13 @@ from compress.data.input_spec import Target
 from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config, target_of
 from compress.models.device import Batch
-from compress.models.family import descend, family_of
+from compress.models.family import family_of
 from compress.models.inputs import encode_for
+from compress.models.layers import find_submodule
+from compress.models.model_shape import count_params, model_shape
 from compress.models.task_loss import logits_of, task_loss
 from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
@@ -97,7 +99,7 @@ def set_output_bias(model: PreTrainedModel, mean: float) -> None:
     """Let a new regression head start at the mean of the training values, so that its steps go into the differences."""
     family = family_of(model.config.model_type)
     with torch.no_grad():
-        descend(model, family.last_linear("value")).bias.fill_(mean)
+        find_submodule(model, family.last_linear("value")).bias.fill_(mean)
 
 
 def _warn_of_overlap(task: Task) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.models.family import descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers, find_submodule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,7 +57,7 @@ def fast_steps(model: PreTrainedModel, device: torch.device, seed: int) -> Itera
         return
     rng = np.random.Generator(np.random.SFC64(seed))
     path = f"{family_of(model.config.model_type).attention}.dropout"
-    attention_dropouts = [module for layer in layers(model) if isinstance(module := descend(layer.module, path), nn.Dropout)]
+    attention_dropouts = [module for layer in encoder_layers(model) if isinstance(module := find_submodule(layer.module, path), nn.Dropout)]
     probabilities = [module.p for module in attention_dropouts]
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(model.modules()):

@@ -21,7 +21,8 @@ from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.batches import run_batches
 from compress.models.device import to_tensors
-from compress.models.family import HEAD_CLASSES, SEQUENCE, descend, family_of
+from compress.models.family import HEAD_CLASSES, SEQUENCE, family_of
+from compress.models.layers import find_submodule
 from compress.training.trainable import head_modules, train_only
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def cached_states(model: PreTrainedModel, splits: Sequence[Encoded], target: Tar
     every_token = HEAD_CLASSES[target] != SEQUENCE
     _check_memory(model, splits, every_token)
     train_only(model, head_modules(model, target))
-    encoder = descend(model, family_of(model.config.model_type).encoder)
+    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
     model.to(device).eval()  # pyright: ignore[reportArgumentType]
     cached = [_encode(model, encoder, data, every_token, device) for data in splits]
     encoder.forward = _passthrough(getattr(encoder, "pooler", None))

@@ -10,7 +10,8 @@ import numpy as np
 
 from compress.core.errors import ModelError, UsageError
 from compress.data.input_spec import Target
-from compress.models.family import family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers
 from compress.training.trainable import head_modules
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def add_lora(model: PreTrainedModel, target: Target, rank: int, alpha: float) ->
     family = family_of(model.config.model_type)
     names = [
         f"{family.encoder}.{family.layers}.{number}.{name}"
-        for number, layer in enumerate(layers(model))
+        for number, layer in enumerate(encoder_layers(model))
         if layer.query is not None
         for name in (family.query, family.value)
     ]

@@ -11,7 +11,7 @@ import torch
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.forward import torch_forward
-from compress.models.family import refuse_recurrent
+from compress.models.layers import refuse_recurrent
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
 from compress.settings import FinetuneSettings

@@ -16,8 +16,8 @@ from compress.core import console
 from compress.core.caches import measured_once
 from compress.core.machine import emulates_bf16
 from compress.data.encoded import Encoded
-from compress.models.checkpoint import model_shape
 from compress.models.device import Batch, to_tensors
+from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of
 from compress.settings import TrainSettings
 from compress.training.fast_steps import fast_steps

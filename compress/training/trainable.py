@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from compress.data.input_spec import Target
-from compress.models.checkpoint import count_params
-from compress.models.family import descend, family_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule
+from compress.models.model_shape import count_params
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 def freeze_embeddings(model: PreTrainedModel) -> None:
     """Exclude an encoder's embeddings from training."""
-    encoder = descend(model, family_of(model.config.model_type).encoder)
+    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
     for parameter in encoder.embeddings.parameters():
         parameter.requires_grad_(False)
 
 
 def head_modules(model: PreTrainedModel, target: Target) -> list[nn.Module]:
     """Return the modules of a model's head, including BERT's pooler."""
-    return [descend(model, part) for part in family_of(model.config.model_type).head_parts(target)]
+    return [find_submodule(model, part) for part in family_of(model.config.model_type).head_parts(target)]
 
 
 def train_only(model: nn.Module, modules: Iterable[nn.Module]) -> None:

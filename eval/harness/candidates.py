@@ -19,7 +19,7 @@ from compress.core import artifacts, console, digests, files, locks
 from compress.core.errors import CompressError
 from compress.data.task import Task
 from compress.models.inputs import encode_for
-from compress.models.reference import digest
+from compress.models.reference import digest_model
 from harness import environment
 from harness.suite import Step, Suite
 from harness.workers import BUILD_SECONDS, Worker
@@ -106,7 +106,9 @@ def write_calibration(task: Task, teacher: Path, count: int, path: Path) -> Path
 def build_key(peer: Peer, variant: str, teacher: Path, calibration: Path) -> str:
     """Return a digest of what a peer's artifact depends on."""
     requirements = [digests.digest_file(peer.requirements), sys.version] if peer.isolated else []
-    return digests.digest_json([variant, digests.digest_file(peer.source), requirements, digest(teacher), digests.digest_file(calibration)])
+    return digests.digest_json(
+        [variant, digests.digest_file(peer.source), requirements, digest_model(teacher), digests.digest_file(calibration)]
+    )
 
 
 def _peer(peer: Peer, variant: str, teacher: Path, calibration: Path, folder: Path) -> Candidate:

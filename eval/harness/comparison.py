@@ -17,7 +17,7 @@ from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.models.config import read_config
 from compress.models.label_mapping import map_labels
-from compress.models.reference import digest
+from compress.models.reference import digest_model
 from harness import rounds
 from harness.candidates import Candidate
 from harness.rounds import CONTROL
@@ -72,7 +72,7 @@ def compare(suite: Suite, task: Task, teacher: Path, candidates: list[Candidate]
     return {
         "task": task.spec.name,
         "main_metric": task.spec.main_metric,
-        "teacher": {"digest": digest(teacher), "model_type": read_config(teacher)["model_type"]},
+        "teacher": {"digest": digest_model(teacher), "model_type": read_config(teacher)["model_type"]},
         "candidates": list(rows.values()),
         "control": controls,
     }

@@ -12,7 +12,7 @@ def open_model(variant: str, folder: Path, threads: int) -> Opened:
     """Open a folder that `compress` wrote, as `compress.load_onnx` and `compress.load_model` do."""
     from compress.core import artifacts
     from compress.inference.artifact import OnnxModel
-    from compress.models.config import is_graph
+    from compress.models.layout import is_graph
     from peers.onnx_session import SESSION_CONFIG
 
     if is_graph(folder):

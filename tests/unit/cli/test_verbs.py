@@ -103,7 +103,7 @@ def test_a_model_with_adapters_goes_every_way_but_prune(checkpoint: Maker, capsy
     with pytest.raises(SystemExit) as caught:
         main(["prune", "teacher", "--task", "tiny.yaml", "--target-flops", "0.5", "-o", "slim"])
     assert caught.value.code == 2
-    assert "prune does not take a model with adapters" in capsys.readouterr().err
+    assert "prune does not support models with adapters" in capsys.readouterr().err
 
 
 def test_factorize_and_share(checkpoint: Maker, capsys: Printed) -> None:

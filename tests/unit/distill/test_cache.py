@@ -20,7 +20,7 @@ from compress.distill import cache_files
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.inference.forward import torch_forward
 from compress.models.device import to_tensors
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -159,7 +159,7 @@ def test_what_is_kept_has_its_manifest(cache: Path) -> None:
 def test_queries_and_keys_are_kept_as_the_projections_make_them() -> None:
     teacher, data = tiny.make_model(), tiny.encoded()
     answers = teacher_outputs(teacher, "abc", data, [("query", 2), ("value", 1)], CPU)
-    query = next(layer for number, layer in enumerate(layers(teacher)) if number == 1).query
+    query = next(layer for number, layer in enumerate(encoder_layers(teacher)) if number == 1).query
     seen: list[torch.Tensor] = []
     query.register_forward_hook(lambda module, args, output: seen.append(output))
     batch = data.batch([5, 3])

@@ -23,9 +23,11 @@ from compress.distill.layer_matching import Match, matches
 from compress.distill.losses import hidden_mse, soft_cross_entropy
 from compress.distill.objective import Lessons, Objective, projections
 from compress.distill.students import take_layers
-from compress.models.checkpoint import count_params, load_model, model_labels, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
+from compress.models.head import model_labels
 from compress.models.label_mapping import to_model_labels
+from compress.models.model_shape import count_params, model_shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings

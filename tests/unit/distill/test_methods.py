@@ -22,10 +22,12 @@ from compress.distill.objective import Lessons, Objective
 from compress.distill.students import take_layers
 from compress.distill.teachers import load_teacher, mean_logits, same_tokens
 from compress.distill.theseus import Replacement, probability
-from compress.editing.encoder_layers import stack_of
-from compress.models.checkpoint import load_model, model_labels, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
+from compress.models.head import model_labels
 from compress.models.inputs import encode_for
+from compress.models.layers import layer_list
+from compress.models.model_shape import model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
@@ -151,7 +153,7 @@ def test_the_first_stage_leaves_the_head_alone() -> None:
     positions = np.arange(4)
     objective(to_tensors(data.batch(positions), student, CPU), positions).backward()
     assert student.classifier.weight.grad is None
-    assert next(stack_of(student).parameters()).grad is not None
+    assert next(layer_list(student).parameters()).grad is not None
 
 
 def test_theseus_mixes_and_ends_with_the_student_alone() -> None:
@@ -160,14 +162,14 @@ def test_theseus_mixes_and_ends_with_the_student_alone() -> None:
     student = take_layers(teacher, 2)
     mixed = Replacement(student, teacher, 4, 0)
     assert [list(group) for group in mixed.groups] == [[0, 1], [2]]
-    students, teachers = list(stack_of(student)), list(stack_of(teacher))
+    students, teachers = list(layer_list(student)), list(layer_list(teacher))
     assert mixed.mixed([True, False]) == [students[0], teachers[2]]
     batch = to_tensors(data.batch(range(4)), student, CPU)
     with torch.no_grad():
         own, whole = student(**batch).logits, teacher(**batch).logits
         mixed.mixed = lambda own, mix=mixed.mixed: mix([False, False])  # type: ignore[method-assign]
         torch.testing.assert_close(mixed(batch).logits, whole)
-    assert list(stack_of(student)) == students
+    assert list(layer_list(student)) == students
     ends = Replacement(student, teacher, 4, 0)
     ends.at(3)
     with torch.no_grad():

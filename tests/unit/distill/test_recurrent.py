@@ -23,16 +23,18 @@ from compress.distill.recurrent import make_bilstm, principal_words
 from compress.distill.students import LSTM, Spec, make_student, parse_spec, shape_of_student
 from compress.inference.predictor import open_predictor
 from compress.models.bilstm import BiLstmConfig
-from compress.models.checkpoint import load_model, model_labels, model_shape
-from compress.models.low_rank import FactoredEmbedding, put_words, words_of
-from compress.models.shape import LayerShape, Lstm, Shape, lstm_shape
+from compress.models.checkpoint import load_model
+from compress.models.head import model_labels
+from compress.models.low_rank import FactoredEmbedding, set_word_embeddings, word_embeddings
+from compress.models.model_shape import model_shape
+from compress.models.shape import LayerShape, LstmShape, Shape, lstm_shape
 from compress.settings import DistillSettings
 from compress.stage import STUDENTS, Inputs
 from tests import tiny
 
 Maker = Callable[..., Path]
 SPEC = "lstm=6,embedding=8,ffn=5"
-BERT, SMALL = Shape(32, 8, (LayerShape(4, 64),) * 3), lstm_shape(Lstm(8, 6, 5))
+BERT, SMALL = Shape(32, 8, (LayerShape(4, 64),) * 3), lstm_shape(LstmShape(8, 6, 5))
 
 
 def inputs(teacher: Path, student: Path | str, document: dict[str, Any], *more: Path) -> Inputs:
@@ -53,14 +55,14 @@ def options(**given: Any) -> DistillSettings:
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("lstm=150", Lstm(300, 150, 200)),
-        ("lstm=64,embedding=32", Lstm(32, 64, 200)),
-        ("lstm=64,ffn=7,vocab=900", Lstm(300, 64, 7)),
+        ("lstm=150", LstmShape(300, 150, 200)),
+        ("lstm=64,embedding=32", LstmShape(32, 64, 200)),
+        ("lstm=64,ffn=7,vocab=900", LstmShape(300, 64, 7)),
         (STUDENTS["bilstm"], LSTM),
         ("layers=3", None),
     ],
 )
-def test_specs(spec: str, expected: Lstm | None) -> None:
+def test_specs(spec: str, expected: LstmShape | None) -> None:
     assert parse_spec(spec).recurrent == expected
     assert Spec().recurrent is None
 
@@ -87,12 +89,12 @@ def test_malformed_specs_are_usage_errors(spec: str, message: str) -> None:
 
 def test_a_student_starts_with_the_teachers_words_and_labels() -> None:
     teacher = tiny.make_model("roberta")
-    student = make_bilstm(teacher, Lstm(8, 6, 5), "auto")
+    student = make_bilstm(teacher, LstmShape(8, 6, 5), "auto")
     assert model_shape(student) == SMALL
     assert model_labels(student) == tiny.LABELS
     config: BiLstmConfig = student.config
     assert (config.pad_token_id, config.max_position_embeddings) == (1, tiny.POSITIONS)  # RoBERTa's table has two rows more
-    assert torch.equal(words_of(student).weight, principal_words(words_of(teacher).weight.detach(), 8))
+    assert torch.equal(word_embeddings(student).weight, principal_words(word_embeddings(teacher).weight.detach(), 8))
 
 
 @pytest.mark.parametrize("width", [3, 16, 40])
@@ -110,19 +112,19 @@ def test_principal_words_are_the_best_of_their_width(width: int) -> None:
 
 def test_wider_words_than_the_teachers_are_random_beyond() -> None:
     teacher = tiny.make_model()
-    words = words_of(make_bilstm(teacher, Lstm(48, 6, 5), "auto")).weight.detach()
-    assert torch.equal(words[:, : tiny.HIDDEN], principal_words(words_of(teacher).weight.detach(), 48))
+    words = word_embeddings(make_bilstm(teacher, LstmShape(48, 6, 5), "auto")).weight.detach()
+    assert torch.equal(words[:, : tiny.HIDDEN], principal_words(word_embeddings(teacher).weight.detach(), 48))
     assert float(words[:, tiny.HIDDEN :].std()) == pytest.approx(1, abs=0.1)
 
 
 def test_random_words_and_those_of_a_factorized_teacher() -> None:
     teacher = tiny.make_model()
     torch.manual_seed(0)
-    words = words_of(make_bilstm(teacher, Lstm(8, 6, 5), "random")).weight.detach()
+    words = word_embeddings(make_bilstm(teacher, LstmShape(8, 6, 5), "random")).weight.detach()
     assert float(words.std()) == pytest.approx(1, abs=0.1)
-    old = words_of(teacher)
-    put_words(teacher, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5))
-    words = words_of(make_bilstm(teacher, Lstm(8, 6, 5), "auto")).weight.detach()
+    old = word_embeddings(teacher)
+    set_word_embeddings(teacher, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5))
+    words = word_embeddings(make_bilstm(teacher, LstmShape(8, 6, 5), "auto")).weight.detach()
     assert int(torch.linalg.matrix_rank(words)) == 5
 
 

@@ -21,9 +21,11 @@ from compress.distill.layer_matching import layer_map, spread
 from compress.distill.students import Spec, Start, make_student, parse_spec, take_layers
 from compress.inference.forward import torch_forward
 from compress.models.adapters import add_adapters
-from compress.models.checkpoint import load_model, model_labels, model_shape, save_model
-from compress.models.family import layers
-from compress.models.low_rank import FactoredEmbedding, FactoredLinear, put, put_words, words_of
+from compress.models.checkpoint import load_model, save_model
+from compress.models.head import model_labels
+from compress.models.layers import encoder_layers
+from compress.models.low_rank import FactoredEmbedding, FactoredLinear, replace_linear, set_word_embeddings, word_embeddings
+from compress.models.model_shape import model_shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
@@ -129,8 +131,8 @@ def test_the_student_has_the_teachers_weights(family: str, count: int, chosen: l
     teacher = tiny.make_model(family)
     before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     student = take_layers(teacher, count)
-    stack = list(layers(teacher))
-    for taken, number in zip(layers(student), chosen, strict=True):
+    stack = list(encoder_layers(teacher))
+    for taken, number in zip(encoder_layers(student), chosen, strict=True):
         for name, tensor in taken.module.state_dict().items():
             assert torch.equal(tensor, stack[number].module.state_dict()[name])
     others = [name for name in student.state_dict() if ".layer." not in name]
@@ -144,7 +146,7 @@ def test_the_student_has_the_teachers_weights(family: str, count: int, chosen: l
         for parameter in student.parameters():
             parameter.zero_()
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())  # nothing is shared
-    assert len(list(layers(teacher))) == tiny.LAYERS
+    assert len(list(encoder_layers(teacher))) == tiny.LAYERS
 
 
 def test_all_layers_make_the_teacher_again(family: str) -> None:
@@ -173,7 +175,7 @@ def test_more_layers_than_the_teacher_has() -> None:
 def test_a_student_is_a_spec_or_a_folder(checkpoint: Maker) -> None:
     teacher: Any = load_model(checkpoint())
     student, folder = make_student("layers=2", teacher, checkpoint())
-    assert (len(list(layers(student))), folder) == (2, checkpoint())
+    assert (len(list(encoder_layers(student))), folder) == (2, checkpoint())
     student, folder = make_student(checkpoint("electra"), teacher, checkpoint())
     assert (student.config.model_type, folder) == ("electra", checkpoint("electra"))
     with pytest.raises(UsageError, match="needs a student"):
@@ -204,10 +206,10 @@ def test_a_teacher_in_pieces_lends_whole_layers_only(
     if kind == "pruned":
         slice_model(teacher, [Kept([0, 3], [1, 2, 3])] * 3)
     elif kind == "factorized":
-        put(teacher, next(iter(layers(teacher))), "ffn_in", FactoredLinear(tiny.HIDDEN, tiny.FFN, 4))
+        replace_linear(teacher, next(iter(encoder_layers(teacher))), "ffn_in", FactoredLinear(tiny.HIDDEN, tiny.FFN, 4))
     elif kind == "narrow words":
-        old = words_of(teacher)
-        put_words(teacher, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
+        old = word_embeddings(teacher)
+        set_word_embeddings(teacher, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
     else:
         add_adapters(teacher, 2)
     save_model(teacher, tmp_path, checkpoint())

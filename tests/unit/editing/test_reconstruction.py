@@ -11,7 +11,7 @@ import torch
 
 from compress.editing.reconstruction import Moments, Teacher, reconstruct, refit
 from compress.models.device import to_tensors
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
@@ -83,7 +83,7 @@ def test_a_neuron_is_replaced_by_its_twin(family: str) -> None:
     """Two neurons that compute the same: without one of them, the fit gives its weight to the other, exactly."""
     teacher = tiny.make_model(family)
     with torch.no_grad():
-        for layer in layers(teacher):
+        for layer in encoder_layers(teacher):
             layer.ffn_in.weight[1] = layer.ffn_in.weight[0]
             layer.ffn_in.bias[1] = layer.ffn_in.bias[0]
     student = copy.deepcopy(teacher)

@@ -18,7 +18,7 @@ from compress.editing import vocabulary
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.inputs import encode_for
-from compress.models.low_rank import FactoredEmbedding, put_words, words_of
+from compress.models.low_rank import FactoredEmbedding, set_word_embeddings, word_embeddings
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny
 
@@ -118,11 +118,11 @@ def test_embeddings_follow_the_kept_tokens() -> None:
 
 def test_factorized_embeddings_follow_too() -> None:
     model = tiny.make_model()
-    old = words_of(model)
-    put_words(model, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
+    old = word_embeddings(model)
+    set_word_embeddings(model, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
     kept = [0, 1, 2, 3, 7, 9]
     with torch.no_grad():
-        expected = words_of(model)(torch.tensor(kept))
+        expected = word_embeddings(model)(torch.tensor(kept))
         vocabulary.shrink_embeddings(model, kept)
-        assert torch.equal(words_of(model)(torch.arange(len(kept))), expected)
-    assert (words_of(model).num_embeddings, words_of(model).padding_idx, model.config.vocab_size) == (6, 0, 6)
+        assert torch.equal(word_embeddings(model)(torch.arange(len(kept))), expected)
+    assert (word_embeddings(model).num_embeddings, word_embeddings(model).padding_idx, model.config.vocab_size) == (6, 0, 6)

@@ -19,9 +19,11 @@ from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
-from compress.models.family import TOKEN_HEADS, descend, family_of, layers
+from compress.models.family import TOKEN_HEADS, family_of
+from compress.models.layers import encoder_layers, find_submodule
+from compress.models.model_shape import model_shape
 from compress.models.relative_positions import COLUMNS
 from compress.models.task_loss import logits_of
 from compress.prune.search import Kept
@@ -51,7 +53,7 @@ def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     Nothing of torch-pruning, of transformers' forward pass or of the narrowed model takes part.
     """
     family = family_of(model.config.model_type)
-    encoder, index = descend(model, family.encoder), torch.tensor(kept)
+    encoder, index = find_submodule(model, family.encoder), torch.tensor(kept)
     embeddings, size = encoder.embeddings, model_shape(model).head_size
     project = getattr(encoder, "embeddings_project", None)
 
@@ -73,7 +75,7 @@ def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     state = normed(state[..., columns], embeddings.LayerNorm, columns)
     if project is not None:
         state = state @ project.weight[index].T + project.bias[index]
-    for layer in layers(model):
+    for layer in encoder_layers(model):
         context = state[..., :0]
         if layer.query is not None and layer.key is not None and layer.value is not None:
             query, key, value = (
@@ -92,7 +94,7 @@ def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
         state = normed(inner @ layer.ffn_out.weight[index].T + layer.ffn_out.bias[index] + state, layer.output_norm)
     name = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     if name:
-        last = descend(model, name)
+        last = find_submodule(model, name)
         return state @ last.weight[:, index].T + last.bias
     inner, last, activation = {
         "bert": lambda: (model.bert.pooler.dense, model.classifier, torch.tanh),
@@ -229,7 +231,7 @@ def test_a_frozen_model_can_be_narrowed_and_a_narrowed_one_trained(family: str) 
     with torch.no_grad():
         narrow(model, HALF)
     model(**batch_of(family, model)).logits.square().sum().backward()
-    gradients = [layer.attention_norm.weight.grad for layer in layers(model)]
+    gradients = [layer.attention_norm.weight.grad for layer in encoder_layers(model)]
     assert all(gradient is not None and gradient.shape == (len(HALF),) for gradient in gradients)
 
 
@@ -255,7 +257,7 @@ def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: A
     assert [parameter.requires_grad for parameter in model.parameters()] == trained
 
     gate = torch.ones(tiny.HIDDEN, dtype=torch.float64, requires_grad=True)
-    encoder = descend(model, family_of(family).encoder)
+    encoder = find_submodule(model, family_of(family).encoder)
     places = [place for place in [getattr(encoder, "embeddings_project", None), *norms(model)] if place is not None]
     assert len(places) == 1 + 2 * tiny.LAYERS
     for place in places:
@@ -304,11 +306,11 @@ def test_rescaling_matches_means_and_deviations_and_changes_nothing_else(family:
     model = copy.deepcopy(dense)
     narrow(model, HALF)
     before, batches = copy.deepcopy(model), inputs(family, dense, 1)
-    stacks = [[layer.module for layer in layers(one)] for one in (dense, model)]
+    stacks = [[layer.module for layer in encoder_layers(one)] for one in (dense, model)]
     calls: list[int] = []
     rescale(dense, model, HALF, batches, lambda: calls.append(1))
     assert len(calls) == tiny.LAYERS
-    assert stacks == [[layer.module for layer in layers(one)] for one in (dense, model)]
+    assert stacks == [[layer.module for layer in encoder_layers(one)] for one in (dense, model)]
     own = {
         name for name, parameter in model.named_parameters() if any(parameter is one for norm in norms(model) for one in norm.parameters())
     }

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from compress.export.weights import LinearWeights, encoder_weights
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from tests import tiny
 
 
@@ -30,7 +30,7 @@ def test_the_model_keeps_its_own_biases(family: str) -> None:
 @pytest.mark.parametrize("number", range(tiny.LAYERS))
 def test_a_norm_takes_the_bias_of_the_projection_above(number: int) -> None:
     model = tiny.make_model()
-    found, layer = encoder_weights(model).blocks[number], list(layers(model))[number]
+    found, layer = encoder_weights(model).blocks[number], list(encoder_layers(model))[number]
     moved = layer.attention_norm.bias + layer.ffn_out.bias
     np.testing.assert_allclose(found.attention_norm.bias, moved.detach().numpy(), rtol=1e-6)
     assert found.inner is not None

@@ -16,9 +16,10 @@ from compress.factorize import factorize_embeddings, factorize_linears
 from compress.factorize.statistics import activation_statistics, fisher_statistics
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import count_params, load_model, model_shape
+from compress.models.checkpoint import load_model
 from compress.models.device import to_tensors
-from compress.models.low_rank import is_factorized, linears, words_of
+from compress.models.low_rank import encoder_linears, is_factorized, word_embeddings
+from compress.models.model_shape import count_params, model_shape
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import FactorizeSettings
 from tests import tiny
@@ -55,7 +56,7 @@ def test_a_rank_that_the_weights_have_changes_nothing(family: str) -> None:
     """Of weights of rank one, that is; factors of more ranks lose nothing by any method."""
     model, data = tiny.make_model(family), tiny.encoded(family, 20)
     with torch.no_grad():
-        for _, _, linear in linears(model):
+        for _, _, linear in encoder_linears(model):
             linear.weight.copy_(linear.weight[:, :1] @ linear.weight[:1])  # of rank one
     expected = run_batches(torch_forward(model), data)
     for method in METHODS:
@@ -122,10 +123,10 @@ def test_frequent_words_are_kept_better(family: str) -> None:
     data, errors = tiny.encoded(family, 40), []
     for plain in (False, True):
         model = tiny.make_model(family)
-        old = words_of(model).weight.detach()
+        old = word_embeddings(model).weight.detach()
         factorize_embeddings(model, data, 6, plain=plain)
         ids = torch.from_numpy(np.concatenate(data.input_ids))
-        errors.append(float((words_of(model)(ids).detach() - old[ids]).square().mean()))
+        errors.append(float((word_embeddings(model)(ids).detach() - old[ids]).square().mean()))
     assert errors[0] < errors[1]
 
 
@@ -154,7 +155,7 @@ def test_a_factorized_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_t
         "finetune --mode adapter": lambda: compress.finetune(small, tiny_task, tmp_path / "no", mode="adapter", **FAST),
     }
     for verb, call in refused.items():
-        with pytest.raises(UsageError, match=f"{verb} does not take a factorized model"):
+        with pytest.raises(UsageError, match=f"{verb} does not support factorized models"):
             call()
     assert not (tmp_path / "no").exists()
 

@@ -22,7 +22,7 @@ from compress.inference import runtime as module
 from compress.inference.artifact import OnnxModel, load_onnx
 from compress.inference.runtime import beside_others, only, open_session, recorded_runtimes, routed
 from compress.models.checkpoint import load_model
-from compress.models.config import OPENVINO_GRAPH
+from compress.models.layout import OPENVINO_GRAPH
 from tests import tiny
 
 Maker = Callable[..., Path]

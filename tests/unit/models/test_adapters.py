@@ -19,9 +19,10 @@ from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.adapters import SIGMA, Adapter, adapter_size, adapters, add_adapters, refuse_adapters
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
-from compress.models.family import layers
+from compress.models.adapters import INIT_STD, Adapter, adapter_size, adapters, add_adapters, refuse_adapters
+from compress.models.checkpoint import load_model, save_model
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import count_params, model_shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
@@ -69,7 +70,7 @@ def test_new_adapters_change_next_to_nothing(family: str) -> None:
     assert len(adapters(model)) == 2 * tiny.LAYERS
     for adapter in adapters(model):
         for linear in (adapter.down, adapter.up):
-            assert 0 < linear.weight.abs().max() <= 2 * SIGMA
+            assert 0 < linear.weight.abs().max() <= 2 * INIT_STD
             assert not linear.bias.any()
     np.testing.assert_allclose(run_batches(torch_forward(model), data), before, atol=1e-3)
 
@@ -84,7 +85,7 @@ def test_adapters_stand_before_the_residual_and_the_norm(family: str) -> None:
         for adapter, shift in zip(adapters(model), shifts, strict=True):
             adapter.up.weight.zero_()
             adapter.up.bias.copy_(shift)
-        linears = [linear for layer in layers(other) for linear in (layer.attention_output, layer.ffn_out)]
+        linears = [linear for layer in encoder_layers(other) for linear in (layer.attention_output, layer.ffn_out)]
         for linear, shift in zip(linears, shifts, strict=True):
             linear.bias += shift
     np.testing.assert_allclose(run_batches(torch_forward(model), data), run_batches(torch_forward(other), data), atol=1e-5)
@@ -152,6 +153,6 @@ def test_copies_and_students_keep_their_adapters(tmp_path: Path) -> None:
 
 def test_what_does_not_know_adapters_refuses_them() -> None:
     refuse_adapters(tiny.make_model(), "prune")
-    with pytest.raises(UsageError, match="prune does not take a model with adapters") as caught:
+    with pytest.raises(UsageError, match="prune does not support models with adapters") as caught:
         refuse_adapters(adapted(), "prune")
     assert "--mode adapter" in (caught.value.hint or "")

@@ -17,11 +17,14 @@ from compress.data import resolve
 from compress.data.task import Task
 from compress.editing.vocabulary import shrink_embeddings
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import count_params, load_model, model_labels, model_shape
+from compress.models.checkpoint import load_model
 from compress.models.config import read_config, target_of
-from compress.models.family import BILSTM, FAMILIES, family_of, layers
-from compress.models.low_rank import words_of
-from compress.models.shape import Lstm, lstm_shape
+from compress.models.family import BILSTM, FAMILIES, family_of
+from compress.models.head import model_labels
+from compress.models.layers import encoder_layers
+from compress.models.low_rank import word_embeddings
+from compress.models.model_shape import count_params, model_shape
+from compress.models.shape import LstmShape, lstm_shape
 from compress.stage import Inputs
 from compress.training.learning_rate import RECURRENT_LR, default_lr
 from tests import tiny
@@ -62,7 +65,7 @@ def direction(model: Any, words: np.ndarray, suffix: str) -> np.ndarray:
 def test_one_text_by_hand(target: str) -> None:
     model, data = tiny.make_bilstm(target=target), tiny.encoded()
     ids = data.input_ids[3]
-    words = words_of(model).weight.detach().double().numpy()[ids]
+    words = word_embeddings(model).weight.detach().double().numpy()[ids]
     forwards, backwards = direction(model, words, ""), direction(model, words[::-1], "_reverse")
     last = np.concatenate([forwards[-1], backwards[-1]])[None]
     read = last if target == "class" else np.concatenate([forwards, backwards[::-1]], axis=1)
@@ -117,9 +120,9 @@ def test_other_labels_get_a_new_head_and_nothing_else(tmp_path: Path) -> None:
 def test_its_shape_counts_all_but_words_and_head() -> None:
     model = tiny.make_bilstm()
     shape = model_shape(model)
-    assert shape == lstm_shape(Lstm(embedding=20, units=12, ffn=10))
-    assert (shape.hidden, shape.layers, shape.as_json(), list(layers(model))) == (24, (), [], [])
-    apart = words_of(model).weight.numel() + sum(parameter.numel() for parameter in model.classifier.parameters())
+    assert shape == lstm_shape(LstmShape(embedding=20, units=12, ffn=10))
+    assert (shape.hidden, shape.layers, shape.as_json(), list(encoder_layers(model))) == (24, (), [], [])
+    apart = word_embeddings(model).weight.numel() + sum(parameter.numel() for parameter in model.classifier.parameters())
     assert shape.params() == count_params(model) - apart
     products = 2 * 4 * 12 * (20 + 12)  # multiply-adds of a token: four gates of both directions
     assert shape.flops(7) == 2 * (7 * products + 24 * 10)
@@ -177,6 +180,6 @@ def test_what_works_on_layers_refuses_it(
     folder = tiny.write_bilstm(tmp_path / "model")
     inputs = Inputs({"model": folder}, 0, Task(resolve(tiny_task)))
     (tmp_path / "out").mkdir()
-    with pytest.raises(UsageError, match="does not take a BiLSTM") as caught:
+    with pytest.raises(UsageError, match="does not support BiLSTMs") as caught:
         importlib.import_module(stage).run(inputs, kind.model_validate({**given, "device": "cpu"}), tmp_path / "out")
     assert caught.value.exit_code == 2

@@ -14,8 +14,10 @@ import torch
 from compress.core import console
 from compress.core.errors import ModelError, ResourceError
 from compress.models import checkpoint as module
-from compress.models.checkpoint import count_params, load_model, model_labels, model_shape, record_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.family import FAMILIES
+from compress.models.head import model_labels
+from compress.models.model_shape import count_params, model_shape, record_shape
 from compress.models.shape import CONFIG_KEY, LayerShape, Shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
@@ -161,13 +163,13 @@ def test_a_head_that_is_missing_is_no_known_one(own_checkpoint: Maker, capsys: p
     assert "does not name" not in capsys.readouterr().err
 
 
-def test_a_head_that_starts_anew_is_said(tmp_path: Path) -> None:
+def test_a_head_that_is_initialised_again_is_reported(tmp_path: Path) -> None:
     folder, events = save(tiny.make_model(labels=["no", "yes"]), tmp_path / "model"), []
     with console.observed(events.append):
         load_model(folder, labels=["yes", "no"])
         assert events == []
         load_model(folder, labels=["bad", "good"])
-    assert ["for other labels (no, yes)" in event["text"] for event in events] == [True]
+    assert ["has other labels (no, yes)" in event["text"] for event in events] == [True]
 
 
 def test_a_pruned_classifier_keeps_its_labels(tmp_path: Path) -> None:

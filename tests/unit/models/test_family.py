@@ -16,8 +16,10 @@ from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import load_model, model_shape, save_model
-from compress.models.family import FAMILIES, Layer, descend, family_of, layers
+from compress.models.checkpoint import load_model, save_model
+from compress.models.family import FAMILIES, family_of
+from compress.models.layers import Layer, encoder_layers, find_submodule
+from compress.models.model_shape import model_shape
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
 from tests import tiny
@@ -174,7 +176,7 @@ def test_every_family_has_a_tiny_config_and_every_part() -> None:
     assert set(tiny.CONFIGS) == set(FAMILIES)
     for name, family in FAMILIES.items():
         model = tiny.make_model(name)
-        found = list(layers(model))
+        found = list(encoder_layers(model))
         assert len(found) == tiny.LAYERS
         for layer in found:
             assert all(getattr(layer, part) is not None for part in Layer.__dataclass_fields__)
@@ -186,8 +188,8 @@ def test_every_family_has_a_tiny_config_and_every_part() -> None:
 
 def test_descend_stops_at_what_is_not_there() -> None:
     model = tiny.make_model()
-    assert descend(model, "bert.encoder.layer") is model.bert.encoder.layer
-    assert descend(model, "bert.nothing.here") is None
+    assert find_submodule(model, "bert.encoder.layer") is model.bert.encoder.layer
+    assert find_submodule(model, "bert.nothing.here") is None
 
 
 @pytest.mark.parametrize(("wrong", "suggestion"), [("brt", "did you mean 'bert'"), ("gpt2", "supported"), (None, "supported")])

@@ -19,9 +19,19 @@ from compress.inference.artifact import open_session, session_forward
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
 from compress.models.adapters import refuse_adapters
-from compress.models.checkpoint import count_params, load_model, model_shape, record_shape, save_model
-from compress.models.family import layers
-from compress.models.low_rank import FactoredEmbedding, FactoredLinear, is_factorized, linears, put, put_words, refuse_factorized, words_of
+from compress.models.checkpoint import load_model, save_model
+from compress.models.layers import encoder_layers
+from compress.models.low_rank import (
+    FactoredEmbedding,
+    FactoredLinear,
+    encoder_linears,
+    is_factorized,
+    refuse_factorized,
+    replace_linear,
+    set_word_embeddings,
+    word_embeddings,
+)
+from compress.models.model_shape import count_params, model_shape, record_shape
 from compress.models.shape import CONFIG_KEY, Shape, config_entry, shape_of_config
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
@@ -37,14 +47,14 @@ def factorized(family: str = "bert", kept: list[Kept] | None = None, words: bool
     if kept is not None:
         slice_model(model, kept)
     torch.manual_seed(5)
-    stack = list(layers(model))
-    for position, (number, role, linear) in enumerate(list(linears(model))):
+    stack = list(encoder_layers(model))
+    for position, (number, role, linear) in enumerate(list(encoder_linears(model))):
         if position % 3 != 1:
-            put(model, stack[number], role, FactoredLinear(linear.in_features, linear.out_features, 1 + position % 4))
+            replace_linear(model, stack[number], role, FactoredLinear(linear.in_features, linear.out_features, 1 + position % 4))
     if words:
-        old = words_of(model)
-        put_words(model, FactoredEmbedding(old.num_embeddings, old.embedding_dim, RANK, old.padding_idx))
-        torch.nn.init.normal_(words_of(model).project.bias, std=0.2)
+        old = word_embeddings(model)
+        set_word_embeddings(model, FactoredEmbedding(old.num_embeddings, old.embedding_dim, RANK, old.padding_idx))
+        torch.nn.init.normal_(word_embeddings(model).project.bias, std=0.2)
     return model.eval()
 
 
@@ -95,9 +105,9 @@ def test_the_graph_has_two_products_for_each_factorized_linear() -> None:
 
 def test_sizes_are_those_that_pytorch_counts(family: str) -> None:
     model = factorized(family, KEPT)
-    words = words_of(model)
+    words = word_embeddings(model)
     counted = sum(parameter.numel() for parameter in words.project.parameters())
-    for layer in layers(model):
+    for layer in encoder_layers(model):
         for linear in (layer.query, layer.key, layer.value, layer.attention_output, layer.ffn_in, layer.ffn_out):
             counted += sum(parameter.numel() for parameter in linear.parameters()) if linear is not None else 0
     assert model_shape(model).params() == counted
@@ -107,7 +117,7 @@ def test_flops_are_those_that_pytorch_counts() -> None:
     model = factorized(kept=[Kept([0, 3], [1, 2, 9]), Kept([1], [5]), Kept([1, 2, 3], [])])
     model.config._attn_implementation = "eager"
     with FlopCounterMode(display=False) as counter:
-        words_of(model)(torch.ones((1, 9), dtype=torch.int64))
+        word_embeddings(model)(torch.ones((1, 9), dtype=torch.int64))
         model.bert.encoder(torch.zeros((1, 9, tiny.HIDDEN)))
     assert model_shape(model).flops(9) == counter.get_total_flops()
 
@@ -181,6 +191,6 @@ def test_what_needs_whole_linears_refuses_factors() -> None:
     assert not is_factorized(plain)
     refuse_factorized(plain, "prune")
     refuse_adapters(factorized(), "prune")
-    with pytest.raises(UsageError, match="prune does not take a factorized model"):
+    with pytest.raises(UsageError, match="prune does not support factorized models"):
         refuse_factorized(factorized(words=False), "prune")
     assert model_shape(plain) == Shape(tiny.HIDDEN, tiny.HEAD_SIZE, model_shape(plain).layers)

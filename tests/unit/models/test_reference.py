@@ -11,7 +11,7 @@ from compress.core import digests, hub
 from compress.core.errors import ModelError, ResourceError
 from compress.models import reference as module
 from compress.models.checkpoint import load_model
-from compress.models.reference import BUILTIN, digest, locate
+from compress.models.reference import BUILTIN, digest_model, locate
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -143,18 +143,18 @@ def test_an_unknown_builtin_names_the_known_one() -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_digest_changes_with_what_computes(own_checkpoint: Maker, name: str) -> None:
     folder = own_checkpoint()
-    before = digest(folder)
+    before = digest_model(folder)
     content = bytearray((folder / name).read_bytes())
     content[-1] ^= 1
     (folder / name).write_bytes(content)
-    assert digest(folder) != before
+    assert digest_model(folder) != before
 
 
 def test_digest_ignores_what_does_not_compute(own_checkpoint: Maker) -> None:
     folder = own_checkpoint()
-    before = digest(folder)
+    before = digest_model(folder)
     (folder / "README.md").write_text("words", encoding="utf-8")
     (folder / "compress.json").write_text("{}", encoding="utf-8")
     (folder / ".cache").mkdir()
     (folder / ".cache" / "x.safetensors").write_bytes(b"x")
-    assert digest(folder) == before
+    assert digest_model(folder) == before

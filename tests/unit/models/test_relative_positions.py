@@ -16,7 +16,7 @@ from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from compress.models.relative_positions import COLUMNS, bias_by_distance, bias_columns, bias_table
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
@@ -30,7 +30,7 @@ BOTH = [Kept([1, 3], FFN), Kept([3], FFN[:9]), Kept([2], [])]
 
 def columns(model: Any) -> list[list[int] | None]:
     """Return each layer's columns, None for a layer that takes them all."""
-    kept = [getattr(layer.module.attention.attn, COLUMNS, None) for layer in layers(model)]
+    kept = [getattr(layer.module.attention.attn, COLUMNS, None) for layer in encoder_layers(model)]
     return [None if found is None else found.tolist() for found in kept]
 
 
@@ -64,7 +64,7 @@ def test_other_columns_are_another_model() -> None:
     slice_model(model, BOTH)
     batch = tiny.encoded("mpnet").batch(range(12))
     before = torch_forward(model)(batch)
-    next(layers(model)).module.attention.attn.register_buffer(COLUMNS, torch.tensor([0, 1]))
+    next(encoder_layers(model)).module.attention.attn.register_buffer(COLUMNS, torch.tensor([0, 1]))
     assert np.abs(torch_forward(model)(batch) - before).max() > 1e-2
 
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from compress.models.checkpoint import model_shape, record_shape
-from compress.models.family import layers
-from compress.models.shape import CONFIG_KEY, LayerShape, Shape, config_entry, shape_of_config, sketch
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import model_shape, record_shape
+from compress.models.shape import CONFIG_KEY, LayerShape, Shape, config_entry, shape_of_config
+from compress.models.sketch import sketch_layers
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
@@ -22,7 +23,7 @@ def test_params_are_those_of_the_linears(family: str, pruned: bool) -> None:
     if pruned:
         slice_model(model, KEPT)
     counted = 0
-    for layer in layers(model):
+    for layer in encoder_layers(model):
         for linear in (layer.query, layer.key, layer.value, layer.attention_output, layer.ffn_in, layer.ffn_out):
             counted += sum(parameter.numel() for parameter in linear.parameters()) if linear is not None else 0
     assert model_shape(model).params() == counted
@@ -55,7 +56,7 @@ def test_shape_survives_the_config(family: str) -> None:
 
 
 def test_sketch_has_a_column_a_layer() -> None:
-    heads, ffn = sketch([{"heads": 12, "ffn": 3072}, {"heads": 0, "ffn": 16}]).splitlines()
+    heads, ffn = sketch_layers([{"heads": 12, "ffn": 3072}, {"heads": 0, "ffn": 16}]).splitlines()
     assert heads.split() == ["heads", "12", "0"]
     assert ffn.split() == ["ffn", "3072", "16"]
     assert len(heads) == len(ffn)

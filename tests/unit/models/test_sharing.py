@@ -18,9 +18,10 @@ from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
-from compress.models.family import layers
-from compress.models.sharing import owners_of, refuse_shared, tie
+from compress.models.checkpoint import load_model, save_model
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import count_params, model_shape
+from compress.models.sharing import owners_of, refuse_shared, share_parameters
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
@@ -34,7 +35,7 @@ def shared(family: str = "bert", owners: tuple[int, ...] = OWNERS, kept: list[Ke
     model = tiny.make_model(family, **options)
     if kept is not None:
         slice_model(model, kept)
-    tie(model, owners)
+    share_parameters(model, owners)
     return model
 
 
@@ -61,7 +62,7 @@ def test_torch_reloaded_and_onnx_agree(family: str, kept: list[Kept] | None, tmp
 def test_what_one_layer_learns_the_other_knows(family: str, tmp_path: Path) -> None:
     again = load_model(saved(shared(family), family, tmp_path / "saved"))
     for model in (again, copy.deepcopy(again)):
-        _, second, third = layers(model)
+        _, second, third = encoder_layers(model)
         for first, other in zip(second.module.parameters(), third.module.parameters(), strict=True):
             assert first is other
         with torch.no_grad():
@@ -72,7 +73,7 @@ def test_what_one_layer_learns_the_other_knows(family: str, tmp_path: Path) -> N
 def test_the_file_holds_one_copy(family: str, tmp_path: Path) -> None:
     plain = saved(tiny.make_model(family), family, tmp_path / "plain")
     folder = saved(shared(family, (0, 0, 0)), family, tmp_path / "shared")
-    spared = 4 * 2 * sum(parameter.numel() for parameter in next(layers(tiny.make_model(family))).module.parameters())
+    spared = 4 * 2 * sum(parameter.numel() for parameter in next(encoder_layers(tiny.make_model(family))).module.parameters())
     sizes = [(path / "model.safetensors").stat().st_size for path in (plain, folder)]
     assert sizes[1] <= sizes[0] - spared
     with safe_open(folder / "model.safetensors", "pt") as stored:
@@ -82,7 +83,9 @@ def test_the_file_holds_one_copy(family: str, tmp_path: Path) -> None:
 def test_the_graph_holds_one_copy(family: str) -> None:
     model = shared(family, (0, 0, 0))
     graphs = [build_graph(each) for each in (tiny.make_model(family), model)]
-    weights = sum(linear.weight.numel() for linear in [getattr(next(layers(model)), role) for role in ("query", "ffn_in", "ffn_out")])
+    weights = sum(
+        linear.weight.numel() for linear in [getattr(next(encoder_layers(model)), role) for role in ("query", "ffn_in", "ffn_out")]
+    )
     assert graphs[1].ByteSize() <= graphs[0].ByteSize() - 2 * 4 * weights
     used = [node.input[1] for node in graphs[1].graph.node if node.name.endswith(".ffn.in")]
     assert len(used) == tiny.LAYERS
@@ -131,5 +134,5 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
 def test_what_changes_layers_one_by_one_refuses_shared_ones() -> None:
     assert owners_of(tiny.make_model()) == ()
     refuse_shared(tiny.make_model(), "prune")
-    with pytest.raises(UsageError, match="prune does not take a model whose layers share weights"):
+    with pytest.raises(UsageError, match="prune does not support models whose layers share weights"):
         refuse_shared(shared(), "prune")

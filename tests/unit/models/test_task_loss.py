@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.models.task_loss import IGNORED, sampled_labels, task_loss
+from compress.data.encoded import IGNORED
+from compress.models.task_loss import sampled_labels, task_loss
 
 MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.models.checkpoint import model_shape
+from compress.models.model_shape import model_shape
 from compress.prune.search import counted_costs
 
 module = importlib.import_module("compress.prune.structured")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.models.checkpoint import model_shape
 from compress.models.device import to_tensors
-from compress.models.family import Layer, layers
+from compress.models.layers import Layer, encoder_layers
+from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of
 from compress.prune.baselines import torch_pruning_scores
 from compress.prune.scores import LayerScores
@@ -58,13 +58,13 @@ def by_definition(layer: Layer, values: dict[int, torch.Tensor]) -> tuple[torch.
 def linears(model: Any) -> list[Any]:
     """Return every linear of every layer."""
     parts = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-    return [getattr(layer, part) for layer in layers(model) for part in parts if getattr(layer, part) is not None]
+    return [getattr(layer, part) for layer in encoder_layers(model) for part in parts if getattr(layer, part) is not None]
 
 
 def assert_by_definition(model: Any, found: list[LayerScores], values: dict[int, torch.Tensor]) -> None:
     """Compare with the definition; every score is float64 and there is one for every unit."""
     shape = model_shape(model)
-    for layer, scores, size in zip(layers(model), found, shape.layers, strict=True):
+    for layer, scores, size in zip(encoder_layers(model), found, shape.layers, strict=True):
         heads, neurons = by_definition(layer, values)
         assert (len(scores.heads), len(scores.neurons)) == (size.heads, size.ffn)
         assert scores.heads.dtype == scores.neurons.dtype == torch.float64
@@ -85,7 +85,7 @@ def test_magnitude_by_hand() -> None:
     with torch.no_grad():
         for linear in linears(model):
             linear.weight.zero_()
-        for layer in layers(model):
+        for layer in encoder_layers(model):
             layer.query.weight[columns([1], tiny.HEAD_SIZE)[0], 5] = 2  # type: ignore[union-attr]
             layer.attention_output.weight[3, columns([1], tiny.HEAD_SIZE)[7]] = -6
             layer.value.weight[columns([2], tiny.HEAD_SIZE)[3], :2] = 4  # type: ignore[union-attr]
@@ -115,7 +115,7 @@ def test_taylor_of_a_layer_that_the_loss_does_not_see_is_zero() -> None:
     """Without weights downstream nothing reaches layer 0 and 1: their gradients are missing or zero, and that is no error."""
     model = tiny.make_model()
     with torch.no_grad():
-        last = list(layers(model))[2]
+        last = list(encoder_layers(model))[2]
         last.output_norm.weight.zero_()
     found = taylor(model, "bert")
     assert all(not scores.heads.any() and not scores.neurons.any() for scores in found)

@@ -17,9 +17,11 @@ from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
-from compress.models.family import descend, family_of, layers
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers, find_submodule
+from compress.models.model_shape import model_shape
 from compress.models.shape import CONFIG_KEY
 from compress.models.task_loss import logits_of
 from compress.prune.depth import drop_order
@@ -73,20 +75,20 @@ def test_each_drop_is_the_best_that_is_left(family: str, pruned: bool) -> None:
 
 def test_the_model_is_left_as_it_was(family: str) -> None:
     model = tiny.make_model(family)
-    before, stack = copy.deepcopy(model.state_dict()), [layer.module for layer in layers(model)]
+    before, stack = copy.deepcopy(model.state_dict()), [layer.module for layer in encoder_layers(model)]
     calls: list[int] = []
     assert len(order_of(model, family, least=2, advance=lambda: calls.append(1))) == len(calls) == 1
-    assert [layer.module for layer in layers(model)] == stack
+    assert [layer.module for layer in encoder_layers(model)] == stack
     assert not any(module._forward_hooks for module in stack)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_a_failing_loss_leaves_the_model_as_it_was() -> None:
     model = tiny.make_model()
-    stack = [layer.module for layer in layers(model)]
+    stack = [layer.module for layer in encoder_layers(model)]
     with pytest.raises(ZeroDivisionError):
         drop_order(model, [1, 0], lambda batch: torch.tensor(1 / batch) + loss_of(model, "bert", [0]))
-    assert [layer.module for layer in layers(model)] == stack
+    assert [layer.module for layer in encoder_layers(model)] == stack
     assert not any(module._forward_hooks for module in stack)
 
 
@@ -94,7 +96,7 @@ def test_a_layer_that_does_nothing_goes_first() -> None:
     """A layer whose LayerNorms hand on what they are given: it must follow another LayerNorm of gain 1 for that."""
     model = tiny.make_model()
     slice_model(model, [Kept([0, 1, 2, 3], list(range(tiny.FFN))), Kept([], []), Kept([0, 1, 2, 3], list(range(tiny.FFN)))])
-    first, idle, _ = layers(model)
+    first, idle, _ = encoder_layers(model)
     with torch.no_grad():
         for norm in (first.output_norm, idle.attention_norm, idle.output_norm):
             norm.weight.fill_(1)
@@ -119,7 +121,7 @@ def loss_of_whole(model: Any, positions: list[int]) -> torch.Tensor:
 
 def by_hand(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     """Run a model with every other layer handing on its input: what the layers do by themselves is left to hooks."""
-    gone = [layer.module for number, layer in enumerate(layers(model)) if number not in kept]
+    gone = [layer.module for number, layer in enumerate(encoder_layers(model)) if number not in kept]
     given: dict[Any, torch.Tensor] = {}
 
     def remember(module: Any, args: Any, options: Any) -> None:
@@ -152,7 +154,7 @@ def test_cut_equals_by_hand_reloaded_and_onnx(family: str, kept: list[int], prun
     save_model(model, tmp_path, tmp_path)
     again = load_model(tmp_path)
     assert model_shape(again) == model_shape(model)
-    assert [getattr(model.config, family_of(family).layers_key), len(list(layers(again)))] == [len(kept)] * 2
+    assert [getattr(model.config, family_of(family).layers_key), len(list(encoder_layers(again)))] == [len(kept)] * 2
     session = open_session(build_graph(again).SerializeToString(), 1, "cpu", RUNTIME_HINTS)
     for forward in (torch_forward(model), torch_forward(again), session_forward(session)):
         np.testing.assert_allclose(forward(arrays), expected, rtol=0, atol=TOLERANCE)
@@ -190,7 +192,7 @@ def test_layers_are_numbered_anew(family: str) -> None:
     keep_layers(model, [1, 2])
     numbers = [[getattr(part, "layer_idx", None) for part in one.modules()] for one in (model, fresh)]
     assert numbers[0] == numbers[1]
-    encoder = descend(model, family_of(family).encoder)
+    encoder = find_submodule(model, family_of(family).encoder)
     assert getattr(getattr(encoder, "transformer", None), "n_layers", 2) == 2
 
 

@@ -12,7 +12,8 @@ import torch
 
 from compress.distill.cache import TeacherOutputs
 from compress.models.device import to_tensors
-from compress.models.family import descend, family_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule
 from compress.models.task_loss import logits_of
 from compress.prune.head_refit import RIDGES, Rows, refit_linear, refit_readout
 from tests import tiny
@@ -82,7 +83,7 @@ def test_a_disturbed_head_is_mended_and_nothing_else_changes(family: str, target
     dense = tiny.make_model(family, target=target).eval()
     model = copy.deepcopy(dense)
     last = family_of(family).last_linear(target)
-    linear = descend(model, last)
+    linear = find_submodule(model, last)
     with torch.no_grad():
         linear.weight.add_(0.3 * torch.randn(linear.weight.shape, generator=torch.Generator().manual_seed(1)))
     before = copy.deepcopy(model.state_dict())

@@ -10,7 +10,7 @@ import pytest
 
 from compress.benchmark.microbenchmark import random_batch
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import model_shape
+from compress.models.model_shape import model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune import latency_table as module
 from compress.prune.latency_table import latency_table, measure_table, skeleton

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from compress.models.checkpoint import model_shape
 from compress.models.device import to_tensors
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import model_shape
 from compress.prune import obs
 from compress.prune.obs import DAMPING, FLOOR, Factors, remove_in_turn
 from tests import tiny
@@ -86,7 +86,7 @@ def test_factors_are_sums_over_tokens_of_inputs_and_of_output_gradients(family: 
         return torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.labels[batch]), reduction="sum")
 
     whole, parts = obs.factors(model, [positions], loss_of), obs.factors(model, [positions[:5], positions[5:]], loss_of)
-    for once, twice, layer in zip(whole, parts, layers(model), strict=True):
+    for once, twice, layer in zip(whole, parts, encoder_layers(model), strict=True):
         for first, second, linear in zip(once, twice, (layer.attention_output, layer.ffn_out), strict=True):
             # Rows of padding count in neither: no gradient, and inputs of other texts' lengths; so compare outputs alone.
             torch.testing.assert_close(first.outputs, second.outputs, rtol=1e-3, atol=1e-6)

@@ -18,8 +18,9 @@ from compress.data.examples import Examples
 from compress.data.task import Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph
-from compress.models.checkpoint import count_params, load_model, model_shape, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.inputs import calibration_examples
+from compress.models.model_shape import count_params, model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune import run as prune
 from compress.prune.joint_refit import STATES, refit_lr

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from compress.models.device import to_tensors
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from compress.prune.scores import GateGradients, LayerScores, gate_gradients
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, slice_model
@@ -48,7 +48,7 @@ def squares_of(gradients: list[GateGradients]) -> list[LayerScores]:
 def gates(model: Any) -> tuple[list[list[torch.Tensor]], list[Any]]:
     """Multiply every unit's activations by a gate of one; returns the gates of each layer and the hooks."""
     found, hooks = [], []
-    for layer in layers(model):
+    for layer in encoder_layers(model):
         heads = layer.attention_output.in_features // tiny.HEAD_SIZE
         pair = [
             torch.ones(heads, dtype=torch.float64, requires_grad=True),
@@ -127,7 +127,7 @@ def test_effects_of_opposite_sign_do_not_cancel() -> None:
 
 def test_a_unit_that_does_nothing_scores_nothing(family: str) -> None:
     model = model_of(family)
-    for layer in layers(model):
+    for layer in encoder_layers(model):
         with torch.no_grad():
             layer.attention_output.weight[:, columns([2], tiny.HEAD_SIZE)] = 0
             for linear in (layer.query, layer.key, layer.value):

@@ -13,7 +13,7 @@ from compress.benchmark.timing_worker import opened
 from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.inference.forward import torch_forward
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.prune.serving_clock import Clock, Serving, check_serving
 from tests import tiny
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, mask_model, slice_model
 from tests import tiny
@@ -29,7 +29,7 @@ def test_columns_of_heads() -> None:
 def test_what_is_cut_are_the_rows_and_columns_of_the_units(family: str) -> None:
     dense, model = tiny.make_model(family), tiny.make_model(family)
     slice_model(model, KEPT)
-    for kept, before, after in zip(KEPT, layers(dense), layers(model), strict=True):
+    for kept, before, after in zip(KEPT, encoder_layers(dense), encoder_layers(model), strict=True):
         dimensions = columns(kept.heads, tiny.HEAD_SIZE)
         for part in ("query", "key", "value"):
             old, new = getattr(before, part), getattr(after, part)
@@ -51,7 +51,7 @@ def test_what_is_cut_are_the_rows_and_columns_of_the_units(family: str) -> None:
 def test_masking_zeroes_the_other_columns_only(family: str) -> None:
     dense, model = tiny.make_model(family), tiny.make_model(family)
     mask_model(model, KEPT)
-    for kept, before, after in zip(KEPT, layers(dense), layers(model), strict=True):
+    for kept, before, after in zip(KEPT, encoder_layers(dense), encoder_layers(model), strict=True):
         for part, units in (("attention_output", columns(kept.heads, tiny.HEAD_SIZE)), ("ffn_out", kept.neurons)):
             old, new = getattr(before, part).weight, getattr(after, part).weight
             gone = sorted(set(range(old.shape[1])) - set(units))

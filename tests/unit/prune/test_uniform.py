@@ -16,7 +16,8 @@ import transformers
 from compress.core.errors import UsageError
 from compress.data import resolve
 from compress.data.task import Task
-from compress.models.checkpoint import load_model, model_shape
+from compress.models.checkpoint import load_model
+from compress.models.model_shape import model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune import plan
 from compress.prune.search import Costs, LayerRanking, Ranking, counted_costs

@@ -20,7 +20,7 @@ from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.evaluator import Evaluator
 from compress.models.checkpoint import load_model, save_model
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings

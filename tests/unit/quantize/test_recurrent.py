@@ -18,7 +18,7 @@ from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.quantize.dynamic import dynamic_graph, quantized_share
 from tests import tiny
 from tests.unit.quantize.stage import run

@@ -18,7 +18,7 @@ from compress.core import console
 from compress.core.errors import GateMissed
 from compress.inference.artifact import OnnxModel
 from compress.inference.evaluator import Evaluator
-from compress.models.config import GRAPH
+from compress.models.layout import GRAPH
 from compress.quantize.auto import faster
 from compress.quantize.sensitivity import search_float_groups, sensitivities
 from tests import tiny

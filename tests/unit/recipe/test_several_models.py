@@ -9,8 +9,8 @@ import yaml
 
 from compress.core import artifacts
 from compress.core.errors import ModelError, RecipeError
-from compress.models.checkpoint import model_shape
-from compress.models.reference import digest
+from compress.models.model_shape import model_shape
+from compress.models.reference import digest_model
 from compress.models.shape import config_entry
 from compress.recipe import run
 from compress.recipe.load import load
@@ -42,16 +42,16 @@ def test_a_model_of_a_stage_is_a_folder_in_it(tmp_path: Path) -> None:
         tiny.write_checkpoint(made / name, seed=len(name) + int(name[0]))
     workspace.finish("slim", made, {"digest": "of all"})
     assert workspace.folder("slim/2x") == made / "2x"
-    assert workspace.digest("slim/2x") == digest(made / "2x") != digest(made / "3x")
+    assert workspace.digest("slim/2x") == digest_model(made / "2x") != digest_model(made / "3x")
     with pytest.raises(ModelError, match="made no model '4x'"):
         workspace.folder("slim/4x")
 
 
 def test_a_folder_of_models_is_known_by_all_of_them(tmp_path: Path) -> None:
     tiny.write_checkpoint(tmp_path / "2x", seed=1)
-    alone = digest(tmp_path)
+    alone = digest_model(tmp_path)
     tiny.write_checkpoint(tmp_path / "3x", seed=2)
-    assert digest(tmp_path) != alone
+    assert digest_model(tmp_path) != alone
 
 
 def test_a_measurement_has_no_models_to_name(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_each_model_of_a_stage_has_a_manifest_of_its_own(tmp_path: Path) -> None
     run._tell_each(tmp_path, {"key": "k", "params": 3, "task": {"max_length": 32}, "settings": {}, "lineage": steps, "models": models})
     own = artifacts.read_manifest(tmp_path / "2x")
     assert own is not None
-    assert (own["params"], own["lineage"], own["task"], own["digest"]) == (5, steps, {"max_length": 32}, digest(tmp_path / "2x"))
+    assert (own["params"], own["lineage"], own["task"], own["digest"]) == (5, steps, {"max_length": 32}, digest_model(tmp_path / "2x"))
     assert not {"key", "models"} & set(own)
     assert own["plain"]
     tiny.edit_config(tmp_path / "2x", compress=config_entry(model_shape(tiny.make_model())))
@@ -88,7 +88,7 @@ def test_of_a_family_the_measured_model_is_delivered(tmp_path: Path) -> None:
         run._tell_each(made, manifest)
         workspace.finish("slim", made, manifest)
         assert run._deliver(wanted, tmp_path / named, workspace, {"slim": manifest}) == named
-        assert digest(tmp_path / named / "model") == digest(made / named[-2:])
+        assert digest_model(tmp_path / named / "model") == digest_model(made / named[-2:])
 
 
 SEEDS = "teacher: {do: finetune, from: model, seeds: [0, 4]}"

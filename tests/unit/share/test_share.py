@@ -13,9 +13,10 @@ import compress
 from compress.core.errors import UsageError
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import count_params, load_model, save_model
+from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
+from compress.models.model_shape import count_params
 from compress.models.sharing import owners_of
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
@@ -28,12 +29,12 @@ FAST: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "devi
 
 @pytest.mark.parametrize("how", ["mean", "first", "last"])
 def test_a_group_gets_the_mean_or_one_layer(family: str, how: str) -> None:
-    model, before = tiny.make_model(family), [dict(layer.module.named_parameters()) for layer in layers(tiny.make_model(family))]
+    model, before = tiny.make_model(family), [dict(layer.module.named_parameters()) for layer in encoder_layers(tiny.make_model(family))]
     share_layers(model, (0, 0, 2), how)
-    for name, parameter in next(layers(model)).module.named_parameters():
+    for name, parameter in next(encoder_layers(model)).module.named_parameters():
         first, second = before[0][name], before[1][name]
         torch.testing.assert_close(parameter, {"mean": (first + second) / 2, "first": first, "last": second}[how])
-    for name, parameter in list(layers(model))[2].module.named_parameters():
+    for name, parameter in list(encoder_layers(model))[2].module.named_parameters():
         assert torch.equal(parameter, before[2][name])
     assert owners_of(model) == (0, 0, 2)
 
@@ -41,7 +42,7 @@ def test_a_group_gets_the_mean_or_one_layer(family: str, how: str) -> None:
 @pytest.mark.parametrize("how", ["mean", "first", "last"])
 def test_equal_layers_share_without_a_loss(family: str, how: str) -> None:
     model, data = tiny.make_model(family), tiny.encoded(family)
-    first, second, _ = layers(model)
+    first, second, _ = encoder_layers(model)
     second.module.load_state_dict(first.module.state_dict())
     expected, params = run_batches(torch_forward(model), data), count_params(model)
     share_layers(model, (0, 0, 2), how)
@@ -54,7 +55,7 @@ def test_the_found_groups_change_the_answers_least() -> None:
     batches = [to_tensors(data.batch(range(12)), model, torch.device("cpu"))]
     loss_of = answers_changed(model, batches, "first")
     assert loss_of((0, 1, 2)) == 0
-    _, second, third = layers(model)
+    _, second, third = encoder_layers(model)
     third.module.load_state_dict(second.module.state_dict())
     loss_of = answers_changed(model, batches, "first")
     assert loss_of((0, 1, 1)) == pytest.approx(0, abs=1e-8)
@@ -96,7 +97,7 @@ def test_a_shared_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task:
         "finetune --mode lora": lambda: compress.finetune(folder, tiny_task, tmp_path / "no", mode="lora", **FAST),
     }
     for verb, call in refused.items():
-        with pytest.raises(UsageError, match=f"{verb} does not take a model whose layers share weights") as caught:
+        with pytest.raises(UsageError, match=f"{verb} does not support models whose layers share weights") as caught:
             call()
         assert ("not both" in (caught.value.hint or "")) == (verb == "factorize")  # which takes no shared model, nor share a factorized one
     assert not (tmp_path / "no").exists()

@@ -13,7 +13,9 @@ from compress import training
 from compress.core.errors import DataError, ResourceError
 from compress.data import resolve
 from compress.data.task import Task
-from compress.models.checkpoint import count_params, load_model, model_labels
+from compress.models.checkpoint import load_model
+from compress.models.head import model_labels
+from compress.models.model_shape import count_params
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from tests import tiny

@@ -12,7 +12,8 @@ import torch
 from compress.core.errors import ResourceError
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.family import descend, family_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule
 from compress.models.task_loss import logits_of, task_loss
 from compress.settings import FinetuneSettings
 from compress.training import frozen
@@ -86,7 +87,7 @@ def test_training_on_states_is_training_the_head_of_the_whole_model(family: str,
 
 def test_the_encoder_is_restored_after_an_error() -> None:
     model, data = tiny.make_model(), tiny.encoded()
-    encoder = descend(model, "bert")
+    encoder = find_submodule(model, "bert")
     with pytest.raises(RuntimeError), cached_states(model, [data], "class", CPU):
         assert "forward" in vars(encoder)
         raise RuntimeError

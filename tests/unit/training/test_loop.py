@@ -15,7 +15,7 @@ from torch.nn import functional
 from compress.core import console
 from compress.core.errors import Diverged
 from compress.models.device import to_tensors
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from compress.settings import FinetuneSettings
 from compress.training.learning_rate import warmup_linear_decay
 from compress.training.loop import Loss, TrainingPlan, fit
@@ -273,4 +273,4 @@ def test_pruned_models_train(family: str) -> None:
     train(model)
     changed = [name for name, tensor in weights(model).items() if not torch.equal(tensor, before[name])]
     assert len(changed) > 0.8 * len([name for name in before if before[name].numel()])
-    assert len(list(layers(model))) == tiny.LAYERS
+    assert len(list(encoder_layers(model))) == tiny.LAYERS

@@ -14,7 +14,7 @@ from torch import nn
 from compress.core.errors import ModelError, UsageError
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
-from compress.models.family import layers
+from compress.models.layers import encoder_layers
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.training.lora import add_lora, merge_lora
@@ -58,15 +58,15 @@ def test_a_merged_model_saved_and_reloaded_keeps_its_logits(family: str, pruned:
 
 def test_the_update_is_alpha_over_rank_times_b_a(family: str) -> None:
     model = tiny.make_model(family)
-    before = [[linear.weight.detach().clone() for linear in (layer.query, layer.key, layer.value)] for layer in layers(model)]  # pyright: ignore[reportOptionalMemberAccess]
+    before = [[linear.weight.detach().clone() for linear in (layer.query, layer.key, layer.value)] for layer in encoder_layers(model)]  # pyright: ignore[reportOptionalMemberAccess]
     wrapper = add_lora(model, "class", 3, 12.0)
     randomise(model)
     updates = [
         [4.0 * (linear.lora_B["default"].weight @ linear.lora_A["default"].weight).detach() for linear in (layer.query, layer.value)]  # pyright: ignore[reportOptionalMemberAccess, reportIndexIssue, reportAttributeAccessIssue]
-        for layer in layers(model)
+        for layer in encoder_layers(model)
     ]
     merge_lora(wrapper, lambda: np.zeros(1))
-    for layer, (query, key, value), (first, second) in zip(layers(model), before, updates, strict=True):
+    for layer, (query, key, value), (first, second) in zip(encoder_layers(model), before, updates, strict=True):
         assert layer.query is not None
         assert layer.key is not None
         assert layer.value is not None

@@ -13,8 +13,9 @@ from compress.core.errors import ModelError, UsageError
 from compress.data import resolve
 from compress.data.task import Task
 from compress.models.adapters import adapter_size
-from compress.models.checkpoint import count_params, load_model
+from compress.models.checkpoint import load_model
 from compress.models.family import family_of
+from compress.models.model_shape import count_params
 from compress.settings import MODE_DEFAULTS, FinetuneSettings
 from compress.stage import Inputs
 from tests import tiny

@@ -23,7 +23,7 @@ from compress.data import resolve
 from compress.data.task import Task
 from compress.models.config import read_config
 from compress.models.inputs import input_spec_of
-from compress.models.reference import digest
+from compress.models.reference import digest_model
 from compress.recipe import load as loading
 from compress.recipe.run import run_recipe
 from compress.settings import FinetuneSettings
@@ -116,14 +116,14 @@ def test_a_later_stage_uses_the_best_or_the_median(tiny_task: dict[str, Any], tm
     chosen = manifest_of(folder)["chosen"]["median"]
     for name in ("seed-0", "seed-1", "seed-2"):
         manifest = manifest_of(folder / name)
-        assert manifest["digest"] == digest(folder / name)
+        assert manifest["digest"] == digest_model(folder / name)
         assert (manifest["seed"], manifest["lineage"][-1]["seed"]) == (int(name[-1]), int(name[-1]))
         assert input_spec_of(read_config(folder / name), manifest).max_length == 32  # which an export without a task keeps
     steps = manifest_of(tmp_path / "run" / "stages" / "02-graph")["lineage"]
     assert [step.get("verb") for step in steps] == [None, "finetune", "export"]
     assert (steps[0], steps[1]["seed"]) == ({"model": str(source)}, int(chosen[-1]))
     assert document["delivered"] == "teacher/seed-0"  # the last one that was measured
-    assert digest(tmp_path / "run" / "model") == digest(folder / "seed-0")
+    assert digest_model(tmp_path / "run" / "model") == digest_model(folder / "seed-0")
     card = (tmp_path / "run" / "model" / "README.md").read_text()
     assert "| teacher/seed-0 |" in card
     assert "base_model" not in card

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from compress.models.checkpoint import count_params
-from compress.models.family import descend, family_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule
+from compress.models.model_shape import count_params
 from compress.training.trainable import freeze_embeddings, head_modules, train_only, trained_share
 from tests import tiny
 
@@ -13,7 +14,9 @@ def test_freezing_stops_the_embeddings_gradients(family: str) -> None:
     freeze_embeddings(model)
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     encoder = family_of(family).encoder
-    assert sorted(frozen) == sorted(f"{encoder}.embeddings.{name}" for name, _ in descend(model, encoder).embeddings.named_parameters())
+    assert sorted(frozen) == sorted(
+        f"{encoder}.embeddings.{name}" for name, _ in find_submodule(model, encoder).embeddings.named_parameters()
+    )
 
 
 def test_only_the_given_modules_are_trained(family: str) -> None:

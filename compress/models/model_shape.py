@@ -1,0 +1,50 @@
+"""The shape of a model in memory: read from its weights, recorded in its config."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from compress.models.adapters import adapter_size
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers
+from compress.models.low_rank import factored_embedding_size, layer_ranks
+from compress.models.shape import CONFIG_KEY, LayerShape, Shape, config_entry, shape_of_config
+from compress.models.sharing import owners_of
+from compress.models.types import TransformersModel
+
+
+def model_shape(model: TransformersModel) -> Shape:
+    """Return the shape of a model from its weights."""
+    family = family_of(model.config.model_type)
+    config = model.config.to_dict()
+    if family.recurrent:
+        return shape_of_config(config)
+    head_size = (config.get(CONFIG_KEY) or {}).get("head_size") or config[family.hidden_key] // config[family.heads_key]
+    layers = tuple(
+        LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features, layer_ranks(layer))
+        for layer in encoder_layers(model)
+    )
+    return Shape(config[family.hidden_key], head_size, layers, factored_embedding_size(model), owners_of(model))
+
+
+def record_shape(model: TransformersModel, shape: Shape) -> None:
+    """Write a shape, and the size of adapters, into the model's config.
+
+    One FFN width for all layers goes where transformers reads it. Our own entry, `compress`, is written only if the config cannot
+    describe the model otherwise.
+    """
+    widths = {layer.ffn for layer in shape.layers}
+    if len(widths) == 1 and 0 not in widths:
+        setattr(model.config, family_of(model.config.model_type).ffn_key, widths.pop())
+    plain = {key: value for key, value in model.config.to_dict().items() if key != CONFIG_KEY}
+    size = adapter_size(model)
+    if shape == shape_of_config(plain) and not size:
+        if hasattr(model.config, CONFIG_KEY):
+            delattr(model.config, CONFIG_KEY)
+    else:
+        setattr(model.config, CONFIG_KEY, config_entry(shape, size))
+
+
+def count_params(model: nn.Module) -> int:
+    """Return the number of parameters of a model, embeddings and head included."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,4 +1,4 @@
-# Everything a bare machine needs is made by these targets: Python 3.11 or newer is all that must be there.
+# These targets set up everything they need; the machine needs Python 3.11 or newer.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -16,31 +16,31 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "compress needs Python 3.11 or newer; name one: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "compress needs Python 3.11 or newer; choose one: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-# The site's tools are installed only by the targets that build it: ten seconds, 140 MB.
+# Only the targets that build the documentation install its tools (ten seconds, 140 MB).
 $(DOCS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 .PHONY: install
-install: $(STAMP) ## Make the virtual environment .venv and install the project in it
+install: $(STAMP) ## Create the virtual environment .venv and install the project
 
 .PHONY: demo
-demo: $(STAMP) ## Run the whole way on BBC News: train, prune, distill, export, quantize, measure (minutes)
+demo: $(STAMP) ## Run every stage on BBC News: train, prune, distill, export, quantize, measure (minutes)
 	$(BIN)/compress run demo
 
-# `make sst2 DATA=DIR` reads DIR/sst2/train.parquet, validation.parquet and test.parquet, as far as they are there, in the place of the hub.
+# `make sst2 DATA=DIR` reads DIR/sst2/train.parquet, validation.parquet and test.parquet, if present, instead of the Hub.
 .PHONY: sst2 mrpc sick banking77 pos squad
 sst2 mrpc sick banking77 pos squad: $(STAMP) ## Run a full recipe: [DATA=DIR] for local files (squad: hours)
 	$(BIN)/compress run $@ $(foreach split,train validation test,$(if $(wildcard $(DATA)/$@/$(split).parquet),--$(split) "$(DATA)/$@/$(split).parquet")) $(ARGS)
 
-# `make peers DATA=DIR` reads DIR/sst2/train.parquet and so on in the place of the hub; ARGS are passed on.
+# `make peers DATA=DIR` reads DIR/sst2/train.parquet and so on instead of the Hub; ARGS are passed on.
 .PHONY: peers
-peers: $(STAMP) ## Compare with other tools on SST-2, side by side: [DATA=DIR] (10 to 30 minutes)
+peers: $(STAMP) ## Compare with other tools on SST-2: [DATA=DIR] (10 to 30 minutes)
 	$(BIN)/python eval/run.py eval/suites/short.yaml $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 .PHONY: suite
@@ -52,7 +52,7 @@ test: $(STAMP) ## Run the unit and integration tests (under ten minutes on two c
 	$(BIN)/python -m pytest
 
 .PHONY: test-unit
-test-unit: $(STAMP) ## Run the unit tests only (seconds)
+test-unit: $(STAMP) ## Run the unit tests only
 	$(BIN)/python -m pytest tests/unit
 
 .PHONY: regression
@@ -60,7 +60,7 @@ regression: $(STAMP) ## Run the recorded-accuracy tests (long; not part of 'make
 	$(BIN)/python -m pytest -n 0 tests/regression
 
 .PHONY: gpu-check
-gpu-check: $(STAMP) ## Run the GPU part of the tests; fails on a machine without a GPU
+gpu-check: $(STAMP) ## Run the GPU tests; fails on a machine without a GPU
 	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest -n 0 tests/gpu
 
 .PHONY: lint
@@ -71,7 +71,7 @@ lint: $(DOCS) ## Check style, types, formatting and the documentation's links
 	$(BIN)/mkdocs build --strict --quiet
 
 .PHONY: format
-format: $(STAMP) ## Format the code and mend what ruff can mend
+format: $(STAMP) ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -23,8 +23,10 @@ from compress.core.validation import validate
 from compress.data import resolve
 from compress.models.reference import LEGACY
 from compress.recipe import load as loading
-from compress.recipe.run import plan_single, run_recipe, run_single
-from compress.recipe.schema import MODEL, Recipe, check
+from compress.recipe.check import check
+from compress.recipe.run import run_recipe
+from compress.recipe.schema import MODEL, Recipe
+from compress.recipe.single import plan_single, run_single
 from compress.recipe.verbs import VERBS
 from compress.stage import ERRORS_FILE, STUDENTS, is_spec
 

@@ -36,3 +36,8 @@ def resume_folder(target: Path, key: str) -> Path:
         if other != folder:
             shutil.rmtree(other, ignore_errors=True)
     return folder
+
+
+def nameable(output: Path) -> Path:
+    """Return the real path of an output folder whose name cannot be used to name siblings: `.`, `..`, a symbolic link."""
+    return output.resolve() if output.name in {"", ".."} or output.is_symlink() else output

@@ -1,21 +1,22 @@
-"""Find, read and override recipes."""
+"""Find, read and check recipes."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 from compress import data as tasks
 from compress.core import yaml_file
 from compress.core.errors import RecipeError, did_you_mean
-from compress.data.dataset_objects import SPLITS
 from compress.data.spec import TaskSpec
-from compress.recipe.schema import Recipe, check
+from compress.recipe.check import check
+from compress.recipe.overrides import overridden
+from compress.recipe.paths import anchored
+from compress.recipe.schema import Recipe
 
 
 def recipes_folder() -> Path:
-    """Return the folder of the ready recipes: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the ready recipes: in the installed package, or next to it in a checkout."""
     package = Path(__file__).parent.parent
     shipped = package / "recipes"
     return shipped if shipped.is_dir() else package.parent / "recipes"
@@ -27,10 +28,10 @@ def ready_recipes() -> dict[str, Path]:
 
 
 def find(name: str) -> Path:
-    """Return the file of a ready recipe's name, or of a path.
+    """Return the file of a ready recipe, or of a path.
 
     Raises:
-        RecipeError: neither.
+        RecipeError: there is neither.
     """
     ready = ready_recipes()
     if name in ready:
@@ -49,10 +50,10 @@ def find(name: str) -> Path:
 
 
 def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | None = None) -> Recipe:
-    """Read a recipe, apply `a.b=c` overrides, put local data files in the place of its task's, and check it.
+    """Read a recipe, apply `a.b=c` overrides and check it; `files` maps splits to local files that replace those of the task.
 
     Raises:
-        RecipeError: the file, an override, or the outcome is malformed.
+        RecipeError: the file, an override, or the result is malformed.
     """
     path = find(name)
     document = anchored(yaml_file.read(path), path.parent)
@@ -62,7 +63,7 @@ def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | Non
 
 
 def build(document: dict[str, Any], where: str, folder: Path, files: dict[str, str] | None = None) -> Recipe:
-    """Check a recipe's document; relative paths start at `folder`, `files` maps splits to files in the place of the task's."""
+    """Check a recipe's document; relative paths start at `folder`, `files` maps splits to files that replace those of the task."""
     return _checked(anchored(document, folder), where, files)
 
 
@@ -75,67 +76,3 @@ def _checked(document: dict[str, Any], where: str, files: dict[str, str] | None)
     if files and document.get("task") is None:
         raise RecipeError(f"{where}: local files were given and the recipe has no task")
     return check(document, resolve_task, where)
-
-
-def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a recipe file's document with its relative paths made absolute, so that they start at the recipe's folder.
-
-    These are model paths that start with `./` or `../`, a task file, a task's files and a stage's file of unlabeled texts.
-    What the command line overrides later starts at the current folder.
-    """
-
-    def anchor(value: Any) -> Any:
-        if isinstance(value, list):
-            return [anchor(item) for item in value]
-        return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
-
-    result = {key: anchor(value) if key == "model" else value for key, value in document.items()}
-    task = document.get("task")
-    if isinstance(task, str) and task.endswith((".yaml", ".yml")):
-        result["task"] = str((folder / task).absolute())
-    elif isinstance(task, dict):
-        result["task"] = {
-            key: str((folder / value).absolute()) if key in SPLITS and isinstance(value, str) else value for key, value in task.items()
-        }
-    stages = document.get("stages")
-    if isinstance(stages, dict):
-        roles = {"from", "teacher", "student", "augment_model"}
-
-        def of_stage(key: str, value: Any) -> Any:
-            if key == "unlabeled" and isinstance(value, str):
-                return str((folder / value).absolute())
-            return anchor(value) if key in roles else value
-
-        result["stages"] = {
-            name: {key: of_stage(key, value) for key, value in fields.items()} if isinstance(fields, dict) else fields
-            for name, fields in stages.items()
-        }
-    return result
-
-
-def overridden(document: dict[str, Any], override: str) -> dict[str, Any]:
-    """Return the document with one `path=value` applied; `student.epochs` is short for `stages.student.epochs`.
-
-    Raises:
-        RecipeError: no `=`, or a path through something that is not there.
-    """
-    path, equals, text = override.partition("=")
-    parts = path.strip().split(".")
-    if not equals or not all(parts):
-        raise RecipeError(f"--set {override}: write it as path=value", "for example --set student.epochs=5")
-    document = copy.deepcopy(document)
-    stages = document.get("stages")
-    if len(parts) > 1 and isinstance(stages, dict) and parts[0] in stages:
-        parts = ["stages", *parts]
-    place: Any = document
-    for depth, part in enumerate(parts[:-1]):
-        if part == "gates" and depth == 0:
-            place.setdefault("gates", {})
-        if not isinstance(place, dict) or part not in place:
-            known = [*(place if isinstance(place, dict) else []), *(stages if depth == 0 and isinstance(stages, dict) else [])]
-            raise RecipeError(f"--set {override}: there is no '{'.'.join(parts[: depth + 1])}'{did_you_mean(part, known)}")
-        place = place[part]
-    if not isinstance(place, dict):
-        raise RecipeError(f"--set {override}: '{'.'.join(parts[:-1])}' is a value, not a group of keys")
-    place[parts[-1]] = yaml_file.parse(text, f"--set {override}")
-    return document

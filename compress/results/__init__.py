@@ -17,7 +17,7 @@ from compress.results.checkpoints import (
 )
 from compress.results.graphs import ExportDocument, QuantizeDocument, RuntimeHints, TuningDocument, VerificationDocument
 from compress.results.measurements import BenchDocument, EvalDocument
-from compress.results.runs import GateDocument, Manifest, RunDocument
+from compress.results.runs import GateDocument, Manifest, RunDocument, StageManifest
 from compress.results.values import Interval, LayerDocument, Metrics, Ratio, Speedup
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "RuntimeHints",
     "ShareDocument",
     "Speedup",
+    "StageManifest",
     "TrainedDocument",
     "TrainingDocument",
     "TuningDocument",

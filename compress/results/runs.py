@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NotRequired, TypedDict
 
-from compress.results.values import Metrics
+from compress.results.checkpoints import ChosenSeeds
+from compress.results.graphs import RuntimeHints
 
 
 class Manifest(TypedDict):
@@ -42,6 +43,28 @@ class Manifest(TypedDict):
     """SHA-256 of every file of the folder except the model card (`README.md`), which its owner edits."""
     digest: str
     """Content digest of the model, or of the result of a measurement."""
+
+
+class ModelEntry(TypedDict):
+    """One of several models of a stage, as far as the recipe reads it."""
+
+    folder: str
+    """Its folder within the folder of the stage."""
+    seed: NotRequired[int]
+    """Its seed, if the stage trained with several."""
+
+
+class StageManifest(Manifest):
+    """A manifest with those keys of the stage's document that recipes read."""
+
+    metrics: NotRequired[dict[str, object]]
+    """Metrics by split or model."""
+    runtime: NotRequired[RuntimeHints]
+    """How an ONNX artifact is run."""
+    models: NotRequired[list[ModelEntry]]
+    """Several models of one stage."""
+    chosen: NotRequired[ChosenSeeds]
+    """Which models `best` and `median` stand for."""
 
 
 class GateDocument(TypedDict):
@@ -117,7 +140,7 @@ class RunDocument(TypedDict):
     """The stages by name."""
     gates: list[GateDocument]
     """The gates of the recipe and what was measured."""
-    metrics: dict[str, dict[str, Metrics] | None]
+    metrics: dict[str, dict[str, object] | None]
     """`metrics` of each stage."""
     seconds: float
     """How long this run took."""

@@ -60,6 +60,6 @@ def test_the_error_is_of_the_class_asked_for() -> None:
 
 
 def test_known_keys_are_written_as_in_a_document() -> None:
-    from compress.recipe.schema import _Document
+    from compress.recipe.schema import RecipeDocument
 
-    assert known_keys(_Document)[:3] == ["schema", "name", "description"]
+    assert known_keys(RecipeDocument)[:3] == ["schema", "name", "description"]

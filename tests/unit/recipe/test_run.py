@@ -14,14 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
-import compress
 from compress.core import artifacts, console, files
 from compress.core.errors import DataError, GateMissed, Locked, ModelError, UsageError
 from compress.inference.artifact import load_onnx
 from compress.models.checkpoint import load_model
+from compress.recipe import artifact as module
 from compress.recipe import load as loading
-from compress.recipe import run as module
-from compress.recipe.run import check_gates, run_recipe, run_single
+from compress.recipe.run import run_recipe
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -185,7 +184,7 @@ def test_events_are_json_with_their_times(first: Path) -> None:
 
 def test_a_second_run_skips_everything(again: Path, document: Document, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.stat().st_mtime_ns for path in (again / "stages").rglob("*") if path.is_file()}
-    monkeypatch.setattr(module, "_call", lambda *args: pytest.fail("a stage ran"))
+    monkeypatch.setattr(module, "call_stage", lambda *args: pytest.fail("a stage ran"))
     result = go(document, again)
     assert (result["stages_run"], result["stages_skipped"]) == (0, 7)
     assert ran(again) == []
@@ -243,7 +242,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
     document: Document, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "run"
-    original = module._call
+    original = module.call_stage
 
     def interrupted(stage: Any, workspace: Any, folder: Path, resume: Path | None) -> Any:
         if stage.name == "student":
@@ -252,7 +251,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_goes_on(
         return original(stage, workspace, folder, resume)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_call", interrupted)
+        patch.setattr(module, "call_stage", interrupted)
         with pytest.raises(KeyboardInterrupt):
             go(document, output)
     assert sorted(path.name for path in (output / "stages").iterdir()) == ["01-teacher", "02-slim"]
@@ -302,37 +301,6 @@ def test_a_missed_gate_is_an_error_after_everything_is_written(again: Path, docu
     assert ran(again) == []
 
 
-def entry(model: str, accuracy: float = 0.0, ratio: float = 1.0, threads: int = 1) -> Document:
-    """Return a model's result in an evaluation or a benchmark."""
-    return {
-        "model": model, "metrics": {"accuracy": accuracy}, "threads": threads, "batch_size": 1, "seq_len": 32, "lengths": "fixed",
-        "speedup": {"vs": "a", "ratio": ratio, "ci95": [ratio, ratio]},
-    }  # fmt: skip
-
-
-def test_gates_hold_the_last_model_against_the_first_in_the_first_cell(document: Document) -> None:
-    recipe = loading.build(document | {"gates": {"max_drop": 2.0, "min_speedup": 3.0}}, "x", Path("/"))
-    proof = {"main_metric": "accuracy", "split": "test", "n": 9, "results": [entry("a", 0.9), entry("b", 0.1), entry("c", 0.885)]}
-    speed = {"results": [entry("a"), entry("b", ratio=9), entry("c", ratio=3), entry("a", threads=2), entry("c", ratio=1, threads=2)]}
-    gates = check_gates(recipe, {name: {} for name in NAMES} | {"proof": proof, "speed": speed})
-    assert [(gate["gate"], gate["passed"]) for gate in gates] == [("max_drop", True), ("min_speedup", True)]
-    assert gates[0]["measured"] == pytest.approx(1.5)
-    assert gates[1]["measured"] == 3
-
-
-@pytest.mark.parametrize(("first", "last", "limit"), [(0.9, 0.88, 2.0), (0.87, 0.86, 1.0), (0.995, 0.98, 1.5), (0.58, 0.57, 1.0)])
-def test_a_drop_of_exactly_the_limit_passes(document: Document, first: float, last: float, limit: float) -> None:
-    recipe = loading.build(document | {"gates": {"max_drop": limit}}, "x", Path("/"))
-    proof = {"main_metric": "accuracy", "split": "test", "n": 200, "results": [entry("a", first), entry("b", last)]}
-    assert check_gates(recipe, {name: {} for name in NAMES} | {"proof": proof})[0]["passed"]
-
-
-def test_a_gain_passes_the_tightest_gate(document: Document) -> None:
-    recipe = loading.build(document | {"gates": {"max_drop": 0.0}}, "x", Path("/"))
-    proof = {"main_metric": "accuracy", "split": "test", "n": 9, "results": [entry("a", 0.8), entry("b", 0.8)]}
-    assert check_gates(recipe, {name: {} for name in NAMES} | {"proof": proof})[0]["passed"]
-
-
 HOLDER = """
 import sys
 from pathlib import Path
@@ -380,92 +348,3 @@ def test_events_stop_with_the_run(first: Path) -> None:
     size = (first / "events.jsonl").stat().st_size
     console.event("later")
     assert (first / "events.jsonl").stat().st_size == size
-
-
-def single(source: Path, output: Path | None, overwrite: bool = False, **settings: Any) -> Document:
-    """Export by the path of a single verb."""
-    document = {"schema": 1, "name": "export", "model": str(source), "stages": {"export": {"do": "export", "from": "model", **settings}}}
-    return run_single(loading.build(document, "export", Path("/")), output, overwrite)
-
-
-def test_a_single_verb_writes_the_artifact_itself(checkpoint: Maker, tmp_path: Path) -> None:
-    result = single(checkpoint(), tmp_path / "my out")
-    assert result["output"] == str(tmp_path / "my out")
-    assert load_onnx(tmp_path / "my out")("the dog").label in tiny.LABELS
-    assert artifacts.read_manifest(tmp_path / "my out") == json.loads(
-        json.dumps(console.finite({key: value for key, value in result.items() if key != "output"}))
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["my out"]
-
-
-def test_a_single_verb_made_before_is_not_made_again(checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = single(checkpoint(), tmp_path / "out")
-    monkeypatch.setattr(module, "_call", lambda *args: pytest.fail("ran again"))
-    after = single(checkpoint(), tmp_path / "out")
-    assert (after["digest"], after["created"]) == (before["digest"], before["created"])
-
-
-def test_a_single_verb_with_other_settings_needs_overwrite(checkpoint: Maker, tmp_path: Path) -> None:
-    single(checkpoint(), tmp_path / "out")
-    before = artifacts.digest_files(tmp_path / "out")
-    with pytest.raises(UsageError, match="made from other settings") as caught:
-        single(checkpoint("electra"), tmp_path / "out")
-    assert "--overwrite" in (caught.value.hint or "")
-    assert artifacts.digest_files(tmp_path / "out") == before
-    single(checkpoint("electra"), tmp_path / "out", overwrite=True)
-    assert artifacts.digest_files(tmp_path / "out") != before
-
-
-def test_a_single_verb_never_overwrites_what_is_not_ours(checkpoint: Maker, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.txt").write_text("years", encoding="utf-8")
-    for overwrite in (False, True):
-        with pytest.raises(UsageError, match="was not made by compress"):
-            single(checkpoint(), tmp_path / "out", overwrite=overwrite)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
-    (tmp_path / "empty").mkdir()
-    single(checkpoint(), tmp_path / "empty")
-
-
-def test_an_output_inside_its_input_is_refused(own_checkpoint: Maker) -> None:
-    source = own_checkpoint()
-    before = artifacts.digest_files(source)
-    for output in (source, source / "onnx", source / "a" / "b"):
-        with pytest.raises(UsageError, match="lies inside the input"):
-            single(source, output)
-    assert artifacts.digest_files(source) == before
-
-
-def test_a_failed_single_verb_leaves_nothing(own_checkpoint: Maker, tmp_path: Path) -> None:
-    source = own_checkpoint()
-    (source / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(ModelError, match="damaged"):
-        single(source, tmp_path / "out")
-    assert [path.name for path in tmp_path.iterdir()] == [source.name]
-
-
-def test_a_failed_overwrite_keeps_what_was_there(checkpoint: Maker, own_checkpoint: Maker, tmp_path: Path) -> None:
-    single(checkpoint(), tmp_path / "out")
-    before = artifacts.digest_files(tmp_path / "out")
-    source = own_checkpoint()
-    (source / "model.safetensors").write_bytes(b"broken")
-    with pytest.raises(ModelError, match="damaged"):
-        single(source, tmp_path / "out", overwrite=True)
-    assert artifacts.digest_files(tmp_path / "out") == before
-
-
-def test_measurements_need_no_folder(checkpoint: Maker, tiny_task: Document) -> None:
-    result = compress.evaluate([checkpoint(), checkpoint("electra")], tiny_task)
-    assert result["output"] is None
-    assert [entry["model"] for entry in result["results"]] == [str(checkpoint()), str(checkpoint("electra"))]
-
-
-def test_the_commit_is_that_of_our_checkout_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = module._git_commit()
-    assert found is None or len(found) == 40
-
-    def missing(*args: Any, **kwargs: Any) -> Any:
-        raise FileNotFoundError("git")
-
-    monkeypatch.setattr(module.subprocess, "run", missing)
-    assert module._git_commit() is None

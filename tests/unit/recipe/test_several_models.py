@@ -1,4 +1,4 @@
-"""A stage that made several models: later stages name one of them."""
+"""A stage with several models: later stages name one of them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compress.core import artifacts
 from compress.core.errors import ModelError, RecipeError
-from compress.models.model_shape import model_shape
 from compress.models.reference import digest_model
-from compress.models.shape import config_entry
-from compress.recipe import run
+from compress.recipe.delivery import deliver
 from compress.recipe.load import load
-from compress.recipe.plan import Workspace
+from compress.recipe.provenance import write_model_manifests
+from compress.recipe.resolve import resolved
 from compress.recipe.schema import Recipe
+from compress.recipe.workspace import Workspace
 from tests import tiny
 
 RECIPE = """
@@ -43,7 +42,7 @@ def test_a_model_of_a_stage_is_a_folder_in_it(tmp_path: Path) -> None:
     workspace.finish("slim", made, {"digest": "of all"})
     assert workspace.folder("slim/2x") == made / "2x"
     assert workspace.digest("slim/2x") == digest_model(made / "2x") != digest_model(made / "3x")
-    with pytest.raises(ModelError, match="made no model '4x'"):
+    with pytest.raises(ModelError, match="has no model '4x'"):
         workspace.folder("slim/4x")
 
 
@@ -59,22 +58,6 @@ def test_a_measurement_has_no_models_to_name(tmp_path: Path) -> None:
         recipe(tmp_path, "proof: {do: eval, from: [slim/2x]}", "graph: {do: export, from: proof/2x}")
 
 
-def test_each_model_of_a_stage_has_a_manifest_of_its_own(tmp_path: Path) -> None:
-    for name in ("2x", "3x"):
-        tiny.write_checkpoint(tmp_path / name)
-    models = [{"folder": "2x", "params": 5}, {"folder": "3x", "params": 3}]
-    steps = [{"model": "x"}, {"verb": "prune", "settings": {}, "seed": 7}]
-    run._tell_each(tmp_path, {"key": "k", "params": 3, "task": {"max_length": 32}, "settings": {}, "lineage": steps, "models": models})
-    own = artifacts.read_manifest(tmp_path / "2x")
-    assert own is not None
-    assert (own["params"], own["lineage"], own["task"], own["digest"]) == (5, steps, {"max_length": 32}, digest_model(tmp_path / "2x"))
-    assert not {"key", "models"} & set(own)
-    assert own["plain"]
-    tiny.edit_config(tmp_path / "2x", compress=config_entry(model_shape(tiny.make_model())))
-    assert run._openable(tmp_path / "2x") == {"plain": False}
-    assert "2x/compress.json" in artifacts.digest_files(tmp_path)
-
-
 def test_of_a_family_the_measured_model_is_delivered(tmp_path: Path) -> None:
     for named, stage in (("slim/2x", "proof: {do: eval, from: [model, slim/2x]}"), ("slim/3x", "")):
         wanted = recipe(tmp_path, *[stage] if stage else [])
@@ -85,9 +68,9 @@ def test_of_a_family_the_measured_model_is_delivered(tmp_path: Path) -> None:
             "kind": "checkpoint", "verb": "prune", "stage": "slim", "digest": "of all", "task": {}, "settings": {},
             "lineage": [{"model": "./teacher"}], "models": [{"folder": "2x"}, {"folder": "3x"}],
         }  # fmt: skip
-        run._tell_each(made, manifest)
+        write_model_manifests(made, manifest)
         workspace.finish("slim", made, manifest)
-        assert run._deliver(wanted, tmp_path / named, workspace, {"slim": manifest}) == named
+        assert deliver(wanted, tmp_path / named, workspace, {"slim": manifest}) == named
         assert digest_model(tmp_path / named / "model") == digest_model(made / named[-2:])
 
 
@@ -110,6 +93,6 @@ def test_several_models_are_not_taken_for_one(stage: str, named: str, tmp_path: 
 def test_seed_or_seeds(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="'seed' or 'seeds', not both"):
         recipe(tmp_path, SEEDS.replace("seeds", "seed: 3, seeds"))
-    resolved = run.resolved(recipe(tmp_path, SEEDS))["stages"]
-    assert "seed" not in resolved["teacher"]  # so that what was resolved can be run
-    assert resolved["slim"]["seed"] == 0
+    stages = resolved(recipe(tmp_path, SEEDS))["stages"]
+    assert "seed" not in stages["teacher"]  # so that what was resolved can be run
+    assert stages["slim"]["seed"] == 0

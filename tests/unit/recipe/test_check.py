@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from compress.core.errors import CompressError, RecipeError
 from compress.recipe import load as loading
-from compress.recipe.run import resolved
+from compress.recipe.resolve import resolved
 from compress.recipe.schema import Recipe
 from compress.recipe.verbs import VERBS
 

@@ -1,0 +1,60 @@
+"""Relative paths in a recipe file: they start at the folder of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from compress.data.dataset_objects import SPLITS
+from compress.recipe.verbs import DATA_FILES, MODEL_SETTINGS
+
+MODEL_KEYS = ("from", "teacher", "student", *MODEL_SETTINGS)  # of a stage
+
+
+def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a recipe's document with absolute paths in place of those relative to its folder.
+
+    These are model paths that start with `./` or `../`, a task file, the files of a task and the data files of stages. Paths that the
+    command line sets later start at the current folder.
+    """
+    changes: dict[str, Callable[[Any], Any]] = {
+        "model": lambda model: _model(model, folder),
+        "task": lambda task: _task(task, folder),
+        "stages": lambda stages: _stages(stages, folder),
+    }
+    return {key: changes[key](value) if key in changes else value for key, value in document.items()}
+
+
+def _file(name: str, folder: Path) -> str:
+    return str((folder / name).absolute())
+
+
+def _model(value: Any, folder: Path) -> Any:
+    if isinstance(value, list):
+        return [_model(item, folder) for item in value]
+    return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+
+def _task(task: Any, folder: Path) -> Any:
+    if isinstance(task, str) and task.endswith((".yaml", ".yml")):
+        return _file(task, folder)
+    if isinstance(task, dict):
+        return {key: _file(value, folder) if key in SPLITS and isinstance(value, str) else value for key, value in task.items()}
+    return task
+
+
+def _stages(stages: Any, folder: Path) -> Any:
+    if not isinstance(stages, dict):
+        return stages
+    return {name: _stage(fields, folder) if isinstance(fields, dict) else fields for name, fields in stages.items()}
+
+
+def _stage(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+    changed = dict(fields)
+    for key, value in fields.items():
+        if key in DATA_FILES and isinstance(value, str):
+            changed[key] = _file(value, folder)
+        elif key in MODEL_KEYS:
+            changed[key] = _model(value, folder)
+    return changed

@@ -1,0 +1,44 @@
+"""Manifests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.core import artifacts
+from compress.models.model_shape import model_shape
+from compress.models.reference import digest_model
+from compress.models.shape import config_entry
+from compress.recipe import provenance as module
+from tests import tiny
+
+
+def test_the_commit_is_that_of_our_checkout_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = module.git_commit()
+    assert found is None or len(found) == 40
+
+    def missing(*args: Any, **kwargs: Any) -> Any:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(module.subprocess, "run", missing)
+    assert module.git_commit() is None
+
+
+def test_each_model_of_a_stage_has_a_manifest_of_its_own(tmp_path: Path) -> None:
+    for name in ("2x", "3x"):
+        tiny.write_checkpoint(tmp_path / name)
+    models = [{"folder": "2x", "params": 5}, {"folder": "3x", "params": 3}]
+    steps = [{"model": "x"}, {"verb": "prune", "settings": {}, "seed": 7}]
+    module.write_model_manifests(
+        tmp_path, {"key": "k", "params": 3, "task": {"max_length": 32}, "settings": {}, "lineage": steps, "models": models}
+    )
+    own = artifacts.read_manifest(tmp_path / "2x")
+    assert own is not None
+    assert (own["params"], own["lineage"], own["task"], own["digest"]) == (5, steps, {"max_length": 32}, digest_model(tmp_path / "2x"))
+    assert not {"key", "models"} & set(own)
+    assert own["plain"]
+    tiny.edit_config(tmp_path / "2x", compress=config_entry(model_shape(tiny.make_model())))
+    assert module.loads_plainly(tmp_path / "2x") == {"plain": False}
+    assert "2x/compress.json" in artifacts.digest_files(tmp_path)

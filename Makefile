@@ -68,7 +68,7 @@ lint: $(DOCS) ## Check style, types, formatting and the documentation's links
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 .PHONY: format
 format: $(STAMP) ## Format the code and fix what ruff can fix
@@ -77,7 +77,7 @@ format: $(STAMP) ## Format the code and fix what ruff can fix
 
 .PHONY: docs
 docs: $(DOCS) ## Build the documentation's site into build/site; a broken link fails
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
 
 .PHONY: docs-serve
 docs-serve: $(DOCS) ## Serve the documentation on http://127.0.0.1:8000 and rebuild it on changes

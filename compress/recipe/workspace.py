@@ -46,7 +46,7 @@ class Workspace:
             raise ModelError(f"stage {stage} has no model '{part}'", f"it has: {models}")
         return folder / part
 
-    def digest_model(self, reference: str) -> str:
+    def digest(self, reference: str) -> str:
         """Return the content digest of a model."""
         if reference not in self.digest_of:
             self.digest_of[reference] = digest_model(self.folder(reference))

@@ -103,6 +103,14 @@ def test_the_index_leads_to_every_page() -> None:
     assert {page for page in PAGES if page.is_relative_to(index.parent)} - linked == {index}
 
 
+def test_the_index_calls_every_decision_by_its_title() -> None:
+    titles = {path.name: read(path).partition("\n")[0].removeprefix("# ") for path in (ROOT / "docs" / "decisions").glob("*.md")}
+    listed = {
+        name: title for title, name in re.findall(r"^- \[(.+)\]\(decisions/([\w-]+\.md)\)$", read(ROOT / "docs" / "index.md"), re.MULTILINE)
+    }
+    assert listed == titles
+
+
 def test_the_recipe_page_names_every_key() -> None:
     text = read(ROOT / "docs" / "recipes.md")
     keys = {name for verb in verbs.VERBS.values() for name in verb.settings.model_fields} | set(Gates.model_fields)

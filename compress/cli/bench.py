@@ -6,37 +6,37 @@ from typing import Any
 
 import click
 
-from compress.cli import options
+from compress.cli.options import SectionCommand, given, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import BenchSettings
 
 KEYS = ("machine", "results", "control", "waterfall", "seconds")
 
 
-@click.command("bench", short_help="Measure latency, throughput, memory and size, interleaved.")
+@click.command("bench", cls=SectionCommand, short_help="Measure latency, throughput, memory and size, interleaved.")
 @click.argument("models", nargs=-1, required=True)
-@options.task_options(required=False)
-@options.settings_options(BenchSettings, skip=("task_lengths",))
+@task_options
+@settings_options(BenchSettings, skip=("task_lengths",))
 def command(models: tuple[str, ...], **values: Any) -> None:
     """Measure latency, throughput, memory and size, interleaved.
 
-    Checkpoints run in PyTorch, ONNX artifacts in ONNX Runtime (or, by --runtime, in OpenVINO). In every round each model
-    runs once, in shuffled order; a speedup is the median of the round-by-round ratios to the first model, with a 95 %
-    interval. The A/A control times the first model against itself: its interval is the noise floor. Fixed lengths are
-    full rows of random tokens; with --task its own texts are timed too, each batch padded to its longest. Tokenization
-    is timed on demand.
+    Checkpoints run in PyTorch, ONNX artifacts in ONNX Runtime (or in OpenVINO with --runtime). In every round each model runs
+    once, in shuffled order. A speedup is the median of the per-round ratios to the first model, with a 95 % interval. The A/A
+    control times the first model against itself; its interval is the noise floor. Fixed lengths are full rows of random
+    tokens. With --task the task's texts are timed as well, each batch padded to its longest text.
 
     \b
     Examples:
       compress bench teacher graph int8
-      compress bench teacher int8 --batch-size 1 --batch-size 8 --seq-len 128 --threads 1 --threads 2
+      compress bench teacher int8 --batch-size 1 8 --seq-len 128 --threads 1 2
       compress bench teacher int8 --task bbc-news --tokenize
       compress bench teacher graph int8 --runtime auto --runtime openvino
     """
     from compress import api
 
-    task = options.task_of(values)
-    document = api.bench(models, task, **options.given(BenchSettings, values))
+    task = task_of(values)
+    document = api.bench(models, task, **given(BenchSettings, values))
     console.result({key: document[key] for key in KEYS}, lambda: show(document))
 
 

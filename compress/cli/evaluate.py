@@ -6,24 +6,31 @@ from typing import Any
 
 import click
 
-from compress.cli import options
+from compress.cli.options import SectionCommand, given, option, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import EvalSettings
+from compress.settings.base import INPUT
 
 KEYS = ("task", "split", "n", "results", "errors", "seconds")
 
 
-@click.command("eval", short_help="Measure accuracy with intervals, paired against the first model.")
+@click.command("eval", cls=SectionCommand, short_help="Measure accuracy with confidence intervals, paired against the first model.")
 @click.argument("models", nargs=-1, required=True)
-@options.task_options(required=True)
-@options.settings_options(EvalSettings)
-@click.option("--per-class", is_flag=True, help="Print precision, recall and F1 of every label, and the confusion matrix.")
-@click.option("--errors", "errors", metavar="FILE", help="Write every wrong or disputed example to FILE (JSON lines), disputed ones first.")
+@task_options
+@settings_options(EvalSettings)
+@option("--per-class", section=INPUT, is_flag=True, help="Print precision, recall and F1 per label, and the confusion matrix.")
+@option(
+    "--errors",
+    section=INPUT,
+    metavar="FILE",
+    help="Write all misclassified examples to FILE (JSON lines); those on which the models disagree come first.",
+)
 def command(models: tuple[str, ...], per_class: bool, errors: str | None, **values: Any) -> None:
-    """Measure accuracy with intervals, paired against the first model.
+    """Measure accuracy with confidence intervals, paired against the first model.
 
-    Checkpoints and ONNX artifacts, any mix. Intervals are 95 %; p is McNemar's exact test where the metric is a share of
-    examples (accuracy, exact match) and a paired bootstrap over examples otherwise.
+    Takes any mix of checkpoints and ONNX artifacts. Intervals are 95 %. The p-value is from McNemar's exact test if the metric
+    is a share of examples (accuracy, exact match), else from a paired bootstrap over examples.
 
     \b
     Examples:
@@ -33,8 +40,8 @@ def command(models: tuple[str, ...], per_class: bool, errors: str | None, **valu
     """
     from compress import api
 
-    task = options.task_of(values)
-    document = api.evaluate(models, task, errors=errors, **options.given(EvalSettings, values))
+    task = task_of(values)
+    document = api.evaluate(models, task, errors=errors, **given(EvalSettings, values))
     console.result({key: document[key] for key in KEYS}, lambda: show(document, per_class))
 
 

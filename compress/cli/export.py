@@ -6,22 +6,25 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.settings import ExportSettings
 
 
-@click.command("export", short_help="Write a verified ONNX artifact.")
+@click.command("export", cls=SectionCommand, short_help="Write a verified ONNX artifact.")
 @click.argument("model")
 @common.output_option
-@options.task_options(required=False)
-@options.settings_options(ExportSettings)
+@task_options
+@settings_options(ExportSettings)
 @common.overwrite_option
 def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
     """Write a verified ONNX artifact.
 
-    The graph is compared with PyTorch on real texts (the task's, or built-in samples): single and batched, short and
-    long, with mixed padding. Beyond the tolerance nothing is written. --tune times forms and options on this machine and keeps
-    the fastest; --runtime auto times OpenVINO, too.
+    The graph is compared with PyTorch on real texts (the task's, or built-in samples): single and batched, short and long,
+    with mixed padding. Nothing is written if the logits differ by more than the tolerance. The graph is fp32; 'compress
+    quantize' converts it to int8, int4, fp16 or bf16. --tune times variants of the graph and runtime options on this machine and
+    keeps the fastest; --runtime auto times OpenVINO as well.
 
     \b
     Examples:
@@ -32,5 +35,5 @@ def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
     """
     from compress import api
 
-    task = options.task_of(values)
-    common.show_made(api.export(model, output, task, overwrite=overwrite, **options.given(ExportSettings, values)))
+    task = task_of(values)
+    common.show_result(api.export(model, output, task, overwrite=overwrite, **given(ExportSettings, values)))

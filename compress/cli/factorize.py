@@ -6,22 +6,24 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.settings import FactorizeSettings
 
 
-@click.command("factorize", short_help="Replace linears and word embeddings by low-rank factors.")
+@click.command("factorize", cls=SectionCommand, short_help="Replace linears and token embeddings by low-rank factors.")
 @click.argument("model")
 @common.output_option
-@options.task_options(required=True)
-@options.settings_options(FactorizeSettings)
+@task_options
+@settings_options(FactorizeSettings)
 @common.seed_option
 @common.overwrite_option
 def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
-    """Replace linears and word embeddings by low-rank factors.
+    """Replace linears and token embeddings by low-rank factors.
 
-    Ranks are chosen for all linears together, so that a budget is kept and the answers change least; no training. Follow
-    with distill where that loses too much.
+    Chooses the ranks of all linears together, so that they meet the target and change the logits least. No training; follow
+    with distill if accuracy drops too much.
 
     \b
     Examples:
@@ -31,5 +33,5 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     """
     from compress import api
 
-    task = options.task_of(values)
-    common.show_made(api.factorize(model, task, output, seed=seed, overwrite=overwrite, **options.given(FactorizeSettings, values)))
+    task = task_of(values)
+    common.show_result(api.factorize(model, task, output, seed=seed, overwrite=overwrite, **given(FactorizeSettings, values)))

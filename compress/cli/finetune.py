@@ -6,21 +6,23 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.settings import FinetuneSettings
 
 
-@click.command("finetune", short_help="Train a pre-trained encoder on a task.")
+@click.command("finetune", cls=SectionCommand, short_help="Train a pre-trained encoder on a task.")
 @click.argument("model")
 @common.output_option
-@options.task_options(required=True)
-@options.settings_options(FinetuneSettings)
+@task_options
+@settings_options(FinetuneSettings)
 @common.seed_option
 @common.overwrite_option
 def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
     """Train a pre-trained encoder on a task.
 
-    The epoch with the best validation score is kept.
+    Keeps the epoch with the best validation score.
 
     \b
     Examples:
@@ -31,6 +33,6 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     """
     from compress import api
 
-    task = options.task_of(values)
-    settings = options.given(FinetuneSettings, values)
-    common.show_made(api.finetune(model, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))
+    task = task_of(values)
+    settings = given(FinetuneSettings, values)
+    common.show_result(api.finetune(model, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))

@@ -13,37 +13,49 @@ import traceback
 from typing import Any
 
 import click
+import cloup
+from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from compress.core import console, hub, processes
 from compress.core.errors import CompressError, ResourceError, did_you_mean
 from compress.core.version import __version__
 
-# Verb: its one-line help, so that `compress --help` imports nothing else. A test compares these with the verbs' own.
-VERBS = {
-    "finetune": "Train a pre-trained encoder on a task.",
-    "prune": "Remove heads and FFN neurons; layers, width, words or weights.",
-    "factorize": "Replace linears and word embeddings by low-rank factors.",
-    "share": "Let groups of layers share one copy of weights.",
-    "distill": "Train a small student to answer as its teacher does.",
-    "export": "Write a verified ONNX artifact.",
-    "quantize": "Make an int8 ONNX artifact (or int4, fp16, bf16).",
-    "eval": "Measure accuracy with intervals, paired against the first model.",
-    "bench": "Measure latency, throughput, memory and size, interleaved.",
-    "run": "Run a whole recipe; goes on where it stopped.",
-    "report": "Write a run's HTML report again and print its table.",
-    "predict": "Label, tag or answer texts with a model.",
-    "recipes": "List, show or copy the ready recipes.",
-    "tasks": "List the task presets.",
-    "doctor": "Show what this machine has, what is missing and how to get it.",
+# The verbs with their one-line help, so that `compress --help` imports none of them. A test compares it with the verbs' own.
+GROUPS = {
+    "Train and make smaller": {
+        "finetune": "Train a pre-trained encoder on a task.",
+        "prune": "Remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, weights.",
+        "factorize": "Replace linears and token embeddings by low-rank factors.",
+        "share": "Let groups of layers share one copy of the weights.",
+        "distill": "Train a small student on its teacher's outputs.",
+        "export": "Write a verified ONNX artifact.",
+        "quantize": "Write an int8 ONNX artifact (or int4, fp16, bf16).",
+    },
+    "Measure": {
+        "eval": "Measure accuracy with confidence intervals, paired against the first model.",
+        "bench": "Measure latency, throughput, memory and size, interleaved.",
+    },
+    "Run": {
+        "run": "Run a whole recipe; resumes where it stopped.",
+        "predict": "Label, tag or answer texts with a model.",
+    },
+    "Look": {
+        "report": "Write a run's HTML report again and print its table.",
+        "recipes": "List, show or copy the ready recipes.",
+        "tasks": "List the task presets.",
+        "doctor": "Show what this machine has, what is missing and how to install it.",
+    },
 }
-AGAIN = "run the same command again: finished stages of a recipe and a training under way are kept"
+VERBS = {verb: text for verbs in GROUPS.values() for verb, text in verbs.items()}
+MODULES = {"eval": "evaluate"}  # of verbs whose module has another name
+AGAIN = "run the same command again; it resumes after the finished stages and from the saved training state"
 TERMINATED = 128 + signal.SIGTERM
 HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly.
 
 \b
 Start here:
   compress doctor                    what this machine has
-  compress run demo                  the whole way on BBC News, in minutes
+  compress run demo                  all stages on BBC News, in minutes
   compress recipes list              ready pipelines
   compress finetune --help           options and examples of a verb
 
@@ -52,19 +64,18 @@ MODEL is a folder in Hugging Face layout, a hub id (owner/name, optional @revisi
 an ONNX artifact folder, or builtin:minilm-l6.
 
 \b
-Exit codes: 0 done, 1 a bug of ours, 2 usage, 3 recipe or task file, 4 model or data,
-5 resources, 6 a gate was missed, 7 training diverged, 75 folder locked, 130/143/141 signals.
+Exit codes: 0 success, 1 a bug in compress, 2 usage, 3 recipe or task file, 4 model or data,
+5 resources, 6 missed gate, 7 diverged training, 75 locked folder, 130/143/141 signals.
 """
-
 
 SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class ClosedPipe(Exception):
-    """The reader of our output has gone, as in `| head`."""
+    """The reader of our output has closed it, as in `| head`."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(cloup.Group):
     """A group whose commands are imported when they are called."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -75,39 +86,39 @@ class LazyGroup(click.Group):
             raise ClosedPipe from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the verbs in the order of the table."""
+        """Return the verbs in the order of the help page."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a verb's module, `compress.cli.VERB`, and return its `command`."""
         if cmd_name not in VERBS:
             return None
-        name = {"eval": "evaluate"}.get(cmd_name, cmd_name)
-        command: click.Command = importlib.import_module(f"compress.cli.{name}").command
-        # On the verb itself, too: click keeps the help option of the first context that a command gets, whatever its parent.
+        command: click.Command = importlib.import_module(f"compress.cli.{MODULES.get(cmd_name, cmd_name)}").command
+        # Also on the verb itself: click keeps the help option of the first context that a command gets, whatever its parent.
         command.context_settings = {**SETTINGS, **command.context_settings}
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Name the nearest verb for an unknown one."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
             raise click.UsageError(f"no such command '{args[0]}'{did_you_mean(args[0], VERBS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(VERBS.items()))
+        """List the verbs by group without importing them."""
+        ensure_is_cloup_formatter(formatter).write_many_sections(
+            [HelpSection(title, list(verbs.items())) for title, verbs in GROUPS.items()]
+        )
 
 
-@click.group(cls=LazyGroup, help=HELP, context_settings=SETTINGS)
+@cloup.group(cls=LazyGroup, help=HELP, context_settings=SETTINGS)
 @click.option("--json", "json_output", is_flag=True, help="Print one JSON document on stdout; logs go to stderr.")
 @click.option("--quiet", is_flag=True, help="Print results, warnings and errors only.")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
 @click.option("--offline", is_flag=True, help="Never use the network: hub models and data come from the cache only.")
 @click.version_option(__version__, prog_name="compress")
 def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
-    """Set up output and network access; the verb follows."""
+    """Configure output and network access for the verb."""
     console.configure(json_output=json_output, quiet=quiet, debug=debug)
     if not processes.is_main():
         console.mute()
@@ -117,7 +128,7 @@ def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with the documented code."""
+    """Run the command line and exit with the documented exit code."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
@@ -154,23 +165,26 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
         return _fail(json_output, error.message, error.hint, error.exit_code, document=getattr(error, "document", {}))
     except (MemoryError, subprocess.TimeoutExpired) as error:
         return _fail(
-            json_output, f"the machine gave up: {str(error) or 'out of memory'}", "use a smaller batch or model", ResourceError.exit_code
+            json_output,
+            f"resources are exhausted: {str(error) or 'out of memory'}",
+            "use a smaller batch or model",
+            ResourceError.exit_code,
         )
     except OSError as error:
         message = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
-        return _fail(json_output, message, "check the disk's free space and the folder's permissions", ResourceError.exit_code)
+        return _fail(json_output, message, "check free disk space and the permissions of the folder", ResourceError.exit_code)
     except Exception as error:
         hint = "run again with --debug for the traceback, and please report it"
-        return _fail(json_output, f"this is a bug of ours: {type(error).__name__}: {error}", hint, 1)
+        return _fail(json_output, f"this is a bug in compress: {type(error).__name__}: {error}", hint, 1)
     return 0
 
 
 def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: bool = False, document: dict[str, Any] | None = None) -> int:
-    """Tell what went wrong, on stderr and (for programs) as the one JSON document; returns the exit code."""
+    """Print an error on stderr, and with `--json` as the one JSON document; returns the exit code."""
     if console.debugging() and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    if not processes.is_main():  # only what the first process does not tell
-        if not shown and code < 128:  # the launcher ends the others where one has failed
+    if not processes.is_main():  # the first process prints what they share
+        if not shown and code < 128:  # the launcher stops the other processes after a failure
             print(f"process {os.environ['RANK']}: {message}", file=sys.stderr)
         return code
     if not shown:

@@ -9,22 +9,24 @@ from typing import Any
 
 import click
 
+from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import UsageError
+from compress.settings.base import HARDWARE, INPUT
 
 CHUNK = 256
 
 
-@click.command("predict", short_help="Label, tag or answer texts with a model.")
+@click.command("predict", cls=SectionCommand, short_help="Label, tag or answer texts with a model.")
 @click.argument("model")
 @click.argument("texts", nargs=-1)
-@click.option("--pair", is_flag=True, help="The texts are a pair: two arguments, or two columns split by a tab on stdin.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
+@option("--pair", section=INPUT, is_flag=True, help="Read text pairs: two arguments, or two tab-separated columns on stdin.")
+@option("--device", section=HARDWARE, type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
 def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None:
     """Label, tag or answer texts with a model.
 
-    Texts are arguments, or the lines of stdin. MODEL is an ONNX artifact (fast) or a checkpoint. One line a text comes
-    out: label, score, text; for several labels, values, tagged words or answers what stands in their place.
+    Texts are arguments, or the lines of stdin. MODEL is an ONNX artifact (fast) or a checkpoint. Prints one line per text:
+    label, score and text, separated by tabs; or labels, a value, tagged words or an answer, depending on the task.
 
     \b
     Examples:
@@ -45,47 +47,48 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
     collected = []
     for chunk in _chunks(inputs):
         rows = [_split(text) if pair else text for text in chunk]
-        for text, found in zip(chunk, predict(rows), strict=True):
+        for text, prediction in zip(chunk, predict(rows), strict=True):
             if console.is_json():
-                collected.append({"text": text, **as_document(found)})
+                collected.append({"text": text, **as_document(prediction)})
             else:
-                print(f"{as_line(found)}\t{text}" if not isinstance(found, list) or not is_tagged(found) else as_line(found), flush=True)
+                print(as_line(prediction) if is_tagged(prediction) else f"{as_line(prediction)}\t{text}", flush=True)
     console.result({"predictions": collected}, lambda: None)
 
 
-def is_tagged(found: Any) -> bool:
-    """Tell tagged words, whose line holds the text already, from several labels."""
-    return bool(found) and hasattr(found[0], "word")
+def is_tagged(prediction: Any) -> bool:
+    """Return whether a prediction is a list of tagged words, whose line holds the text already."""
+    return isinstance(prediction, list) and bool(prediction) and hasattr(prediction[0], "word")
 
 
-def as_document(found: Any) -> dict[str, Any]:
-    """Write an answer as JSON: its fields, or the list of its labels or words."""
-    if not isinstance(found, list):
-        document = asdict(found)
+def as_document(prediction: Any) -> dict[str, Any]:
+    """Return a prediction as JSON: its fields, or the list of its labels or words."""
+    if not isinstance(prediction, list):
+        document = asdict(prediction)
         return {"answer": document.pop("text"), **document} if "text" in document else document
-    return {"words" if is_tagged(found) else "labels": [asdict(entry) for entry in found]}
+    return {"words" if is_tagged(prediction) else "labels": [asdict(entry) for entry in prediction]}
 
 
-def as_line(found: Any) -> str:
-    """Write an answer as one line: `label<tab>score`, `value`, `word/tag …`, `label:score …`, `answer<tab>score`."""
-    if isinstance(found, list):
-        if is_tagged(found):
-            return " ".join(f"{entry.word}/{entry.label}" for entry in found)
-        return " ".join(f"{entry.label}:{entry.score:.4f}" for entry in found) or "(none)"
-    if hasattr(found, "value"):
-        return f"{found.value:.4f}"
-    return f"{found.label if hasattr(found, 'label') else found.text or '(no answer)'}\t{found.score:.4f}"
+def as_line(prediction: Any) -> str:
+    """Return a prediction as one line: `label<tab>score`, `value`, `word/tag …`, `label:score …`, `answer<tab>score`."""
+    if is_tagged(prediction):
+        return " ".join(f"{entry.word}/{entry.label}" for entry in prediction)
+    if isinstance(prediction, list):
+        return " ".join(f"{entry.label}:{entry.score:.4f}" for entry in prediction) or "(none)"
+    if hasattr(prediction, "value"):
+        return f"{prediction.value:.4f}"
+    answer = prediction.label if hasattr(prediction, "label") else prediction.text or "(no answer)"
+    return f"{answer}\t{prediction.score:.4f}"
 
 
 def _stdin() -> Iterator[str]:
     if sys.stdin.isatty():
-        console.info("reading texts from the terminal, one a line; end with Ctrl-D")
+        console.info("reading texts from the terminal, one per line; end with Ctrl-D")
     sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     return iter(sys.stdin)
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield up to 256 texts at a time; a terminal's lines are answered one by one."""
+    """Yield up to 256 texts at a time; from a terminal one at a time."""
     limit = 1 if sys.stdin.isatty() else CHUNK
     chunk: list[str] = []
     for text in texts:

@@ -6,9 +6,12 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, option, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import PruneSettings
+from compress.settings.base import INPUT
 
 KEYS = (
     "output", "target", "method", "predicted_speedup", "measured_speedup", "measured", "params", "flops", "layers", "metrics", "curve",
@@ -16,19 +19,21 @@ KEYS = (
 )  # fmt: skip
 
 
-@click.command("prune", short_help="Remove heads and FFN neurons; layers, width, words or weights.")
+@click.command(
+    "prune", cls=SectionCommand, short_help="Remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, weights."
+)
 @click.argument("model")
-@click.option("-o", "--output", type=click.Path(), help="Folder to write; it appears whole or not at all.")
-@options.task_options(required=True)
-@options.settings_options(PruneSettings)
-@click.option("--dry-run", is_flag=True, help="Print the plan and the predicted latency; write nothing.")
+@common.optional_output
+@task_options
+@settings_options(PruneSettings)
+@option("--dry-run", section=INPUT, is_flag=True, help="Print the plan and the predicted latency; write nothing.")
 @common.seed_option
 @common.overwrite_option
 def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: Any) -> None:
-    """Remove heads and FFN neurons; layers, width, words or weights.
+    """Remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, weights.
 
-    Writes a small, fast checkpoint, not a mask: 'compress.load_model(DIR)' and every other verb reload it. Methods obs and
-    fisher fit it to the dense model on a few calibration texts, without labels; --recover-epochs distils on all texts.
+    Writes a small, fast checkpoint, not a mask; 'compress.load_model(DIR)' and every other verb load it. The methods obs and
+    fisher refit it to the dense model on a few calibration texts, without labels. --recover-epochs distils on all texts.
 
     \b
     Examples:
@@ -40,8 +45,8 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
     from compress import api
     from compress.core.errors import UsageError
 
-    task = options.task_of(values)
-    settings = options.given(PruneSettings, values)
+    task = task_of(values)
+    settings = given(PruneSettings, values)
     if dry_run:
         document = api.plan_prune(model, task, seed=seed, **settings)
         console.result(document, lambda: _show_plan(document))

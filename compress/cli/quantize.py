@@ -6,22 +6,24 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import QuantizeSettings
 
 
-@click.command("quantize", short_help="Make an int8 ONNX artifact (or int4, fp16, bf16).")
+@click.command("quantize", cls=SectionCommand, short_help="Write an int8 ONNX artifact (or int4, fp16, bf16).")
 @click.argument("model")
 @common.output_option
-@options.task_options(required=False)
-@options.settings_options(QuantizeSettings)
+@task_options
+@settings_options(QuantizeSettings)
 @common.overwrite_option
 def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
-    """Make an int8 ONNX artifact (or int4, fp16, bf16).
+    """Write an int8 ONNX artifact (or int4, fp16, bf16).
 
-    MODEL is a checkpoint or an fp32 ONNX artifact. With a task, the fastest int8 form that keeps the accuracy is made, where
-    need be with the most sensitive products in float, and --max-drop holds it to a budget.
+    MODEL is a checkpoint or an fp32 ONNX artifact. With a task, it writes the fastest int8 graph that keeps the accuracy, with
+    the most sensitive matmuls in float if necessary; --max-drop sets an accuracy budget.
 
     \b
     Examples:
@@ -32,11 +34,11 @@ def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
     """
     from compress import api
 
-    task = options.task_of(values)
-    document = api.quantize(model, task, output, overwrite=overwrite, **options.given(QuantizeSettings, values))
+    task = task_of(values)
+    document = api.quantize(model, task, output, overwrite=overwrite, **given(QuantizeSettings, values))
     if "explain" in document and not console.is_json():
         _show_products(document["explain"], document["precision"])
-    common.show_made(document)
+    common.show_result(document)
 
 
 def _show_products(entries: list[dict[str, Any]], precision: str) -> None:

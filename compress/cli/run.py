@@ -7,27 +7,29 @@ from typing import TYPE_CHECKING
 
 import click
 
+from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import GateMissed
+from compress.settings.base import INPUT, TASK
 
 if TYPE_CHECKING:
     from compress.recipe.schema import Recipe
 
 
-@click.command("run", short_help="Run a whole recipe; goes on where it stopped.")
+@click.command("run", cls=SectionCommand, short_help="Run a whole recipe; resumes where it stopped.")
 @click.argument("recipe")
-@click.option("-o", "--output", type=click.Path(), help="Run folder.  [default: runs/NAME]")
-@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a value of the recipe, e.g. student.epochs=5.")
-@click.option("--train", help="Local training file in the place of the task's, columns as in the preset.")
-@click.option("--validation", help="Local validation file, likewise.")
-@click.option("--test", help="Local test file, likewise.")
-@click.option("--dry-run", is_flag=True, help="Show which stages are cached and which would run; write nothing.")
+@option("-o", "--output", section=INPUT, type=click.Path(), help="Run folder.  [default: runs/NAME]")
+@option("--dry-run", section=INPUT, is_flag=True, help="Show which stages are cached and which would run; write nothing.")
+@option("--set", "overrides", section=INPUT, multiple=True, metavar="a.b=c", help="Change a value of the recipe, such as student.epochs=5.")
+@option("--train", section=TASK, help="Local training file instead of the task's, with the same columns.")
+@option("--validation", section=TASK, help="Local validation file instead of the task's, with the same columns.")
+@option("--test", section=TASK, help="Local test file instead of the task's, with the same columns.")
 def command(
     recipe: str, output: str | None, overrides: tuple[str, ...], train: str | None, validation: str | None, test: str | None, dry_run: bool
 ) -> None:
-    """Run a whole recipe; goes on where it stopped.
+    """Run a whole recipe; resumes where it stopped.
 
-    RECIPE is a ready one's name or a YAML file. Stages whose settings, inputs, data, seed and code are unchanged are
+    RECIPE is the name of a ready recipe or a YAML file. Stages whose settings, inputs, data, seed and code are unchanged are
     skipped. The run folder holds every stage, manifest.json, report.html, and model/, ready to serve.
 
     \b
@@ -74,7 +76,7 @@ def _show_plan(recipe: Recipe, folder: Path) -> None:
 
     def human() -> None:
         rows = [
-            [str(number), entry["stage"], entry["verb"], ", ".join(entry["from"]), entry["plan"], (entry["key"] or "after its inputs")[:16]]
+            [str(number), entry["stage"], entry["verb"], ", ".join(entry["from"]), entry["plan"], (entry["key"] or "not known yet")[:16]]
             for number, entry in enumerate(stages, 1)
         ]
         console.table(["#", "stage", "verb", "from", "plan", "key"], rows, f"{recipe.name} in {folder}")

@@ -6,21 +6,23 @@ from typing import Any
 
 import click
 
-from compress.cli import common, options
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, settings_options
+from compress.cli.task_options import task_of, task_options
 from compress.settings import ShareSettings
 
 
-@click.command("share", short_help="Let groups of layers share one copy of weights.")
+@click.command("share", cls=SectionCommand, short_help="Let groups of layers share one copy of the weights.")
 @click.argument("model")
 @common.output_option
-@options.task_options(required=True)
-@options.settings_options(ShareSettings)
+@task_options
+@settings_options(ShareSettings)
 @common.seed_option
 @common.overwrite_option
 def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
-    """Let groups of layers share one copy of weights.
+    """Let groups of layers share one copy of the weights.
 
-    This makes files smaller and nothing faster, and it needs distill afterwards.
+    Makes the file smaller, not the model faster. Recover the accuracy with distill afterwards.
 
     \b
     Examples:
@@ -30,5 +32,5 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     """
     from compress import api
 
-    task = options.task_of(values)
-    common.show_made(api.share(model, task, output, seed=seed, overwrite=overwrite, **options.given(ShareSettings, values)))
+    task = task_of(values)
+    common.show_result(api.share(model, task, output, seed=seed, overwrite=overwrite, **given(ShareSettings, values)))

@@ -17,8 +17,7 @@ from compress.data.input_spec import InputSpec
 from compress.data.sample_texts import sample_examples
 from compress.export.attention import ATTENTION_OPSET, GraphForm
 from compress.export.graph import build_graph
-from compress.export.half import fp16_graph
-from compress.export.tune import GPU_HINTS, RUNTIME_HINTS, TunableGraphs, choose
+from compress.export.tune import RUNTIME_HINTS, TunableGraphs, choose
 from compress.export.verify import Verification, cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
@@ -40,7 +39,7 @@ VERIFIED_EXAMPLES = 256
 TRIED_EXAMPLES = 12  # on which each form is verified before it is timed; the one that is kept is verified on all
 SAMPLES = InputSpec(max_length=512)  # texts alone, whatever the model answers: what is compared are logits
 TOLERANCE = 1e-3
-SHARES = {"fp16": 0.01, "bf16": 0.05}  # of the largest logit
+SHARES = {"bf16": 0.05}  # of the largest logit
 
 
 def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocument:
@@ -62,20 +61,18 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
 
     chosen = choose(graphs_of(model, settings), settings, floats, check, model.config.vocab_size, max_tokens(read_config(source)))
     graph, hints = chosen.graph, chosen.hints
-    if settings.precision == "fp16":
-        graph, hints = fp16_graph(graph), GPU_HINTS
     write_artifact(graph, source, output)
     artifact = OnnxModel(output, hints=hints)
     verification: dict[str, Any] = {}
     for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(hints)]):
-        precision = floats if runtime == OPENVINO else "fp16" if settings.precision == "fp16" else "fp32"
+        precision = floats if runtime == OPENVINO else "fp32"
         found = verify(reference, artifact.opened(runtime), data, target)
         _hold(found, runtime, precision, settings.tolerance)
         announce(found, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO")
         verification[runtime] = {**found.as_json(), "against": "PyTorch", "texts": texts, **allowed(precision, settings.tolerance)}
     own = verification[ONNXRUNTIME]
     return {
-        "precision": "fp16" if settings.precision == "fp16" else "fp32",
+        "precision": "fp32",
         "form": form_of(chosen.point, settings).as_json(),
         "runtime": hints,
         **({"tuning": chosen.tuning} if chosen.tuning else {}),
@@ -91,11 +88,8 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
 
 
 def openvino_precision(settings: ExportSettings) -> str:
-    """Return in which precision OpenVINO is to compute the floats of an fp32 graph."""
-    if settings.precision == "bf16" and not machine.has_fast_bf16():
-        console.warn("this processor has no AMX: OpenVINO gains nothing by bf16 here")
-    wanted = settings.precision == "bf16" or (settings.precision == "auto" and machine.has_fast_bf16())
-    return "bf16" if wanted else "fp32"
+    """Return the precision in which OpenVINO computes an fp32 graph: bf16 on processors with AMX, unless fp32 was chosen."""
+    return "bf16" if settings.precision == "auto" and machine.has_fast_bf16() else "fp32"
 
 
 def graphs_of(model: Any, settings: ExportSettings) -> TunableGraphs:

@@ -27,4 +27,4 @@ def _resolved_stage(stage: Stage) -> dict[str, object]:
         document["teacher"] = [stage.teacher, *stage.more_teachers] if stage.more_teachers else stage.teacher
     if not seeds_of(stage.settings):
         document["seed"] = stage.seed
-    return document | stage.settings.model_dump(mode="json")
+    return document | stage.settings.in_use()

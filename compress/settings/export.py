@@ -2,52 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from compress.settings.base import Positive, Settings
+from compress.settings.base import HARDWARE, METHOD, AnyOf, Only, Positive, Settings
+
+TIMED = AnyOf(Only("tune"), Only("runtime", "auto"))
+Runtime = Literal["onnxruntime", "openvino", "auto"]
 
 
 class TuneSettings(Settings):
-    """What `export` and `quantize` measure to choose how the artifact is run."""
+    """What `export` and `quantize` time to choose how an artifact runs."""
 
-    runtime: Literal["onnxruntime", "openvino", "auto"] = Field(
-        "onnxruntime", description="What serves the artifact; auto times both, and records which is faster for which batches."
+    runtime: Annotated[Runtime, HARDWARE] = Field(
+        "onnxruntime", description="Runtime that serves the artifact; auto times both and records which is faster for which batches."
     )
-    tune: bool = Field(False, description="Time forms of the graph and options of the runtime, and keep the fastest.")
-    batch_size: list[Positive] = Field([1], min_length=1, max_length=16, description="Batch sizes that are timed.")
-    seq_len: list[Positive] = Field([16, 32, 128], min_length=1, max_length=16, description="Lengths in tokens that are timed.")
-    threads: list[Positive] = Field([1], min_length=1, max_length=16, description="Thread counts that are timed.")
+    tune: Annotated[bool, HARDWARE] = Field(False, description="Time variants of the graph and runtime options, and keep the fastest.")
+    batch_size: Annotated[list[Positive], HARDWARE, TIMED] = Field([1], min_length=1, max_length=16, description="Batch sizes to time.")
+    seq_len: Annotated[list[Positive], HARDWARE, TIMED] = Field(
+        [16, 32, 128], min_length=1, max_length=16, description="Sequence lengths in tokens to time."
+    )
+    threads: Annotated[list[Positive], HARDWARE, TIMED] = Field([1], min_length=1, max_length=16, description="Numbers of threads to time.")
 
 
 class ExportSettings(TuneSettings):
-    """`export`: write a verified ONNX artifact."""
+    """`export`: write a verified fp32 ONNX artifact."""
 
-    attention: Literal["auto", "plain", "mha", "onnx"] = Field(
+    attention: Annotated[Literal["auto", "plain", "mha", "onnx"], METHOD] = Field(
         "auto",
-        description="plain: products and softmax; mha: ONNX Runtime's MultiHeadAttention; onnx: the standard operator (opset 23); "
-        "auto: plain, or with --tune the fastest.",
+        description="Attention in the graph: plain: matmuls and softmax; mha: ONNX Runtime's MultiHeadAttention; onnx: the standard "
+        "Attention operator (opset 23); auto: plain, or the fastest with --tune.",
     )
-    opset: Literal[17, 20, 21, 23] = Field(20, description="Version of the standard operators.")
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto",
-        description="fp32; fp16: a float16 graph for GPUs, logits in float32; bf16: an fp32 graph that OpenVINO computes in bf16; "
-        "auto: an fp32 graph, in OpenVINO computed in bf16 where this processor has AMX.",
+    opset: Annotated[Literal[17, 20, 21, 23], METHOD] = Field(20, description="Version of the standard ONNX operators.")
+    precision: Annotated[Literal["auto", "fp32"], HARDWARE] = Field(
+        "auto", description="Precision in which OpenVINO computes the fp32 graph; auto: bf16 on processors with AMX, else fp32."
     )
-    tolerance: float | None = Field(
+    tolerance: Annotated[float | None, METHOD] = Field(
         None,
         gt=0,
-        description="Largest allowed difference of the logits from PyTorch's; by default 0.001, and of the largest logit 0.01 (fp16), "
-        "0.05 (bf16).",
+        description="Largest allowed difference from PyTorch's logits. Default: 0.001; in bf16 0.05 of the largest logit.",
     )
 
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _float_formats(cls, value: object) -> object:
+        if value in ("fp16", "bf16"):
+            raise ValueError(f"export writes fp32 graphs; use quantize with method {value}")
+        return value
+
     @model_validator(mode="after")
-    def _that_fit_together(self) -> ExportSettings:
-        if self.precision == "fp16" and (self.tune or self.runtime != "onnxruntime"):
-            raise ValueError("precision fp16 is for ONNX Runtime on GPUs: it goes with neither tune nor another runtime")
-        if self.precision == "bf16" and self.runtime == "onnxruntime":
-            raise ValueError("ONNX Runtime computes no bf16 on CPUs: precision bf16 goes with runtime openvino or auto")
+    def _compatible(self) -> ExportSettings:
         if self.attention == "onnx" and self.opset < 23:
             raise ValueError("attention onnx needs opset 23")
         return self

@@ -6,45 +6,53 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from compress.settings.base import Device, Fraction, Positive, Settings
+from compress.settings.base import CALIBRATION, DEVICE, HARDWARE, METHOD, TARGET, UNLABELED, Device, Fraction, Positive, Settings
+
+Rank = Annotated[int, Field(ge=1, le=16_384)]
 
 
 class FactorizeSettings(Settings):
-    """`factorize`: two smaller matrices in the place of one, of linears and of the word embeddings."""
+    """`factorize`: replace linears and the token embeddings by products of two smaller matrices."""
 
-    method: Literal["fisher", "activations", "plain"] = Field(
+    method: Annotated[Literal["fisher", "activations", "plain"], METHOD] = Field(
         "fisher",
-        description="What errors are weighed by: fisher: the inputs that a linear sees and what its outputs are worth to the answer; "
-        "activations: the inputs alone; plain: nothing, the SVD of the weights.",
+        description="Weights of the approximation error: fisher: the linear's inputs and the gradients of its outputs; activations: the "
+        "inputs only; plain: none, the SVD of the weights.",
     )
-    target_flops: Fraction | None = Field(None, description="Share of the encoder's FLOPs to keep, e.g. 0.75.")
-    target_params: Fraction | None = Field(None, description="Share of the encoder's parameters (embeddings aside) to keep, e.g. 0.75.")
-    rank: Annotated[int, Field(ge=1, le=16_384)] | None = Field(None, description="The same rank for every linear that it makes smaller.")
-    ratio: Fraction | None = Field(None, description="Share of its own weights that every linear keeps.")
-    embedding_rank: Annotated[int, Field(ge=1, le=16_384)] | None = Field(
-        None, description="Columns of the table of words, with a projection behind it."
+    target_flops: Annotated[Fraction | None, TARGET] = Field(None, description="Share of the encoder's FLOPs to keep, such as 0.75.")
+    target_params: Annotated[Fraction | None, TARGET] = Field(
+        None, description="Share of the encoder's parameters (without embeddings) to keep, such as 0.75."
     )
-    refit: bool = Field(True, description="Refit the output projections by least squares, on the factorized model's own inputs.")
-    seq_len: Annotated[int, Field(ge=1, le=8192)] | None = Field(
-        None, description="Tokens of a text, for FLOPs (default: the task's mean length)."
+    rank: Annotated[Rank | None, TARGET] = Field(None, description="One rank for all linears that it makes smaller.")
+    ratio: Annotated[Fraction | None, TARGET] = Field(None, description="Share of its weights that each linear keeps.")
+    embedding_rank: Annotated[Rank | None, TARGET] = Field(None, description="Rank of the token embeddings; alone or with another target.")
+    refit: Annotated[bool, METHOD] = Field(
+        True, description="Refit the output projections by least squares on the factorized model's inputs."
     )
-    calib_samples: Positive = Field(2048, description="Training examples for weights and refits, fewer beyond 50,000 tokens.")
-    unlabeled: str | None = Field(None, description="Texts without labels to use instead: .txt, or a table with the task's columns.")
-    device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+    seq_len: Annotated[Annotated[int, Field(ge=1, le=8192)] | None, TARGET] = Field(
+        None, description="Sequence length in tokens, for FLOPs. Default: the task's mean length."
+    )
+    calib_samples: Annotated[Positive, CALIBRATION] = Field(
+        2048, description="Training examples for error weights and refits; fewer if they exceed 50,000 tokens."
+    )
+    unlabeled: Annotated[str | None, CALIBRATION] = Field(
+        None, description=f"Unlabeled texts to use instead of training examples: {UNLABELED}"
+    )
+    device: Annotated[Device, HARDWARE] = Field("auto", description=DEVICE)
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was asked for: at most one of the linears' targets, and the rank of the embeddings."""
-        named = {name: getattr(self, name) for name in ("target_flops", "target_params", "rank", "ratio", "embedding_rank")}
-        return {name: value for name, value in named.items() if value is not None}
+        """The targets that were given."""
+        targets = {name: getattr(self, name) for name in ("target_flops", "target_params", "rank", "ratio", "embedding_rank")}
+        return {name: value for name, value in targets.items() if value is not None}
 
     @property
     def changes_linears(self) -> bool:
-        """Tell whether a target of the linears was given."""
+        """Whether a target of the linears was given."""
         return bool(set(self.asked) - {"embedding_rank"})
 
     @model_validator(mode="after")
     def _one_target(self) -> FactorizeSettings:
         if not self.asked or len(set(self.asked) - {"embedding_rank"}) > 1:
-            raise ValueError("give one of target_flops, target_params, rank and ratio, or embedding_rank, or one and this")
+            raise ValueError("give one of target_flops, target_params, rank and ratio, or embedding_rank, or both")
         return self

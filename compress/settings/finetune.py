@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from compress.settings.base import Device, Precision, Seed, Settings, seconds_of
+from compress.settings.base import ADVANCED, DEVICE, HARDWARE, METHOD, TRAINING, Device, Only, Precision, Seed, Settings, seconds_of
 
-LEARNING_RATE = "Peak learning rate; by default 1e-4 up to 512 wide, 3e-5 above; thrice that beyond 20 labels; of a BiLSTM 1e-3."
+LEARNING_RATE = "Peak learning rate. Default: 1e-4 up to hidden size 512, 3e-5 above; 3x that with more than 20 labels; 1e-3 for a BiLSTM."
 Mode = Literal["full", "frozen", "lora", "adapter"]
-MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full goes by the model's width
+MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full depends on the hidden size
     "full": {"epochs": 3},
     "frozen": {"epochs": 50, "lr": 1e-3},
     "lora": {"epochs": 5, "lr": 3e-4, "lora_rank": 8, "lora_alpha": 16.0},
@@ -20,27 +20,36 @@ DEFAULT_EPOCHS = 3
 
 
 def mode_defaults(document: dict[str, Any]) -> dict[str, Any]:
-    """Return what a mode of `finetune` sets where the document does not."""
+    """Return the defaults of the document's mode of `finetune`."""
     mode = document.get("mode", "full")
     return MODE_DEFAULTS.get(mode, {}) if isinstance(mode, str) else {}
 
 
 class TrainSettings(Settings):
-    """The training loop's settings."""
+    """Settings of the training loop."""
 
-    epochs: int | None = Field(None, ge=1, le=1000, description="Passes over the training data; by default 3.")
-    budget: str | None = Field(None, description="Time for all of it (90s, 5m, 1h), in the place of --epochs; as many steps as fit.")
-    lr: float | None = Field(None, gt=0, le=1, description=LEARNING_RATE)
-    batch_size: int = Field(32, ge=1, le=4096, description="Examples per training step.")
-    weight_decay: float = Field(0.01, ge=0, lt=1, description="AdamW's decay of weight matrices.")
-    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this global norm.")
-    freeze_embeddings: bool = Field(False, description="Do not train the embeddings (saves a tenth of the time).")
-    precision: Precision = Field("auto", description="Autocast; auto uses bf16 where a short measurement says it pays.")
-    patience: int | None = Field(None, ge=1, description="Stop after this many epochs without a better validation score.")
-    device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
-    seeds: list[Seed] | None = Field(
-        None, min_length=2, max_length=100, description="Train once with each, into folders such as seed-0, and tell the spread; no --seed."
+    epochs: Annotated[int | None, TRAINING] = Field(None, ge=1, le=1000, description="Passes over the training data. Default: 3.")
+    budget: Annotated[str | None, TRAINING] = Field(
+        None, description="Time limit for everything (90s, 5m, 1h) instead of --epochs; runs as many steps as fit."
+    )
+    lr: Annotated[float | None, TRAINING] = Field(None, gt=0, le=1, description=LEARNING_RATE)
+    batch_size: Annotated[int, TRAINING] = Field(32, ge=1, le=4096, description="Examples per training step.")
+    weight_decay: Annotated[float, ADVANCED] = Field(0.01, ge=0, lt=1, description="AdamW weight decay of the weight matrices.")
+    warmup: Annotated[float, ADVANCED] = Field(0.1, ge=0, lt=1, description="Share of the steps that warm up the learning rate.")
+    max_grad_norm: Annotated[float, ADVANCED] = Field(1.0, gt=0, description="Clip gradients to this global norm.")
+    freeze_embeddings: Annotated[bool, TRAINING] = Field(False, description="Do not train the embeddings; saves about 10 % of the time.")
+    precision: Annotated[Precision, HARDWARE] = Field(
+        "auto", description="Precision of training; auto uses bf16 autocast if a short measurement shows that it is faster."
+    )
+    patience: Annotated[int | None, TRAINING] = Field(
+        None, ge=1, description="Stop after this many epochs without a better validation score."
+    )
+    device: Annotated[Device, HARDWARE] = Field("auto", description=DEVICE)
+    seeds: Annotated[list[Seed] | None, ADVANCED] = Field(
+        None,
+        min_length=2,
+        max_length=100,
+        description="Train once per seed, into folders such as seed-0, and report mean and spread; replaces --seed.",
     )
 
     @property
@@ -50,66 +59,69 @@ class TrainSettings(Settings):
 
     @field_validator("budget")
     @classmethod
-    def _a_time(cls, value: str | None) -> str | None:
+    def _valid_budget(cls, value: str | None) -> str | None:
         if value is not None:
             seconds_of(value)
         return value
 
     @field_validator("seeds")
     @classmethod
-    def _each_once(cls, value: list[int] | None) -> list[int] | None:
+    def _distinct_seeds(cls, value: list[int] | None) -> list[int] | None:
         if value is not None and len(set(value)) < len(value):
-            raise ValueError("name each seed once")
+            raise ValueError("give each seed once")
         return value
 
     @model_validator(mode="before")
     @classmethod
     def _epochs_or_budget(cls, document: Any) -> Any:
-        if not isinstance(document, dict) or document.get("epochs") is not None:
-            if isinstance(document, dict) and document.get("budget") is not None:
-                raise ValueError("give epochs or a budget of time, not both")
+        if not isinstance(document, dict):
             return document
-        return document if document.get("budget") is not None else {**document, "epochs": cls.usual_epochs(document)}
+        epochs, budget = document.get("epochs"), document.get("budget")
+        if epochs is not None and budget is not None:
+            raise ValueError("give epochs or a budget, not both")
+        return {**document, "epochs": cls.usual_epochs(document)} if epochs is None and budget is None else document
 
     @classmethod
     def usual_epochs(cls, document: dict[str, Any]) -> int | None:
-        """Return the epochs of settings that name neither these nor a budget; None: it depends on the data."""
+        """Return the epochs of a document that gives neither epochs nor a budget; None: they depend on the data."""
         return DEFAULT_EPOCHS
 
 
 class FinetuneSettings(TrainSettings):
-    """`finetune`: train a pre-trained encoder on a task. What is not given is filled in as the mode has it."""
+    """`finetune`: train a pre-trained encoder on a task. The mode sets the defaults."""
 
-    epochs: int | None = Field(
-        None, ge=1, le=1000, description="Passes over the training data; by default 3, frozen 50, lora and adapter 5."
+    epochs: Annotated[int | None, TRAINING] = Field(
+        None, ge=1, le=1000, description="Passes over the training data. Default: 3; 50 for frozen, 5 for lora and adapter."
     )
-    lr: float | None = Field(None, gt=0, le=1, description=f"{LEARNING_RATE[:-1]}; frozen 1e-3, lora and adapter 3e-4.")
-    mode: Mode = Field(
+    lr: Annotated[float | None, TRAINING] = Field(
+        None, gt=0, le=1, description=f"{LEARNING_RATE[:-1]}; 1e-3 for frozen, 3e-4 for lora and adapter."
+    )
+    freeze_embeddings: Annotated[bool, TRAINING, Only("mode", "full")] = Field(
+        False, description="Do not train the embeddings; saves about 10 % of the time."
+    )
+    mode: Annotated[Mode, METHOD] = Field(
         "full",
-        description="What is trained: full (every weight), frozen (the head), lora (low-rank updates, merged at the end, and the head), "
-        "adapter (bottlenecks that stay in the model, LayerNorms and the head).",
+        description="What is trained: full: all weights; frozen: the head only; lora: the head and low-rank updates, merged at the end; "
+        "adapter: the head, LayerNorms and bottleneck adapters that stay in the model.",
     )
-    lora_rank: int | None = Field(None, ge=1, le=4096, description="Rank of the updates; by default 8 (lora).")
-    lora_alpha: float | None = Field(
-        None, gt=0, le=65536, description="Their scale: they are multiplied by it over the rank; by default 16 (lora)."
+    lora_rank: Annotated[int | None, METHOD, Only("mode", "lora")] = Field(
+        None, ge=1, le=4096, description="Rank of the low-rank updates. Default: 8."
     )
-    adapter_size: int | None = Field(None, ge=1, le=16_384, description="Width of the bottlenecks; by default 64 (adapter).")
+    lora_alpha: Annotated[float | None, METHOD, Only("mode", "lora")] = Field(
+        None, gt=0, le=65536, description="Scale of the updates: they are multiplied by alpha / rank. Default: 16."
+    )
+    adapter_size: Annotated[int | None, METHOD, Only("mode", "adapter")] = Field(
+        None, ge=1, le=16_384, description="Hidden size of the bottleneck adapters. Default: 64."
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in(cls, document: Any) -> Any:
-        own = mode_defaults(document) if isinstance(document, dict) else {}
-        filled = {key: value for key, value in own.items() if key != "epochs" and document.get(key) is None}
+    def _mode_defaults(cls, document: Any) -> Any:
+        defaults = mode_defaults(document) if isinstance(document, dict) else {}
+        filled = {key: value for key, value in defaults.items() if key != "epochs" and document.get(key) is None}
         return {**document, **filled} if filled else document
 
     @classmethod
     def usual_epochs(cls, document: dict[str, Any]) -> int:
         """Return the epochs of the mode."""
         return mode_defaults(document).get("epochs", DEFAULT_EPOCHS)
-
-    @model_validator(mode="after")
-    def _known_to_the_mode(self) -> FinetuneSettings:
-        for name, mode in (("lora_rank", "lora"), ("lora_alpha", "lora"), ("adapter_size", "adapter")):
-            if getattr(self, name) is not None and self.mode != mode:
-                raise ValueError(f"{name} goes with mode {mode}, not {self.mode}")
-        return self

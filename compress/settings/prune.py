@@ -6,65 +6,107 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from compress.settings.augmentation import AUGMENT_MODEL, Augment, AugmentModel, check_augment
-from compress.settings.base import Device, Fraction, Positive, Settings, Speedup
+from compress.settings.augmentation import AUGMENT, AUGMENT_MODEL, Augment, AugmentModel
+from compress.settings.base import (
+    CALIBRATION,
+    DEVICE,
+    HARDWARE,
+    METHOD,
+    TARGET,
+    TRAINING,
+    UNLABELED,
+    AnyOf,
+    Device,
+    Fraction,
+    Only,
+    Positive,
+    Settings,
+    Speedup,
+    Without,
+    listed,
+)
+
+Method = Literal["obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden", "vocab", "sparse"]
+TARGETS = ("target_speedup", "target_latency_ms", "target_flops", "target_params", "max_drop")
+
+STEPWISE = Only("method", "obs", "fisher")  # they score, cut and refit in steps
+TARGETED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden")  # they reach a target, and are timed
+CALIBRATED = Only("method", "obs", "fisher", "taylor", "layers", "hidden", "sparse")
+READS_TEXTS = Only("method", "obs", "fisher", "taylor", "layers", "hidden", "vocab", "sparse")
+RECOVERY = Only("recover_epochs")
 
 
 class PruneSettings(Settings):
-    """`prune`: remove attention heads and FFN neurons; or layers, width, words, single weights."""
+    """`prune`: remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, single weights."""
 
-    method: Literal["obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden", "vocab", "sparse"] = Field(
+    method: Annotated[Method, METHOD] = Field(
         "obs",
-        description="obs, fisher: steps of scores, exact search and least-squares refits; taylor, magnitude, random: the scores alone; "
-        "layers, hidden, vocab, sparse: whole layers, width, unused words, single weights.",
+        description="obs, fisher: score, exact search and least-squares refit, in steps; taylor, magnitude, random: remove what scores "
+        "lowest, once; layers: whole layers; hidden: hidden dimensions; vocab: unused tokens; sparse: single weights.",
     )
-    target_speedup: list[Speedup] | None = Field(
+    target_speedup: Annotated[list[Speedup] | None, TARGET, TARGETED] = Field(
         None,
         min_length=1,
         max_length=16,
-        description="Measured speedup to reach; several write a model each, in folders such as 2x.",
+        description="Measured speedup to reach. Several targets write one model each, in folders such as 2x.",
     )
-    target_latency_ms: float | None = Field(None, gt=0, description="Measured latency to reach, in milliseconds.")
-    target_flops: Fraction | None = Field(None, description="Share of the encoder's FLOPs to keep, e.g. 0.5.")
-    target_params: Fraction | None = Field(None, description="Share of the encoder's parameters (embeddings aside) to keep, e.g. 0.5.")
-    max_drop: float | None = Field(
-        None, ge=0, le=100, description="Find the fastest model that loses at most so many points on validation."
+    target_latency_ms: Annotated[float | None, TARGET, TARGETED] = Field(None, gt=0, description="Measured latency to reach, in ms.")
+    target_flops: Annotated[Fraction | None, TARGET, TARGETED] = Field(
+        None, description="Share of the encoder's FLOPs to keep, such as 0.5."
     )
-    runtime: Literal["onnxruntime", "openvino", "pytorch"] = Field("onnxruntime", description="What will serve the model, and is timed.")
-    precision: Literal["fp32", "int8", "bf16"] = Field("fp32", description="In which it will be served, and is timed.")
-    batch_size: int = Field(1, ge=1, le=4096, description="Texts in a batch, as timed.")
-    seq_len: Annotated[int, Field(ge=1, le=8192)] | None = Field(
-        None, description="Tokens of a text: as timed (default 32), and for FLOPs (default: the task's mean length)."
+    target_params: Annotated[Fraction | None, TARGET, TARGETED] = Field(
+        None, description="Share of the encoder's parameters (without embeddings) to keep, such as 0.5."
     )
-    threads: int = Field(1, ge=1, le=1024, description="Threads, as timed.")
-    steps: int | Literal["auto"] = Field(
-        "auto", description="Steps of obs and fisher to each target; auto: each leaves about three quarters."
+    max_drop: Annotated[float | None, TARGET, TARGETED] = Field(
+        None, ge=0, le=100, description="Accuracy budget in points: find the fastest model that loses no more on validation."
     )
-    uniform: bool = Field(
-        False, description="Keep all heads, one FFN width and whole layers: a plain checkpoint for any tool (obs and fisher)."
+    runtime: Annotated[Literal["onnxruntime", "openvino", "pytorch"], HARDWARE, TARGETED] = Field(
+        "onnxruntime", description="Runtime that will serve the model, used for timing."
     )
-    refit: bool = Field(True, description="Refit what is left to the dense model, without labels (obs and fisher).")
-    refit_epochs: Annotated[int, Field(ge=0, le=1000)] = Field(
-        2, description="Passes over the calibration texts that fit all of it at the end; 0: closed forms alone."
+    precision: Annotated[Literal["fp32", "int8", "bf16"], HARDWARE, TARGETED] = Field(
+        "fp32", description="Precision in which the model will be served, used for timing."
     )
-    calib_samples: Positive = Field(2048, description="Training examples for scores and refits, fewer beyond 50,000 tokens.")
-    unlabeled: str | None = Field(
-        None, description="Texts without labels for scores, refits and recovery: .txt, or a table with the task's columns."
+    batch_size: Annotated[int, HARDWARE, TARGETED] = Field(1, ge=1, le=4096, description="Batch size that is timed.")
+    seq_len: Annotated[Annotated[int, Field(ge=1, le=8192)] | None, HARDWARE] = Field(
+        None, description="Sequence length in tokens. Default: 32 for timing, the task's mean length for FLOPs."
     )
-    recover_epochs: Annotated[int, Field(ge=0, le=1000)] = Field(
+    threads: Annotated[int, HARDWARE, TARGETED] = Field(1, ge=1, le=1024, description="Number of threads that is timed.")
+    steps: Annotated[int | Literal["auto"], METHOD, STEPWISE, Without("max_drop")] = Field(
+        "auto", description="Pruning steps to each target; auto keeps about three quarters of the cost per step."
+    )
+    uniform: Annotated[bool, METHOD, STEPWISE] = Field(
+        False, description="Keep all heads, one FFN size and whole layers: a checkpoint that every tool loads."
+    )
+    refit: Annotated[bool, METHOD, STEPWISE] = Field(
+        True, description="Refit the remaining weights to the dense model's outputs; needs no labels."
+    )
+    refit_epochs: Annotated[Annotated[int, Field(ge=0, le=1000)], METHOD, STEPWISE, Only("refit")] = Field(
+        2, description="Passes over the calibration texts of the final joint refit; 0: closed-form refits only."
+    )
+    calib_samples: Annotated[Positive, CALIBRATION, CALIBRATED] = Field(
+        2048, description="Training examples for scores and refits; fewer if they exceed 50,000 tokens."
+    )
+    unlabeled: Annotated[str | None, CALIBRATION, AnyOf(READS_TEXTS, RECOVERY)] = Field(
+        None, description=f"Unlabeled texts for scores, refits and recovery instead of the training split: {UNLABELED}"
+    )
+    recover_epochs: Annotated[Annotated[int, Field(ge=0, le=1000)], TRAINING, TARGETED] = Field(
         0, description="Epochs of distillation from the dense model at each target."
     )
-    recover: Literal["after", "between"] = Field(
-        "after", description="Recover after the last step to a target, or spread the epochs over the steps."
+    recover: Annotated[Literal["after", "between"], TRAINING, STEPWISE, RECOVERY, Without("max_drop")] = Field(
+        "after", description="When to distil: after the last step to a target, or spread over the steps."
     )
-    recover_lr: float | None = Field(
-        None, gt=0, le=1, description="Peak learning rate of the recovery; by default twice that of training, with method hidden the same."
+    recover_lr: Annotated[float | None, TRAINING, RECOVERY] = Field(
+        None, gt=0, le=1, description="Peak learning rate of the distillation. Default: 2x that of finetune; 1x with method hidden."
     )
-    augment: Augment = Field(0, description="Variants made of each text (spans, spans joined, words masked) for the recovery.")
+    augment: Annotated[Augment, RECOVERY] = Field(0, description=f"{AUGMENT}. For the distillation.")
     augment_model: AugmentModel = Field(None, description=AUGMENT_MODEL)
-    pattern: Literal["unstructured", "2:4"] = Field("unstructured", description="Which weights method sparse may remove.")
-    sparsity: Fraction = Field(0.5, description="Share of the weights that method sparse removes (2:4 removes half).")
-    device: Device = Field("auto", description="Where to compute; auto takes a GPU where there is one.")
+    pattern: Annotated[Literal["unstructured", "2:4"], METHOD, Only("method", "sparse")] = Field(
+        "unstructured", description="Which weights may be removed: any, or 2 of 4 neighbours."
+    )
+    sparsity: Annotated[Fraction, METHOD, Only("method", "sparse"), Only("pattern", "unstructured")] = Field(
+        0.5, description="Share of the weights to remove."
+    )
+    device: Annotated[Device, HARDWARE] = Field("auto", description=DEVICE)
 
     @field_validator("target_speedup", mode="before")
     @classmethod
@@ -73,22 +115,14 @@ class PruneSettings(Settings):
 
     @field_validator("steps")
     @classmethod
-    def _some_steps(cls, value: object) -> object:
+    def _valid_steps(cls, value: object) -> object:
         if isinstance(value, int) and not 1 <= value <= 50:
             raise ValueError("should be from 1 to 50, or auto")
         return value
 
     @model_validator(mode="after")
     def _one_target(self) -> PruneSettings:
-        names = ("target_speedup", "target_latency_ms", "target_flops", "target_params", "max_drop")
-        given = [name for name in names if getattr(self, name) is not None]
-        if self.method in ("vocab", "sparse"):
-            if given:
-                raise ValueError(f"method {self.method} takes no {given[0]}")
-        elif len(given) != 1:
-            raise ValueError(f"give exactly one target: {', '.join(names)}")
-        for name in ("steps", "uniform"):
-            if getattr(self, name) not in ("auto", False) and self.method not in ("fisher", "obs"):
-                raise ValueError(f"{name} goes with methods obs and fisher, not {self.method}")
-        check_augment(self.augment, self.augment_model)
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        if TARGETED.holds(self) and len(given) != 1:
+            raise ValueError(f"give exactly one target: {listed(TARGETS)}")
         return self

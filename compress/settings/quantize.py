@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from compress.settings.base import Positive
-from compress.settings.export import TuneSettings
+from compress.settings.base import CALIBRATION, HARDWARE, METHOD, TARGET, UNLABELED, Only, Positive
+from compress.settings.export import Runtime, TuneSettings
+
+INT8 = Only("method", "auto", "dynamic", "static", "smooth")
+CALIBRATED = Only("method", "auto", "static", "smooth")
 
 
 class QuantizeSettings(TuneSettings):
-    """`quantize`: int8 weights and activations; or int4 weights, or half precision."""
+    """`quantize`: int8 weights and activations; or int4 weights, fp16 or bf16."""
 
-    method: Literal["auto", "dynamic", "static", "smooth", "int4", "fp16", "bf16"] = Field(
+    runtime: Annotated[Runtime, HARDWARE, INT8] = Field(
+        "onnxruntime", description="Runtime that serves the artifact; auto times both and records which is faster for which batches."
+    )
+    tune: Annotated[bool, HARDWARE, INT8] = Field(
+        False, description="Time variants of the graph and runtime options, and keep the fastest."
+    )
+    method: Annotated[Literal["auto", "dynamic", "static", "smooth", "int4", "fp16", "bf16"], METHOD] = Field(
         "auto",
-        description="int8: dynamic (ranges of activations by batch), static (calibrated), smooth (SmoothQuant, then static), "
-        "auto (the fastest of the first two that keeps the accuracy, some products in float where need be; no data: dynamic). "
-        "int4: the smallest, slower than int8. fp16: for GPUs. bf16: for OpenVINO.",
+        description="int8: dynamic: activation ranges per batch; static: calibrated ranges; smooth: SmoothQuant, then static; auto: the "
+        "faster of dynamic and static that keeps the accuracy, with sensitive matmuls in float if necessary (dynamic without data). "
+        "int4: weights only, smallest, slower than int8. fp16: for GPUs. bf16: for OpenVINO.",
     )
-    max_drop: float | None = Field(None, ge=0, le=100, description="Fail (exit 6) if validation loses more points than this.")
-    calib_method: Literal["minmax", "percentile", "mse", "entropy"] = Field("minmax", description="How ranges come from what was seen.")
-    calib_samples: Positive = Field(512, description="Training examples to calibrate on.")
-    unlabeled: str | None = Field(
-        None, description="Texts without labels to calibrate on instead: .txt, or a table with the task's columns."
+    max_drop: Annotated[float | None, TARGET] = Field(
+        None, ge=0, le=100, description="Accuracy budget in points: fail (exit code 6) if validation loses more."
     )
-    smooth_alpha: float = Field(0.5, ge=0, le=1, description="How much of the activations' outliers smooth moves into the weights.")
-    target: Literal["auto", "amx", "vnni", "avx2", "arm64", "cuda", "tensorrt"] = Field(
+    calib_method: Annotated[Literal["minmax", "percentile", "mse", "entropy"], CALIBRATION, CALIBRATED] = Field(
+        "minmax", description="How ranges are computed from the calibration activations."
+    )
+    calib_samples: Annotated[Positive, CALIBRATION, CALIBRATED] = Field(512, description="Training examples to calibrate on.")
+    unlabeled: Annotated[str | None, CALIBRATION, CALIBRATED] = Field(
+        None, description=f"Unlabeled texts to calibrate on instead: {UNLABELED}"
+    )
+    smooth_alpha: Annotated[float, METHOD, Only("method", "smooth")] = Field(
+        0.5, ge=0, le=1, description="Share of the activation outliers that moves into the weights."
+    )
+    target: Annotated[
+        Literal["auto", "amx", "vnni", "avx2", "arm64", "cuda", "tensorrt"],
+        HARDWARE,
+        Only("method", "auto", "dynamic", "static", "smooth", "fp16"),
+    ] = Field(
         "auto",
-        description="What to make it for; auto: this processor. avx2: 7-bit weights; arm64, cuda, tensorrt: signed activations.",
+        description="Hardware that runs the model; auto: this processor. avx2: 7-bit weights; arm64, cuda, tensorrt: signed activations.",
     )
-    report: bool = Field(False, description="Tell of every product its error, range and share of values cut off.")
+    report: Annotated[bool, METHOD] = Field(False, description="Print each matmul's error, input range and share of clipped values.")
 
     @model_validator(mode="after")
-    def _that_fit_together(self) -> QuantizeSettings:
+    def _compatible(self) -> QuantizeSettings:
         if self.runtime == "openvino" and self.method == "dynamic":
-            raise ValueError("OpenVINO runs dynamic int8 several times slower than ONNX Runtime: give it method static, smooth or auto")
-        if self.method in ("int4", "fp16", "bf16") and (self.tune or self.runtime != "onnxruntime"):
-            raise ValueError(f"tune and runtime are for int8, not for method {self.method}")
-        if self.target in ("cuda", "tensorrt"):
-            if self.method in ("int4", "bf16"):
-                raise ValueError(f"method {self.method} is for CPUs: target {self.target} goes with fp16, static, smooth or auto")
-            if self.tune or self.runtime != "onnxruntime":
-                raise ValueError(f"tune and runtime measure on this processor: they do not go with target {self.target}")
+            raise ValueError("OpenVINO runs dynamic int8 several times slower than ONNX Runtime: use method static, smooth or auto")
+        if self.target in ("cuda", "tensorrt") and (self.tune or self.runtime != "onnxruntime"):
+            raise ValueError(f"tune and runtime are measured on this processor: they do not go with target {self.target}")
         return self

@@ -17,7 +17,7 @@ import pytest
 import compress
 from compress import api
 from compress.cli import main as module
-from compress.cli.main import VERBS, cli, main
+from compress.cli.main import GROUPS, VERBS, cli, main
 from compress.core import console, errors
 
 Maker = Callable[..., Path]
@@ -88,8 +88,10 @@ def test_the_groups_help_lists_every_verb(capsys: Printed) -> None:
     assert call("--help") == 0
     out = capsys.readouterr().out
     for verb, text in VERBS.items():
-        assert re.search(rf"^  {verb} +{re.escape(text)}$", out, re.MULTILINE)
-    for code in ("0 done", "2 usage", "3 recipe", "4 model or data", "5 resources", "6 a gate", "7 training diverged", "75", "130"):
+        assert re.search(rf"^  {verb} +{re.escape(text.split()[0])}", out, re.MULTILINE)
+        assert text in " ".join(out.split())
+    assert [line.removesuffix(":") for line in out.splitlines() if line.removesuffix(":") in GROUPS] == list(GROUPS)
+    for code in ("0 success", "2 usage", "3 recipe", "4 model or data", "5 resources", "6 missed gate", "7 diverged training", "75", "130"):
         assert code in " ".join(out.split())
 
 
@@ -102,7 +104,7 @@ def test_help_imports_nothing_heavy() -> None:
     """Neither the help of the command nor that of any verb waits for torch."""
     code = (
         "import sys\n"
-        "from compress.cli.main import VERBS, cli, main\n"
+        "from compress.cli.main import GROUPS, VERBS, cli, main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "verbs = [name for name in sys.modules if name.startswith('compress.cli.') and name != 'compress.cli.main']\n"
         "for verb in VERBS:\n"
@@ -231,8 +233,8 @@ def test_the_codes_are_the_documented_ones() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (KeyError("x"), 1, "this is a bug of ours: KeyError: 'x'"),
-        (RuntimeError("boom"), 1, "this is a bug of ours: RuntimeError: boom"),
+        (KeyError("x"), 1, "this is a bug in compress: KeyError: 'x'"),
+        (RuntimeError("boom"), 1, "this is a bug in compress: RuntimeError: boom"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(28, "No space left on device", "/x/y"), 5, "No space left on device: /x/y"),
         (PermissionError(13, "Permission denied", "/x"), 5, "Permission denied: /x"),

@@ -1,19 +1,19 @@
-"""Options made from settings, and the task that flags describe."""
+"""Options created from settings: defaults, sections, several numbers."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from compress.cli import options
 from compress.cli.main import cli
-from compress.core.errors import RecipeError, UsageError
-from compress.data import presets, resolve
+from compress.core.errors import UsageError
 from compress.recipe.verbs import VERBS
 from compress.settings import BenchSettings, FinetuneSettings
+from compress.settings.base import SECTIONS
 
 
 def parameters(verb: str) -> dict[str | None, click.Parameter]:
@@ -59,102 +59,22 @@ def test_what_is_not_given_becomes_the_settings_defaults(verb: str) -> None:
     needed = {"eval": ["m"], "bench": ["m"], "distill": ["--teacher", "t", "--student", "s", "-o", "x"]}.get(verb, ["m", "-o", "x"])
     context = found.make_context(verb, [*needed, *names])
     expected = settings.model_validate(fields)
-    assert settings.model_validate(options.given(settings, context.params)) == expected
+    with context:
+        assert settings.model_validate(options.given(settings, context.params)) == expected
+        assert set(options.given(settings, context.params)) == set(fields)
 
 
 def test_values_reach_the_settings() -> None:
     found = cli.get_command(click.Context(cli), "finetune")
     assert found is not None
     context = found.make_context("finetune", ["m", "-o", "x", "--epochs", "7", "--lr", "1e-5", "--freeze-embeddings", "--patience", "2"])
-    settings = FinetuneSettings.model_validate(options.given(FinetuneSettings, context.params))
+    with context:
+        settings = FinetuneSettings.model_validate(options.given(FinetuneSettings, context.params))
     assert (settings.epochs, settings.lr, settings.freeze_embeddings, settings.patience) == (7, 1e-5, True, 2)
     context = cli.get_command(click.Context(cli), "bench").make_context("bench", ["m", "--threads", "1", "--threads", "4", "--no-memory"])  # type: ignore[union-attr]
-    bench = BenchSettings.model_validate(options.given(BenchSettings, context.params))
+    with context:
+        bench = BenchSettings.model_validate(options.given(BenchSettings, context.params))
     assert (bench.threads, bench.memory, bench.seq_len) == ([1, 4], False, [32, 128])
-
-
-def task(*arguments: str) -> Any:
-    """Return the task that flags of `eval` describe."""
-    found = cli.get_command(click.Context(cli), "eval")
-    assert found is not None
-    values = dict(found.make_context("eval", ["m", *arguments]).params)
-    result = options.task_of(values)
-    assert not {"task", *options.TASK_FIELDS} & set(values)
-    return result
-
-
-def test_no_flags_no_task() -> None:
-    assert task() is None
-
-
-def test_a_preset_is_its_name() -> None:
-    assert task("--task", "sst2") == "sst2"
-
-
-def test_flags_describe_local_files() -> None:
-    document = task(
-        "--kind",
-        "text-classification",
-        "--train",
-        "a.csv",
-        "--test",
-        "b.csv",
-        "--text",
-        "x",
-        "--text",
-        "y",
-        "--label",
-        "z",
-        "--max-length",
-        "64",
-        "--metric",
-        "macro_f1",
-        "--metric",
-        "accuracy",
-    )
-    assert document == {
-        "kind": "text-classification", "train": "a.csv", "test": "b.csv", "text": ["x", "y"], "label": "z", "max_length": 64,
-        "metrics": ["macro_f1", "accuracy"],
-    }  # fmt: skip
-    assert resolve(document).local_files() == {"train": str(Path("a.csv").absolute()), "test": str(Path("b.csv").absolute())}
-
-
-def test_the_least_that_describes_a_task() -> None:
-    spec = resolve(task("--validation", "a.csv", "--text", "x"))
-    assert (spec.label, spec.max_length, spec.metrics, spec.labels) == ("label", 128, ["accuracy"], None)
-
-
-def test_files_length_and_metrics_adjust_a_preset() -> None:
-    spec = resolve(task("--task", "mrpc", "--validation", "a.csv", "--max-length", "32", "--metric", "f1"))
-    preset = presets()["mrpc"]
-    assert spec.local_files() == {"validation": str(Path("a.csv").absolute())}
-    assert (spec.max_length, spec.metrics, spec.hub) == (32, ["f1"], None)
-    assert (spec.text, spec.labels, spec.name) == (preset.text, preset.labels, preset.name)
-    length = resolve(task("--task", "mrpc", "--max-length", "32"))
-    assert length.hub == preset.hub
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--task", "sst2", "--text", "a"], "--text does not go with --task"),
-        (["--task", "sst2", "--label", "a"], "--label does not go with --task"),
-        (["--task", "sst2", "--kind", "text-classification"], "--kind does not go with --task"),
-        (["--text", "a"], "no data file"),
-        (["--max-length", "5"], "no data file"),
-        (["--test", "a.csv"], "no text column"),
-    ],
-)
-def test_flags_that_do_not_go_together(arguments: list[str], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        task(*arguments)
-
-
-def test_an_unknown_metric_is_named() -> None:
-    with pytest.raises(click.BadParameter, match="'acuracy' is not one of 'accuracy'"):
-        task("--test", "a.csv", "--text", "x", "--metric", "acuracy")
-    with pytest.raises(RecipeError, match="'spearman' does not measure text-classification"):
-        resolve(task("--test", "a.csv", "--text", "x", "--metric", "spearman"))
 
 
 @pytest.mark.parametrize(
@@ -163,6 +83,8 @@ def test_an_unknown_metric_is_named() -> None:
         (["--target-speedup", "2", "3", "4.5"], (2.0, 3.0, 4.5)),
         (["--target-speedup", "2", "--target-speedup", "3"], (2.0, 3.0)),
         (["--target-speedup", "2", "3", "--steps", "4", "-o", "x"], (2.0, 3.0)),
+        (["--target-speedup=2", "3", "-o", "x"], (2.0, 3.0)),
+        (["-o", "x", "--target-speedup", "2"], (2.0,)),
     ],
 )
 def test_numbers_may_follow_one_another(words: list[str], expected: tuple[float, ...]) -> None:
@@ -181,3 +103,35 @@ def test_steps_are_a_number_or_auto(words: list[str], expected: int | str) -> No
     assert command.make_context("prune", ["teacher", *words]).params["steps"] == expected
     with pytest.raises(click.BadParameter, match="'many' is not a valid integer"):
         command.make_context("prune", ["teacher", "--steps", "many"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--threads 1 2 model", "--threads 1 --threads 2 model"),
+        ("--threads=1 2", "--threads=1 --threads 2"),
+        ("--threads 1 --other 2 3", "--threads 1 --other 2 3"),
+        ("--threads 1 -- 2", "--threads 1 -- 2"),
+        ("--threads auto 2", "--threads auto 2"),
+        ("1 2 --threads", "1 2 --threads"),
+    ],
+)
+def test_numbers_are_given_to_their_option(words: str, expected: str) -> None:
+    assert options.repeated(words.split(), {"--threads"}) == expected.split()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_page_has_sections_in_one_order(verb: str) -> None:
+    page = CliRunner().invoke(cli, [verb, "--help"], terminal_width=100).output
+    titles = [line.removesuffix(":") for line in page.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    known = [section.title for section in SECTIONS]
+    assert titles[-1] == "Other options"  # --help
+    assert len(titles) > 2
+    assert [known.index(title) for title in titles[:-1]] == sorted(known.index(title) for title in titles[:-1])
+
+
+def test_a_setting_that_the_method_ignores_is_a_usage_error() -> None:
+    result = CliRunner().invoke(cli, ["prune", "teacher", "--task", "sst2", "--method", "sparse", "--recover-epochs", "3", "-o", "x"])
+    assert isinstance(result.exception, UsageError)
+    methods = "obs, fisher, taylor, magnitude, random, layers or hidden"
+    assert f"recover_epochs goes with method {methods}, not sparse" in str(result.exception)

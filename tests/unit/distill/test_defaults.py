@@ -67,7 +67,6 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int | None, float | No
         ("layers=2,hidden=16", {}, (10, 5e-4)),
         ("layers=2,hidden=16", {"lr": 1e-3, "epochs": 2}, (2, 1e-3)),
         ("layers=2,hidden=16", {"hard_weight": 1.0}, (3, None)),
-        ("layers=2,hidden=16", {"hard_weight": 1.0, "augment": 1}, (10, 5e-4)),  # where variants stand beside, labels do not count
         ("layers=2", {"method": "theseus"}, (3, None)),
         ("layers=2", {"budget": "20s"}, (None, 2e-4)),
     ],

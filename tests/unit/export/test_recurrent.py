@@ -69,10 +69,6 @@ def test_tuning_times_options_of_the_runtime_alone(tmp_path: Path) -> None:
     assert set(result["tuning"]["winner"]) >= {"fusions", "optimization"}
 
 
-def test_half_precision_keeps_its_logits(tmp_path: Path) -> None:
-    assert export(tiny.write_bilstm(tmp_path / "model"), tmp_path / "out", precision="fp16")["precision"] == "fp16"
-
-
 @pytest.mark.parametrize("attention", ["plain", "mha"])
 def test_forms_of_attention_are_refused(attention: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="has no attention"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from compress.core.errors import ModelError
+from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
 from compress.export.half import fp16_graph
 from compress.inference.artifact import open_session, session_forward
@@ -44,6 +45,15 @@ def test_every_family_answers_nearly_the_same(make: Maker, most: float, family: 
     assert 0 < np.abs(found - expected).max() < most * np.abs(expected).max()
     assert graph.SerializeToString() == before
     assert half.ByteSize() < 0.75 * graph.ByteSize()
+
+
+@pytest.mark.parametrize("make", [fp16_graph, bf16_graph])
+def test_fused_attention_stays_close(make: Maker) -> None:
+    model, batch = tiny.make_model(), tiny.encoded().batch(range(12))
+    expected = open_graph(build_graph(model))(batch)
+    half = make(build_graph(model, GraphForm("mha")))
+    found = session_forward(open_session(half.SerializeToString(), None, "cpu", {}))(batch)
+    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])

@@ -51,7 +51,8 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
 
 def quantize(source: Path, output: Path, document: Any, **settings: Any) -> dict[str, Any]:
     """Run the stage, and write its manifest."""
-    result = run(source, output, document, **{"method": "auto", "seq_len": [8, 16], "max_drop": 100.0, **settings})
+    timed = {"seq_len": [8, 16]} if settings.get("tune") or settings.get("runtime") == "auto" else {}
+    result = run(source, output, document, **{"method": "auto", "max_drop": 100.0, **timed, **settings})
     files.write_json(output / artifacts.MANIFEST, result)
     return result
 

@@ -1,0 +1,87 @@
+"""The options that describe a task, and the task that they describe."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from compress.cli.options import option
+from compress.core.errors import UsageError
+from compress.data.spec import Kind, MetricName
+from compress.settings.base import TASK, flag
+
+TASK_FIELDS = ("kind", "multi_label", "no_answer", "train", "validation", "test", "text", "label", "max_length", "metric")
+FILES = ("train", "validation", "test")
+FIXED = ("kind", "multi_label", "no_answer", "text", "label")  # what a preset or a task file fixes
+KINDS = get_args(Kind)
+METRIC_NAMES = get_args(MetricName)
+OPTIONS = (
+    option("--task", section=TASK, help="A preset (see 'compress tasks list') or a task file (YAML)."),
+    option("--kind", section=TASK, type=click.Choice(KINDS), help="Kind of task, for local files.  [default: text-classification]"),
+    option("--multi-label", section=TASK, is_flag=True, default=None, help="A text may have any number of labels (a list, or a|b)."),
+    option("--no-answer", section=TASK, is_flag=True, default=None, help="A question may have no answer in its context (SQuAD 2.0)."),
+    option("--train", section=TASK, help="Local training file: .parquet, .csv, .tsv or .jsonl."),
+    option("--validation", section=TASK, help="Local validation file. Without one, 10 % of the training data are held out."),
+    option("--test", section=TASK, help="Local test file."),
+    option(
+        "--text",
+        section=TASK,
+        multiple=True,
+        help="Column of the text or tokens. Give it twice for text pairs, or for question and context.",
+    ),
+    option("--label", section=TASK, help="Column of the labels, values, tags or answers.  [default: label, or answers]"),
+    option("--max-length", section=TASK, type=int, help="Longest input in tokens.  [default: the task's, or 128]"),
+    option(
+        "--metric",
+        section=TASK,
+        multiple=True,
+        type=click.Choice(METRIC_NAMES),
+        help="Metrics; the first is the main one. Several: repeat the option.  [default: by kind]",
+    ),
+)
+
+
+def task_options(function: Any) -> Any:
+    """Add `--task`, and the options that describe local files."""
+    for add in reversed(OPTIONS):
+        function = add(function)
+    return function
+
+
+def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
+    """Return the task that the options describe, or None; removes them from `values`.
+
+    Raises:
+        UsageError: `--task` together with options that it fixes, or options without a file or a text column.
+    """
+    task = values.pop("task")
+    flags = {name: value for name in TASK_FIELDS if (value := values.pop(name)) not in (None, ())}
+    files = {name: flags.pop(name) for name in FILES if name in flags}
+    if task is not None:
+        clash = next((name for name in flags if name in FIXED), None)
+        if clash:
+            raise UsageError(f"{flag(clash)} does not go with --task", "a preset or task file already names its columns")
+        return _adjusted(task, files, flags) if files or flags else task
+    if not files and not flags:
+        return None
+    if not files:
+        raise UsageError("no data file was given", "add --train FILE, --validation FILE or --test FILE")
+    if "text" not in flags:
+        raise UsageError("no text column was given", "add --text COLUMN (twice for text pairs)")
+    fields = {name: flags[name] for name in ("kind", "multi_label", "no_answer", "label", "max_length") if name in flags}
+    document = {"text": list(flags["text"]), **files, **fields}
+    return document | ({"metrics": list(flags["metric"])} if "metric" in flags else {})
+
+
+def _adjusted(task: str, files: dict[str, str], flags: dict[str, Any]) -> dict[str, Any]:
+    """Return a preset's document with local files, another maximum length or other metrics."""
+    from compress import data
+
+    spec = data.resolve(task)
+    document = (spec.with_files(files) if files else spec).model_dump(mode="json", exclude_none=True)
+    if "max_length" in flags:
+        document["max_length"] = flags["max_length"]
+    if "metric" in flags:
+        document["metrics"] = list(flags["metric"])
+    return document

@@ -20,8 +20,9 @@ from compress.data.token_store import TokenWriter
 from compress.data.windows import encode_questions, encode_tokens, split_words
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
+CHARACTERS = 8  # of a token, of most languages at most on average
 BLOCK = 4096  # streamed texts that are tokenized at once
 
 
@@ -79,7 +80,25 @@ def _encode_to_disk(tokenizer: Tokenizer, texts: StreamedTexts, labels: Any, max
     ids, types = TokenWriter(np.int32, 4 * tokens), TokenWriter(np.uint8, tokens)
     rest = iter(texts)
     while block := list(islice(rest, BLOCK)):
-        encodings = tokenizer.encode_batch_fast(_inputs(block))
+        encodings = _encode_beginnings(tokenizer, _inputs(block), max_length)
         ids.write(encoding.ids for encoding in encodings)
         types.write(encoding.type_ids for encoding in encodings)
     return Encoded(ids.finish(), types.finish(), labels, pad_id)
+
+
+def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Any], max_length: int) -> list[Encoding]:
+    """Tokenize inputs, of a single text only as much as its first `max_length` tokens need: the result is the same.
+
+    A text is cut at a space. If what is left of it fills `max_length` tokens and more, the rest cannot change them, as the tokenizer
+    of BERT and byte-level ones treat every word alone. Otherwise the whole text is tokenized.
+    """
+    from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
+
+    if not isinstance(tokenizer.pre_tokenizer, (BertPreTokenizer, ByteLevel)):
+        return tokenizer.encode_batch_fast(inputs)
+    ends = [text.find(" ", CHARACTERS * max_length) if isinstance(text, str) else -1 for text in inputs]
+    encodings = tokenizer.encode_batch_fast([text[:end] if end > 0 else text for text, end in zip(inputs, ends, strict=True)])
+    short = [row for row, end in enumerate(ends) if end > 0 and not encodings[row].overflowing]
+    for row, encoding in zip(short, tokenizer.encode_batch_fast([inputs[row] for row in short]), strict=True):
+        encodings[row] = encoding
+    return encodings

@@ -1,4 +1,4 @@
-"""What a task is: presets, loading data, encoding, metrics."""
+"""What a task is: its specification, presets, data, tokenization and metrics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from compress.core import yaml_file
 from compress.core.errors import RecipeError, did_you_mean
 from compress.core.validation import validate
+from compress.data.dataset_objects import is_dataset
 from compress.data.spec import TaskSpec
 
 
@@ -21,9 +22,14 @@ def presets() -> dict[str, TaskSpec]:
 
 
 def resolve(task: str | dict[str, Any] | TaskSpec, folder: Path | None = None) -> TaskSpec:
-    """Turn a preset's name, a YAML file's path or a mapping into a `TaskSpec`, local files made absolute.
+    """Turn a preset's name, the path of a YAML file or a mapping into a `TaskSpec` with absolute paths.
 
-    `folder` is where relative paths start (a recipe's or task file's own folder; by default the current one).
+    A mapping has the keys of a task file; in Python also `data`, a `datasets.Dataset` or `DatasetDict`. With `preset` and `data`
+    only, the preset's columns and labels are used.
+
+    Args:
+        task: to resolve.
+        folder: where relative paths start; by default the current folder. Those of a task file start at its own folder.
 
     Raises:
         RecipeError: no such preset or file, or a malformed task.
@@ -31,19 +37,39 @@ def resolve(task: str | dict[str, Any] | TaskSpec, folder: Path | None = None) -
     if isinstance(task, TaskSpec):
         return task
     if isinstance(task, str):
-        if task in presets():
-            return presets()[task]
-        path = (folder or Path()) / task
-        if path.suffix not in {".yaml", ".yml"}:
-            raise RecipeError(
-                f"unknown task '{task}'{did_you_mean(task, presets())}",
-                "'compress tasks list' shows the presets; a task file ends in .yaml",
-            )
-        return _absolute(
-            validate(TaskSpec, {"name": re.sub(r"[^\w.-]", "-", path.stem)[:64], **yaml_file.read(path)}, str(path), RecipeError),
-            path.parent,
+        return _named(task, folder or Path())
+    if any(map(is_dataset, task.values())) and "data" not in task:
+        raise RecipeError(
+            "a data set alone is no task: its columns are missing", "task={'text': ['sentence'], 'label': 'label', 'data': data}"
         )
+    if "preset" in task:
+        return _preset_with_data(task)
     return _absolute(validate(TaskSpec, task, "task", RecipeError), folder or Path())
+
+
+def _named(name: str, folder: Path) -> TaskSpec:
+    """Return a preset, or the task of a YAML file."""
+    if name in presets():
+        return presets()[name]
+    path = folder / name
+    if path.suffix not in {".yaml", ".yml"}:
+        raise RecipeError(
+            f"unknown task '{name}'{did_you_mean(name, presets())}",
+            "'compress tasks list' shows the presets; a task file ends in .yaml",
+        )
+    document = {"name": re.sub(r"[^\w.-]", "-", path.stem)[:64], **yaml_file.read(path)}
+    return _absolute(validate(TaskSpec, document, str(path), RecipeError), path.parent)
+
+
+def _preset_with_data(task: dict[str, Any]) -> TaskSpec:
+    """Return a preset with `Dataset` objects instead of its own data."""
+    name, unknown = str(task["preset"]), [key for key in task if key not in ("preset", "data")]
+    if unknown or "data" not in task:
+        raise RecipeError(
+            "task: 'preset' takes 'data' and no other key", "write the preset's columns out to change them: compress tasks list"
+        )
+    fields = _named(name, Path()).model_dump() | {"hub": None, "builtin": None, "train": None, "validation": None, "test": None}
+    return validate(TaskSpec, {**fields, "data": task["data"]}, "task", RecipeError)
 
 
 def _absolute(spec: TaskSpec, folder: Path) -> TaskSpec:

@@ -65,6 +65,12 @@ def test_relative_links_resolve(page: Path) -> None:
             assert anchor in anchors(read(target)), f"{link} names no heading"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_and_tables_in_lists_are_indented_by_four_spaces(page: Path) -> None:
+    lines = FENCED.sub("", read(page)).splitlines()  # fewer spaces end the list in the site, though not on a code host
+    assert [line for line in lines if re.match(r" {1,3}(```|\|)", line)] == []
+
+
 def resolves(name: str) -> bool:
     """Return whether a dotted name is a module, or an attribute of one."""
     try:

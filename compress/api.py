@@ -1,12 +1,13 @@
-"""The Python API: every verb as a function, by the same path as the command line.
+"""The Python API: every verb as a function, on the same path as the command line.
 
     import compress
 
-    compress.finetune("builtin:minilm-l6", task="bbc-news", output="teacher", epochs=3)
+    teacher = compress.finetune("builtin:minilm-l6", task="bbc-news", output="teacher", epochs=3)
+    print(teacher.metrics["validation"]["accuracy"])
     compress.prune("teacher", task="bbc-news", output="slim", target_flops=0.5)
 
-Each function returns the stage's manifest as a dictionary (`output`, `metrics`, `seconds`, …) and raises a
-`compress.core.errors.CompressError` whose `exit_code` is that of the command line.
+Settings are typed keywords. Each function returns a `compress.results.result.Result`: a dictionary whose keys are attributes
+(`output`, `metrics`, `seconds`, …). Failures are `compress.CompressError` with the exit code of the command line.
 """
 
 from __future__ import annotations
@@ -14,176 +15,195 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 from compress.core.errors import UsageError
-from compress.core.validation import validate
-from compress.data import resolve
-from compress.models.reference import LEGACY
 from compress.recipe import load as loading
-from compress.recipe.check import check
+from compress.recipe.one_stage import ModelLike, TaskLike, one_stage
 from compress.recipe.run import run_recipe
-from compress.recipe.schema import MODEL, Recipe
+from compress.recipe.schema import Recipe
 from compress.recipe.single import plan_single, run_single
-from compress.recipe.verbs import VERBS
-from compress.stage import ERRORS_FILE, STUDENTS, is_spec
+from compress.results import DistillPlan, PrunePlan
+from compress.results.objects import (
+    BenchResult,
+    DistillResult,
+    EvalResult,
+    ExportResult,
+    FactorizeResult,
+    FinetuneResult,
+    PruneResult,
+    QuantizeResult,
+    RunResult,
+    ShareResult,
+)
+from compress.settings.keywords import (
+    BenchKeywords,
+    DistillKeywords,
+    EvalKeywords,
+    ExportKeywords,
+    FactorizeKeywords,
+    FinetuneKeywords,
+    PruneKeywords,
+    QuantizeKeywords,
+    ShareKeywords,
+)
+from compress.stage import ERRORS_FILE, STUDENTS
 
-Reference = str | Path
-TaskLike = str | dict[str, Any] | None
-
-
-def one_stage(verb: str, models: Sequence[Reference], task: TaskLike, seed: int | None, settings: dict[str, Any], **roles: Any) -> Recipe:
-    """Build the one-stage recipe that a verb of the command line, or a function of this module, stands for.
-
-    `roles` are the `teacher` (or a list of them) and the `student` of `distill`; a `seed` of None is 0.
-
-    Raises:
-        UsageError: a setting that the verb does not know, a value out of its bounds, or a seed beside seeds.
-        RecipeError: a malformed task.
-    """
-    table = VERBS[verb]
-    validate(table.settings, settings, verb, UsageError)
-    if seed is not None and settings.get("seeds"):
-        raise UsageError(f"{verb} takes a seed or seeds, not both", "leave one of them out: each of the seeds takes the seed's place")
-    if table.needs_task and task is None:
-        raise UsageError(f"{verb} needs a task", "give --task T, or --train, --validation, --text and --label")
-    names = [as_reference(model) for model in models]
-    stage: dict[str, Any] = {"do": verb, **settings, **{role: as_references(model) for role, model in roles.items()}}
-    document: dict[str, Any] = {"schema": 1, "name": verb, "seed": seed or 0, "stages": {verb: stage}}
-    if table.many:
-        if len(set(names)) < len(names):
-            raise UsageError(f"the same model was given twice: {next(name for name in names if names.count(name) > 1)}")
-        stage["from"] = names
-    elif names:
-        document["model"], stage["from"] = names[0], MODEL
-    if task is not None:
-        document["task"] = task
-    return check(document, resolve, verb)
-
-
-def as_reference(model: Reference) -> str:
-    """Write a model so that a recipe takes it for one: a local folder's path always has a slash, as in `./teacher`."""
-    text = str(model)
-    if is_spec(text) or "/" in text or ":" in text or (text in LEGACY and not Path(text).is_dir()):
-        return LEGACY.get(text, text)
-    return f"./{text}"
-
-
-def as_references(models: Reference | Sequence[Reference]) -> str | list[str]:
-    """Write one model as a recipe names it, or several."""
-    return as_reference(models) if isinstance(models, (str, Path)) else [as_reference(model) for model in models]
+PathLike = str | Path
 
 
 def finetune(
-    model: Reference, task: TaskLike, output: Reference, *, seed: int | None = None, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
-    """Train a pre-trained encoder on a task; `settings` are the fields of `FinetuneSettings`."""
-    return run_single(one_stage("finetune", [model], task, seed, settings), Path(output), overwrite)
+    model: ModelLike,
+    task: TaskLike,
+    output: PathLike,
+    *,
+    seed: int | None = None,
+    overwrite: bool = False,
+    **settings: Unpack[FinetuneKeywords],
+) -> FinetuneResult:
+    """Train a pre-trained encoder on a task."""
+    return FinetuneResult(run_single(one_stage("finetune", [model], task, seed, settings), Path(output), overwrite))
 
 
 def prune(
-    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
-    """Remove attention heads and FFN neurons; `settings` are the fields of `PruneSettings`."""
-    return run_single(one_stage("prune", [model], task, seed, settings), Path(output), overwrite)
+    model: ModelLike, task: TaskLike, output: PathLike, *, seed: int = 0, overwrite: bool = False, **settings: Unpack[PruneKeywords]
+) -> PruneResult:
+    """Remove attention heads and FFN neurons; or layers, hidden width, tokens or single weights."""
+    return PruneResult(run_single(one_stage("prune", [model], task, seed, settings), Path(output), overwrite))
 
 
-def plan_prune(model: Reference, task: TaskLike, *, seed: int = 0, **settings: Any) -> dict[str, Any]:
-    """Return what `prune` would cut for each target, and the latency that it predicts; nothing is written."""
-    return plan_single(one_stage("prune", [model], task, seed, settings))
+def plan_prune(model: ModelLike, task: TaskLike, *, seed: int = 0, **settings: Unpack[PruneKeywords]) -> PrunePlan:
+    """Return what `prune` would remove for each target, and the latency that it predicts; nothing is written."""
+    return cast("PrunePlan", plan_single(one_stage("prune", [model], task, seed, settings)))
 
 
 def factorize(
-    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
-    """Replace linears and word embeddings by low-rank factors; `settings` are the fields of `FactorizeSettings`."""
-    return run_single(one_stage("factorize", [model], task, seed, settings), Path(output), overwrite)
+    model: ModelLike, task: TaskLike, output: PathLike, *, seed: int = 0, overwrite: bool = False, **settings: Unpack[FactorizeKeywords]
+) -> FactorizeResult:
+    """Replace linear layers and token embeddings by low-rank factors."""
+    return FactorizeResult(run_single(one_stage("factorize", [model], task, seed, settings), Path(output), overwrite))
 
 
 def share(
-    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
-    """Let groups of layers share one copy of weights; `settings` are the fields of `ShareSettings`."""
-    return run_single(one_stage("share", [model], task, seed, settings), Path(output), overwrite)
+    model: ModelLike, task: TaskLike, output: PathLike, *, seed: int = 0, overwrite: bool = False, **settings: Unpack[ShareKeywords]
+) -> ShareResult:
+    """Let groups of layers share one copy of weights."""
+    return ShareResult(run_single(one_stage("share", [model], task, seed, settings), Path(output), overwrite))
 
 
 def distill(
-    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, output: Reference, *, seed: int | None = None,
-    overwrite: bool = False, **settings: Any,
-) -> dict[str, Any]:  # fmt: skip
-    """Train a student (a model, or a SPEC such as `layers=3`) on its teacher, or on several; `settings`: `DistillSettings`."""
-    return run_single(_distillation(teacher, student, task, seed, settings), Path(output), overwrite)
+    teacher: ModelLike | Sequence[ModelLike],
+    student: ModelLike,
+    task: TaskLike,
+    output: PathLike,
+    *,
+    seed: int | None = None,
+    overwrite: bool = False,
+    **settings: Unpack[DistillKeywords],
+) -> DistillResult:
+    """Train a student (a model, or a SPEC such as `layers=3`) on the outputs of its teacher, or of several."""
+    return DistillResult(run_single(_distillation(teacher, student, task, seed, settings), Path(output), overwrite))
 
 
 def plan_distill(
-    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, *, seed: int | None = None, **settings: Any
-) -> dict[str, Any]:
-    """Return what `distill` would match with what, with weights, shapes and projections; nothing is trained or written."""
-    return plan_single(_distillation(teacher, student, task, seed, settings))
+    teacher: ModelLike | Sequence[ModelLike],
+    student: ModelLike,
+    task: TaskLike,
+    *,
+    seed: int | None = None,
+    **settings: Unpack[DistillKeywords],
+) -> DistillPlan:
+    """Return which layers `distill` would match, with weights, shapes and projections; nothing is trained or written."""
+    return cast("DistillPlan", plan_single(_distillation(teacher, student, task, seed, settings)))
 
 
 def _distillation(
-    teacher: Reference | Sequence[Reference], student: Reference, task: TaskLike, seed: int | None, settings: dict[str, Any]
+    teacher: ModelLike | Sequence[ModelLike], student: ModelLike, task: TaskLike, seed: int | None, settings: Mapping[str, Any]
 ) -> Recipe:
-    """Build the recipe of `distill`; the name of a SPEC is taken for a folder where there is one."""
-    named = STUDENTS.get(str(student)) if not Path(student).is_dir() else None
-    return one_stage("distill", [], task, seed, settings, teacher=teacher, student=named or student)
+    """Return the recipe of `distill`; a folder goes before the name of a SPEC."""
+    spec = STUDENTS.get(str(student)) if not Path(student).is_dir() else None
+    return one_stage("distill", [], task, seed, settings, teacher=teacher, student=spec or student)
 
 
 def export(
-    model: Reference, output: Reference, task: TaskLike = None, *, seed: int = 0, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
-    """Write a verified ONNX artifact; with a task it is verified on the task's texts. `settings`: `ExportSettings`."""
-    return run_single(one_stage("export", [model], task, seed, settings), Path(output), overwrite)
+    model: ModelLike,
+    output: PathLike,
+    task: TaskLike | None = None,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    **settings: Unpack[ExportKeywords],
+) -> ExportResult:
+    """Write a verified ONNX artifact; with a task it is verified on the texts of the task."""
+    return ExportResult(run_single(one_stage("export", [model], task, seed, settings), Path(output), overwrite))
 
 
 def quantize(
-    model: Reference, task: TaskLike, output: Reference, *, seed: int = 0, overwrite: bool = False, **settings: Any
-) -> dict[str, Any]:
-    """Make an int8 (or int4, fp16, bf16) ONNX artifact of a checkpoint or an fp32 artifact; `settings`: `QuantizeSettings`."""
-    return run_single(one_stage("quantize", [model], task, seed, settings), Path(output), overwrite)
+    model: ModelLike,
+    task: TaskLike | None,
+    output: PathLike,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    **settings: Unpack[QuantizeKeywords],
+) -> QuantizeResult:
+    """Write an int8 (or int4, fp16, bf16) ONNX artifact of a checkpoint or an fp32 artifact."""
+    return QuantizeResult(run_single(one_stage("quantize", [model], task, seed, settings), Path(output), overwrite))
 
 
-def evaluate(models: Sequence[Reference], task: TaskLike, *, errors: Reference | None = None, **settings: Any) -> dict[str, Any]:
-    """Measure accuracy with intervals, every model paired with the first; `settings`: `EvalSettings`.
+def evaluate(
+    models: Sequence[ModelLike], task: TaskLike, *, errors: PathLike | None = None, **settings: Unpack[EvalKeywords]
+) -> EvalResult:
+    """Measure accuracy with intervals; every model is compared with the first on the same examples.
 
-    `errors` names a file (JSON lines) for the examples that some model gets wrong or on which two models disagree.
+    Args:
+        models: what is evaluated.
+        task: the task.
+        errors: a file (JSON lines) for the examples that some model gets wrong or on which two models disagree.
+        settings: settings of `eval`.
+
+    Raises:
+        UsageError: `errors` cannot be written.
     """
     recipe = one_stage("eval", models, task, 0, settings)
     if errors is None:
-        return run_single(recipe, None)
+        return EvalResult(run_single(recipe, None))
     target = Path(errors).absolute()
     if target.is_dir() or not target.parent.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
         raise UsageError(f"{errors} cannot be written", "name a file in a folder that exists and may be written")
     with tempfile.TemporaryDirectory() as scratch:
         document = run_single(recipe, Path(scratch) / "eval")
         shutil.copyfile(Path(scratch) / "eval" / ERRORS_FILE, errors)
-    return document | {"output": str(errors)}
+    return EvalResult(document | {"output": str(errors)})
 
 
-def bench(models: Sequence[Reference], task: TaskLike = None, **settings: Any) -> dict[str, Any]:
-    """Measure latency, throughput, memory and size, interleaved; `settings` are the fields of `BenchSettings`.
-
-    With a task its own texts are timed, too, at their own lengths.
-    """
+def bench(models: Sequence[ModelLike], task: TaskLike | None = None, **settings: Unpack[BenchKeywords]) -> BenchResult:
+    """Measure latency, throughput, memory and size, interleaved; with a task its texts are timed, too, at their own lengths."""
     if task is not None:
         settings = {"task_lengths": True, **settings}
-    return run_single(one_stage("bench", models, task, 0, settings), None)
+    return BenchResult(run_single(one_stage("bench", models, task, 0, settings), None))
 
 
 def run(
-    recipe: Reference, output: Reference | None = None, overrides: Sequence[str] = (), files: dict[str, str] | None = None
-) -> dict[str, Any]:
-    """Run a recipe (a ready one's name, or a file) in a run folder; returns the run's manifest.
+    recipe: PathLike, output: PathLike | None = None, overrides: Sequence[str] = (), files: Mapping[str, str] | None = None
+) -> RunResult:
+    """Run a recipe in a run folder.
 
-    `overrides` are `path=value` as after `--set`; `files` maps splits to local files in the place of the task's data.
+    Args:
+        recipe: the name of a ready recipe, or a file.
+        output: the run folder; by default `runs/NAME`.
+        overrides: changes as `path=value`, as after `--set`.
+        files: local files by split (`train`, `validation`, `test`) that replace the data of the recipe's task.
+
+    Raises:
+        GateMissed: a gate of the recipe was missed; everything is written.
     """
-    loaded = loading.load(str(recipe), tuple(overrides), files)
-    return run_recipe(loaded, Path(output) if output else default_output(loaded))
+    loaded = loading.load(str(recipe), tuple(overrides), dict(files) if files else None)
+    return RunResult(run_recipe(loaded, Path(output) if output else default_output(loaded)))
 
 
 def default_output(recipe: Recipe) -> Path:
-    """Return the run folder of a recipe where none is named: `runs/NAME`."""
+    """Return the run folder of a recipe if none is named: `runs/NAME`."""
     return Path("runs") / recipe.name

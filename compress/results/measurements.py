@@ -37,7 +37,7 @@ class ClassMetrics(TypedDict):
     """Examples (for tags: tokens) with this label."""
 
 
-class EvalResult(TypedDict):
+class EvalEntry(TypedDict):
     """The accuracy of one model."""
 
     model: str
@@ -74,7 +74,7 @@ class EvalDocument(TypedDict):
     """Its examples."""
     main_metric: str
     """The metric that is compared."""
-    results: list[EvalResult]
+    results: list[EvalEntry]
     """One entry for each model."""
     errors: ErrorCounts
     """Wrong and disputed examples."""
@@ -108,7 +108,7 @@ class CellDocument(TypedDict):
     """`fixed`, or `task`: the texts of the task."""
 
 
-class BenchResult(CellDocument):
+class BenchEntry(CellDocument):
     """The latency of one model in one cell."""
 
     model: str
@@ -170,7 +170,7 @@ class BenchDocument(TypedDict):
 
     machine: dict[str, object]
     """Processor, instruction sets, cores, memory, system and library versions."""
-    results: list[BenchResult]
+    results: list[BenchEntry]
     """One entry for each model and cell."""
     control: list[Control]
     """One entry for each cell: the first model timed against itself."""

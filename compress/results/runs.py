@@ -45,6 +45,15 @@ class Manifest(TypedDict):
     """Content digest of the model, or of the result of a measurement."""
 
 
+class Measured(TypedDict):
+    """What a measurement has besides its document."""
+
+    output: str | None
+    """The file or folder that was written, if any."""
+    seconds: float
+    """How long it took."""
+
+
 class ModelEntry(TypedDict):
     """One of several models of a stage, as far as the recipe reads it."""
 

@@ -12,9 +12,9 @@ import pytest
 
 import compress
 from compress import api
-from compress.api import as_reference, one_stage
 from compress.core.errors import CompressError, ModelError, RecipeError, UsageError
 from compress.inference.artifact import load_onnx
+from compress.recipe.one_stage import as_reference, one_stage
 from compress.recipe.verbs import VERBS
 from tests import tiny
 

@@ -17,7 +17,8 @@ from torch import nn
 
 from compress.core.errors import UsageError
 from compress.distill.calibration import Calibration
-from compress.editing.width import best, hidden_scores, norms, rescale
+from compress.editing.layer_norms import hidden_norms, match_layer_norms
+from compress.editing.width import hidden_scores, top_positions
 from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.model_shape import model_shape
@@ -79,7 +80,7 @@ def shrink(source: Any, shape: Shape, calibration: Calibration) -> Any:
     with torch.enable_grad():
         scores = hidden_scores(source, *calibration.scored(source))
     scores[outliers(source)] += scores.max() + 1
-    kept = best(scores, shape.hidden)
+    kept = top_positions(scores, shape.hidden)
     facts = look(source, calibration)
     chosen = _heads(source, facts, shape.layers[0].heads)
     _copy_embeddings(source, student, kept, chosen[0])
@@ -87,13 +88,13 @@ def shrink(source: Any, shape: Shape, calibration: Calibration) -> Any:
         _copy_layer(large, small, kept, heads, fact, old.head_size, shape.head_size)
     _copy_head(source, student, kept, calibration)
     if shape.hidden < old.hidden or shape.layers[0] != old.layers[0]:
-        rescale(source, student, kept, calibration.batches(source))
+        match_layer_norms(source, student, kept, calibration.batches(source))
     return student
 
 
 def outliers(model: Any) -> list[int]:
     """Return the hidden dimensions whose gain or bias is far from the others' in at least half of the LayerNorms."""
-    found = norms(model)
+    found = hidden_norms(model)
     votes = torch.zeros(model_shape(model).hidden)
     for norm in found:
         values = torch.stack([norm.weight.detach(), norm.bias.detach()])
@@ -157,7 +158,7 @@ def _heads(model: Any, facts: Sequence[LayerFacts], count: int) -> list[list[int
         scores.append(torch.einsum("ohi,hij,ohj->h", weight, fact.context, weight))
     if bias_table(model) is not None:
         scores = [torch.stack([score / score.sum().clamp_min(1e-30) for score in scores]).sum(0)] * len(scores)
-    return [best(score, count) for score in scores]
+    return [top_positions(score, count) for score in scores]
 
 
 def _copy_embeddings(source: Any, student: Any, kept: list[int], heads: list[int]) -> None:
@@ -208,7 +209,7 @@ def _copy_layer(large: Layer, small: Layer, kept: list[int], heads: list[int], f
             part.bias[ours] = read[:, -1].float()
         small.attention_output.weight[:, ours] = writes.float()
     small.attention_output.bias.copy_(large.attention_output.bias[kept])
-    neurons = best(fact.neurons * large.ffn_out.weight[kept].double().square().sum(0), small.ffn_in.out_features)
+    neurons = top_positions(fact.neurons * large.ffn_out.weight[kept].double().square().sum(0), small.ffn_in.out_features)
     _copy_linear(large.ffn_in, small.ffn_in, neurons, kept)
     _copy_linear(large.ffn_out, small.ffn_out, kept, neurons)
     _copy_norm(large.attention_norm, small.attention_norm, kept)
@@ -247,6 +248,6 @@ def _copy_head(source: Any, student: Any, kept: list[int], calibration: Calibrat
     for part in family.head_parts(calibration.target):
         for name, module in find_submodule(source, part).named_modules(prefix=part):
             if isinstance(module, nn.Linear) and module is not last:
-                inner = best(last.weight.square().sum(0) * module.weight[:, kept].square().sum(1), len(kept))
+                inner = top_positions(last.weight.square().sum(0) * module.weight[:, kept].square().sum(1), len(kept))
                 _copy_linear(module, find_submodule(student, name), inner, kept)
     _copy_linear(last, own, columns=inner)

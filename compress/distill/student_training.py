@@ -26,7 +26,7 @@ from compress.distill.objective import Lessons, Objective
 from compress.distill.teachers import Teacher, check_tokens, common_mask, mean_logits, same_tokens
 from compress.distill.theseus import Replacement, check_replaceable
 from compress.distill.word_substitution import substituted
-from compress.editing.gradients import dropout_off
+from compress.editing.gradients import dropout_disabled
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.device import Batch, pick_device
@@ -151,7 +151,7 @@ def teach(
     if budget is not None:
         budget.reserve(time.monotonic() - before, time.monotonic() - before)
     console.info(f"  student before distillation: validation {100 * start:.2f}")
-    with nullcontext() if settings.dropout else dropout_off(student):
+    with nullcontext() if settings.dropout else dropout_disabled(student):
         first = None
         plan = TrainingPlan(settings, seed, resume, budget, "distilling", lr_option)
         if settings.layer_epochs:

@@ -15,7 +15,7 @@ from compress.distill.layer_matching import spread
 from compress.distill.recurrent import check_init, make_bilstm
 from compress.distill.shrink import blank, shrink
 from compress.editing.encoder_layers import keep_layers
-from compress.editing.vocabulary import cut_vocab, frequent_tokens
+from compress.editing.vocabulary import frequent_tokens, keep_tokens
 from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model
 from compress.models.config import only_numbered, read_config
@@ -154,7 +154,7 @@ def make_student(
     texts = start.calibration
     kept = frequent_tokens(student, teacher_folder, texts.examples.texts, spec.vocab, words=texts.target == "tags")
     before = student.config.vocab_size
-    cut_vocab(student, teacher_folder, kept, start.scratch)
+    keep_tokens(student, teacher_folder, kept, start.scratch)
     student.config.save_pretrained(str(start.scratch))
     console.info(f"  vocabulary: {len(kept):,} of {before:,} tokens")
     return student, start.scratch

@@ -16,7 +16,8 @@ from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.data.unlabeled import read_unlabeled
-from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
+from compress.editing.least_squares import shuffle_batches
+from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.factorize.allocate import WHOLE, allocate, break_even, fixed_ranks, weight_budget
 from compress.factorize.statistics import Statistics, activation_statistics, fisher_statistics
 from compress.factorize.svd import WeightedSvd, factored_table
@@ -215,11 +216,11 @@ def _loss(model: Any, data: Encoded, target: Target, seed: int) -> Callable[[np.
 def _refit(model: Any, dense: Any, data: Encoded, settings: FactorizeSettings, seed: int) -> list[dict[str, float]]:
     """Refit the output projections (of factors the last one) on the factorized model's own inputs, against the dense one."""
     device = pick_device(settings.device)
-    batches = fairly_ordered(evaluation_batches(data.lengths, BATCH), seed)
+    batches = shuffle_batches(evaluation_batches(data.lengths, BATCH), seed)
     fitted = [to_tensors(data.batch(positions), dense, device) for positions in batches]
     model.to(device)
     dense.to(device)
     with console.progress("refitting layers", len(model_shape(dense).layers)) as advance:
-        found = reconstruct(model, Teacher(dense, fitted), advance=advance)
+        found = reconstruct(model, DenseTargets(dense, fitted), advance=advance)
     dense.to("cpu")
     return found

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from compress.editing.gradients import gradients_of
-from compress.editing.reconstruction import inputs_of
+from compress.editing.gradients import activation_gradients
+from compress.editing.layerwise import captured_inputs
 from compress.models.device import Batch
 from compress.models.low_rank import encoder_linears
 
@@ -78,7 +78,7 @@ def activation_statistics(model: Any, batches: Sequence[Batch], advance: Callabl
     modules = [linear for _, _, linear in encoder_linears(model)]
     found = [Statistics.empty(linear, outputs=False) for linear in modules]
     for batch in batches:
-        with inputs_of(*modules) as seen:
+        with captured_inputs(*modules) as seen:
             model(**batch)
         mask = batch["attention_mask"].bool()
         for statistics, rows in zip(found, seen, strict=True):
@@ -100,7 +100,7 @@ def fisher_statistics(
     """
     modules = [linear for _, _, linear in encoder_linears(model)]
     found = [Statistics.empty(linear, outputs=True) for linear in modules]
-    for pairs in gradients_of(model, modules, batches, loss_of, outputs=True):
+    for pairs in activation_gradients(model, modules, batches, loss_of, outputs=True):
         for statistics, (rows, slopes) in zip(found, pairs, strict=True):
             statistics.add(rows.flatten(0, -2), slopes.flatten(0, -2))
         advance()

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from compress.editing.coupling import dependency_graph, group_within
-from compress.editing.gradients import requirements_kept
+from compress.editing.dependency_graph import dependency_graph, group_within
+from compress.editing.gradients import preserved_requires_grad
 from compress.models.layers import Layer, encoder_layers
 from compress.models.model_shape import model_shape
 from compress.prune.scores import LayerScores
@@ -87,7 +87,7 @@ def _gradients(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torc
     chosen = {id(weight) for weight in wanted}
     before = [(parameter, parameter.grad) for parameter in model.parameters()]
     try:
-        with requirements_kept(model):
+        with preserved_requires_grad(model):
             for parameter in model.parameters():
                 parameter.grad = None
                 parameter.requires_grad_(id(parameter) in chosen)

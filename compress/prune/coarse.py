@@ -12,7 +12,8 @@ from compress.core import console
 from compress.core.errors import UsageError
 from compress.data.metrics import points_lost
 from compress.editing.encoder_layers import keep_layers
-from compress.editing.width import best, fitting_width, hidden_scores, narrow, rescale
+from compress.editing.layer_norms import match_layer_norms
+from compress.editing.width import fitting_width, hidden_scores, narrow, top_positions
 from compress.models.family import family_of
 from compress.models.model_shape import model_shape
 from compress.prune.depth import drop_order
@@ -114,11 +115,11 @@ def _narrower(pruner: Pruner) -> Iterator[Any]:
     unit = fitting_width(before.hidden, heads, 1e-9)
     samples = pruner.refitter.fitted_batches
     for width in range(before.hidden - unit, 0, -unit):
-        kept = best(scores, width)
+        kept = top_positions(scores, width)
         model = copy.deepcopy(dense)
         narrow(model, kept)
         plain = copy.deepcopy(model)
-        rescale(dense.to(pruner.device), model.to(pruner.device), kept, samples)
+        match_layer_norms(dense.to(pruner.device), model.to(pruner.device), kept, samples)
         dense.to("cpu")
         model.to("cpu")
         main = pruner.task.spec.main_metric

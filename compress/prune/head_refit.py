@@ -20,7 +20,8 @@ from compress.data.encoded import IGNORED, Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.losses import FAR_BELOW, logits_loss
-from compress.editing.reconstruction import held_out, inputs_of
+from compress.editing.layerwise import captured_inputs
+from compress.editing.least_squares import split_held_out
 from compress.models.device import to_tensors
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
@@ -68,7 +69,7 @@ def refit_readout(
     """
     linear = find_submodule(model.to(device), family_of(model.config.model_type).last_linear(target))
     gathered = [_rows(model, linear, data, positions, answers, target, device) for positions in batches]
-    fitted, judging = held_out(gathered)
+    fitted, judging = split_held_out(gathered)
     return refit_linear(linear, _joined(fitted, target), _joined(judging, target), target)
 
 
@@ -119,7 +120,7 @@ def _rows(
     model: Any, linear: nn.Linear, data: Encoded, positions: np.ndarray, answers: TeacherOutputs, target: Target, device: torch.device
 ) -> Rows:
     batch = to_tensors(data.batch(positions), model, device)
-    with inputs_of(linear) as seen:
+    with captured_inputs(linear) as seen:
         logits = logits_of(model(**batch))
     inputs, wanted = seen[0].float(), answers.logits_batch(positions, logits).to(device)
     if target == "tags":

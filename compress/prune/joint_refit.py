@@ -22,8 +22,8 @@ from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.layer_matching import matches
 from compress.distill.objective import Lessons, Objective
-from compress.editing.gradients import dropout_off, requirements_kept
-from compress.editing.reconstruction import held_out
+from compress.editing.gradients import dropout_disabled, preserved_requires_grad
+from compress.editing.least_squares import split_held_out
 from compress.models.device import Batch, to_tensors
 from compress.models.model_shape import model_shape
 from compress.settings import DistillSettings
@@ -68,7 +68,7 @@ def refit_jointly(
     dense.to(device)
     lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
     objective = Objective(model, lessons, matches(settings, model_shape(dense), model_shape(model)), settings, device)
-    parts, judging = held_out(batches)
+    parts, judging = split_held_out(batches)
     fitted = np.concatenate(parts)
 
     @torch.no_grad()
@@ -83,7 +83,7 @@ def refit_jointly(
 
     taken = data.take(fitted)
     after = math.inf
-    with dropout_off(model), requirements_kept(model), suppress(Diverged):
+    with dropout_disabled(model), preserved_requires_grad(model), suppress(Diverged):
         plan = TrainingPlan(settings, seed, label="refitting jointly")
         fit(model, taken, Loss(loss_of, item_count=taken.items), plan)
         after = judged()

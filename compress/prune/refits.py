@@ -15,7 +15,8 @@ from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs, teacher_outputs
-from compress.editing.reconstruction import Teacher, fairly_ordered, reconstruct
+from compress.editing.least_squares import shuffle_batches
+from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.models.device import Batch, to_tensors
 from compress.models.model_shape import model_shape
 from compress.models.reference import digest_model
@@ -56,13 +57,13 @@ class Refitter:
     @cached_property
     def all_positions(self) -> list[np.ndarray]:
         """The positions of batches of all texts, two at least."""
-        return fairly_ordered(self.batches(), self.seed)
+        return shuffle_batches(self.batches(), self.seed)
 
     @cached_property
     def fitted_positions(self) -> list[np.ndarray]:
         """The positions of the batches that layers are fitted on, two at least."""
         share = min(1.0, FITTED_TOKENS / max(1, int(self.data.lengths.sum())))
-        return fairly_ordered(self.batches(share), self.seed)
+        return shuffle_batches(self.batches(share), self.seed)
 
     @cached_property
     def fitted_batches(self) -> list[Batch]:
@@ -70,9 +71,9 @@ class Refitter:
         return [to_tensors(self.data.batch(positions), self.dense, self.device) for positions in self.fitted_positions]
 
     @cached_property
-    def teacher(self) -> Teacher:
+    def teacher(self) -> DenseTargets:
         """The dense model on these batches."""
-        return Teacher(self.dense, self.fitted_batches)
+        return DenseTargets(self.dense, self.fitted_batches)
 
     @cached_property
     def answers(self) -> TeacherOutputs:

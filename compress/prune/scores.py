@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from compress.editing.gradients import gradients_of
+from compress.editing.gradients import activation_gradients
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 
@@ -69,5 +69,5 @@ def backward(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.
     With `outputs` the gradients are those by what leaves the projections.
     """
     found = [linear for layer in encoder_layers(model) for linear in (layer.attention_output, layer.ffn_out)]
-    for pairs in gradients_of(model, found, batches, loss_of, outputs):
+    for pairs in activation_gradients(model, found, batches, loss_of, outputs):
         yield [pairs[start : start + 2] for start in range(0, len(pairs), 2)]

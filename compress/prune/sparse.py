@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from compress.editing.reconstruction import enter, inputs_of
+from compress.editing.layerwise import captured_inputs, first_layer_inputs
 from compress.models.device import Batch
 from compress.models.layers import Layer, encoder_layers
 
@@ -45,14 +45,14 @@ def sparsify(
         The share of zeros by the linears' roles.
     """
     masks = [batch["attention_mask"].bool() for batch in batches]
-    stream = enter(model, batches)
+    stream = first_layer_inputs(model, batches)
     counted: dict[str, list[int]] = {}
     for layer in encoder_layers(model):
         groups = _by_input(layer)
         grams = [torch.zeros(linears[0][1].in_features, linears[0][1].in_features, dtype=torch.float64) for linears in groups]
         for number, mask in enumerate(masks):
-            with inputs_of(*(linears[0][1] for linears in groups)) as seen:
-                stream.step(layer, number)
+            with captured_inputs(*(linears[0][1] for linears in groups)) as seen:
+                stream.run(layer, number)
             for gram, rows in zip(grams, seen, strict=True):
                 chosen = rows[mask].float()
                 gram += (chosen.T @ chosen).double().cpu()
@@ -64,7 +64,7 @@ def sparsify(
                 zeros[0] += int((linear.weight == 0).sum())
                 zeros[1] += linear.weight.numel()
         for number in range(len(masks)):
-            stream.states[number] = stream.step(layer, number)
+            stream.states[number] = stream.run(layer, number)
         advance()
     return {role: zeros / max(1, total) for role, (zeros, total) in counted.items()}
 

@@ -1,19 +1,16 @@
-"""A smaller vocabulary: the same tokens and the same logits for every text that it covers, of every kind of tokenizer."""
+"""Vocabulary pruning: the same logits for every text whose tokens are kept."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from compress.core.errors import ModelError, UsageError
 from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
-from compress.data.windows import split_words
 from compress.editing import vocabulary
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
@@ -25,68 +22,7 @@ from tests import tiny
 TEXTS = [text for text, _ in tiny.sentences(80)]
 
 
-def write(folder: Path, kind: str) -> Path:
-    """Write a tokenizer of a kind, trained on the tiny sentences."""
-    folder.mkdir()
-    if kind == "WordPiece":
-        tiny.write_tokenizer(folder)
-        return folder
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    if kind == "BPE":
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer: Any = trainers.BpeTrainer(
-            vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-        )
-    else:
-        tokenizer = Tokenizer(models.Unigram())
-        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-        trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=special, unk_token=special[3], show_progress=False)
-    tokenizer.train_from_iterator(TEXTS, trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
-
-
-@pytest.mark.parametrize("kind", ["WordPiece", "BPE", "Unigram"])
-@pytest.mark.parametrize("seed", range(4))
-def test_texts_that_are_covered_are_cut_as_before(kind: str, seed: int, tmp_path: Path) -> None:
-    source, target = write(tmp_path / "a", kind), tmp_path / "b"
-    target.mkdir()
-    chosen = [TEXTS[number] for number in np.random.default_rng(seed).choice(len(TEXTS), 5, replace=False)]
-    before = load_tokenizer(source)
-    kept = vocabulary.kept_tokens(
-        json.loads((source / "tokenizer.json").read_text()), vocabulary.used_tokens(before, [(text,) for text in chosen])
-    )
-    vocabulary.shrink_tokenizer(source, target, kept)
-    after = load_tokenizer(target, len(kept))
-    assert len(kept) < before.get_vocab_size()
-    covered = [text for text in TEXTS if set(before.encode(text).ids) <= set(kept)]
-    assert set(chosen) <= set(covered)
-    for text in covered:
-        assert after.encode(text).tokens == before.encode(text).tokens
-        assert [kept[number] for number in after.encode(text).ids] == before.encode(text).ids
-    for text in TEXTS:  # the others fall into smaller pieces, and none becomes unknown
-        assert "[UNK]" not in after.encode(text).tokens
-        assert "<unk>" not in after.encode(text).tokens
-
-
-def test_words_that_get_tags_are_cut_as_they_are_read(tmp_path: Path) -> None:
-    """A byte-level tokenizer has a blank before every word of a sentence that is split already."""
-    source, target = write(tmp_path / "a", "BPE"), tmp_path / "b"
-    target.mkdir()
-    words = [tuple(text.split()) for text in TEXTS[:3]]
-    used = vocabulary.used_tokens(load_tokenizer(source), words, words=True)
-    assert used != vocabulary.used_tokens(load_tokenizer(source), words)
-    kept = vocabulary.kept_tokens(json.loads((source / "tokenizer.json").read_text()), used)
-    vocabulary.shrink_tokenizer(source, target, kept)
-    before, after = split_words(load_tokenizer(source)), split_words(load_tokenizer(target, len(kept)))
-    for sentence in words:
-        cut = [tokenizer.encode(list(sentence), is_pretokenized=True).tokens for tokenizer in (before, after)]
-        assert cut[0] == cut[1]
-
-
-def test_a_model_answers_as_before_and_reloads(family: str, tmp_path: Path) -> None:
+def test_logits_stay_the_same_and_the_model_reloads(family: str, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     source = tiny.write_checkpoint(tmp_path / "a", family)
@@ -97,11 +33,11 @@ def test_a_model_answers_as_before_and_reloads(family: str, tmp_path: Path) -> N
     expected = forward(data.batch(range(6)))
     (tmp_path / "scratch").mkdir()
     (tmp_path / "b").mkdir()
-    found = vocabulary.prune_vocab(model, source, [(text,) for text in texts], tmp_path / "scratch")
+    result = vocabulary.prune_vocab(model, source, [(text,) for text in texts], tmp_path / "scratch")
     save_model(model, tmp_path / "b", tmp_path / "scratch")
-    assert found["vocab_after"] < found["vocab_before"] == len(tiny.vocabulary(family))
+    assert result["vocab_after"] < result["vocab_before"] == len(tiny.vocabulary(family))
     again = load_model(tmp_path / "b")
-    assert again.config.vocab_size == found["vocab_after"]
+    assert again.config.vocab_size == result["vocab_after"]
     batch = encode_for(tmp_path / "b", examples_from_texts(texts, input_spec), input_spec).batch(range(6))
     np.testing.assert_allclose(torch_forward(again)(batch), expected, atol=1e-6)
     opened = AutoTokenizer.from_pretrained(str(tmp_path / "b"))
@@ -116,7 +52,7 @@ def test_embeddings_follow_the_kept_tokens() -> None:
     assert model.get_input_embeddings().padding_idx == 0
 
 
-def test_factorized_embeddings_follow_too() -> None:
+def test_factorized_embeddings_follow_the_kept_tokens() -> None:
     model = tiny.make_model()
     old = word_embeddings(model)
     set_word_embeddings(model, FactoredEmbedding(old.num_embeddings, old.embedding_dim, 5, old.padding_idx))
@@ -126,3 +62,25 @@ def test_factorized_embeddings_follow_too() -> None:
         vocabulary.shrink_embeddings(model, kept)
         assert torch.equal(word_embeddings(model)(torch.arange(len(kept))), expected)
     assert (word_embeddings(model).num_embeddings, word_embeddings(model).padding_idx, model.config.vocab_size) == (6, 0, 6)
+
+
+def test_frequent_tokens_are_those_of_the_texts(tmp_path: Path) -> None:
+    source = tiny.write_checkpoint(tmp_path / "a")
+    model, texts = load_model(source), [("dog dog dog cat cat red",)]
+    least = len(vocabulary.frequent_tokens(model, source, [], 10_000))
+    names = {number: name for name, number in load_tokenizer(source).get_vocab().items()}
+    added = [
+        {names[number] for number in vocabulary.frequent_tokens(model, source, texts, least + count)}
+        - {names[number] for number in vocabulary.frequent_tokens(model, source, [], 10_000)}
+        for count in range(3)
+    ]
+    assert added[0] == set()
+    assert added[1] < added[2]
+    with pytest.raises(UsageError, match="tokens that must stay"):
+        vocabulary.frequent_tokens(model, source, texts, least - 1)
+
+
+def test_a_padding_id_that_would_move_positions_is_refused(tmp_path: Path) -> None:
+    source = tiny.write_checkpoint(tmp_path / "a", "roberta")
+    with pytest.raises(ModelError, match="padding token's id would move"):
+        vocabulary.keep_tokens(load_model(source), source, [1, 2, 3, 4], tmp_path)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from compress.core.errors import UsageError
-from compress.editing.width import best, fitting_width, hidden_scores, narrow, norms, rescale
+from compress.editing.layer_norms import hidden_norms
+from compress.editing.width import fitting_width, hidden_scores, narrow, top_positions
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.artifact import open_session, session_forward
@@ -50,7 +51,7 @@ def batch_of(family: str, model: Any, count: int = 8) -> Any:
 def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     """Run the wide model with every weight indexed by the kept dimensions where it is used; LayerNorms see these only.
 
-    Nothing of torch-pruning, of transformers' forward pass or of the narrowed model takes part.
+    Independent of torch-pruning, of transformers' forward pass and of the narrowed model.
     """
     family = family_of(model.config.model_type)
     encoder, index = find_submodule(model, family.encoder), torch.tensor(kept)
@@ -190,8 +191,8 @@ def test_narrowing_twice_is_narrowing_once(family: str) -> None:
     assert model_shape(once) == model_shape(twice)
 
 
-def test_torch_prunings_own_layernorm_order_would_be_wrong() -> None:
-    """The trap that the surgery goes around; should a release mend it, the special case can go."""
+def test_layernorm_order_of_torch_pruning_is_wrong() -> None:
+    """The bug that `narrow` works around; when a release fixes it, the special case can be removed."""
     import torch_pruning
 
     norm = torch.nn.LayerNorm(tiny.HIDDEN)
@@ -258,7 +259,7 @@ def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: A
 
     gate = torch.ones(tiny.HIDDEN, dtype=torch.float64, requires_grad=True)
     encoder = find_submodule(model, family_of(family).encoder)
-    places = [place for place in [getattr(encoder, "embeddings_project", None), *norms(model)] if place is not None]
+    places = [place for place in [getattr(encoder, "embeddings_project", None), *hidden_norms(model)] if place is not None]
     assert len(places) == 1 + 2 * tiny.LAYERS
     for place in places:
         place.register_forward_hook(lambda module, args, output: output * gate)
@@ -266,83 +267,9 @@ def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: A
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
 
 
-def inputs(family: str, model: Any, seed: int) -> list[Any]:
-    """Return four batches of single sentences."""
-    data = tiny.encoded(family, 64, seed=seed)
-    return [to_tensors(data.batch(range(start, start + 16)), model, CPU) for start in range(0, 64, 16)]
-
-
-@pytest.mark.parametrize("pruned", [None, PRUNED], ids=["dense", "pruned"])
-def test_rescaling_brings_outputs_nearer_to_the_dense_models(family: str, pruned: list[Kept] | None) -> None:
-    """On sentences that it was not fitted on: hidden states of the kept dimensions in every model, logits of most."""
-    ratios = []
-    for seed in range(4):
-        dense = tiny.make_model(family, seed=seed)
-        if pruned:
-            slice_model(dense, pruned)
-        plain = copy.deepcopy(dense)
-        narrow(plain, MOST)
-        mended = copy.deepcopy(plain)
-        rescale(dense, mended, MOST, inputs(family, dense, 1))
-
-        def error(model: Any, wide: Any = dense) -> tuple[float, float]:
-            states, logits = 0.0, 0.0
-            with torch.no_grad():
-                for batch in inputs(family, wide, 2):
-                    mask = batch["attention_mask"].bool()
-                    found, wanted = (one(**batch, output_hidden_states=True) for one in (model, wide))
-                    states += float((found.hidden_states[-1] - wanted.hidden_states[-1][..., MOST])[mask].square().sum())
-                    logits += float((found.logits - wanted.logits).square().sum())
-            return states, logits
-
-        ratios.append(np.log(error(mended)) - np.log(error(plain)))
-    states, logits = np.array(ratios).T
-    assert states.max() < 0
-    assert pruned or logits.mean() < 0  # of random layers without units the first token alone can lose
-
-
-def test_rescaling_matches_means_and_deviations_and_changes_nothing_else(family: str) -> None:
-    dense = tiny.make_model(family)
-    model = copy.deepcopy(dense)
-    narrow(model, HALF)
-    before, batches = copy.deepcopy(model), inputs(family, dense, 1)
-    stacks = [[layer.module for layer in encoder_layers(one)] for one in (dense, model)]
-    calls: list[int] = []
-    rescale(dense, model, HALF, batches, lambda: calls.append(1))
-    assert len(calls) == tiny.LAYERS
-    assert stacks == [[layer.module for layer in encoder_layers(one)] for one in (dense, model)]
-    own = {
-        name for name, parameter in model.named_parameters() if any(parameter is one for norm in norms(model) for one in norm.parameters())
-    }
-    old = before.state_dict()
-    assert {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, old[name])} == own
-    assert all(torch.equal(left.weight.sign(), right.weight.sign()) for left, right in zip(norms(model), norms(before), strict=True))
-    for wide, narrowed in zip(norms(dense)[-len(norms(model)) :], norms(model), strict=True):
-        wanted, found = outputs(dense, wide, batches)[:, HALF], outputs(model, narrowed, batches)
-        torch.testing.assert_close(found.mean(0), wanted.mean(0), rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(found.std(0), wanted.std(0), rtol=1e-3, atol=1e-4)
-
-
-def outputs(model: Any, module: Any, batches: list[Any]) -> torch.Tensor:
-    """Return what a module says of every real token, (tokens, hidden)."""
-    seen: list[torch.Tensor] = []
-    hook = module.register_forward_hook(lambda module, args, output: seen.append(output))
-    with torch.no_grad():
-        for batch in batches:
-            model(**batch)
-    hook.remove()
-    return torch.cat([states[batch["attention_mask"].bool()] for states, batch in zip(seen, batches, strict=True)])
-
-
-def test_rescaling_with_nothing_lost_changes_nothing(family: str) -> None:
-    dense, model = tiny.make_model(family), tiny.make_model(family)
-    rescale(dense, model, list(range(tiny.HIDDEN)), inputs(family, dense, 1))
-    torch.testing.assert_close(model.state_dict(), dense.state_dict(), rtol=1e-3, atol=1e-3)
-
-
-def test_the_best_are_ascending_and_the_first_of_equals() -> None:
-    assert best(torch.tensor([1.0, 5.0, 3.0, 5.0, 0.0]), 3) == [1, 2, 3]
-    assert best(torch.ones(5), 2) == [0, 1]
+def test_top_positions_are_ascending_and_the_first_of_equals() -> None:
+    assert top_positions(torch.tensor([1.0, 5.0, 3.0, 5.0, 0.0]), 3) == [1, 2, 3]
+    assert top_positions(torch.ones(5), 2) == [0, 1]
 
 
 def test_widths_by_hand() -> None:

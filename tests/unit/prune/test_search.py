@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.core.errors import UsageError
-from compress.editing.knapsack import knapsack
 from compress.models.shape import LayerShape, Shape
 from compress.prune.scores import LayerScores
 from compress.prune.search import ALIGNMENT, Costs, Kept, counted_costs, fitting_shares, ranked, ranked_jointly, rankings, solve
@@ -93,36 +92,6 @@ def lost(layers: list[LayerScores], kept: list[Kept]) -> float:
     return total - sum(
         float(layer.heads[part.heads].sum() + layer.neurons[part.neurons].sum()) for layer, part in zip(layers, kept, strict=True)
     )
-
-
-@st.composite
-def knapsacks(draw: st.DrawFn) -> tuple[list[tuple[np.ndarray, np.ndarray]], float]:
-    """Draw up to four groups of up to four options with whole costs, and a budget."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    groups = [
-        (rng.exponential(size=size), rng.integers(0, 20, size).astype(float))
-        for size in draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
-    ]
-    return groups, float(draw(st.integers(0, 60)))
-
-
-@given(knapsacks())
-def test_dynamic_programming_is_brute_force(problem: tuple[list[tuple[np.ndarray, np.ndarray]], float]) -> None:
-    groups, budget = problem
-    losses = [
-        sum(group[0][option] for group, option in zip(groups, options, strict=True))
-        for options in itertools.product(*(range(len(group[0])) for group in groups))
-        if sum(group[1][option] for group, option in zip(groups, options, strict=True)) <= budget
-    ]
-    # With as many cells as units of cost there is nothing to round.
-    found = knapsack(groups, budget, cells=max(1, int(budget)))
-    if not losses:
-        assert found is None
-        return
-    assert found is not None
-    assert found[0] == pytest.approx(min(losses))
-    assert sum(group[0][option] for group, option in zip(groups, found[1], strict=True)) == pytest.approx(found[0])
-    assert sum(group[1][option] for group, option in zip(groups, found[1], strict=True)) <= budget
 
 
 @st.composite

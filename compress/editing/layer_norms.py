@@ -1,0 +1,127 @@
+"""Reset the LayerNorms of a narrowed model so that their outputs have the dense model's means and deviations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from compress.editing.encoder_layers import CachedOutput, replaced_layers
+from compress.editing.layerwise import Stop
+from compress.models.device import Batch
+from compress.models.family import family_of
+from compress.models.layers import encoder_layers, find_submodule, layer_list
+from compress.models.types import TransformersModel
+
+FLAT = 1e-6  # variance of a normalised dimension below which its gain stays
+Outputs = list[Any]  # of one layer, per batch: a tensor, or (MPNet) a tuple; None for a model that runs from its embeddings
+
+
+def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
+    """Return the LayerNorms over the hidden dimensions, in the order in which they run."""
+    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
+    first = [] if find_submodule(encoder, "embeddings_project") is not None else [encoder.embeddings.LayerNorm]
+    return first + [norm for layer in encoder_layers(model) for norm in (layer.attention_norm, layer.output_norm)]
+
+
+@torch.no_grad()
+def match_layer_norms(
+    dense: TransformersModel,
+    model: TransformersModel,
+    kept: Sequence[int],
+    batches: Sequence[Batch],
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Reset every LayerNorm's gain and bias, in place, so that its outputs have the dense model's mean and deviation.
+
+    Per kept dimension, over real tokens, from the first layer to the last, so that each layer gets the corrected outputs of the
+    layers below. Deviations are matched instead of the outputs by least squares: what a narrowed model cannot predict
+    would shrink every gain, layer after layer. On a six-layer encoder of width 384 and a topic task, with 64 texts, the KL
+    divergence from the dense model's predictions fell from 0.11 to 0.07 at width 288 (least squares: 0.10) and from 1.11 to
+    0.40 at width 192 (0.78).
+
+    Args:
+        dense: the model before `narrow`, in evaluation mode.
+        model: the narrowed model, in evaluation mode, on the same device.
+        kept: the dimensions that `narrow` kept.
+        batches: calibration inputs of every class; examples of one class only make the model worse.
+        advance: called after each layer.
+    """
+    below: tuple[Outputs, Outputs] = ([None] * len(batches), [None] * len(batches))  # outputs of the layer below, dense and narrowed
+    first = hidden_norms(model)[: -2 * len(layer_list(model))]
+    for large, small in zip(hidden_norms(dense), first, strict=False):
+        _match(dense, model, large, small, kept, batches, below)
+    whole = list(layer_list(dense)), list(layer_list(model))
+    for number, (large, small) in enumerate(list(zip(encoder_layers(dense), encoder_layers(model), strict=True))):
+        rest = [_layers_from(layers, number) for layers in whole]
+        with replaced_layers(layer_list(dense), rest[0]), replaced_layers(layer_list(model), rest[1]):
+            for part in ("attention_norm", "output_norm"):
+                _match(dense, model, getattr(large, part), getattr(small, part), kept, batches, below)
+            below = (
+                [_run_to(dense, large.module, batch, output)[1] for batch, output in zip(batches, below[0], strict=True)],
+                [_run_to(model, small.module, batch, output)[1] for batch, output in zip(batches, below[1], strict=True)],
+            )
+        advance()
+
+
+def _layers_from(layers: list[nn.Module], number: int) -> list[nn.Module]:
+    """Return the layers from one on, after a replacement for those below it."""
+    return [*([CachedOutput(None)] if number else []), *layers[number:]]
+
+
+def _match(
+    dense: TransformersModel,
+    model: TransformersModel,
+    large: nn.LayerNorm,
+    small: nn.LayerNorm,
+    kept: Sequence[int],
+    batches: Sequence[Batch],
+    below: tuple[Outputs, Outputs],
+) -> None:
+    """Give one LayerNorm of the narrowed model the dense one's means and deviations; its gains keep their signs."""
+    sums, count = torch.zeros(4, len(kept), dtype=torch.float64), 0  # of x, x^2, y, y^2, each (kept,)
+    for batch, dense_output, narrow_output in zip(batches, *below, strict=True):
+        mask = batch["attention_mask"].bool()
+        y = _run_to(dense, large, batch, dense_output)[1][mask][:, list(kept)].double().cpu()
+        states = _run_to(model, small, batch, narrow_output)[0][mask]
+        x = functional.layer_norm(states, small.normalized_shape, None, None, small.eps).double().cpu()
+        sums += torch.stack([part.sum(0) for part in (x, x.square(), y, y.square())])
+        count += len(x)
+    x, xx, y, yy = sums / max(1, count)
+    variance, target = xx - x.square(), (yy - y.square()).clamp_min(0)
+    old = small.weight.detach().double().cpu()
+    gain = torch.where(variance > FLAT, torch.copysign((target / variance.clamp_min(FLAT)).sqrt(), old), old)
+    if count:
+        small.weight.copy_(gain)
+        small.bias.copy_(y - gain * x)
+
+
+def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: Any) -> tuple[Any, Any]:
+    """Run a model up to a module and return that module's input and output.
+
+    Args:
+        model: its lower layers may be replaced by a `CachedOutput`; these do not run.
+        module: a layer or a LayerNorm.
+        batch: the inputs.
+        below: what the `CachedOutput` returns.
+    """
+    captured: list[tuple[Any, Any]] = []
+
+    def catch(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        captured.append((args[0] if args else None, output))
+        raise Stop
+
+    first = layer_list(model)[0]
+    if isinstance(first, CachedOutput):
+        first.output = below
+    hook = module.register_forward_hook(catch)
+    try:
+        with suppress(Stop):
+            model(**batch)
+    finally:
+        hook.remove()
+    return captured[0]

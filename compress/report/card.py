@@ -12,9 +12,12 @@ from compress.data.input_spec import InputSpec, Target
 from compress.data.spec import target_of_kind
 from compress.models.reference import LEGACY
 from compress.models.sketch import sketch_layers
-from compress.report import Document, Run, has_own_lengths, is_interval, summarize
-from compress.report.formatting import heading, interval, length_of, metric_in_words, number, runtime_of, verdict
+from compress.report.entries import has_own_lengths, is_interval
+from compress.report.formatting import capitalized, interval_text, length_text, metric_name, number, runtime_text
+from compress.report.run_folder import Document, Run
+from compress.report.summary import summarize
 from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
+from compress.report.verdict import verdict
 
 PIPELINES = {"tags": "token-classification", "span": "question-answering"}  # the Hub has no tag for a regression of its own
 HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
@@ -89,7 +92,7 @@ def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
             name = str(manifest.get("task"))
             dataset = {"name": name, "type": (task.get("hub") or {}).get("repo", name), "split": manifest.get("split")}
             metrics = [
-                {"type": HUB_METRICS.get(metric, metric), "name": metric_in_words(metric), "value": round(float(value), 6)}
+                {"type": HUB_METRICS.get(metric, metric), "name": metric_name(metric), "value": round(float(value), 6)}
                 for metric, value in scores.items()
             ]
             pipeline = PIPELINES.get(_target(manifests[stage]), "text-classification")
@@ -161,7 +164,7 @@ def _accuracy(stage: str, run: Run) -> list[str]:
         names = list(entries[stage]["metrics"])
         lines += ["## Accuracy\n", f"On {manifest['task']}, {manifest['split']} (n = {manifest['n']}), × 100, with 95 % intervals:\n"]
         lines += _table(
-            ["Model", *(heading(metric_in_words(name)) for name in names)],
+            ["Model", *(capitalized(metric_name(name)) for name in names)],
             [[name, *(_score(entries[name], metric) for metric in names)] for name in shown],
         )
     return lines
@@ -169,7 +172,7 @@ def _accuracy(stage: str, run: Run) -> list[str]:
 
 def _score(entry: Document, metric: str) -> str:
     value, bounds = entry["metrics"].get(metric), entry.get("ci95", {}).get(metric)
-    told = f" ({interval(bounds, 1, 100)})" if is_interval(bounds) else ""
+    told = f" ({interval_text(bounds, 1, 100)})" if is_interval(bounds) else ""
     return f"{number(None if value is None else 100 * value)}{told}"
 
 
@@ -179,10 +182,10 @@ def _speed(stage: str, run: Run) -> list[str]:
         entries = [entry for entry in manifest["results"] if entry["model"] == stage or entry["model"].startswith(f"{stage} (")]
         rows = [
             [
-                runtime_of(entry),
+                runtime_text(entry),
                 str(entry["threads"]),
                 str(entry["batch_size"]),
-                length_of(entry),
+                length_text(entry),
                 number((entry.get("latency_ms") or {}).get("p50")),
                 f"{number(entry['speedup']['ratio'])}× over {entry['speedup']['vs']}",
             ]
@@ -236,7 +239,7 @@ def _validated(manifest: Document) -> str:
         return "Its accuracy was not measured in this run."
     main = next((name for name in found if name not in ("n", "float", "drop_points")), "accuracy")
     scores = f"{100 * found[main]:.2f}, and {100 * found['float']:.2f} before it was quantized"
-    return f"On validation (n = {found['n']}) its {metric_in_words(main)} × 100 was {scores}; on other texts it can differ."
+    return f"On validation (n = {found['n']}) its {metric_name(main)} × 100 was {scores}; on other texts it can differ."
 
 
 LIMITS: dict[str, Callable[[str], str]] = {

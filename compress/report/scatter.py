@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compress.report import Document
-from compress.report.formatting import metric_in_words, scaled
-from compress.report.style import INK, LETTER, MUTED, accuracy_bounds, colors, empty_figure, log_ticks, padded, short
+from compress.report.formatting import metric_axis, metric_name
+from compress.report.run_folder import Document
+from compress.report.style import INK, LETTER, MUTED, accuracy_bounds, colors, empty_figure, log_ticks, short, widened
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -28,7 +28,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
     y = [100 * row["accuracy"] for row in points]
     right = [max(x_i, p90_ms.get(row["model"]) or x_i) for x_i, row in zip(x, points, strict=True)]
     low, high = zip(*(accuracy_bounds(row) for row in points), strict=True)
-    x_range, y_range = padded(math.log10(min(x)), math.log10(max(right)), 0.12), padded(min(low), max(high), 0.08)
+    x_range, y_range = widened(math.log10(min(x)), math.log10(max(right)), 0.12), widened(min(low), max(high), 0.08)
     figure = empty_figure(height=PLOT_HEIGHT + 90)
     front = pareto_front(list(zip(x, y, strict=True)))
     figure.add_scatter(
@@ -50,7 +50,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
             name=html.escape(row["model"]),
             error_x={"array": [right[position] - x[position]], "arrayminus": [0], **bars},
             error_y={"array": [high[position] - y[position]], "arrayminus": [y[position] - low[position]], **bars},
-            hovertemplate=f"%{{y:.2f}} {html.escape(metric_in_words(metric))}<br>%{{x:.3g}} ms",
+            hovertemplate=f"%{{y:.2f}} {html.escape(metric_name(metric))}<br>%{{x:.3g}} ms",
         )
     _label_points(figure, [row["model"] for row in points], x, y, right, list(zip(low, high, strict=True)), x_range, y_range)
     ticks = log_ticks(10 ** x_range[0], 10 ** x_range[1])
@@ -61,7 +61,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
         tickvals=ticks,
         ticktext=[f"{tick:g}" for tick in ticks],
     )
-    figure.update_yaxes(range=y_range, title_text=html.escape(scaled(metric)))
+    figure.update_yaxes(range=y_range, title_text=html.escape(metric_axis(metric)))
     return figure
 
 

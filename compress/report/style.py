@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compress.report import Document, is_interval
+from compress.report.entries import is_interval
+from compress.report.run_folder import Document
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -75,7 +76,7 @@ def accuracy_bounds(row: Document) -> tuple[float, float]:
     return 100 * min(low, row["accuracy"]), 100 * max(high, row["accuracy"])
 
 
-def padded(low: float, high: float, share: float) -> list[float]:
+def widened(low: float, high: float, share: float) -> list[float]:
     """Widen a range by a share of itself on both sides; a range of no width gets some."""
     pad = max(share * (high - low), 0.1)
     return [low - pad, high + pad]

@@ -9,7 +9,7 @@ OPEN_ROWS = 24  # longer tables of details are folded
 Cell = str | tuple[str, str]  # a tuple's second text is written small, below the first
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], text: Sequence[int] = (), kind: str = "") -> str:
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], text: Sequence[int] = (), kind: str = "") -> str:
     """Return a table.
 
     Args:

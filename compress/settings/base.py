@@ -57,7 +57,7 @@ class Only:
 
     def holds(self, settings: Settings) -> bool:
         """Return whether these settings read the field."""
-        return matches(settings.chosen(self.field), self.values)
+        return is_chosen(settings.chosen(self.field), self.values)
 
     def describe(self, option: bool = False) -> str:
         """Return the condition in words; `option`: as written on the command line."""
@@ -94,7 +94,7 @@ class AnyOf:
 Condition = Only | AnyOf
 
 
-def matches(chosen: tuple[object, ...], values: tuple[object, ...]) -> bool:
+def is_chosen(chosen: tuple[object, ...], values: tuple[object, ...]) -> bool:
     """Return whether one of the chosen values is among `values`; without these, whether one is set."""
     # A count of 0 means none, but an accuracy budget of 0.0 points is a budget.
     return bool(set(chosen) & set(values)) if values else any(value or type(value) is float for value in chosen)

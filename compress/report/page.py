@@ -9,12 +9,15 @@ from pathlib import Path
 from string import Template
 
 from compress.core import console
-from compress.report import Document, Run, metric_of, summarize
-from compress.report.errors import mistakes
-from compress.report.figures import draw, layer_shapes
-from compress.report.formatting import heading, interval, metric_in_words, number, p_value, points_of, runtime_of, times_100, verdict
-from compress.report.measured import accuracy, comparison, latency, ratio, waterfall
-from compress.report.tables import Cell, figure, note, pairs, table, without_empty
+from compress.report.charts import draw_charts
+from compress.report.error_section import error_section
+from compress.report.formatting import capitalized, interval_text, metric_name, number, p_value, points_name, runtime_text, times_100
+from compress.report.layer_shapes import layer_shapes
+from compress.report.measurement_sections import accuracy_section, comparison_section, latency_section, speedup_cell, waterfall_section
+from compress.report.run_folder import Document, Run
+from compress.report.summary import metric_of, summarize
+from compress.report.tables import Cell, figure, html_table, note, pairs, without_empty
+from compress.report.verdict import verdict
 
 LEGEND = "Small figures are 95 % intervals. A dash: not measured."
 LAYERS_ABREAST = 12  # columns of a table that fit on paper
@@ -24,24 +27,24 @@ def page(run: Run) -> str:
     """Return the whole page."""
     template = Template(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
     rows = summarize(run)
-    charts, last_bench = draw(run, rows), next(reversed(run.measured("bench")), None)
+    charts, last_bench = draw_charts(run, rows), next(reversed(run.measured("bench")), None)
     sections = [
-        header(run.manifest),
+        page_header(run.manifest),
         "".join(
             f'<p class="{kind}">{escape(sentence)}</p>'
             for kind, sentence in zip(("verdict", "note", "note"), verdict(run, rows), strict=False)
         ),
-        gates(run.manifest.get("gates") or []),
+        gate_list(run.manifest.get("gates") or []),
         overview(run, rows),
-        comparison(rows, charts),
-        waterfall(run, rows, charts),
-        *(accuracy(name, stage) for name, stage in run.made_by("eval").items()),
-        mistakes(run),
-        *(latency(name, stage, charts if stage is last_bench else {}) for name, stage in run.made_by("bench").items()),
-        layers_kept(run, charts),
-        stages(run),
-        provenance(run.manifest),
-        recipe(run.recipe),
+        comparison_section(rows, charts),
+        waterfall_section(run, rows, charts),
+        *(accuracy_section(name, stage) for name, stage in run.made_by("eval").items()),
+        error_section(run),
+        *(latency_section(name, stage, charts if stage is last_bench else {}) for name, stage in run.made_by("bench").items()),
+        layer_section(run, charts),
+        stage_table(run),
+        provenance_section(run.manifest),
+        recipe_section(run.recipe),
     ]
     return template.substitute(title=escape(title_of(run.manifest)), body="\n".join(section for section in sections if section))
 
@@ -54,7 +57,7 @@ def title_of(manifest: Document) -> str:
     return str(manifest.get("recipe") or "report")
 
 
-def header(manifest: Document) -> str:
+def page_header(manifest: Document) -> str:
     """Return the title and a line that says what was run, when and where."""
     task = (manifest.get("data") or {}).get("task")
     model = (manifest.get("model") or {}).get("reference")
@@ -70,13 +73,13 @@ def header(manifest: Document) -> str:
     return f'<h1>{escape(title_of(manifest))}</h1>\n<p class="facts">{escape(" · ".join(fact for fact in facts if fact))}</p>'
 
 
-def gates(found: Sequence[Document]) -> str:
+def gate_list(found: Sequence[Document]) -> str:
     """Return the gates with their verdicts, or nothing where the recipe sets none."""
     items = []
     for gate in found:
         passed = bool(gate.get("passed"))
         bound = "at most" if str(gate.get("gate", "")).startswith("max") else "at least"
-        where = re.sub(r"\bpoints of (\w+)", lambda found: points_of(found[1]), str(gate.get("where", "")))
+        where = re.sub(r"\bpoints of (\w+)", lambda found: points_name(found[1]), str(gate.get("where", "")))
         text = f"gate {gate.get('gate')}: {bound} {gate.get('limit'):g}, measured {number(gate.get('measured'))} ({where})"
         items.append(f'<li class="{"passed" if passed else "missed"}"><b>{"✓ passed" if passed else "✗ missed"}</b> {escape(text)}</li>')
     return f'<ul class="gates">{"".join(items)}</ul>' if items else ""
@@ -89,7 +92,7 @@ def overview(run: Run, rows: Sequence[Document]) -> str:
     columns = [
         "Model",
         "Runs on",
-        f"{heading(metric_in_words(metric_of(run)))} × 100",
+        f"{capitalized(metric_name(metric_of(run)))} × 100",
         "Change, points",
         "p",
         "p50, ms",
@@ -101,23 +104,23 @@ def overview(run: Run, rows: Sequence[Document]) -> str:
     lines = [
         [
             (row["model"], row["verb"] or ""),
-            runtime_of(row) or "–",
-            (number(times_100(row["accuracy"])), interval(row["ci95"], 1, 100)),
-            (number(row["delta_points"], signed=True), interval(row["delta_ci95"], 1, signed=True)),
+            runtime_text(row) or "–",
+            (number(times_100(row["accuracy"])), interval_text(row["ci95"], 1, 100)),
+            (number(row["delta_points"], signed=True), interval_text(row["delta_ci95"], 1, signed=True)),
             p_value(row["p_value"]),
             number(row["p50_ms"]),
-            ratio(row["speedup"], row["model"]),
-            ratio(row["speedup_vs_onnx"], row["model"]),
+            speedup_cell(row["speedup"], row["model"]),
+            speedup_cell(row["speedup_vs_onnx"], row["model"]),
             number(row["size_mb"], 1),
             "–" if row["params"] is None else f"{row['params'] / 1e6:.2f} M",
         ]
         for row in rows
     ]
     runs_on = (1,) if any(line[1] != "–" for line in lines) else ()
-    return f"<h2>Summary</h2>\n{table(*without_empty(columns, lines), text=runs_on)}\n{note(LEGEND)}"
+    return f"<h2>Summary</h2>\n{html_table(*without_empty(columns, lines), text=runs_on)}\n{note(LEGEND)}"
 
 
-def layers_kept(run: Run, charts: dict[str, str]) -> str:
+def layer_section(run: Run, charts: dict[str, str]) -> str:
     """Return the charts and the table of heads and FFN neurons, where a model was cut."""
     kept, before = layer_shapes(run)
     if not kept:
@@ -133,7 +136,7 @@ def layers_kept(run: Run, charts: dict[str, str]) -> str:
         lines = [
             [word, *(cell(kept[layer], had[layer], key) for layer in part)] for key, word in (("heads", "Heads"), ("ffn", "FFN neurons"))
         ]
-        tables += table(["Layer", *(str(layer + 1) for layer in part)], lines)
+        tables += html_table(["Layer", *(str(layer + 1) for layer in part)], lines)
     grey = "; grey: before" if before else ""
     drawn = figure(charts.get("heads"), f"Attention heads kept in each layer{grey}.")
     drawn += figure(charts.get("ffn"), f"FFN neurons kept in each layer{grey}.")
@@ -144,23 +147,23 @@ def layers_kept(run: Run, charts: dict[str, str]) -> str:
 # How it was made
 
 
-def stages(run: Run) -> str:
+def stage_table(run: Run) -> str:
     """Return the table of the stages."""
     lines = [
         [
             name,
             stage.get("verb", "–"),
             ", ".join(stage.get("inputs") or {}) or "–",
-            outcome(stage) or "–",
+            stage_outcome(stage) or "–",
             console.duration(stage["seconds"]) if stage.get("seconds") is not None else "–",
             str(stage.get("digest") or "–")[:12],
         ]
         for name, stage in run.stages.items()
     ]
-    return f"<h2>Stages</h2>\n{table(['Stage', 'Verb', 'From', 'Outcome', 'Took', 'Digest'], lines, text=(1, 2, 3))}"
+    return f"<h2>Stages</h2>\n{html_table(['Stage', 'Verb', 'From', 'Outcome', 'Took', 'Digest'], lines, text=(1, 2, 3))}"
 
 
-def outcome(stage: Document) -> str:
+def stage_outcome(stage: Document) -> str:
     """Say in a few words what came out of a stage."""
     told = []
     verification, validation = stage.get("verification") or {}, (stage.get("metrics") or {}).get("validation") or {}
@@ -170,8 +173,7 @@ def outcome(stage: Document) -> str:
     if score and validation[score] is not None:
         before = validation.get("before", validation.get("float"))
         told.append(
-            f"validation {metric_in_words(score)} {number(100 * validation[score])}"
-            + (f" (before: {number(100 * before)})" if before else "")
+            f"validation {metric_name(score)} {number(100 * validation[score])}" + (f" (before: {number(100 * before)})" if before else "")
         )
     if stage.get("measured_speedup"):
         told.append(f"measured {number(stage['measured_speedup'])}× faster")
@@ -180,7 +182,7 @@ def outcome(stage: Document) -> str:
     return "; ".join(told)
 
 
-def provenance(manifest: Document) -> str:
+def provenance_section(manifest: Document) -> str:
     """Return the facts about machine, code, data and model."""
     machine, model, data = (manifest.get(key) or {} for key in ("machine", "model", "data"))
     names = {"cpu": "Processor", "instruction_sets": "Instruction sets", "cores": "Cores", "governor": "Frequency governor",
@@ -206,7 +208,7 @@ def provenance(manifest: Document) -> str:
     return f'<h2>Provenance</h2>\n<div class="columns">{tables}</div>'
 
 
-def recipe(text: str) -> str:
+def recipe_section(text: str) -> str:
     """Return the resolved recipe, folded."""
     if not text:
         return ""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from compress.report import Document, Run
 from compress.report.formatting import number, times_100
-from compress.report.tables import Cell, folded, note, table
+from compress.report.run_folder import Document, Run
+from compress.report.tables import Cell, folded, html_table, note
 
 SHOWN = 30  # examples
 OPEN = 8  # examples beyond this are folded
@@ -16,7 +16,7 @@ TEXT = 200  # characters of a text
 UPRIGHT = 8  # columns of a confusion matrix beyond this have their names turned
 
 
-def mistakes(run: Run) -> str:
+def error_section(run: Run) -> str:
     """Return the section, or nothing where the last evaluation recorded neither classes nor disagreements."""
     stage = next(reversed(run.measured("eval")), None)
     if stage is None:
@@ -24,12 +24,12 @@ def mistakes(run: Run) -> str:
     results = {entry["model"]: entry for entry in stage["results"]}
     first = stage["results"][0]["model"]
     name = run.delivered if run.delivered and run.delivered in results else stage["results"][-1]["model"]
-    classes = results[name].get("per_class") or []
-    parts = [per_class(classes), confusion(classes, results[name].get("confusion") or []), disputed(run.disagreements, first, name, stage)]
+    classes, counts = results[name].get("per_class") or [], results[name].get("confusion") or []
+    parts = [class_table(classes), confusion_table(classes, counts), disagreement_table(run.disagreements, first, name, stage)]
     return f"<h2>Errors: {escape(name)}</h2>\n" + "\n".join(part for part in parts if part) if any(parts) else ""
 
 
-def per_class(classes: Sequence[Document]) -> str:
+def class_table(classes: Sequence[Document]) -> str:
     """Return the table of precision, recall and F1, a line a label."""
     if not classes:
         return ""
@@ -42,10 +42,10 @@ def per_class(classes: Sequence[Document]) -> str:
         for entry in classes
     ]
     columns = ["Label", "Precision × 100", "Recall × 100", "F1 × 100", "n"]
-    return folded(table(columns, lines), len(lines), f"precision, recall and F1 of all {len(lines)} labels")
+    return folded(html_table(columns, lines), len(lines), f"precision, recall and F1 of all {len(lines)} labels")
 
 
-def confusion(classes: Sequence[Document], counts: Sequence[Sequence[int]]) -> str:
+def confusion_table(classes: Sequence[Document], counts: Sequence[Sequence[int]]) -> str:
     """Return the confusion matrix, shaded by the share of its line: blue where right, orange where wrong."""
     if not counts or len(counts) != len(classes):
         return ""
@@ -73,7 +73,7 @@ def _shade(share: float, right: bool) -> str:
     return f' style="background: rgba({color}, {0.08 + 0.5 * share**0.5:.2f})"'
 
 
-def disputed(examples: Sequence[Document], first: str, name: str, stage: Document) -> str:
+def disagreement_table(examples: Sequence[Document], first: str, name: str, stage: Document) -> str:
     """Return the table of examples on which the first and the delivered model disagree, with the count of who is right."""
     found = [entry for entry in examples if {first, name} <= set(entry.get("answers") or {}) and _differ(entry, first, name)]
     if not found:
@@ -89,7 +89,7 @@ def disputed(examples: Sequence[Document], first: str, name: str, stage: Documen
     told += " Only the words whose tags differ are given." if tagged else ""
     lines = [_line(entry, first, name, tagged) for entry in shown]
     columns = ["Row", "Text", "Gold", first, name]
-    parts = [table(columns, part, text=(1, 2, 3, 4), kind="examples") for part in (lines[:OPEN], lines[OPEN:]) if part]
+    parts = [html_table(columns, part, text=(1, 2, 3, 4), kind="examples") for part in (lines[:OPEN], lines[OPEN:]) if part]
     rest = folded(parts[1], len(lines), f"{len(lines) - OPEN} more", OPEN) if len(parts) > 1 else ""
     return f"<h3>Where {escape(first)} and {escape(name)} disagree</h3>\n{note(told)}\n{parts[0]}{rest}"
 

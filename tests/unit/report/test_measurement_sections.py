@@ -9,8 +9,9 @@ import pytest
 
 from compress import report
 from compress.report import formatting
-from compress.report.figures import cell_names, latencies, lengths, waterfall, waterfall_of
-from compress.report.scatter import pareto_front, scatter
+from compress.report.latency_charts import cell_names, latency_chart, length_chart
+from compress.report.scatter import scatter
+from compress.report.waterfall import waterfall_chart, waterfall_of
 from tests.unit.report.documents import Document, bench, charts, evaluation, read, write_run
 
 NAMES = ["teacher", "graph", "int8"]
@@ -29,7 +30,7 @@ def with_own_lengths(stage: Document, mean: int = 41) -> Document:
 
 def test_lines_leave_the_tasks_own_lengths_out(tmp_path: Path) -> None:
     stage = with_own_lengths(bench(NAMES))
-    figure = lengths(stage["results"], [])
+    figure = length_chart(stage["results"], [])
     assert figure is not None
     assert [tuple(line.x) for line in figure.data] == [(32, 128)] * 3
     page, seen = read(write_run(tmp_path / "run", {"speed": stage}))
@@ -42,8 +43,8 @@ def test_lines_leave_the_tasks_own_lengths_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mean", [41, 32])
 def test_one_length_and_the_tasks_own_are_bars(mean: int) -> None:
     results = with_own_lengths(bench(NAMES, lengths=(32,)), mean)["results"]
-    assert lengths(results, []) is None
-    figure = latencies(results, [])
+    assert length_chart(results, []) is None
+    figure = latency_chart(results, [])
     assert figure is not None
     assert list(figure.layout.xaxis.ticktext) == ["32 tokens", f"task's own (mean {mean})"]
 
@@ -59,8 +60,8 @@ def test_the_tasks_own_length_is_another_cell_than_the_same_length_fixed(tmp_pat
 def test_cells_of_several_threads_are_bars_and_lines() -> None:
     stage = bench(NAMES)
     results = stage["results"] + [{**entry, "threads": 2} for entry in stage["results"]]
-    assert lengths(results, []) is not None
-    assert latencies(results, []) is not None
+    assert length_chart(results, []) is not None
+    assert latency_chart(results, []) is not None
     assert cell_names([(1, 1, 32, False), (2, 1, 32, False)]) == ["threads 1", "threads 2"]
 
 
@@ -71,7 +72,7 @@ def test_the_speedup_is_split_into_factors(tmp_path: Path) -> None:
     assert "int8 is 4.40 times as fast as teacher" in seen.text
     assert "2.00 (runtime + smaller model) × 2.20 (int8) = 4.40" in seen.text
     assert "Timed with 1 thread, batch 1, 32 tokens." in seen.text
-    figure = waterfall(FACTORS, [])
+    figure = waterfall_chart(FACTORS, [])
     ends = [bar.base[0] + bar.x[0] for bar in figure.data]
     assert figure.data[1].base[0] == pytest.approx(ends[0])
     assert ends[1] == pytest.approx(ends[2])
@@ -96,7 +97,7 @@ def test_without_factors_there_is_no_section(tmp_path: Path, case: str) -> None:
 
 def test_a_step_that_slows_down_and_one_without_an_interval() -> None:
     steps = [{**STEPS[0], "ratio": 0.5, "ci95": [0.4, 0.6]}, {**STEPS[1], "ci95": [None, None]}]
-    figure = waterfall({**FACTORS, "steps": steps, "total": {"ratio": 1.1}}, [])
+    figure = waterfall_chart({**FACTORS, "steps": steps, "total": {"ratio": 1.1}}, [])
     assert figure.data[0].x[0] < 0
     assert figure.layout.xaxis.range[0] < figure.data[0].x[0]
 
@@ -144,10 +145,5 @@ def test_every_metric_is_named_in_words_and_scaled(tmp_path: Path, metric: str) 
     assert "scatter" in charts(page)
     assert f"loses 0.8 {points} against teacher" in seen.text
     assert f"({points} on test)" in seen.text
-    assert f"{formatting.heading(formatting.metric_in_words(metric))} × 100" in seen.text
+    assert f"{formatting.capitalized(formatting.metric_name(metric))} × 100" in seen.text
     assert metric == "accuracy" or metric not in seen.text
-
-
-def test_the_pareto_front() -> None:
-    assert pareto_front([(5, 90), (1, 80), (2, 79), (5, 95), (9, 95)]) == [(1, 80), (5, 95)]
-    assert pareto_front([]) == []

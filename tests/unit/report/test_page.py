@@ -13,10 +13,7 @@ import pytest
 
 from compress import report
 from compress.core.errors import UsageError
-from compress.report import formatting
 from tests.unit.report.documents import (
-    COMMON,
-    CUT,
     DENSE,
     GRAPH,
     INT8,
@@ -155,80 +152,6 @@ def test_a_stage_whose_folder_is_gone(whole: Path) -> None:
         (whole / "stages" / name / "compress.json").unlink()
     _, seen = read(whole)
     assert "int8 is 4.4× faster than teacher" in seen.text
-
-
-def measured_ratio(ratio: float, low: float, high: float) -> str:
-    stage = bench(["a", "b"], lengths=(32,))
-    stage["results"][1]["speedup"] = {"vs": "a", "ratio": ratio, "ci95": [low, high]}
-    run = report.Run({}, {"speed": stage}, {}, "")
-    return formatting.verdict(run, report.summarize(run))[0]
-
-
-def test_verdict_on_a_model_that_is_not_faster() -> None:
-    assert measured_ratio(0.5, 0.4, 0.8).startswith("b is 2.0× slower than a in PyTorch fp32 (95 % interval 1.2 to 2.5)")
-    assert "as fast as a in PyTorch fp32 within the noise (ratio 1.01, 95 % interval 0.97 to 1.04)" in measured_ratio(1.01, 0.97, 1.04)
-
-
-def test_verdict_on_a_real_loss() -> None:
-    stage = evaluation(["a", "b"])
-    stage["results"][1]["vs_first"] |= {"delta": -0.031, "ci95": [-0.05, -0.012], "p_value": 0.00004}
-    run = report.Run({}, {"proof": stage}, {}, "")
-    sentence = formatting.verdict(run, report.summarize(run))[0]
-    assert "b loses 3.1 points of accuracy against a (95 % interval of the change −5.0 to −1.2, p < 0.001) on" in sentence
-    assert "not distinguishable" not in sentence
-
-
-def test_the_last_measurements_count(tmp_path: Path) -> None:
-    stages = {
-        "early": evaluation(["a", "x"]), "other": evaluation(["y"], split="validation"), "proof": evaluation(["a", "b"]),
-        "first": bench(["b", "a"]), "speed": bench(["a", "b"]),
-    }  # fmt: skip
-    rows = {row["model"]: row for row in report.summary(write_run(tmp_path / "run", stages))}
-    assert list(rows) == ["a", "x", "b", "y"]
-    assert rows["b"]["speedup"]["vs"] == "a"
-    assert rows["x"]["delta_points"] == pytest.approx(-0.4)
-    assert rows["y"]["accuracy"] is None, "measured on another split: not to be compared"
-
-
-def test_layers_of_a_shallower_student_are_not_drawn_over_its_teacher() -> None:
-    from compress.report.figures import layer_shapes
-
-    student = {**COMMON, "verb": "distill", "inputs": {"slim": "0"}, "layers": CUT[:3]}
-    kept, before = layer_shapes(report.Run({}, {"slim": SLIM, "student": student}, {}, ""))
-    assert (kept, before) == (CUT[:3], None)
-    kept, before = layer_shapes(report.Run({}, {"slim": SLIM, "graph": GRAPH}, {}, ""))
-    assert (kept, before) == (CUT, DENSE)
-    ranks = {
-        **COMMON,
-        "verb": "factorize",
-        "inputs": {},
-        "layers_before": DENSE,
-        "layers": [{**layer, "ranks": {"query": 4}} for layer in DENSE],
-    }
-    assert layer_shapes(report.Run({}, {"small": ranks}, {}, "")) == ([], None)  # heads and neurons are what they were
-
-
-def test_labels_of_the_scatter_do_not_overlap() -> None:
-    from compress.report.scatter import _free_place, _overlap
-
-    taken = [(90.0, 90.0, 104.0, 104.0)]
-    boxes = []
-    for _ in range(6):
-        box = _free_place(97, 97, 60, taken)[2]
-        assert all(_overlap(box, other) == 0 for other in taken)
-        taken.append(box)
-        boxes.append(box)
-    assert len(set(boxes)) == 6
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.8, 40), (7.1, 9.3), (1, 1000), (0.04, 0.05)])
-def test_ticks_of_the_logarithmic_axis(low: float, high: float) -> None:
-    from compress.report.style import log_ticks
-
-    ticks = log_ticks(low, high)
-    assert 3 <= len(ticks) <= 16
-    assert ticks == sorted(ticks)
-    assert low <= ticks[0] < ticks[-1] <= high
 
 
 BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.report.errors import TEXT, excerpt
+from compress.report.error_section import TEXT, excerpt
 from tests.unit.report.documents import Document, evaluation, read, write_run
 
 EVIL = "<script>alert(1)</script>&"

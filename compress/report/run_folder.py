@@ -1,0 +1,86 @@
+"""A finished run as its documents describe it, read from its folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compress.core import artifacts, files
+from compress.core.errors import UsageError
+
+Document = dict[str, Any]
+WEIGHTS = {".safetensors", ".onnx", ".data"}  # what `bench` counts as a model's size
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as its documents tell it. `stages` maps names to manifests, in the recipe's order."""
+
+    manifest: Document
+    stages: dict[str, Document]
+    sizes_mb: dict[str, float]  # weights on disk of every model that a stage made
+    recipe: str  # the resolved recipe's text
+    disagreements: list[Document] = field(default_factory=list)  # examples on which the models of the last evaluation differ
+    delivered: str | None = None  # the model that lies in `model/`: a stage, or one of a stage's models, `slim/2x`
+
+    def made_by(self, verb: str) -> dict[str, Document]:
+        """Return the manifests of the stages that did `verb`."""
+        return {name: stage for name, stage in self.stages.items() if stage.get("verb") == verb}
+
+    def measured(self, verb: str) -> list[Document]:
+        """Return the manifests of the stages that did `verb` and have results; the last one is what counts."""
+        return [stage for stage in self.made_by(verb).values() if stage.get("results")]
+
+
+def read_run(run_folder: Path) -> Run:
+    """Read every document of a run folder.
+
+    Raises:
+        UsageError: the folder is not that of a finished run, or its manifest is damaged.
+    """
+    path = run_folder / "manifest.json"
+    if not path.is_file():
+        started = (run_folder / "recipe.resolved.yaml").is_file()
+        hint = "its run has not finished: start the same `compress run` again" if started else "give the folder that `compress run` wrote"
+        raise UsageError(f"{run_folder} is not a finished run folder: it has no manifest.json", hint)
+    try:
+        manifest = files.read_json(path)
+        entries = dict(manifest["stages"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read as a run's manifest: {error}", "start the same `compress run` again") from error
+    folders = {name: run_folder / entry["folder"] for name, entry in entries.items()}
+    stages = {name: {**entries[name], **(artifacts.read_manifest(folder) or {})} for name, folder in folders.items()}
+    recipe = run_folder / "recipe.resolved.yaml"
+    evaluated = [name for name, stage in stages.items() if stage.get("verb") == "eval" and stage.get("results")]
+    return Run(
+        manifest=manifest,
+        stages=stages,
+        sizes_mb={name: size for name, folder in folders.items() if (size := _weights_mb(folder))},
+        recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else "",
+        disagreements=_disagreements(folders[evaluated[-1]]) if evaluated else [],
+        delivered=manifest.get("delivered") or (artifacts.read_manifest(run_folder / "model") or {}).get("stage"),
+    )
+
+
+def _disagreements(folder: Path) -> list[Document]:
+    """Return the examples on which two models of an evaluation differ: the first lines of its file of errors."""
+    from compress.stage import ERRORS_FILE
+
+    found: list[Document] = []
+    try:
+        with (folder / ERRORS_FILE).open(encoding="utf-8") as stream:
+            for line in stream:
+                entry = json.loads(line)
+                if not entry["disagree"]:
+                    break
+                found.append(entry)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # an older run has no such file, and a page without these examples is better than none
+    return found
+
+
+def _weights_mb(folder: Path) -> float:
+    paths = folder.iterdir() if folder.is_dir() else ()
+    return sum(path.stat().st_size for path in paths if path.suffix in WEIGHTS) / 1e6

@@ -1,0 +1,23 @@
+"""Which layers are drawn, and over which."""
+
+from __future__ import annotations
+
+from compress.report.layer_shapes import layer_shapes
+from compress.report.run_folder import Run
+from tests.unit.report.documents import COMMON, CUT, DENSE, GRAPH, SLIM
+
+
+def test_layers_of_a_shallower_student_are_not_drawn_over_its_teacher() -> None:
+    student = {**COMMON, "verb": "distill", "inputs": {"slim": "0"}, "layers": CUT[:3]}
+    kept, before = layer_shapes(Run({}, {"slim": SLIM, "student": student}, {}, ""))
+    assert (kept, before) == (CUT[:3], None)
+    kept, before = layer_shapes(Run({}, {"slim": SLIM, "graph": GRAPH}, {}, ""))
+    assert (kept, before) == (CUT, DENSE)
+    ranks = {
+        **COMMON,
+        "verb": "factorize",
+        "inputs": {},
+        "layers_before": DENSE,
+        "layers": [{**layer, "ranks": {"query": 4}} for layer in DENSE],
+    }
+    assert layer_shapes(Run({}, {"small": ranks}, {}, "")) == ([], None)  # heads and neurons are what they were

@@ -12,7 +12,8 @@ import numpy as np
 from compress.benchmark import statistics
 from compress.core import console
 from compress.data.examples import Examples
-from compress.data.metrics import METRICS, normalised_answer
+from compress.data.metrics import METRICS
+from compress.data.squad import normalize_answer
 from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import open_forward
@@ -172,5 +173,5 @@ def _agree(answer: Any, other: Any, margin: float, task: Task) -> bool:
         return abs(answer - other) <= margin
     if task.spec.target == "span":
         texts = other if isinstance(other, list) else [other]
-        return normalised_answer(answer) in {normalised_answer(text) for text in texts or [""]}
+        return normalize_answer(answer) in {normalize_answer(text) for text in texts or [""]}
     return answer == other

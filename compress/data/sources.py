@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from compress.core import digests
 from compress.core.errors import DataError
 from compress.data import tables
-from compress.data.tables import BATCH_ROWS, Batch, class_names
+from compress.data.tables import BATCH_ROWS, Batch, class_label_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -114,7 +114,7 @@ class DatasetSource:
 
     def class_names(self, column: str) -> list[str]:
         """Return the names of a `ClassLabel` column."""
-        return class_names(self.dataset.features.get(column))
+        return class_label_names(self.dataset.features.get(column))
 
     def digest(self, columns: Sequence[str]) -> dict[str, object]:
         """Return class names and the SHA-256 of the Arrow contents of `columns`.

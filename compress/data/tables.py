@@ -139,7 +139,7 @@ def as_batch(table: pa.Table) -> Batch:
     return {name: values(table[name]) for name in table.column_names}
 
 
-def class_names(feature: object) -> list[str]:
+def class_label_names(feature: object) -> list[str]:
     """Return the names of a `ClassLabel`, or of the one inside a list; an empty list for any other feature."""
     from datasets import ClassLabel
 
@@ -157,7 +157,7 @@ def recorded_class_names(path: Path, column: str) -> list[str]:
 
     try:
         schema = pq.read_schema(path)
-        return class_names(Features.from_arrow_schema(schema).get(column))
+        return class_label_names(Features.from_arrow_schema(schema).get(column))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
         return []  # another writer's metadata, or none
 

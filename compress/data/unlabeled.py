@@ -58,7 +58,7 @@ def _table_texts(path: Path, spec: TaskSpec) -> list[Texts]:
     return texts
 
 
-def joined(labeled: Examples, unlabeled: Examples) -> Examples:
+def append_unlabeled(labeled: Examples, unlabeled: Examples) -> Examples:
     """Put texts without labels behind those with them; their labels are zeros."""
     texts = [*labeled.texts, *unlabeled.texts]
     if isinstance(labeled.labels, list):

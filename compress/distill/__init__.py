@@ -10,7 +10,7 @@ import torch
 
 from compress.core import console, processes
 from compress.core.errors import UsageError
-from compress.data.unlabeled import joined, read_unlabeled
+from compress.data.unlabeled import append_unlabeled, read_unlabeled
 from compress.distill.calibration import Calibration
 from compress.distill.explain import explanation
 from compress.distill.layer_matching import check_target, without_layers
@@ -46,7 +46,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     others = [load_teacher(folder, task, teacher, classes) for folder in inputs.more_teachers]
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
     labeled = task.split("train") if unlabeled is None or "train" in task.available else None
-    texts = reduce(joined, [part for part in (labeled, unlabeled) if part is not None])
+    texts = reduce(append_unlabeled, [part for part in (labeled, unlabeled) if part is not None])
     with tempfile.TemporaryDirectory() as scratch:
         start = Start(Calibration(texts, teacher_folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
         student, student_folder = make_student(inputs.student, teacher, teacher_folder, start, task.spec.target, task.label_names)

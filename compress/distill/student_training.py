@@ -18,7 +18,7 @@ from compress.core import console, processes
 from compress.data.encoded import Encoded
 from compress.data.examples import Examples
 from compress.data.task import Task
-from compress.data.unlabeled import joined
+from compress.data.unlabeled import append_unlabeled
 from compress.distill.augment import augmented
 from compress.distill.cache import TeacherOutputs, teacher_outputs
 from compress.distill.layer_matching import Match, check_target, labels_alone, matches
@@ -186,7 +186,7 @@ def _texts(task: Task, unlabeled: Examples | None, settings: DistillSettings, se
         else:
             made = augmented(texts, input_spec, copies, seed, common_mask(folders))
         parts.append(made)
-    examples = reduce(joined, parts)
+    examples = reduce(append_unlabeled, parts)
     note = f", {len(parts[-1]):,} of them made of the others" if settings.augment else ""
     console.info(f"  {len(examples):,} texts to learn from{note}")
     return examples, len(parts) == 1 and labeled is not None

@@ -101,9 +101,9 @@ def _is_value(answer: Any) -> bool:
 def _differ(entry: Document, first: str, name: str) -> bool:
     one, other = entry["answers"][first], entry["answers"][name]
     if isinstance(one, str) and isinstance(other, str) and isinstance(entry.get("gold"), list):  # spans, as SQuAD compares them
-        from compress.data.metrics import normalised_answer
+        from compress.data.squad import normalize_answer
 
-        return normalised_answer(one) != normalised_answer(other)
+        return normalize_answer(one) != normalize_answer(other)
     return one != other
 
 

@@ -10,7 +10,9 @@ import sklearn.metrics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.data.metrics import METRICS, compute, token_f1, words_of_tags
+from compress.data.metric_rows import words_from_tags
+from compress.data.metrics import METRICS, compute
+from compress.data.squad import answer_f1
 
 accuracy, f1, macro_f1, matthews = (METRICS[name] for name in ("accuracy", "f1", "macro_f1", "matthews"))
 PAIRS = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40).map(lambda rows: np.array(rows).T)
@@ -117,10 +119,10 @@ def test_a_word_without_a_tag_counts_as_wrong() -> None:
 
 
 def test_words_from_tags() -> None:
-    assert words_of_tags(list("BESBME")) == {(0, 1), (2, 2), (3, 5)}
-    assert words_of_tags(list("BB")) == {(0, 0), (1, 1)}  # impossible sequences still cut the whole line
-    assert words_of_tags(list("MMS")) == {(0, 1), (2, 2)}
-    assert words_of_tags([]) == set()
+    assert words_from_tags(list("BESBME")) == {(0, 1), (2, 2), (3, 5)}
+    assert words_from_tags(list("BB")) == {(0, 0), (1, 1)}  # impossible sequences still cut the whole line
+    assert words_from_tags(list("MMS")) == {(0, 1), (2, 2)}
+    assert words_from_tags([]) == set()
     tags = ["B", "M", "E", "S"]
     gold, answers = [np.array([0, 2, 3])], [np.array([3, 3, 3])]  # one of two words found, among three
     assert METRICS["word_f1"](gold, answers, tags) == pytest.approx(2 * 1 / (3 + 2))
@@ -130,9 +132,9 @@ def test_squads_own_examples() -> None:
     """From the official script: case, punctuation and articles do not count; the best of several answers does."""
     gold = [[(0, "the Denver Broncos"), (0, "Broncos")], [(0, "24–10")], []]
     assert METRICS["exact_match"](gold, ["Denver Broncos!", "24-10", ""]) == pytest.approx(2 / 3)  # a dash is no hyphen
-    assert token_f1("in the year 1999", "1999") == pytest.approx(2 * 1 / 4)
-    assert token_f1("", "") == 1.0
-    assert token_f1("something", "") == 0.0
+    assert answer_f1("in the year 1999", "1999") == pytest.approx(2 * 1 / 4)
+    assert answer_f1("", "") == 1.0
+    assert answer_f1("something", "") == 0.0
     assert METRICS["squad_f1"](gold, ["the Broncos of Denver", "24–10", "x"]) == pytest.approx((2 * 2 / 5 + 1 + 0) / 3)
 
 

@@ -15,7 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from compress.core.errors import DataError
-from compress.data.tables import BATCH_ROWS, class_names, column_names, existing_file, read_batches, recorded_class_names, uncompressed_size
+from compress.data.tables import (
+    BATCH_ROWS,
+    class_label_names,
+    column_names,
+    existing_file,
+    read_batches,
+    recorded_class_names,
+    uncompressed_size,
+)
 
 
 def rows_of(path: Path, *columns: str) -> list[tuple[Any, ...]]:
@@ -86,7 +94,7 @@ def test_class_names_are_those_that_datasets_records(tmp_path: Path) -> None:
         []
     ] * 2
     assert rows_of(tmp_path / "x.parquet", "label") == [(1,)]
-    assert class_names(None) == []
+    assert class_label_names(None) == []
     pd.DataFrame({"label": [1]}).to_parquet(tmp_path / "plain.parquet")
     assert recorded_class_names(tmp_path / "plain.parquet", "label") == []
 

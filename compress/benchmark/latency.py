@@ -30,7 +30,7 @@ from compress.core.errors import UsageError
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
 from compress.data.task import Task
-from compress.inference.runtime import recorded_runtimes
+from compress.inference.routes import recorded_runtimes
 from compress.models.config import max_tokens, read_config
 from compress.models.layout import OPENVINO_GRAPH, is_graph
 from compress.models.tokenizer import load_tokenizer, pad_id

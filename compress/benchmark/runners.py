@@ -19,7 +19,9 @@ from compress.core.errors import UsageError
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.forward import open_forward
-from compress.inference.runtime import ONNXRUNTIME, OPENVINO, beside_others, openvino_forward
+from compress.inference.onnx_session import without_lingering_threads
+from compress.inference.openvino_session import openvino_forward
+from compress.inference.routes import ONNXRUNTIME, OPENVINO
 
 Batch = dict[str, np.ndarray]
 ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that sends each batch to the runtime that is faster for it
@@ -132,12 +134,12 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
         floats = recorded.get("openvino", {}).get("precision", "fp32") if precision == "int8" else precision
         return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]
     if runtime == ROUTED:
-        artifact = OnnxModel(folder, threads, hints=beside_others(recorded))
+        artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded))
         return ClockRunner(artifact.logits), [*artifact.session.get_providers(), "OpenVINO CPU"]
     if runtime == ONNXRUNTIME:
         if device == "cpu":
-            artifact = OnnxModel(folder, threads, hints=beside_others(recorded))
-            return ClockRunner(artifact.opened(ONNXRUNTIME)), artifact.session.get_providers()
+            artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded))
+            return ClockRunner(artifact.open_runtime(ONNXRUNTIME)), artifact.session.get_providers()
         from onnxruntime import OrtValue
 
         session = OnnxModel(folder, threads, device).session

@@ -21,7 +21,9 @@ import numpy as np
 from compress.benchmark.microbenchmark import measure_speedup, median_seconds, random_batch
 from compress.core.errors import CompressError, ResourceError
 from compress.inference.batches import Forward
-from compress.inference.runtime import OPENVINO, open_session, openvino_forward, session_forward
+from compress.inference.onnx_session import open_session, session_forward
+from compress.inference.openvino_session import openvino_forward
+from compress.inference.routes import OPENVINO
 from compress.models.layout import GRAPH
 
 

@@ -21,7 +21,7 @@ from compress.benchmark.statistics import geometric_ratio, median_ratio
 from compress.core import console
 from compress.core.errors import ModelError
 from compress.inference.batches import Forward
-from compress.inference.runtime import only
+from compress.inference.routes import single_route
 
 ROUNDS = 40  # of each cell, along each axis
 SECONDS = 6.0  # for all cells of an axis
@@ -163,7 +163,7 @@ def _where(cell: Cell) -> dict[str, int | None]:
 def compare_runtimes(
     runtimes: Mapping[str, Callable[[int], Forward]], batch: Callable[[Cell], Batch], cells: Sequence[Cell], seed: int = 0
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Time two runtimes against each other; returns the routes of `compress.inference.runtime`, and what was measured by cell.
+    """Time two runtimes against each other; returns the routes of `compress.inference.routes`, and what was measured by cell.
 
     Args:
         runtimes: by name, from a number of threads to a forward function. ONNX Runtime is the first.
@@ -207,6 +207,6 @@ def routes(tokens: Sequence[int], speedups: Sequence[float], names: tuple[str, s
             found[below, above] = sum(gains[size] for size in sent)
     below, above = max(found, key=lambda key: found[key] - (WORTHWHILE * len(sizes) if key[0] else 0))
     if below == 0:
-        return only(names[above])
+        return single_route(names[above])
     limit = int(np.sqrt(sizes[below - 1] * sizes[below]))
     return [{"up_to": limit, "runtime": names[1 - above]}, {"up_to": None, "runtime": names[above]}]

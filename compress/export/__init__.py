@@ -22,7 +22,7 @@ from compress.export.verify import Verification, cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
-from compress.inference.runtime import ONNXRUNTIME, OPENVINO, recorded_runtimes
+from compress.inference.routes import ONNXRUNTIME, OPENVINO, recorded_runtimes
 from compress.models.checkpoint import load_model
 from compress.models.config import max_tokens, read_config
 from compress.models.inputs import encode_for, input_spec_of
@@ -66,7 +66,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     verification: dict[str, Any] = {}
     for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(hints)]):
         precision = floats if runtime == OPENVINO else "fp32"
-        found = verify(reference, artifact.opened(runtime), data, target)
+        found = verify(reference, artifact.open_runtime(runtime), data, target)
         _hold(found, runtime, precision, settings.tolerance)
         announce(found, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO")
         verification[runtime] = {**found.as_json(), "against": "PyTorch", "texts": texts, **allowed(precision, settings.tolerance)}

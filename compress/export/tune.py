@@ -21,17 +21,10 @@ from compress.benchmark.tuning import Point, SearchSpace, compare_runtimes, desc
 from compress.core import console, digests
 from compress.core.caches import measured_once
 from compress.core.errors import ModelError
-from compress.inference.runtime import (
-    ONNXRUNTIME,
-    OPENVINO,
-    Forward,
-    beside_others,
-    has_openvino,
-    only,
-    open_session,
-    openvino_forward,
-    session_forward,
-)
+from compress.inference.batches import Forward
+from compress.inference.onnx_session import open_session, session_forward, without_lingering_threads
+from compress.inference.openvino_session import has_openvino, openvino_forward
+from compress.inference.routes import ONNXRUNTIME, OPENVINO, single_route
 from compress.models.layout import GRAPH
 from compress.settings import TuneSettings
 
@@ -116,7 +109,7 @@ def choose(
             point, routes, tuning = _measured(opener, settings, runtime, start, check, vocab_size, longest)
         _announce(tuning, routes)
     else:
-        point, routes, tuning = start, only(runtime), {}
+        point, routes, tuning = start, single_route(runtime), {}
     hints, apart = hints_of(point), None
     if any(route["runtime"] == OPENVINO for route in routes):
         hints |= {"openvino": {"precision": floats}, "routes": routes}
@@ -141,7 +134,7 @@ def _measured(
         tuning = _cached([*facts, runtime, axes], lambda: search(axes, start, ways, cells).as_json())
     point = tuning.get("winner", start)
     if settings.runtime != "auto" or not _openvino_is_right(opener, point, cells, check):
-        return point, only(runtime), tuning
+        return point, single_route(runtime), tuning
     other = structure(candidates.openvino()) if candidates.openvino else None
     found = _cached([*facts, "runtimes", point, other], lambda: _compared(opener, point, batch, cells))
     return point, found["routes"], tuning | {"runtimes": found["cells"]}
@@ -161,7 +154,7 @@ class _Opener:
             ModelError: the runtime cannot read the graph.
         """
         if runtime == ONNXRUNTIME:
-            return session_forward(open_session(self._graph(point), threads, "cpu", beside_others(hints_of(point))))
+            return session_forward(open_session(self._graph(point), threads, "cpu", without_lingering_threads(hints_of(point))))
         apart = self.candidates.openvino
         folder = self.scratch / ("apart" if apart else digests.digest_json(point))  # OpenVINO may read weights from the file later
         if not folder.exists():

@@ -1,4 +1,4 @@
-"""Answer texts with a checkpoint or an ONNX artifact."""
+"""Predict for texts with a checkpoint or an ONNX artifact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from compress.core import artifacts
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.batches import run_batches
-from compress.inference.decoding import Answer, describe_outputs
+from compress.inference.decoding import Output, describe_outputs
 from compress.inference.forward import open_forward
 from compress.models.config import class_names, read_config
 from compress.models.inputs import encode_for, input_spec_of
@@ -17,11 +17,16 @@ from compress.models.layout import is_graph
 from compress.models.reference import locate
 
 
-def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[ManyTexts], list[Answer]]:
-    """Open a model; returns a function from texts (or pairs of texts) to answers, in the same order.
+def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[ManyTexts], list[Output]]:
+    """Open a model and return a function from texts (or pairs of texts) to predictions, in the same order.
+
+    Args:
+        reference: a folder, a hub id, or a builtin.
+        device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        ModelError, ResourceError: as opening the model raises them.
+        ModelError: the model is damaged or not supported.
+        ResourceError: the device or the hub model is unavailable.
     """
     folder = locate(reference)
     if is_graph(folder):
@@ -29,7 +34,7 @@ def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[Many
     forward, config = open_forward(folder, device), read_config(folder)
     input_spec, labels = input_spec_of(config, artifacts.read_manifest(folder)), class_names(config)
 
-    def predict(texts: ManyTexts) -> list[Answer]:
+    def predict(texts: ManyTexts) -> list[Output]:
         if not texts:
             return []
         examples = examples_from_texts(texts, input_spec)

@@ -19,7 +19,7 @@ from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
 from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
-from compress.inference.runtime import has_openvino
+from compress.inference.openvino_session import has_openvino
 from compress.models.layout import GRAPH
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits

@@ -18,7 +18,9 @@ from compress.export import run as export_run
 from compress.export.tune import GPU_HINTS, TunedGraph
 from compress.export.verify import verify
 from compress.inference.artifact import OnnxModel
-from compress.inference.runtime import ONNXRUNTIME, OPENVINO, has_openvino, only, recorded_runtimes, refuse_linked_weights
+from compress.inference.onnx_session import refuse_linked_weights
+from compress.inference.openvino_session import has_openvino
+from compress.inference.routes import ONNXRUNTIME, OPENVINO, recorded_runtimes, single_route
 from compress.models.config import read_config
 from compress.models.family import family_of
 from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
@@ -81,7 +83,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         verification: dict[str, Any] = {}
         for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(chosen.hints)]):
             suffix = "_openvino" if runtime == OPENVINO else ""
-            found = verify(reference.logits, candidate.opened(runtime), data, reference.target)
+            found = verify(reference.logits, candidate.open_runtime(runtime), data, reference.target)
             if not found.max_abs < LARGEST:
                 raise ModelError(
                     f"the {precision} graph answers with what is no number on '{found.worst_case}'",
@@ -90,7 +92,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
             announce(found, f"the float graph{', in OpenVINO' if runtime == OPENVINO else ''}")
             verification[f"verification{suffix}"] = {**found.as_json(), "against": "the float graph", "texts": texts}
             if judge is not None:
-                metrics[f"validation{suffix}"] = judge.check(candidate.opened(runtime), settings.max_drop, precision)
+                metrics[f"validation{suffix}"] = judge.check(candidate.open_runtime(runtime), settings.max_drop, precision)
         explained = explain(forms, choice.method, choice.graph, data if calibration is None else calibration) if settings.report else None
         size = sum(path.stat().st_size for path in output.glob("*.onnx"))
         shrunk = size / (source / GRAPH).stat().st_size
@@ -127,7 +129,7 @@ def _hints(precision: str, gpu: bool) -> dict[str, Any]:
     if precision != "bf16":
         return RUNTIME_HINTS
     if has_openvino():
-        return RUNTIME_HINTS | {"openvino": {"precision": "bf16"}, "routes": only(OPENVINO)}
+        return RUNTIME_HINTS | {"openvino": {"precision": "bf16"}, "routes": single_route(OPENVINO)}
     console.warn("OpenVINO is not installed: bf16 is checked with weights rounded, but not what is computed")
     return RUNTIME_HINTS
 

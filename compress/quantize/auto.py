@@ -14,7 +14,7 @@ from compress.core import console
 from compress.core.errors import GateMissed
 from compress.export import RUNTIME_HINTS
 from compress.inference.batches import Forward, run_batches
-from compress.inference.runtime import open_session, session_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.quantize.sensitivity import Floats, search_float_groups, sensitivities
 from compress.quantize.variants import GraphVariants
 

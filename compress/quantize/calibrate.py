@@ -16,7 +16,7 @@ import onnx
 from compress.core import console
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
-from compress.inference.runtime import open_session
+from compress.inference.onnx_session import open_session
 
 BINS = 4096
 BATCH_TOKENS = 1024  # a batch's activations are all that is held at a time

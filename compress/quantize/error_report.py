@@ -10,7 +10,7 @@ import onnx
 from compress.core import console
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
-from compress.inference.runtime import open_session
+from compress.inference.onnx_session import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, expose_values, real_rows
 from compress.quantize.matmuls import find_matmuls
 from compress.quantize.variants import CALIBRATED, GraphVariants

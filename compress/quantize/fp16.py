@@ -9,7 +9,7 @@ from compress.core.errors import ModelError
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.export.half import LARGEST
-from compress.inference.runtime import open_session
+from compress.inference.onnx_session import open_session
 from compress.quantize.calibrate import BATCH_TOKENS, expose_values
 
 

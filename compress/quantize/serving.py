@@ -16,7 +16,7 @@ from compress.export.tune import TunableGraphs, TunedGraph, choose
 from compress.export.verify import cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
-from compress.inference.runtime import OPENVINO
+from compress.inference.routes import OPENVINO
 from compress.models.config import max_tokens
 from compress.quantize.auto import Choice, open_graph
 from compress.quantize.openvino import openvino_graph

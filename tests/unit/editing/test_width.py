@@ -18,8 +18,8 @@ from compress.editing.layer_norms import hidden_norms
 from compress.editing.width import fitting_width, hidden_scores, narrow, top_positions
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
 from compress.models.family import TOKEN_HEADS, family_of

@@ -13,8 +13,8 @@ from compress.core.errors import UsageError
 from compress.export.attention import GraphForm
 from compress.export.builder import IR_VERSIONS, MICROSOFT
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.adapters import add_adapters
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model

@@ -11,7 +11,7 @@ import torch
 
 from compress.export.builder import OPSET, GraphBuilder
 from compress.export.weights import LinearWeights, NormWeights
-from compress.inference.artifact import open_session
+from compress.inference.onnx_session import open_session
 
 RNG = np.random.default_rng(0)
 

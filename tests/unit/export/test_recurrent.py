@@ -16,9 +16,10 @@ from compress.data.task import Task
 from compress.export.attention import GraphForm
 from compress.export.builder import IR_VERSIONS
 from compress.export.graph import build_graph
-from compress.inference.artifact import OnnxModel, open_session, session_forward
+from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs

@@ -18,7 +18,7 @@ from compress.core import artifacts, files
 from compress.core.errors import ResourceError
 from compress.export import tune
 from compress.export.graph import build_graph
-from compress.inference import runtime as runtimes
+from compress.inference import openvino_session, routes
 from compress.inference.artifact import load_onnx
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
@@ -29,7 +29,7 @@ from tests import tiny
 
 Maker = Callable[..., Path]
 module = importlib.import_module("compress.export")  # `compress.export` is the verb
-HERE = runtimes.has_openvino()
+HERE = openvino_session.has_openvino()
 needs_openvino = pytest.mark.skipif(not HERE, reason="OpenVINO is not installed")
 
 
@@ -162,7 +162,7 @@ def test_openvino_alone(checkpoint: Maker, clock: Any, precision: str, tmp_path:
 
 
 def test_without_openvino(checkpoint: Maker, clock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for where in (tune, runtimes):
+    for where in (tune, routes):
         monkeypatch.setattr(where, "has_openvino", lambda: False)
     clock(lambda name, tokens: 1.0)
     assert "routes" not in export(checkpoint(), tmp_path / "auto", runtime="auto")["runtime"]

@@ -159,13 +159,13 @@ def test_a_fault_in_the_graph_stops_the_export(
 
 def test_a_fault_in_openvino_alone_is_named(checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    right = OnnxModel.opened
+    right = OnnxModel.open_runtime
 
     def opened(self: OnnxModel, runtime: str) -> Any:
         forward = right(self, runtime)
         return (lambda batch: forward(batch)[:, ::-1]) if runtime == "openvino" else forward
 
-    monkeypatch.setattr(OnnxModel, "opened", opened)
+    monkeypatch.setattr(OnnxModel, "open_runtime", opened)
     (tmp_path / "out").mkdir()
     with pytest.raises(ModelError, match="in OpenVINO differs from PyTorch"):
         export_module.run(Inputs({"model": checkpoint()}), ExportSettings(runtime="openvino"), tmp_path / "out")

@@ -17,9 +17,10 @@ from compress.core.errors import ModelError, ResourceError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
 from compress.inference import artifact as module
-from compress.inference.artifact import OnnxModel, load_onnx, open_session
+from compress.inference.artifact import OnnxModel, load_onnx
 from compress.inference.decoding import Prediction, softmax
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session
 from compress.models.checkpoint import load_model
 from tests import tiny
 

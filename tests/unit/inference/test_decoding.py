@@ -33,7 +33,7 @@ def tokenizer(tmp_path: Path, family: str) -> Any:
 
 @pytest.mark.parametrize("max_length", [8, 12, 64])
 def test_every_word_is_tagged_once_however_short_the_windows(tokenizer: Any, max_length: int) -> None:
-    """A tag per word goes in as labels; read back from the tokens that carry them, it comes out whole."""
+    """Tags that are encoded as labels are decoded to the same tags."""
     sentences = [tuple(CONTEXT.split()), ("dog",), ("zzzz", "tea", "qqq")]
     tags = [RNG.integers(0, 5, len(words)) for words in sentences]
     data = encode_tokens(tokenizer, sentences, tags, max_length, stride=3, pad_id=0)
@@ -42,14 +42,14 @@ def test_every_word_is_tagged_once_however_short_the_windows(tokenizer: Any, max
     logits = np.zeros((int(data.starts[-1]), 5), dtype=np.float32)
     flat = np.concatenate(data.labels)
     logits[np.arange(len(flat)), np.where(flat == IGNORED, 0, flat)] = 1.0
-    found = decode_predictions(logits, data, Examples(sentences, tags), InputSpec("tags"), np.arange(5))
-    for true, answer in zip(tags, found, strict=True):
-        np.testing.assert_array_equal(true, answer)
+    predictions = decode_predictions(logits, data, Examples(sentences, tags), InputSpec("tags"), np.arange(5))
+    for true, predicted in zip(tags, predictions, strict=True):
+        np.testing.assert_array_equal(true, predicted)
     assert sum((labels != IGNORED).sum() for labels in data.labels) == sum(map(len, tags))
 
 
 @pytest.mark.parametrize("max_length", [16, 24, 64])
-def test_an_answer_survives_the_windows(tokenizer: Any, max_length: int) -> None:
+def test_a_span_is_found_in_its_window(tokenizer: Any, max_length: int) -> None:
     texts = [("what had the cat ?", CONTEXT), ("who ate ?", CONTEXT)]
     answers = [[(CONTEXT.index("tea"), "tea with rice")], [(CONTEXT.index("the old"), "the old dog")]]
     data = encode_questions(tokenizer, texts, answers, max_length, stride=6, pad_id=0)
@@ -61,11 +61,11 @@ def test_an_answer_survives_the_windows(tokenizer: Any, max_length: int) -> None
             holding += 1
             logits[data.starts[number] + start, 0] = logits[data.starts[number] + end, 1] = 5.0
     assert holding >= 2
-    found = decode_predictions(logits, data, Examples(texts, answers), InputSpec("span"), np.arange(2))
-    assert found == ["tea with rice", "the old dog"]
+    predictions = decode_predictions(logits, data, Examples(texts, answers), InputSpec("span"), np.arange(2))
+    assert predictions == ["tea with rice", "the old dog"]
 
 
-def test_the_best_span_is_that_of_brute_force(tokenizer: Any) -> None:
+def test_the_best_span_equals_brute_force(tokenizer: Any) -> None:
     texts = [("what ?", CONTEXT)]
     input_spec = InputSpec("span", max_answer=4)
     data = encode_questions(tokenizer, texts, [[]], 64, 0, 0)
@@ -81,7 +81,7 @@ def test_the_best_span_is_that_of_brute_force(tokenizer: Any) -> None:
         assert best.text == CONTEXT[best.start : best.end]
 
 
-def test_no_answer_where_it_leads_by_more_than_the_threshold(tokenizer: Any) -> None:
+def test_no_answer_if_its_score_leads_by_more_than_the_threshold(tokenizer: Any) -> None:
     texts = [("what ?", CONTEXT)]
     data = encode_questions(tokenizer, texts, [[]], 64, 0, 0)
     logits = np.zeros((int(data.starts[-1]), 2))
@@ -98,16 +98,16 @@ def test_labels_and_values_by_hand() -> None:
     data = Encoded([], [], np.zeros(0), 0)
     outputs = np.array([[2.0, -1.0, 0.5], [-1.0, -1.0, -1.0]], dtype=np.float32)
     examples = Examples([("a",), ("b",)], np.zeros(2))
-    found = decode_predictions(outputs, data, examples, InputSpec("labels"), np.array([2, 0, 1]))
-    assert found.tolist() == [[0, 1, 1], [0, 0, 0]]  # in the task's order
-    told = describe_outputs(outputs, data, examples, InputSpec("labels"), ["x", "y", "z"])
-    assert [[entry.label for entry in row] for row in told] == [["x", "z"], []]  # pyright: ignore
+    predictions = decode_predictions(outputs, data, examples, InputSpec("labels"), np.array([2, 0, 1]))
+    assert predictions.tolist() == [[0, 1, 1], [0, 0, 0]]  # in the task's order
+    described = describe_outputs(outputs, data, examples, InputSpec("labels"), ["x", "y", "z"])
+    assert [[entry.label for entry in row] for row in described] == [["x", "z"], []]  # pyright: ignore
     assert decode_predictions(outputs[:, :1], data, examples, InputSpec("value"), np.arange(1)).tolist() == [2.0, -1.0]
 
 
 def test_texts_are_split_for_tagging() -> None:
-    found = examples_from_texts(["The dog's tea, 2.5 cups!", ("split", "already")], InputSpec("tags"))
-    assert found.texts == [("The", "dog's", "tea", ",", "2", ".", "5", "cups", "!"), ("split", "already")]
+    examples = examples_from_texts(["The dog's tea, 2.5 cups!", ("split", "already")], InputSpec("tags"))
+    assert examples.texts == [("The", "dog's", "tea", ",", "2", ".", "5", "cups", "!"), ("split", "already")]
     assert examples_from_texts(["我爱 tea"], InputSpec("tags")).texts == [("我", "爱", "tea")]
 
 
@@ -149,10 +149,10 @@ def test_a_word_that_the_tokenizer_drops_has_no_tag(tmp_path: Path) -> None:
     words = [("dog", "\u200b", "tea")]
     data = encode_tokens(load_tokenizer(tmp_path), words, [np.zeros(3, dtype=int)], 20, 2, 0)
     outputs = np.random.default_rng(0).normal(size=(int(data.starts[-1]), 2))
-    told: Any = describe_outputs(outputs, data, Examples(words, [np.zeros(3, dtype=int)]), InputSpec("tags"), ["x", "y"])
-    assert [entry.word for entry in told[0]] == ["dog", "\u200b", "tea"]
-    assert (told[0][1].label, told[0][1].score) == ("", 0.0)
-    assert all(entry.label in ("x", "y") for entry in told[0][::2])
+    described: Any = describe_outputs(outputs, data, Examples(words, [np.zeros(3, dtype=int)]), InputSpec("tags"), ["x", "y"])
+    assert [entry.word for entry in described[0]] == ["dog", "\u200b", "tea"]
+    assert (described[0][1].label, described[0][1].score) == ("", 0.0)
+    assert all(entry.label in ("x", "y") for entry in described[0][::2])
 
 
 def test_a_window_without_room_for_a_context(tokenizer: Any) -> None:

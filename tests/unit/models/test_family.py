@@ -14,8 +14,8 @@ import torch
 from compress.core.errors import ModelError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.family import FAMILIES, family_of
 from compress.models.layers import Layer, encoder_layers, find_submodule

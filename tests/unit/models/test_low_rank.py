@@ -15,9 +15,9 @@ from compress.core.errors import ModelError, UsageError
 from compress.distill.students import take_layers
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import load_model, save_model
 from compress.models.layers import encoder_layers

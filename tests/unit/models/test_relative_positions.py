@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from compress.core.errors import ModelError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.layers import encoder_layers
 from compress.models.relative_positions import COLUMNS, bias_by_distance, bias_columns, bias_table

@@ -15,8 +15,8 @@ from compress.core.errors import UsageError
 from compress.editing.encoder_layers import keep_layers
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.device import to_tensors
 from compress.models.family import family_of

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compress.export.graph import build_graph
 from compress.factorize import factorize_embeddings
-from compress.inference.artifact import open_session, session_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.quantize.calibrate import Range
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings, quantize_rows

@@ -137,7 +137,7 @@ def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tm
 
 def test_answers_that_are_no_numbers_are_refused(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = lambda batch: np.full((len(batch["input_ids"]), 3), np.inf, dtype=np.float32)  # noqa: E731
-    monkeypatch.setattr(OnnxModel, "opened", lambda model, runtime: broken)
+    monkeypatch.setattr(OnnxModel, "open_runtime", lambda model, runtime: broken)
     with pytest.raises(ModelError, match="the int4 graph answers with what is no number"):
         run(graph, tmp_path / "out", method="int4")
 

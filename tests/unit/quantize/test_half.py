@@ -15,7 +15,7 @@ from compress.core.errors import ModelError
 from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
 from compress.export.half import fp16_graph
-from compress.inference.artifact import open_session, session_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.quantize.auto import open_graph
 from compress.quantize.bf16 import bf16_graph, to_bf16
 from tests import tiny

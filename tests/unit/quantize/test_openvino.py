@@ -15,7 +15,7 @@ import pytest
 import compress
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.inference.runtime import has_openvino, openvino_forward
+from compress.inference.openvino_session import has_openvino, openvino_forward
 from compress.models.checkpoint import load_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model

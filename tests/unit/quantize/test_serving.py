@@ -17,7 +17,7 @@ from compress.core import artifacts, files, machine
 from compress.core.errors import GateMissed, ModelError
 from compress.export import tune
 from compress.inference.artifact import load_onnx
-from compress.inference.runtime import has_openvino
+from compress.inference.openvino_session import has_openvino
 from compress.quantize import serving
 from compress.quantize.auto import Choice
 from compress.settings import ExportSettings, QuantizeSettings

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.calibrate import Range, calibrated_range, histograms

@@ -13,8 +13,8 @@ import pytest
 import compress
 from compress.core.errors import CompressError, DataError
 from compress.export.graph import build_graph
-from compress.inference.artifact import open_session, session_forward
 from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.inference.predictor import open_predictor
 from compress.models.checkpoint import load_model, save_model
 from compress.prune.search import Kept

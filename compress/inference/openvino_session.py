@@ -1,0 +1,108 @@
+"""Open an ONNX artifact in OpenVINO.
+
+OpenVINO reads `openvino.onnx` if that file exists next to `model.onnx`: another variant of the same model, which refers to
+`model.onnx` for the weights that both have in common.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from compress.core.errors import ModelError, ResourceError, UsageError
+from compress.inference.batches import Forward
+from compress.inference.onnx_session import EXTERNAL_DATA, refuse_linked_weights
+from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
+
+
+def has_openvino() -> bool:
+    """Return whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu", threads: int | None = None) -> Forward:
+    """Open an ONNX artifact in OpenVINO on the CPU and return its forward function, which several threads may call.
+
+    Args:
+        folder: the artifact.
+        precision: of float computations, `fp32` or `bf16`.
+        device: `cpu` only.
+        threads: of one inference; by default OpenVINO's choice.
+
+    Raises:
+        ResourceError: OpenVINO is not installed, or there is no space for a temporary copy.
+        UsageError: a GPU, or a checkpoint instead of an artifact.
+        ModelError: OpenVINO cannot read the graph.
+    """
+    if device != "cpu":
+        raise UsageError("OpenVINO runs here on the CPU only", "use --device cpu")
+    if not is_graph(folder):
+        raise UsageError(f"{folder} is a checkpoint, and OpenVINO takes ONNX artifacts", "export it first: compress export MODEL -o DIR")
+    try:
+        import openvino  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
+    separate = (folder / OPENVINO_GRAPH).is_file()
+    graph = folder / (OPENVINO_GRAPH if separate else GRAPH)
+    if separate:
+        _refuse_other_files(graph)
+    else:
+        refuse_linked_weights(graph)
+    options: dict[str, str | int] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32"}
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    try:
+        core = openvino.Core()
+        with _without_links(graph) if separate else nullcontext(graph) as path:
+            compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
+    except OSError as error:
+        raise ResourceError(f"{graph} cannot be copied to where OpenVINO reads it: {error.strerror}", "make room in $TMPDIR") from error
+    except Exception as error:  # OpenVINO's exceptions share no base class
+        raise ModelError(f"{graph} cannot be opened in OpenVINO: {(str(error).strip().splitlines() or ['?'])[-1]}") from error
+    names = [next(iter(entry.get_names())) for entry in compiled.inputs]
+    local = threading.local()  # an inference request serves one batch at a time
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        if not hasattr(local, "request"):
+            local.request = compiled.create_infer_request()
+        outputs = list(local.request.infer({name: batch[name] for name in names}).values())
+        return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+
+    return forward
+
+
+def _refuse_other_files(graph: Path) -> None:
+    """Refuse an OpenVINO graph with weights in a file other than `model.onnx`.
+
+    Raises:
+        ModelError: it has some.
+    """
+    contents, place = graph.read_bytes(), 0
+    expected = b"\x12" + bytes([len(GRAPH)]) + GRAPH.encode()
+    while (place := contents.find(EXTERNAL_DATA, place)) >= 0:
+        place += len(EXTERNAL_DATA)
+        if not contents.startswith(expected, place):
+            raise ModelError(f"{graph} has weights in another file than {GRAPH}", "create the artifact again: compress quantize")
+
+
+@contextmanager
+def _without_links(graph: Path) -> Iterator[Path]:
+    """Yield a graph next to its `model.onnx`, both as regular files: OpenVINO reads no weights through symbolic links.
+
+    Links, as in the hub's cache, are copied. The copies are removed when the graph is compiled; mapped parts stay valid.
+    """
+    weights = graph.parent / GRAPH
+    if not (graph.is_symlink() or weights.is_symlink()):
+        yield graph
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in (graph, weights):
+            shutil.copyfile(path, Path(scratch) / path.name)
+        yield Path(scratch) / graph.name

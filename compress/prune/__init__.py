@@ -1,147 +1,152 @@
-"""Pruning: the stage `prune`. Scores, table, search and surgery are pure functions beside it."""
+"""Pruning: the stage `prune`.
+
+`PruneContext` holds the dense model and its data, `CostModel` predicts and measures speed, a strategy (`StructuredPruning`,
+`CoarsePruning`) makes the model smaller, and `reach` or `fastest_within` drives it to the targets.
+"""
 
 from __future__ import annotations
 
 import copy
-import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from compress.core import console
 from compress.core.errors import UsageError
-from compress.editing.vocabulary import prune_vocab
 from compress.models import shape as shapes
 from compress.models.checkpoint import save_model
 from compress.models.model_shape import count_params, model_shape
 from compress.models.sketch import sketch_layers
-from compress.prune import coarse
-from compress.prune.sparse import SIZE_ONLY, sparsify, zipped_bytes
-from compress.prune.structured import COARSE, STRUCTURED, Pruned, Pruner
-from compress.prune.targets import goals_of
-from compress.prune.uniform import GONE
-from compress.results import PruneDocument, PrunePlan
+from compress.prune.coarse import CoarsePruning
+from compress.prune.context import PruneContext
+from compress.prune.cost_model import CostModel, measured_cost_model
+from compress.prune.curve import Curve, Pruned
+from compress.prune.methods import COARSE, SIZE_ONLY, STRUCTURED
+from compress.prune.scoring import rank_units
+from compress.prune.search import solve
+from compress.prune.smaller_file import write_smaller_file
+from compress.prune.strategy import fastest_within, reach
+from compress.prune.structured import StructuredPruning
+from compress.prune.targets import targets_of
+from compress.prune.uniform import REMOVED, solve_uniform
+from compress.results.checkpoints import PrunedModel, PruneDocument, PrunePlan, PrunePlanEntry
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 
 
 def run(inputs: Inputs, settings: PruneSettings, output: Path) -> PruneDocument:
-    """Prune to the target and write the small checkpoint; with several targets one in a folder each.
+    """Prune to the target and write the small checkpoint; several targets are written to a folder each.
+
+    Raises:
+        UsageError: a target that cannot be reached, or a model that the method does not take.
+    """
+    context = PruneContext(inputs, settings)
+    if settings.method in SIZE_ONLY:
+        return write_smaller_file(context, output)
+    if settings.max_drop is not None:
+        _ = context.dense_score  # refuses a task without validation before anything is timed
+    return prune_to_targets(context, measured_cost_model(context), output)
+
+
+def prune_to_targets(context: PruneContext, cost_model: CostModel, output: Path) -> PruneDocument:
+    """Prune units, layers or width to the targets, write the checkpoints, and return the results with the curve.
 
     Raises:
         UsageError: a target that cannot be reached.
     """
-    if settings.method in ("vocab", "sparse"):
-        return _smaller_file(inputs, settings, output)
-    pruner = Pruner(inputs, settings)
-    whole = settings.method in COARSE
+    settings, dense = context.settings, context.dense.shape
+    curve = Curve(context, cost_model)
+    coarse = settings.method in COARSE
+    strategy = CoarsePruning(context, cost_model) if coarse else StructuredPruning(context, cost_model, curve)
     if settings.max_drop is not None:
-        found = coarse.fastest_within(pruner, settings.max_drop) if whole else pruner.fastest_within(settings.max_drop)
-        results = [_write(pruner, found, output)]
+        pruned = fastest_within(strategy, curve, settings.max_drop, context.dense_score)
+        results = [_write(context, cost_model, pruned, output)]
     else:
-        goals = goals_of(pruner)
-        folders = [output] if len(goals) == 1 else [output / goal.name for goal in goals]
-        made = coarse.reach(pruner, goals) if whole else pruner.reach(goals)
-        results = [_write(pruner, found, folder) for found, folder in zip(made, folders, strict=True)]
-    last = results[-1]
-    document = last if len(results) == 1 else {**last, "models": results}
-    return document | {"curve": pruner.curve, "layers_before": pruner.before.as_json(), "flops_before": pruner.before.flops(pruner.seq_len)}
-
-
-def _smaller_file(inputs: Inputs, settings: PruneSettings, output: Path) -> dict[str, Any]:
-    """Drop unused words, or single weights: what makes a model smaller on disk and no faster."""
-    pruner = Pruner(inputs, settings)
-    model, before = copy.deepcopy(pruner.dense), count_params(pruner.dense)
-    tokenizer, found = inputs.source, {}
-    with tempfile.TemporaryDirectory() as scratch:
-        if settings.method == "vocab":
-            splits = [pruner.task.split(name).texts for name in pruner.task.available]
-            texts = [text for part in (*splits, pruner.unlabeled.texts if pruner.unlabeled else []) for text in part]
-            found = prune_vocab(model, inputs.source, texts, Path(scratch), words=pruner.task.spec.target == "tags")
-            tokenizer = Path(scratch)
-            console.info(f"  {found['vocab_after']:,} of {found['vocab_before']:,} tokens are used by the task's {len(texts):,} texts")
-        else:
-            console.warn(SIZE_ONLY)
-            zipped = zipped_bytes(model)
-            with console.progress("removing weights", len(pruner.before.layers)) as advance:
-                zeros = sparsify(model.to(pruner.device), pruner.refitter.fitted_batches, settings.pattern, settings.sparsity, advance)
-            model.to("cpu")
-            found = {"zeros": zeros, "zipped_bytes_before": zipped, "zipped_bytes_after": zipped_bytes(model)}
-            console.info(f"  the encoder's weights, zipped: {found['zipped_bytes_after'] / zipped:.0%} of what they were")
-        save_model(model, output, tokenizer)
-        metrics = pruner.validate(model, tokenizer=output)
-    return {
-        "target": {},
-        "method": settings.method,
-        **found,
-        "predicted_speedup": 1.0,
-        "measured_speedup": None,
-        "params": count_params(model),
-        "params_before": before,
-        "flops": pruner.before.flops(pruner.seq_len),
-        "layers": pruner.before.as_json(),
-        "metrics": {"validation": metrics},
+        targets = targets_of(settings, cost_model, context.dense.source.name)
+        folders = [output] if len(targets) == 1 else [output / target.name for target in targets]
+        models = reach(strategy, curve, targets)
+        results = [_write(context, cost_model, pruned, folder) for pruned, folder in zip(models, folders, strict=True)]
+    document: PruneDocument = {
+        **results[-1],
+        "curve": curve.points,
+        "layers_before": dense.as_json(),
+        "flops_before": dense.flops(context.seq_len),
     }
+    return document if len(results) == 1 else {**document, "models": results}
 
 
 def plan(inputs: Inputs, settings: PruneSettings) -> PrunePlan:
-    """Return what one pass of scores would cut for each target, and the latency that the costs predict.
+    """Return what one round of scores would cut for each target, and the latency that the costs predict.
 
     Raises:
         UsageError: a target that cannot be reached, or a method or target without a plan.
     """
     if settings.method not in STRUCTURED or settings.max_drop is not None:
         raise UsageError("there is no plan for this method or target", "only heads and neurons, cut to a given size or speed, have one")
-    pruner = Pruner(inputs, settings)
-    goals, plans = goals_of(pruner), []
-    ranked = pruner.rank(copy.deepcopy(pruner.dense))
-    for goal in goals:
-        kept = pruner.choose(ranked, goal.budget)
-        left = [layer for layer in kept if layer != GONE] if settings.uniform else kept
-        layers = tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in left)
-        shape = replace(pruner.before, layers=layers)
+    context = PruneContext(inputs, settings)
+    return plan_targets(context, measured_cost_model(context))
+
+
+def plan_targets(context: PruneContext, cost_model: CostModel) -> PrunePlan:
+    """Return the plan of heads and neurons with given costs; see `plan`."""
+    settings, dense = context.settings, context.dense
+    targets = targets_of(settings, cost_model, dense.source.name)
+    ranked = rank_units(context, copy.deepcopy(dense.model))
+    plans: list[PrunePlanEntry] = []
+    for target in targets:
+        kept = (solve_uniform if settings.uniform else solve)(ranked, cost_model.costs, target.budget)
+        remaining = [layer for layer in kept if layer != REMOVED] if settings.uniform else kept
+        shape = replace(dense.shape, layers=tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in remaining))
+        speedup = cost_model.predicted(shape)
         plans.append(
             {
-                "goal": goal.name,
-                "predicted_speedup": pruner.predicted(shape),
-                "predicted_latency_ms": pruner.dense_ms / pruner.predicted(shape) if pruner.kind == "time" else None,
-                "flops_kept": shape.flops(pruner.seq_len) / pruner.before.flops(pruner.seq_len),
+                "goal": target.name,
+                "predicted_speedup": speedup,
+                "predicted_latency_ms": cost_model.dense_ms / speedup if cost_model.unit == "time" else None,
+                "flops_kept": shape.flops(context.seq_len) / dense.shape.flops(context.seq_len),
                 "layers": shape.as_json(),
             }
         )
-    return {"serving": pruner.serving.describe(), "latency_ms": pruner.dense_ms, "plans": plans}
+    return {"serving": context.serving.describe(), "latency_ms": cost_model.dense_ms, "plans": plans}
 
 
-def _write(pruner: Pruner, found: Pruned, folder: Path) -> dict[str, Any]:
+def _write(context: PruneContext, cost_model: CostModel, pruned: Pruned, folder: Path) -> PrunedModel:
+    """Write a pruned model's checkpoint, and return its results."""
     folder.mkdir(exist_ok=True)
-    before, after = pruner.before, model_shape(found.model)
-    save_model(found.model, folder, pruner.source)
-    flops, params = after.flops(pruner.seq_len) / before.flops(pruner.seq_len), after.params() / before.params()
-    console.info(f"  {found.goal.name}: {found.measured:.2f}x as fast ({pruner.serving.describe()}), predicted {found.predicted:.2f}x")
-    console.info(f"  {100 * flops:.1f} % of the encoder's FLOPs, {100 * params:.1f} % of its parameters")
-    if found.metrics:
-        main = pruner.task.spec.main_metric
-        console.info(f"  validation {main} {100 * found.metrics[main]:.2f} (n = {found.metrics['n']})")
-    console.info(sketch_layers(after.as_json()))
-    serving = pruner.serving
+    save_model(pruned.model, folder, context.dense.source)
+    after = model_shape(pruned.model)
+    _announce(context, pruned, after)
+    serving = context.serving
     return {
         "folder": folder.name,
-        "target": {pruner.kind: found.goal.speedup or found.goal.budget / pruner.costs.total(before), "seq_len": pruner.seq_len},
-        "method": pruner.settings.method,
-        "predicted_speedup": round(found.predicted, 3),
-        "measured_speedup": round(found.measured, 3),
+        "target": {cost_model.unit: pruned.target.value, "seq_len": context.seq_len},
+        "method": context.settings.method,
+        "predicted_speedup": round(pruned.predicted, 3),
+        "measured_speedup": round(pruned.measured, 3),
         "measured": {
             "runtime": serving.runtime,
             "precision": serving.precision,
             "threads": serving.threads,
             "batch_size": serving.batch_size,
             "seq_len": serving.seq_len,
-            "ci95": found.interval,
-            "latency_ms": pruner.dense_ms / found.measured,
+            "ci95": pruned.interval,
+            "latency_ms": cost_model.dense_ms / pruned.measured,
         },
-        "params": count_params(found.model),
-        "flops": after.flops(pruner.seq_len),
+        "params": count_params(pruned.model),
+        "flops": after.flops(context.seq_len),
         "layers": after.as_json(),
-        "refits": found.refits,
-        "metrics": {"validation": found.metrics},
+        "refits": pruned.refits,
+        "metrics": {"validation": pruned.metrics},
     }
+
+
+def _announce(context: PruneContext, pruned: Pruned, after: shapes.Shape) -> None:
+    """Print a pruned model's speed, size, score and shape."""
+    before = context.dense.shape
+    flops, params = after.flops(context.seq_len) / before.flops(context.seq_len), after.params() / before.params()
+    speed = f"{pruned.measured:.2f}x as fast ({context.serving.describe()}), predicted {pruned.predicted:.2f}x"
+    console.info(f"  {pruned.target.name}: {speed}")
+    console.info(f"  {100 * flops:.1f} % of the encoder's FLOPs, {100 * params:.1f} % of its parameters")
+    if pruned.metrics:
+        main = context.main_metric
+        console.info(f"  validation {main} {100 * pruned.metrics[main]:.2f} (n = {pruned.metrics['n']})")
+    console.info(sketch_layers(after.as_json()))

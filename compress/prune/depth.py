@@ -1,6 +1,6 @@
-"""Drop whole layers: which to drop, by the loss without them.
+"""Which layers to drop: in the order of the loss without them.
 
-Chosen layer by layer, not by depth alone: which layers a fine-tuned BERT can spare depends on the task (Sajjad et al. 2023,
+The loss decides for each layer, not its depth: which layers a fine-tuned BERT can spare depends on the task (Sajjad et al. 2023,
 arXiv 2004.03844).
 """
 
@@ -14,43 +14,50 @@ from torch import nn
 
 from compress.editing.encoder_layers import CachedOutput, replaced_layers
 from compress.models.layers import layer_list
+from compress.models.types import TransformersModel
+from compress.prune.scores import BatchT
 
 
 def drop_order(
-    model: Any, batches: Sequence[Any], loss_of: Callable[[Any], torch.Tensor], least: int = 1, advance: Callable[[], None] = lambda: None
+    model: TransformersModel,
+    batches: Sequence[BatchT],
+    loss_of: Callable[[BatchT], torch.Tensor],
+    least: int = 1,
+    advance: Callable[[], None] = lambda: None,
 ) -> list[tuple[int, float]]:
-    """Return layers in the order in which to drop them: greedily, each time the one without which the loss is least.
+    """Return the order in which to drop layers: greedily, each time the one without which the loss is least.
 
-    A trial takes the hidden states below the dropped layer from the pass before it, and runs only the layers above:
-    about L^3 / 6 layers a batch for L of them, where whole passes would run L^3 / 3. One batch's states are held at a time.
+    A trial starts from the hidden states below the dropped layer, which the pass before it has stored, and runs only the layers
+    above: about L^3 / 6 layer passes a batch for L layers, where whole passes would take L^3 / 3. The states of one batch are
+    held at a time.
 
     Args:
-        model: a model with its head, dense or pruned; it is left as it was.
-        batches: whatever `loss_of` takes; they are gone through once for every drop.
-        loss_of: the loss of `model` on one batch, summed over its examples. It must run the model once, and give the
-            same loss for the same logits each time: labels that are drawn, are drawn before.
-        least: how many layers stay at the end.
+        model: a model with its head, dense or pruned; it is not changed.
+        batches: whatever `loss_of` takes; all are used for every drop.
+        loss_of: the loss of `model` on one batch, summed over its examples. It must run the model once, and return the same loss
+            for the same logits each time, so its labels must not be drawn anew.
+        least: how many layers to keep.
         advance: called after each drop.
 
     Returns:
-        For each drop the layer's position in the model as given, and the summed loss without it and those before it.
-        The first of equally good layers is dropped.
+        For each drop the layer's position in the given model, and the summed loss without it and those dropped before. Of equally
+        good layers the first is dropped.
     """
     stack = layer_list(model)
-    everything = list(stack)
-    left = list(range(len(everything)))
+    all_layers = list(stack)
+    remaining = list(range(len(all_layers)))
     order: list[tuple[int, float]] = []
     with torch.no_grad():
-        while len(left) > least:
-            losses = _losses_without(stack, [everything[number] for number in left], batches, loss_of)
-            position = min(range(len(left)), key=losses.__getitem__)
-            order.append((left.pop(position), losses[position]))
+        while len(remaining) > least:
+            losses = _losses_without(stack, [all_layers[number] for number in remaining], batches, loss_of)
+            position = min(range(len(remaining)), key=losses.__getitem__)
+            order.append((remaining.pop(position), losses[position]))
             advance()
     return order
 
 
 def _losses_without(
-    stack: nn.ModuleList, present: list[nn.Module], batches: Sequence[Any], loss_of: Callable[[Any], torch.Tensor]
+    stack: nn.ModuleList, present: list[nn.Module], batches: Sequence[BatchT], loss_of: Callable[[BatchT], torch.Tensor]
 ) -> list[float]:
     """Return the summed loss without each of the present layers in turn."""
     losses = [0.0] * len(present)

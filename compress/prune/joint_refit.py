@@ -1,8 +1,8 @@
-"""Fit what pruning left as a whole: few gradient steps on the calibration texts towards the dense model's states and answers.
+"""Joint refit: few gradient steps on the calibration texts that fit all of a pruned model to the dense one's states and logits.
 
-Layer by layer, closed forms ([reconstruct.py](../model/reconstruct.py)) move the output projections alone, each for itself.
-Here all weights but the embeddings' move together, as in post-training reconstruction by blocks (BRECQ, Li et al. 2021, arXiv
-2102.05426, eq. 10), with the whole encoder as the block and every layer's states as the target. No label is read.
+Least squares ([reconstruction.py](../editing/reconstruction.py)) fit each output projection alone. Here all weights but the
+embeddings' move together, as in the block reconstruction of post-training quantization (BRECQ, Li et al. 2021, arXiv
+2102.05426, eq. 10), with the whole encoder as the block and every layer's hidden states as targets. No label is read.
 """
 
 from __future__ import annotations
@@ -17,77 +17,72 @@ import torch
 
 from compress.core import console
 from compress.core.errors import Diverged
-from compress.data.encoded import Encoded
-from compress.data.input_spec import Target
 from compress.distill.cache import TeacherOutputs
 from compress.distill.layer_matching import matches
 from compress.distill.objective import Lessons, Objective
+from compress.editing.calibration import Calibration
+from compress.editing.dense_model import DenseModel
 from compress.editing.gradients import dropout_disabled, preserved_requires_grad
 from compress.editing.least_squares import split_held_out
 from compress.models.device import Batch, to_tensors
 from compress.models.model_shape import model_shape
+from compress.models.types import TransformersModel
 from compress.settings import DistillSettings
 from compress.training.learning_rate import default_lr
 from compress.training.loop import Loss, TrainingPlan, fit
 
-RATE = 2.0  # times the usual learning rate: a pruned model is far from where it should be, and the steps are few
-STATES = 20.0  # weight of the states' normalised error beside that of the answers
+LR_FACTOR = 2.0  # times the usual learning rate: a pruned model is far from its optimum, and the steps are few
+STATES_WEIGHT = 20.0  # of the normalised error of the hidden states, relative to the logits' loss
 
 
 def refit_jointly(
-    model: Any,
-    dense: Any,
-    data: Encoded,
-    batches: Sequence[np.ndarray],
-    answers: TeacherOutputs,
+    model: TransformersModel,
+    dense: DenseModel,
+    calibration: Calibration,
+    dense_outputs: TeacherOutputs,
     origins: Sequence[int],
-    target: Target,
-    device: torch.device,
     epochs: int,
-    seed: int,
+    device: torch.device,
 ) -> dict[str, float]:
-    """Fit a pruned model to the dense one, in place; leave it as it was where the loss on held-out texts does not fall.
+    """Fit a pruned model to the dense one, in place; keep it as it was if the loss on held-out texts does not fall.
 
     Args:
-        model: the pruned model, with the dense one's width.
-        dense: the dense model, in evaluation mode.
-        data: the calibration texts.
-        batches: their positions by batches in random order; `held_out` of them judge and are not fitted.
-        answers: the dense model's logits and hidden states of `data`.
-        origins: for each layer of the pruned model its position in the dense one.
-        target: what the logits answer.
-        device: where to compute.
+        model: the pruned model, with the dense one's hidden width.
+        dense: the dense model.
+        calibration: the texts; `split_held_out` of their batches are not fitted, and decide whether the fit is kept.
+        dense_outputs: the dense model's logits and hidden states of these texts.
+        origins: the position of each layer of `model` in the dense model.
         epochs: passes over the texts.
-        seed: of their order.
+        device: where to compute.
 
     Returns:
-        The held-out mean loss `before` and `after`.
+        The mean loss on held-out texts `before` and `after`.
     """
-    settings = _settings(origins, epochs, refit_lr(model), device)
+    settings = _settings(origins, epochs, pruned_lr(model), device)
+    data = calibration.data
     model.to(device)
-    dense.to(device)
-    lessons = Lessons(dense, answers, data, data, np.ones(len(data), dtype=bool), target, labeled=False)
-    objective = Objective(model, lessons, matches(settings, model_shape(dense), model_shape(model)), settings, device)
-    parts, judging = split_held_out(batches)
-    fitted = np.concatenate(parts)
+    dense.model.to(device)
+    outputs = Lessons(dense.model, dense_outputs, data, data, np.ones(len(data), dtype=bool), dense.target, labeled=False)
+    objective = Objective(model, outputs, matches(settings, dense.shape, model_shape(model)), settings, device)
+    fitted_batches, held_out_batches = split_held_out(calibration.shuffled_batches())
+    fitted = np.concatenate(fitted_batches)
 
     @torch.no_grad()
-    def judged() -> float:
-        losses = [float(objective(to_tensors(data.batch(part), model, device), part)) * len(part) for part in judging]
-        return sum(losses) / sum(map(len, judging))
+    def held_out_loss() -> float:
+        losses = [float(objective(to_tensors(data.batch(batch), model, device), batch)) * len(batch) for batch in held_out_batches]
+        return sum(losses) / sum(map(len, held_out_batches))
 
-    before, old = judged(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before, old = held_out_loss(), {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
     def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
         return objective(batch, fitted[positions])
 
-    taken = data.take(fitted)
+    train = data.take(fitted)
     after = math.inf
-    with dropout_disabled(model), preserved_requires_grad(model), suppress(Diverged):
-        plan = TrainingPlan(settings, seed, label="refitting jointly")
-        fit(model, taken, Loss(loss_of, item_count=taken.items), plan)
-        after = judged()
-    if not after < before:  # or not finite
+    with dropout_disabled(model), preserved_requires_grad(model), suppress(Diverged):  # a diverged fit is undone below
+        fit(model, train, Loss(loss_of, item_count=train.items), TrainingPlan(settings, dense.seed, label="refitting jointly"))
+        after = held_out_loss()
+    if not after < before:  # also if it is not finite
         model.load_state_dict(old)
     console.info(f"  refitted jointly: loss on held-out texts {before:.3f}, now {min(before, after):.3f}")
     return {"before": before, "after": min(before, after)}
@@ -96,7 +91,7 @@ def refit_jointly(
 def _settings(origins: Sequence[int], epochs: int, lr: float, device: torch.device) -> DistillSettings:
     return DistillSettings.model_validate(
         {
-            **matched(origins),
+            **state_matching(origins),
             "temperature": 1.0,
             "hard_weight": 0.0,
             "epochs": epochs,
@@ -108,12 +103,12 @@ def _settings(origins: Sequence[int], epochs: int, lr: float, device: torch.devi
     )
 
 
-def matched(origins: Sequence[int]) -> dict[str, Any]:
-    """Return what is matched, as settings of a distillation: the answers, and every layer's states with those of the layer that it was."""
+def state_matching(origins: Sequence[int]) -> dict[str, Any]:
+    """Return distillation settings that match the logits, and each layer's states with those of its origin in the dense model."""
     pairs = ",".join(f"{origin + 1}-{number + 1}" for number, origin in enumerate(origins))
-    return {"method": ["logits", f"nmse:{STATES:g}"], "match": f"nmse:{pairs}"}
+    return {"method": ["logits", f"nmse:{STATES_WEIGHT:g}"], "match": f"nmse:{pairs}"}
 
 
-def refit_lr(model: Any) -> float:
-    """Return the learning rate for a pruned model."""
-    return RATE * default_lr(model)
+def pruned_lr(model: TransformersModel) -> float:
+    """Return the peak learning rate for a pruned model: twice the usual one of its width."""
+    return LR_FACTOR * default_lr(model)

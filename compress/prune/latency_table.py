@@ -1,192 +1,211 @@
-"""What every sublayer costs in the runtime that will serve the model: a measured latency table.
+"""The latency table: what each sublayer costs in the runtime that will serve the model, measured.
 
-Some fifty small models are timed, interleaved, and the times of sublayers are fitted to theirs: layers of heads alone, of
-FFNs alone, single layers, whose text classifier computes one token only, and mixtures of all sizes. The table is kept in the
-user's cache, by machine, runtime and dimensions.
+Some fifty small models are timed, interleaved, and the times of sublayers are fitted to theirs: models of heads alone, of FFNs
+alone, of single layers (whose text classifier computes one token only), and mixtures of all sizes. The table is cached by
+machine, runtime and dimensions.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 import torch
 
-from compress.core import caches, console, digests, files, machine
+from compress.core import console
+from compress.core.caches import measured_once
 from compress.models import shape as shapes
 from compress.models.family import TOKEN_HEADS, family_of
 from compress.models.model_shape import model_shape
 from compress.models.resize import resize
-from compress.prune.search import ALIGNMENT, Costs
-from compress.prune.serving_clock import Clock, Serving
+from compress.models.types import TransformersModel
+from compress.prune.costs import ALIGNMENT, Costs
+from compress.prune.serving_clock import Serving, ServingClock
 
 VERSION = 5
-DEPTH = 4  # layers of a timed model: enough to tell one from noise, few enough for memory
-VOCABULARY = 1024  # of a timed model: what is looked up costs nothing, what is built does
+DEPTH = 4  # layers of a timed model: enough to average out noise, few enough for memory
+VOCABULARY = 1024  # of a timed model: looking tokens up costs no time, building the embeddings does
 ROUNDS = 40
-KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of the units of a sublayer between which time grows in a straight line
+KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of a sublayer's units; between them time is a straight line
 MIXTURES = 24  # timed models of heads and neurons of all sizes
-Shape = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
+LayerSizes = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
+Times = Callable[[Sequence[LayerSizes]], np.ndarray]  # seconds of models of given sizes, (models,)
 
 
-def latency_table(model: Any, serving: Serving) -> Costs:
-    """Return what a model's sublayers cost in milliseconds, from the cache or measured.
+class Table(TypedDict):
+    """A fitted table, as it is cached: milliseconds at the knots.
+
+    Attributes:
+        head_knots, ffn_knots: numbers of units.
+        heads, neurons: of a sublayer with as many units, at these.
+        last_heads, last_neurons: the same where only the first token is computed.
+        fixed: of what is in every model (embeddings, head).
+        first_token: whether the last layers compute the first token only.
+        error: the mean relative error of the fit.
+    """
+
+    head_knots: list[int]
+    ffn_knots: list[int]
+    heads: list[float]
+    neurons: list[float]
+    last_heads: list[float]
+    last_neurons: list[float]
+    fixed: float
+    first_token: bool
+    error: float
+
+
+def latency_table(model: TransformersModel, serving: Serving) -> Costs:
+    """Return what a model's sublayers cost in milliseconds, from the cache or measured now.
 
     Args:
-        model: dense or pruned; its dimensions count, not its weights, and it is not changed.
-        serving: what is timed.
+        model: dense or pruned; only its dimensions matter, and it is not changed.
+        serving: how models are served.
+
+    Raises:
+        ResourceError: the runtime is not installed, or the timing process ended.
     """
     family, config = family_of(model.config.model_type), model.config
     shape = model_shape(model)
     heads = max(getattr(config, family.heads_key), *(layer.heads for layer in shape.layers))
     ffn = max(getattr(config, family.ffn_key), *(layer.ffn for layer in shape.layers))
-    dimensions = [config.model_type, type(model).__name__, shape.hidden, shape.head_size, heads, ffn]
-    facts = [VERSION, dimensions, asdict(serving), machine.identity(), machine.versions()]
-    path = caches.cache_root() / "latency" / f"{digests.digest_json(facts)}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return _costs(files.read_json(path)["measured"], heads, ffn)
-    console.info(f"  timing sublayers: {serving.describe()}")
     first_token = not type(model).__name__.endswith(tuple(TOKEN_HEADS))
-    measured = measure_table(lambda wanted: _times(model, serving, wanted), heads, ffn, first_token)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, {"measured": measured, "facts": facts})
-    except OSError as error:
-        console.warn(f"the latency table could not be cached in {path.parent}: {error.strerror}")
-    return _costs(measured, heads, ffn)
+    dimensions = [config.model_type, type(model).__name__, shape.hidden, shape.head_size, heads, ffn]
+
+    def measure() -> dict[str, object]:
+        console.info(f"  timing sublayers: {serving.describe()}")
+        return dict(measure_table(lambda sizes: time_models(model, serving, sizes), heads, ffn, first_token))
+
+    table, _ = measured_once("latency", [VERSION, dimensions, asdict(serving)], measure)
+    return interpolated(cast("Table", table), heads, ffn)
 
 
-def measure_table(times: Callable[[Sequence[Shape]], np.ndarray], heads: int, ffn: int, first_token: bool) -> dict[str, Any]:
+def measure_table(times: Times, heads: int, ffn: int, first_token: bool) -> Table:
     """Fit the times of sublayers to the times of small models.
 
-    A model's time is a fixed part, the times of its sublayers by their numbers of units (another one where only the first
-    token is computed), and what every normalised sum of all tokens takes. Between knots time grows in a straight line, and
-    never falls: the increments are the non-negative least-squares solution (Lawson and Hanson 1974) over all models, of
-    relative errors.
+    A model's time is the sum of a fixed part, of its sublayers' times by their numbers of units (others where only the first
+    token is computed), and of a constant for every residual sum and LayerNorm over all tokens. Between knots, time grows in a
+    straight line and never falls: the increments are the non-negative least-squares solution (Lawson and Hanson 1974) of the
+    relative errors over all models.
 
     Args:
-        times: seconds of models of given shapes, (models,), measured together.
+        times: returns seconds of models, measured together.
         heads: most heads of a layer.
         ffn: widest FFN.
         first_token: whether the last layers compute the first token only.
-
-    Returns:
-        `head_knots`, `ffn_knots` and, at these, `heads`, `neurons`, `last_heads`, `last_neurons` in milliseconds; `fixed`;
-        `error`, the mean relative error of the fit.
     """
     from scipy.optimize import nnls
 
     head_knots, ffn_knots = _knots(heads, 1), _knots(ffn, ALIGNMENT)
-    problems = _problems(head_knots, ffn_knots)
-    measured = 1e3 * times(problems)
-    rows = np.array([_features(shape, head_knots, ffn_knots, first_token) for shape in problems])
-    found = nnls(rows / measured[:, None], np.ones(len(problems)))[0]
-    fixed, gone = found[0], found[1]
-    sizes = [len(knots) - 1 for knots in (head_knots, ffn_knots, head_knots, ffn_knots)]
-    parts = np.split(found[2:], np.cumsum(sizes)[:-1])
-    over = [np.concatenate([[0.0], np.cumsum(part)]) for part in parts]
-    table = {
-        "heads": gone + over[0],
-        "neurons": gone + over[1],
-        "last_heads": over[2] if first_token else gone + over[0],
-        "last_neurons": over[3] if first_token else gone + over[1],
-    }
+    models = _timed_sizes(head_knots, ffn_knots)
+    measured = 1e3 * times(models)
+    rows = np.array([_features(sizes, head_knots, ffn_knots, first_token) for sizes in models])
+    solution = nnls(rows / measured[:, None], np.ones(len(models)))[0]
+    fixed, residual_sum = solution[0], solution[1]
+    counts = [len(knots) - 1 for knots in (head_knots, ffn_knots, head_knots, ffn_knots)]
+    increments = np.split(solution[2:], np.cumsum(counts)[:-1])
+    at_knots = [np.concatenate([[0.0], np.cumsum(part)]) for part in increments]
+    over_heads, over_neurons = residual_sum + at_knots[0], residual_sum + at_knots[1]
     return {
         "head_knots": head_knots,
         "ffn_knots": ffn_knots,
-        **{name: values.tolist() for name, values in table.items()},
+        "heads": over_heads.tolist(),
+        "neurons": over_neurons.tolist(),
+        "last_heads": (at_knots[2] if first_token else over_heads).tolist(),
+        "last_neurons": (at_knots[3] if first_token else over_neurons).tolist(),
         "fixed": float(fixed),
         "first_token": first_token,
-        "error": float(np.abs(rows @ found / measured - 1).mean()),
+        "error": float(np.abs(rows @ solution / measured - 1).mean()),
     }
 
 
 def _knots(units: int, step: int) -> list[int]:
-    """Return the numbers of units between which time is taken to grow in a straight line, from 0 to all."""
+    """Return the numbers of units between which time is a straight line, from 0 to all."""
     return sorted({0, *(min(units, max(step, round(units * part / step) * step)) for part in KNOTS), units})
 
 
-def _problems(head_knots: Sequence[int], ffn_knots: Sequence[int]) -> list[Shape]:
-    """Return the shapes to time: nothing, every knot alone, and mixtures of all sizes."""
-    n, top = DEPTH, ((1, 0),)
-    shapes_of: list[Shape] = [((0, 0),) * n, ((0, 0),), top, ((0, 0),) * (n - 1) + top]
-    for h in head_knots[1:]:
-        shapes_of += [((h, 0),) * n, ((h, 0),)]
-    for w in ffn_knots[1:]:
-        shapes_of += [((0, w),) * (n - 1) + top, ((1, w),)]
+def _timed_sizes(head_knots: Sequence[int], ffn_knots: Sequence[int]) -> list[LayerSizes]:
+    """Return the sizes to time: empty models, every knot alone, and mixtures of all sizes."""
+    one_head = ((1, 0),)
+    models: list[LayerSizes] = [((0, 0),) * DEPTH, ((0, 0),), one_head, ((0, 0),) * (DEPTH - 1) + one_head]
+    for heads in head_knots[1:]:
+        models += [((heads, 0),) * DEPTH, ((heads, 0),)]
+    for ffn in ffn_knots[1:]:
+        models += [((0, ffn),) * (DEPTH - 1) + one_head, ((1, ffn),)]
     draw = np.random.default_rng(0)
     for scale in np.geomspace(1 / 32, 1, MIXTURES):
-        sizes = np.minimum(1, scale * np.exp(draw.normal(0, 0.5, (n, 2))))
-        shapes_of.append(tuple((round(head_knots[-1] * h), round(ffn_knots[-1] * w / ALIGNMENT) * ALIGNMENT) for h, w in sizes.tolist()))
-    return list(dict.fromkeys(shapes_of))
+        shares = np.minimum(1, scale * np.exp(draw.normal(0, 0.5, (DEPTH, 2))))
+        models.append(tuple((round(head_knots[-1] * h), round(ffn_knots[-1] * w / ALIGNMENT) * ALIGNMENT) for h, w in shares.tolist()))
+    return list(dict.fromkeys(models))
 
 
-def _features(shape: Shape, head_knots: Sequence[int], ffn_knots: Sequence[int], first_token: bool) -> list[float]:
-    """Return what a shape takes of each unknown: fixed, normalised sums, then the increments of the four parts."""
-    mixing = [number for number, (heads, _) in enumerate(shape) if heads]
-    last = (mixing[-1] if mixing else -1) if first_token else len(shape)
+def _features(sizes: LayerSizes, head_knots: Sequence[int], ffn_knots: Sequence[int], first_token: bool) -> list[float]:
+    """Return a model's row of the least-squares problem: fixed part, residual sums, then the increments of the four curves."""
+    with_attention = [number for number, (heads, _) in enumerate(sizes) if heads]
+    last = (with_attention[-1] if with_attention else -1) if first_token else len(sizes)
     sums = 0.0
     parts = [np.zeros(len(knots) - 1) for knots in (head_knots, ffn_knots, head_knots, ffn_knots)]
-    for number, (heads, ffn) in enumerate(shape):
-        whole = number < last
-        sums += 2 * whole
-        parts[0 if whole else 2] += _filled(heads, head_knots)
-        parts[1 if whole else 3] += _filled(ffn, ffn_knots)
+    for number, (heads, ffn) in enumerate(sizes):
+        all_tokens = number < last
+        sums += 2 * all_tokens
+        parts[0 if all_tokens else 2] += _covered(heads, head_knots)
+        parts[1 if all_tokens else 3] += _covered(ffn, ffn_knots)
     return [1.0, sums, *np.concatenate(parts).tolist()]
 
 
-def _filled(units: int, knots: Sequence[int]) -> np.ndarray:
-    """Return how much of each stretch between knots a number of units fills, (knots - 1,)."""
+def _covered(units: int, knots: Sequence[int]) -> np.ndarray:
+    """Return how much of each interval between knots a number of units covers, (knots - 1,)."""
     edges = np.asarray(knots, dtype=np.float64)
     return np.clip((units - edges[:-1]) / np.diff(edges), 0, 1)
 
 
-def _costs(measured: dict[str, Any], heads: int, ffn: int) -> Costs:
-    """Interpolate a fitted table to every number of units."""
+def interpolated(table: Table, heads: int, ffn: int) -> Costs:
+    """Return the costs of every number of heads and neurons, interpolated between the knots of a table."""
 
-    def filled(name: str, knots: str, size: int) -> np.ndarray:
-        return np.interp(np.arange(size + 1), measured[knots], measured[name])
+    def curve(values: list[float], knots: list[int], units: int) -> np.ndarray:
+        return np.interp(np.arange(units + 1), knots, values)
 
-    over_heads, over_neurons = filled("heads", "head_knots", heads), filled("neurons", "ffn_knots", ffn)
-    if not measured["first_token"]:
-        return Costs(over_heads, over_neurons, measured["fixed"])
-    last = filled("last_heads", "head_knots", heads), filled("last_neurons", "ffn_knots", ffn)
-    return Costs(over_heads, over_neurons, measured["fixed"], last)
+    over_heads = curve(table["heads"], table["head_knots"], heads)
+    over_neurons = curve(table["neurons"], table["ffn_knots"], ffn)
+    if not table["first_token"]:
+        return Costs(over_heads, over_neurons, table["fixed"])
+    last_heads = curve(table["last_heads"], table["head_knots"], heads)
+    last_neurons = curve(table["last_neurons"], table["ffn_knots"], ffn)
+    return Costs(over_heads, over_neurons, table["fixed"], (last_heads, last_neurons))
 
 
-def _times(model: Any, serving: Serving, wanted: Sequence[Shape]) -> np.ndarray:
-    """Time models of the wanted shapes in turns; returns seconds, (models,).
+def time_models(model: TransformersModel, serving: Serving, models: Sequence[LayerSizes]) -> np.ndarray:
+    """Return the seconds of models of given sizes, (models,).
 
-    Each is compared with one reference of a middle size, in the same rounds, so that a machine that slows down on the way
-    does not bend the table.
+    Each is timed in alternation with a reference of middle size, so that a machine that slows down meanwhile does not bend the
+    table.
     """
-    middle = sorted(wanted, key=lambda shape: sum(heads * 128 + ffn for heads, ffn in shape))[2 * len(wanted) // 3]
-    clock = Clock(skeleton(model, middle), serving)
-    shares = np.ones(len(wanted))
-    with console.progress("timing sublayers", len(wanted)) as advance:
-        for number, shape in enumerate(wanted):
-            if shape != middle:
-                shares[number] = 1 / clock.speedup(skeleton(model, shape), ROUNDS)[0]
+    middle = sorted(models, key=lambda sizes: sum(heads * 128 + ffn for heads, ffn in sizes))[2 * len(models) // 3]
+    clock = ServingClock(skeleton(model, middle), serving)
+    ratios = np.ones(len(models))
+    with console.progress("timing sublayers", len(models)) as advance:
+        for number, sizes in enumerate(models):
+            if sizes != middle:
+                ratios[number] = 1 / clock.speedup(skeleton(model, sizes), ROUNDS)[0]
             advance()
-    return shares * clock.seconds
+    return ratios * clock.seconds
 
 
-def skeleton(model: Any, wanted: Shape) -> Any:
-    """Return a model of other layers and few words, with random weights: what it computes is nothing, its time is real."""
+def skeleton(model: TransformersModel, sizes: LayerSizes) -> TransformersModel:
+    """Return a model with layers of given sizes, a small vocabulary and random weights: meaningless outputs, realistic times."""
     import transformers
 
     family = family_of(model.config.model_type)
     config = copy.deepcopy(model.config.to_dict())
     config.pop(shapes.CONFIG_KEY, None)
-    config[family.layers_key] = len(wanted)
+    config[family.layers_key] = len(sizes)
     config["vocab_size"] = max(VOCABULARY, (config.get("pad_token_id") or 0) + 1)
     shape = model_shape(model)
     small = getattr(transformers, type(model).__name__)(transformers.AutoConfig.for_model(**config))
-    resize(small, shapes.Shape(shape.hidden, shape.head_size, tuple(shapes.LayerShape(heads, ffn) for heads, ffn in wanted)))
+    resize(small, shapes.Shape(shape.hidden, shape.head_size, tuple(shapes.LayerShape(heads, ffn) for heads, ffn in sizes)))
     with torch.no_grad():
         for parameter in small.parameters():  # no denormal numbers, which slow a processor down
             parameter.normal_(std=0.02)

@@ -1,138 +1,152 @@
-"""Structured Optimal Brain Surgeon: what a sublayer loses when units go and the rest make up for them as well as they can.
+"""Structured Optimal Brain Surgeon: the loss of removing units if the remaining ones compensate as well as they can.
 
-ZipLM (Kurtic et al. 2023, arXiv 2302.04089, eq. 3 and algorithm 1) measures the loss by the squared error of the
-sublayer's output. Here the error is weighed by the Fisher information of the output, the Kronecker-factored form of LLM
-Surgeon (van der Ouderaa et al. 2024, arXiv 2312.17244, eq. 6), so that losses compare across sublayers and layers.
+ZipLM (Kurtic et al. 2023, arXiv 2302.04089, eq. 3 and algorithm 1) measures the loss by the squared error of the sublayer's
+output. Here the error is weighted by the Fisher information of the output, in the Kronecker-factored form of LLM Surgeon (van
+der Ouderaa et al. 2024, arXiv 2312.17244, eq. 6), so that losses are comparable between sublayers and layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from compress.models.layers import Layer, encoder_layers
 from compress.models.model_shape import model_shape
-from compress.prune.scores import backward
-from compress.prune.search import ALIGNMENT, LayerRanking, Ranking
+from compress.models.types import TransformersModel
+from compress.prune.costs import ALIGNMENT
+from compress.prune.ranking import LayerRanking, Ranking
+from compress.prune.scores import BatchT, projection_gradients
 
 DAMPING = 0.01  # of the mean diagonal, added to the inputs' Gram matrix
-FLOOR = 1e-3  # of the mean diagonal, added to the outputs' Fisher matrix: directions never seen are not free
+FLOOR = 1e-3  # of the mean diagonal, added to the outputs' Fisher matrix: a direction without gradients is not free
 
 
 @dataclass
-class Factors:
-    """Kronecker factors of an output projection's Fisher information (d x k weights): its trace is that of their product.
+class KroneckerFactors:
+    """Kronecker factors of the Fisher information of an output projection with (d, k) weights; their product has its trace.
 
-    `inputs` (k, k) is the sum over tokens of `|g|^2 x x'` and `outputs` (d, d) that of `g g' / sum |g|^2`, with x a token's
-    input and g the loss's gradient by its output. A token that the loss does not depend on (padding, all but the first
-    token of a classifier's last layer) counts for nothing.
+    With x a token's input, g the loss's gradient with respect to its output, and sums over tokens. A token without influence on
+    the loss (padding, all but the first token in a classifier's last layer) has g = 0 and adds nothing.
+
+    Attributes:
+        inputs: (k, k), the sum of `|g|^2 x x'`.
+        outputs: (d, d), the sum of `g g'` over the sum of `|g|^2`.
     """
 
     inputs: torch.Tensor
     outputs: torch.Tensor
 
 
-def factors(model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor]) -> list[tuple[Factors, Factors]]:
-    """Gather the factors of every layer's attention and FFN output projection, in one stream.
+def kronecker_factors(
+    model: TransformersModel, batches: Iterable[BatchT], loss_of: Callable[[BatchT], torch.Tensor]
+) -> list[tuple[KroneckerFactors, KroneckerFactors]]:
+    """Return the factors of every layer's attention and FFN output projection, gathered in one pass over the batches.
 
     Args:
-        model: a model with its head in evaluation mode.
+        model: a model with its head, in evaluation mode.
         batches: whatever `loss_of` takes.
-        loss_of: the loss of one batch, summed over its examples; with sampled labels the factors are those of the Fisher
-            information.
+        loss_of: the loss of one batch, summed over its examples; with labels sampled from the model, the factors are those of the
+            Fisher information.
     """
-    found = list(encoder_layers(model))
-    sums = [tuple(_empty(linear) for linear in _projections(layer)) for layer in found]
-    for captured in backward(model, batches, loss_of, outputs=True):
+    sums = [tuple(_zeros(linear) for linear in _output_projections(layer)) for layer in encoder_layers(model)]
+    for captured in projection_gradients(model, batches, loss_of, of_outputs=True):
         for pair, parts in zip(sums, captured, strict=True):
             for factor, (activations, gradient) in zip(pair, parts, strict=True):
-                slopes = gradient.flatten(0, 1)
-                weights = slopes.norm(dim=1)
-                counted = weights > 0
-                rows = activations.flatten(0, 1)[counted] * weights[counted].unsqueeze(1)
-                slopes = slopes[counted]
+                gradients = gradient.flatten(0, 1)
+                norms = gradients.norm(dim=1)
+                relevant = norms > 0
+                rows = activations.flatten(0, 1)[relevant] * norms[relevant].unsqueeze(1)
+                gradients = gradients[relevant]
                 factor.inputs += (rows.T @ rows).cpu()
-                factor.outputs += (slopes.T @ slopes).cpu()
+                factor.outputs += (gradients.T @ gradients).cpu()
     for factor in (factor for pair in sums for factor in pair):
         factor.outputs /= factor.outputs.diagonal().sum().clamp_min(1e-30)
     return [(pair[0], pair[1]) for pair in sums]
 
 
-def _projections(layer: Layer) -> tuple[torch.nn.Linear, torch.nn.Linear]:
+def _output_projections(layer: Layer) -> tuple[torch.nn.Linear, torch.nn.Linear]:
     return layer.attention_output, layer.ffn_out
 
 
-def _empty(linear: torch.nn.Linear) -> Factors:
-    return Factors(torch.zeros(linear.in_features, linear.in_features), torch.zeros(linear.out_features, linear.out_features))
+def _zeros(linear: torch.nn.Linear) -> KroneckerFactors:
+    return KroneckerFactors(torch.zeros(linear.in_features, linear.in_features), torch.zeros(linear.out_features, linear.out_features))
 
 
-def rankings(model: Any, gathered: list[tuple[Factors, Factors]]) -> list[LayerRanking]:
-    """Rank the heads and neurons of every layer by removing, again and again, what loses least."""
+def rank_by_obs(model: TransformersModel, factors: list[tuple[KroneckerFactors, KroneckerFactors]]) -> list[LayerRanking]:
+    """Rank the heads and neurons of every layer by greedy removal; the model is on the CPU."""
     size = model_shape(model).head_size
     return [
         LayerRanking(
-            remove_in_turn(layer.attention_output.weight.detach(), attention, size, 1),
-            remove_in_turn(layer.ffn_out.weight.detach(), ffn, 1, ALIGNMENT),
+            remove_greedily(layer.attention_output.weight.detach(), attention, size, 1),
+            remove_greedily(layer.ffn_out.weight.detach(), ffn, 1, ALIGNMENT),
         )
-        for layer, (attention, ffn) in zip(encoder_layers(model), gathered, strict=True)
+        for layer, (attention, ffn) in zip(encoder_layers(model), factors, strict=True)
     ]
 
 
-def remove_in_turn(weight: torch.Tensor, factor: Factors, unit: int, at_once: int) -> Ranking:
-    """Remove units from an output projection, those that lose least first, and correct what is left after each removal.
+def remove_greedily(weight: torch.Tensor, factors: KroneckerFactors, unit_size: int, at_once: int) -> Ranking:
+    """Rank the units of an output projection: remove the cheapest, correct the remaining weights for it, and repeat.
 
-    For columns S of the weights W, with H the damped inputs' factor and G the outputs', the loss is
-    `tr(W_S' G W_S ((H^-1)_SS)^-1) / 2`; then `W -= W_S ((H^-1)_SS)^-1 (H^-1)_S,:` and `H^-1` loses S by the same downdate.
+    For columns S of the weights W, with H the damped factor of the inputs and G that of the outputs, the loss is
+    `tr(W_S' G W_S ((H^-1)_SS)^-1) / 2`. Then `W -= W_S ((H^-1)_SS)^-1 (H^-1)_S,:`, and the same downdate removes S from `H^-1`.
 
     Args:
-        weight: (d, units * unit).
-        factor: of this projection.
-        unit: columns of a unit.
-        at_once: units that are removed before the losses are computed anew.
+        weight: (d, units * unit_size).
+        factors: of this projection.
+        unit_size: columns of a unit.
+        at_once: units that are removed between two computations of the losses.
 
     Returns:
-        The ranking, its losses cumulated over removals.
+        The ranking, with losses accumulated over the removals.
     """
-    width = weight.shape[1]
-    count = width // unit
+    count = weight.shape[1] // unit_size
     order: list[int] = []
     losses = np.zeros(count + 1)
     if not count:
         return Ranking(np.zeros(0, dtype=np.int64), losses)
-    scale = factor.outputs.diagonal().mean().clamp_min(1e-30)
-    root = torch.linalg.cholesky((factor.outputs + FLOOR * scale * torch.eye(len(weight))).double()).float()
-    weights = root.T @ weight  # |root' w|^2 = w' G w
-    damping = DAMPING * factor.inputs.diagonal().mean().clamp_min(1e-30)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky((factor.inputs + damping * torch.eye(width)).double())).float()
-    left = torch.arange(count)
-    lost = 0.0
-    while len(left):
-        rows = (left.unsqueeze(1) * unit + torch.arange(unit)).flatten()
-        if unit == 1:
-            alone = weights[:, rows].square().sum(0) / inverse[rows, rows].clamp_min(1e-20)
-        else:
-            blocks = weights[:, rows].reshape(len(weights), len(left), unit).permute(1, 2, 0)  # (units, unit, d)
-            grams = blocks @ blocks.transpose(1, 2)
-            inner = torch.stack([inverse[row : row + unit, row : row + unit] for row in (left * unit).tolist()])
-            alone = torch.linalg.solve(inner, grams).diagonal(dim1=1, dim2=2).sum(1)
-        gone = torch.argsort(alone, stable=True)[: min(at_once, len(left))]
-        columns = (left[gone].unsqueeze(1) * unit + torch.arange(unit)).flatten()
+    weights, inverse = _prepared(weight, factors)
+    remaining = torch.arange(count)
+    loss = 0.0
+    while len(remaining):
+        unit_losses = _unit_losses(weights, inverse, remaining, unit_size)
+        removed = torch.argsort(unit_losses, stable=True)[: min(at_once, len(remaining))]
+        columns = (remaining[removed].unsqueeze(1) * unit_size + torch.arange(unit_size)).flatten()
         block = inverse[columns][:, columns]
         correction = torch.linalg.solve(block, inverse[columns])  # (H^-1)_SS^-1 (H^-1)_S,:
-        removed = weights[:, columns]
-        lost += 0.5 * float((removed * torch.linalg.solve(block, removed.T).T).sum())
-        weights -= removed @ correction
+        removed_weights = weights[:, columns]
+        loss += 0.5 * float((removed_weights * torch.linalg.solve(block, removed_weights.T).T).sum())
+        weights -= removed_weights @ correction
         inverse -= inverse[:, columns] @ correction
-        before = len(order)
-        order += left[gone].tolist()
-        start = losses[before]
-        for step in range(1, len(gone) + 1):  # between recomputations, the loss grows evenly
-            losses[before + step] = start + (lost - start) * step / len(gone)
-        keep = torch.ones(len(left), dtype=torch.bool)
-        keep[gone] = False
-        left = left[keep]
+        done = len(order)
+        order += remaining[removed].tolist()
+        start = losses[done]
+        for step in range(1, len(removed) + 1):  # between two computations, the loss grows evenly
+            losses[done + step] = start + (loss - start) * step / len(removed)
+        keep = torch.ones(len(remaining), dtype=torch.bool)
+        keep[removed] = False
+        remaining = remaining[keep]
     return Ranking(np.array(order[::-1]), losses[::-1].copy())
+
+
+def _prepared(weight: torch.Tensor, factors: KroneckerFactors) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `G^1/2' W`, so that squared norms of columns are `w' G w`, and the inverse of the damped H."""
+    width = weight.shape[1]
+    scale = factors.outputs.diagonal().mean().clamp_min(1e-30)
+    root = torch.linalg.cholesky((factors.outputs + FLOOR * scale * torch.eye(len(weight))).double()).float()
+    damping = DAMPING * factors.inputs.diagonal().mean().clamp_min(1e-30)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky((factors.inputs + damping * torch.eye(width)).double())).float()
+    return root.T @ weight, inverse
+
+
+def _unit_losses(weights: torch.Tensor, inverse: torch.Tensor, remaining: torch.Tensor, unit_size: int) -> torch.Tensor:
+    """Return twice the loss of removing each remaining unit alone, (remaining,)."""
+    rows = (remaining.unsqueeze(1) * unit_size + torch.arange(unit_size)).flatten()
+    if unit_size == 1:
+        return weights[:, rows].square().sum(0) / inverse[rows, rows].clamp_min(1e-20)
+    blocks = weights[:, rows].reshape(len(weights), len(remaining), unit_size).permute(1, 2, 0)  # (units, unit_size, d)
+    grams = blocks @ blocks.transpose(1, 2)
+    inner = torch.stack([inverse[row : row + unit_size, row : row + unit_size] for row in (remaining * unit_size).tolist()])
+    return torch.linalg.solve(inner, grams).diagonal(dim1=1, dim2=2).sum(1)

@@ -1,4 +1,4 @@
-"""How a pruned model will be served, and a clock for that."""
+"""How a pruned model will be served, and the clock that times models so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,13 +20,14 @@ from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
 from compress.inference.openvino_session import has_openvino
 from compress.models.layout import GRAPH
+from compress.models.types import TransformersModel
 from compress.quantize import quantized_graph
 from compress.quantize.dynamic import needs_seven_bits
 
 
 @dataclass(frozen=True)
 class Serving:
-    """How the model will be served, which is what is timed."""
+    """How the model will be served, and so how models are timed; `seq_len` is in tokens."""
 
     runtime: str = "onnxruntime"
     precision: str = "fp32"
@@ -36,13 +36,13 @@ class Serving:
     threads: int = 1
 
     def describe(self) -> str:
-        """Return the circumstances in words."""
+        """Return a description for messages."""
         name = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "pytorch": "PyTorch"}[self.runtime]
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         return f"{name} {self.precision}, batch {self.batch_size}, length {self.seq_len}, {threads}"
 
-    def write(self, model: Any, folder: Path) -> Path:
-        """Write the graph that would be served into a folder; returns the folder. Not for PyTorch, which has none."""
+    def write(self, model: TransformersModel, folder: Path) -> Path:
+        """Write the graph that would be served into a folder, and return the folder. PyTorch serves no graph."""
         folder.mkdir(parents=True, exist_ok=True)
         graph = build_graph(model)
         onnx.save(quantized_graph(graph, needs_seven_bits()) if self.precision == "int8" else graph, str(folder / GRAPH))
@@ -50,51 +50,65 @@ class Serving:
 
 
 def check_serving(serving: Serving) -> None:
-    """Refuse what the runtime cannot do.
+    """Refuse a precision or a runtime that is unavailable.
 
     Raises:
-        UsageError: a precision that the runtime does not have.
+        UsageError: the runtime does not compute in this precision on CPUs.
         ResourceError: OpenVINO is not installed.
     """
-    able = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16"), "pytorch": ("fp32", "bf16")}[serving.runtime]
+    precisions = {"onnxruntime": ("fp32", "int8"), "openvino": ("fp32", "bf16"), "pytorch": ("fp32", "bf16")}[serving.runtime]
     if serving.runtime == "openvino" and not has_openvino():
         raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'")
-    if serving.precision not in able:
+    if serving.precision not in precisions:
         raise UsageError(
-            f"{serving.runtime} runs no {serving.precision} on CPUs here", f"its precisions: {', '.join(able)}; or choose another --runtime"
+            f"{serving.runtime} runs no {serving.precision} on CPUs here",
+            f"its precisions: {', '.join(precisions)}; or choose another --runtime",
         )
 
 
-class Clock:
-    """Tells how long a model takes as it is served, and how much faster others are.
+class ServingClock:
+    """Times a model as it is served, and other models against it.
 
-    Graphs are timed in a process apart, each pair in turns; PyTorch's models in this one. A graph is on the disk only until it
-    has been opened.
+    Graphs are timed in a separate process, in alternation; PyTorch models in this one. A graph is on the disk only until it has
+    been opened.
+
+    Args:
+        model: the reference.
+        serving: how models are served.
+        seed: of the random tokens.
     """
 
-    def __init__(self, model: Any, serving: Serving, seed: int = 0) -> None:
+    def __init__(self, model: TransformersModel, serving: Serving, seed: int = 0) -> None:
         self.model, self.serving, self.seed = model, serving, seed
         self._scratch = tempfile.TemporaryDirectory(prefix="compress-")
-        self._apart = TimingWorker(
+        self._worker = TimingWorker(
             runtime=serving.runtime, precision=serving.precision, threads=serving.threads, hints=RUNTIME_HINTS,
             batch_size=serving.batch_size, seq_len=serving.seq_len, vocab_size=model.config.vocab_size, seed=seed,
         )  # fmt: skip
 
-    @cached_property
+    @property
     def seconds(self) -> float:
-        """The median seconds of a batch.
+        """The reference's median seconds of a batch, measured once.
 
         Raises:
-            ResourceError: the runtime is not installed, or the process that times ended.
+            ResourceError: the runtime is not installed, or the timing process ended.
         """
+        return self._seconds
+
+    @cached_property
+    def _seconds(self) -> float:
         if self.serving.runtime == "pytorch":
             return median_seconds(self._forward, self._batch)
-        found = self._apart.seconds(self._folder)
+        seconds = self._worker.seconds(self._folder)
         self._opened()
-        return found
+        return seconds
 
-    def speedup(self, model: Any, rounds: int = MAX_ROUNDS) -> tuple[float, list[float]]:
-        """Return how much faster another model is, with its 95 % interval.
+    def speedup(self, model: TransformersModel, rounds: int = MAX_ROUNDS) -> tuple[float, list[float]]:
+        """Return how much faster another model is than the reference, with the 95 % interval.
+
+        Args:
+            model: the other model.
+            rounds: how often the two are timed in alternation.
 
         Raises:
             ResourceError: as above.
@@ -102,12 +116,12 @@ class Clock:
         if self.serving.runtime == "pytorch":
             return measure_speedup(self._forward, _torch_forward(model, self.serving), self._batch, rounds)
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as other:
-            found = self._apart.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
+            result = self._worker.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
         self._opened()
-        return found
+        return result
 
     def _opened(self) -> None:
-        (self._folder / GRAPH).unlink(missing_ok=True)  # the process has it, and a killed run shall not leave it
+        (self._folder / GRAPH).unlink(missing_ok=True)  # the process holds it open, and a killed run must not leave it behind
 
     @cached_property
     def _folder(self) -> Path:
@@ -115,7 +129,7 @@ class Clock:
 
     @property
     def _forward(self) -> Forward:
-        return _torch_forward(self.model.to("cpu"), self.serving)  # who refits with it may have moved it
+        return _torch_forward(self.model.to("cpu"), self.serving)  # a refit may have moved it
 
     @cached_property
     def _batch(self) -> dict[str, np.ndarray]:
@@ -123,7 +137,7 @@ class Clock:
         return random_batch(draw, self.model.config.vocab_size, self.serving.batch_size, self.serving.seq_len)
 
 
-def _torch_forward(model: Any, serving: Serving) -> Forward:
+def _torch_forward(model: TransformersModel, serving: Serving) -> Forward:
     forward = torch_forward(model.eval())
 
     def limited(batch: dict[str, np.ndarray]) -> np.ndarray:

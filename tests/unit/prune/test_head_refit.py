@@ -15,22 +15,22 @@ from compress.models.device import to_tensors
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
 from compress.models.task_loss import logits_of
-from compress.prune.head_refit import RIDGES, Rows, refit_linear, refit_readout
+from compress.prune.head_refit import RIDGES, HeadRows, refit_head, refit_linear
 from tests import tiny
 
 CPU = torch.device("cpu")
 TARGETS = ("class", "labels", "value", "tags", "span")
 
 
-def rows(count: int, wanted: torch.nn.Linear, seed: int) -> Rows:
+def rows(count: int, wanted: torch.nn.Linear, seed: int) -> HeadRows:
     inputs = torch.randn(count, wanted.in_features, generator=torch.Generator().manual_seed(seed))
-    return Rows(inputs, wanted(inputs).detach(), torch.ones(count, 1))
+    return HeadRows(inputs, wanted(inputs).detach(), torch.ones(count, 1))
 
 
-def least(data: Rows, target: Any) -> float:
+def least(data: HeadRows, target: Any) -> float:
     """The loss of the answers that are wanted themselves, which is 0 but for labels."""
-    wanted = Rows(data.wanted, data.wanted, data.mask)
-    return float(wanted.error(torch.eye(data.wanted.shape[1]), torch.zeros(data.wanted.shape[1]), target))
+    wanted = HeadRows(data.logits, data.logits, data.mask)
+    return float(wanted.loss(torch.eye(data.logits.shape[1]), torch.zeros(data.logits.shape[1]), target))
 
 
 def answers_of(dense: Any, data: Any) -> TeacherOutputs:
@@ -50,14 +50,14 @@ def test_answers_that_a_linear_can_give_are_found(target: Any) -> None:
     errors = refit_linear(linear, rows(400, wanted, 1), rows(100, wanted, 2), target)
     assert errors["after"] - least(rows(100, wanted, 2), target) < 1e-3 < 1e-2 < errors["before"] - errors["after"]
     fresh = rows(50, wanted, 3)
-    assert float(fresh.error(linear.weight.detach(), linear.bias.detach(), target)) - least(fresh, target) < 1e-3
+    assert float(fresh.loss(linear.weight.detach(), linear.bias.detach(), target)) - least(fresh, target) < 1e-3
 
 
 def test_a_value_is_fitted_as_by_ridge_least_squares() -> None:
     torch.manual_seed(0)
     linear, inputs, targets = torch.nn.Linear(4, 1), torch.randn(60, 4), torch.randn(60, 1)
     old = linear.weight.detach().clone().double()
-    data = Rows(inputs, targets, torch.ones(60, 1))
+    data = HeadRows(inputs, targets, torch.ones(60, 1))
     refit_linear(linear, data, data, "value")  # judged on the same rows: the loosest ridge is best
     extended = torch.cat([inputs, torch.ones(60, 1)], dim=1).double()
     penalty = RIDGES[-1] * 60 * torch.diag(torch.tensor([1.0, 1, 1, 1, 0])).double()
@@ -72,7 +72,7 @@ def test_a_fit_that_is_no_better_on_held_out_rows_is_refused() -> None:
     linear = torch.nn.Linear(5, 3)
     before = copy.deepcopy(linear.state_dict())
     right = rows(50, linear, 1)
-    errors = refit_linear(linear, Rows(torch.randn(50, 5), 5 * torch.randn(50, 3), torch.ones(50, 1)), right, "class")
+    errors = refit_linear(linear, HeadRows(torch.randn(50, 5), 5 * torch.randn(50, 3), torch.ones(50, 1)), right, "class")
     assert errors["before"] == errors["after"] == pytest.approx(0, abs=1e-6)
     torch.testing.assert_close(linear.state_dict(), before, rtol=0, atol=0)
 
@@ -91,8 +91,8 @@ def test_a_disturbed_head_is_mended_and_nothing_else_changes(family: str, target
     if target == "tags":
         data = replace(data, labels=[np.zeros(length, dtype=np.int64) for length in data.lengths])
     batches = [np.arange(start, 60, 10) for start in range(10)]
-    least = refit_readout(copy.deepcopy(dense), data, batches, answers_of(dense, data), target, CPU)["after"]
-    errors = refit_readout(model, data, batches, answers_of(dense, data), target, CPU)
+    least = refit_head(copy.deepcopy(dense), data, batches, answers_of(dense, data), target, CPU)["after"]
+    errors = refit_head(model, data, batches, answers_of(dense, data), target, CPU)
     assert errors["after"] - least < 0.3 * (errors["before"] - least)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {f"{last}.weight", f"{last}.bias"}
@@ -102,9 +102,9 @@ def test_padding_of_spans_counts_for_nothing() -> None:
     torch.manual_seed(0)
     linear, wanted = torch.nn.Linear(5, 2), torch.nn.Linear(5, 2)
     inputs = torch.randn(8, 6, 5)
-    plain = Rows(inputs, wanted(inputs).detach(), torch.ones(8, 6))
-    longer = [torch.cat([part, torch.randn(8, 3, part.shape[2])], 1) for part in (plain.inputs, plain.wanted)]
-    padded = Rows(*longer, torch.cat([plain.mask, torch.zeros(8, 3)], 1))
+    plain = HeadRows(inputs, wanted(inputs).detach(), torch.ones(8, 6))
+    longer = [torch.cat([part, torch.randn(8, 3, part.shape[2])], 1) for part in (plain.inputs, plain.logits)]
+    padded = HeadRows(*longer, torch.cat([plain.mask, torch.zeros(8, 3)], 1))
     other = copy.deepcopy(linear)
     assert refit_linear(linear, plain, plain, "span") == pytest.approx(refit_linear(other, padded, padded, "span"), rel=1e-3, abs=1e-5)
     torch.testing.assert_close(linear.weight, other.weight, rtol=1e-2, atol=1e-2)

@@ -6,6 +6,8 @@ import copy
 import importlib
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,10 @@ import pytest
 import torch
 
 from compress.core.errors import Diverged
+from compress.data.examples import Examples
 from compress.distill.cache import teacher_outputs
+from compress.editing.calibration import Calibration
+from compress.editing.dense_model import DenseModel
 from compress.prune.joint_refit import refit_jointly
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
@@ -40,11 +45,13 @@ def pruned(family: str, target: Any) -> tuple[Any, Any, Any]:
 
 
 def refitted(dense: Any, model: Any, data: Any, target: Any, features: bool = True, epochs: int = 3) -> dict[str, float]:
-    wanted = [("hidden", number + 1) for number in range(tiny.LAYERS)] if features else []
-    answers = teacher_outputs(dense, f"dense-{target}-{dense.config.model_type}", data, wanted, CPU)
-    answers = answers if features else replace(answers, features=None)
-    batches = [np.arange(start, 60, 10) for start in range(10)]
-    return refit_jointly(model, dense, data, batches, answers, range(tiny.LAYERS), target, CPU, epochs, 0)
+    states = [("hidden", number + 1) for number in range(tiny.LAYERS)] if features else []
+    outputs = teacher_outputs(dense, f"dense-{target}-{dense.config.model_type}", data, states, CPU)
+    outputs = outputs if features else replace(outputs, features=None)
+    task: Any = SimpleNamespace(spec=SimpleNamespace(target=target))
+    dense_model = DenseModel(dense, Path(), task, np.arange(0), 0)
+    calibration = Calibration(Examples([], np.zeros(0)), data, True, target, 0)
+    return refit_jointly(model, dense_model, calibration, outputs, range(tiny.LAYERS), epochs, CPU)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

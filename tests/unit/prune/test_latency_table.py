@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from compress.benchmark.microbenchmark import random_batch
+from compress.core import files
 from compress.inference.forward import torch_forward
 from compress.models.model_shape import model_shape
 from compress.models.shape import LayerShape, Shape
 from compress.prune import latency_table as module
-from compress.prune.latency_table import latency_table, measure_table, skeleton
+from compress.prune.latency_table import interpolated, latency_table, measure_table, skeleton, time_models
 from compress.prune.serving_clock import Serving
 from tests import tiny
 
@@ -36,7 +37,7 @@ def test_the_table_predicts_every_shape_of_a_clock(first_token: bool) -> None:
     def times(shapes: Sequence[Any]) -> np.ndarray:
         return np.array([clock(shape, first_token) / 1e3 for shape in shapes])
 
-    costs = module._costs(measure_table(times, 12, 1536, first_token), 12, 1536)
+    costs = interpolated(measure_table(times, 12, 1536, first_token), 12, 1536)
     rng = np.random.default_rng(0)
     for _ in range(50):
         layers = [(int(rng.integers(0, 13)), int(rng.integers(0, 97)) * 16) for _ in range(6)]
@@ -51,7 +52,7 @@ def test_noise_makes_no_cost_negative_or_falling() -> None:
         return np.array([clock(shape, True) / 1e3 * rng.uniform(0.5, 1.5) for shape in shapes])
 
     for _ in range(20):
-        costs = module._costs(measure_table(times, 12, 1536, True), 12, 1536)
+        costs = interpolated(measure_table(times, 12, 1536, True), 12, 1536)
         assert costs.last is not None
         for part in (costs.heads, costs.neurons, *costs.last):
             assert part[0] >= 0
@@ -65,20 +66,51 @@ def test_a_skeleton_has_the_wanted_layers_and_runs(family: str) -> None:
     assert np.isfinite(torch_forward(small)(random_batch(np.random.default_rng(0), small.config.vocab_size, 1, 9))).all()
 
 
-def test_a_table_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+def counted_times(sizes: Sequence[Any]) -> np.ndarray:
+    """Seconds of a clock without noise."""
+    return np.array([clock(layers, True) / 1e3 for layers in sizes])
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> list[int]:
+    """An empty cache, and models that are not really timed; counts the measurements."""
     calls: list[int] = []
-    times = module._times
 
-    def counted(*arguments: Any) -> np.ndarray:
-        calls.append(1)
-        return times(*arguments)
+    def time_models(model: Any, serving: Serving, sizes: Sequence[Any]) -> np.ndarray:
+        calls.append(len(sizes))
+        return counted_times(sizes)
 
-    monkeypatch.setattr(module, "_times", counted)
-    monkeypatch.setattr(module, "ROUNDS", 3)
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "time_models", time_models)
+    return calls
+
+
+def test_a_table_is_measured_once(measured: list[int]) -> None:
     first, again = (latency_table(tiny.make_model(), Serving(seq_len=8)) for _ in range(2))
-    assert len(calls) == 1
+    assert len(measured) == 1
     shape = model_shape(tiny.make_model())
-    assert first.total(shape) == again.total(shape) > 0
+    assert first.total(shape) == again.total(shape) == pytest.approx(clock([(layer.heads, layer.ffn) for layer in shape.layers], True))
     latency_table(tiny.make_model(), Serving(seq_len=9))
-    assert len(calls) == 2
+    assert len(measured) == 2
+
+
+def test_a_damaged_table_is_measured_again_but_an_error_of_ours_is_raised(measured: list[int], tmp_path: Any) -> None:
+    latency_table(tiny.make_model(), Serving(seq_len=8))
+    (path,) = (tmp_path / "latency").iterdir()
+    path.write_text("{", encoding="utf-8")
+    latency_table(tiny.make_model(), Serving(seq_len=8))
+    assert len(measured) == 2
+    document = files.read_json(path)
+    del document["measured"]["heads"]
+    files.write_json(path, document)
+    with pytest.raises(KeyError):
+        latency_table(tiny.make_model(), Serving(seq_len=8))
+
+
+def test_models_are_timed_in_the_order_that_was_given() -> None:
+    """On the real clock: seconds are positive and finite, one for each model."""
+    sizes = [((1, 16),), ((0, 0),), ((4, 64),) * 2]
+    seconds = time_models(tiny.make_model(), Serving("pytorch", seq_len=8), sizes)
+    assert seconds.shape == (3,)
+    assert np.isfinite(seconds).all()
+    assert (seconds > 0).all()

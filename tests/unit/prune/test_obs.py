@@ -12,19 +12,19 @@ from compress.models.device import to_tensors
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 from compress.prune import obs
-from compress.prune.obs import DAMPING, FLOOR, Factors, remove_in_turn
+from compress.prune.obs import DAMPING, FLOOR, KroneckerFactors, remove_greedily
 from tests import tiny
 
 
-def problem(width: int, outputs: int = 5, seed: int = 0) -> tuple[torch.Tensor, Factors]:
+def problem(width: int, outputs: int = 5, seed: int = 0) -> tuple[torch.Tensor, KroneckerFactors]:
     """Draw weights (outputs, width) and factors of correlated inputs and outputs."""
     draw = torch.Generator().manual_seed(seed)
     inputs = torch.randn(200, width, generator=draw) @ torch.randn(width, width, generator=draw)
     slopes = torch.randn(200, outputs, generator=draw) @ torch.randn(outputs, outputs, generator=draw)
-    return torch.randn(outputs, width, generator=draw), Factors(inputs.T @ inputs, slopes.T @ slopes)
+    return torch.randn(outputs, width, generator=draw), KroneckerFactors(inputs.T @ inputs, slopes.T @ slopes)
 
 
-def least_loss(weight: torch.Tensor, factor: Factors, gone: list[int]) -> float:
+def least_loss(weight: torch.Tensor, factor: KroneckerFactors, gone: list[int]) -> float:
     """Half of tr(D' G D H), D = W - V, for the best V whose columns `gone` are zero: solved by least squares."""
     width = weight.shape[1]
     inputs = factor.inputs.double() + DAMPING * factor.inputs.diagonal().mean() * torch.eye(width)
@@ -43,7 +43,7 @@ def least_loss(weight: torch.Tensor, factor: Factors, gone: list[int]) -> float:
 def test_each_level_loses_what_the_best_correction_leaves(unit: int, at_once: int) -> None:
     """Whatever the order, keeping the first k units and correcting the others away costs the least-squares minimum."""
     weight, factor = problem(8)
-    found = remove_in_turn(weight, factor, unit, at_once)
+    found = remove_greedily(weight, factor, unit, at_once)
     count = 8 // unit
     assert sorted(found.order.tolist()) == list(range(count))
     assert found.loss[count] == 0
@@ -58,7 +58,7 @@ def test_the_first_to_go_is_the_best_single_choice(unit: int) -> None:
     for seed in range(5):
         weight, factor = problem(6, seed=seed)
         losses = [least_loss(weight, factor, [unit * number + column for column in range(unit)]) for number in range(6 // unit)]
-        assert remove_in_turn(weight, factor, unit, 1).order[-1] == int(np.argmin(losses))
+        assert remove_greedily(weight, factor, unit, 1).order[-1] == int(np.argmin(losses))
 
 
 def test_a_unit_that_a_twin_can_replace_is_nearly_free() -> None:
@@ -66,13 +66,13 @@ def test_a_unit_that_a_twin_can_replace_is_nearly_free() -> None:
     inputs = factor.inputs.clone()
     inputs[1], inputs[:, 1] = inputs[0], inputs[:, 0].clone()
     inputs[1, 1] = inputs[0, 0]
-    found = remove_in_turn(weight, Factors(inputs, factor.outputs), 1, 1)
+    found = remove_greedily(weight, KroneckerFactors(inputs, factor.outputs), 1, 1)
     assert found.order[-1] in (0, 1)
     assert found.loss[5] < 0.2 * min(least_loss(weight, factor, [number]) for number in (0, 1))
 
 
 def test_nothing_to_remove_is_an_empty_ranking() -> None:
-    found = remove_in_turn(torch.zeros(5, 0), Factors(torch.zeros(0, 0), torch.eye(5)), 1, 16)
+    found = remove_greedily(torch.zeros(5, 0), KroneckerFactors(torch.zeros(0, 0), torch.eye(5)), 1, 16)
     assert (found.order.tolist(), found.loss.tolist()) == ([], [0.0])
 
 
@@ -85,7 +85,7 @@ def test_factors_are_sums_over_tokens_of_inputs_and_of_output_gradients(family: 
         logits = model(**to_tensors(data.batch(batch), model, torch.device("cpu"))).logits
         return torch.nn.functional.cross_entropy(logits, torch.from_numpy(data.labels[batch]), reduction="sum")
 
-    whole, parts = obs.factors(model, [positions], loss_of), obs.factors(model, [positions[:5], positions[5:]], loss_of)
+    whole, parts = obs.kronecker_factors(model, [positions], loss_of), obs.kronecker_factors(model, [positions[:5], positions[5:]], loss_of)
     for once, twice, layer in zip(whole, parts, encoder_layers(model), strict=True):
         for first, second, linear in zip(once, twice, (layer.attention_output, layer.ffn_out), strict=True):
             # Rows of padding count in neither: no gradient, and inputs of other texts' lengths; so compare outputs alone.
@@ -101,7 +101,7 @@ def test_every_layer_is_ranked(family: str) -> None:
     def loss_of(batch: Any) -> torch.Tensor:
         return model(**to_tensors(data.batch(batch), model, torch.device("cpu"))).logits.logsumexp(1).sum()
 
-    found = obs.rankings(model, obs.factors(model, [np.arange(12)], loss_of))
+    found = obs.rank_by_obs(model, obs.kronecker_factors(model, [np.arange(12)], loss_of))
     for ranking, shape in zip(found, model_shape(model).layers, strict=True):
         assert sorted(ranking.heads.order.tolist()) == list(range(shape.heads))
         assert sorted(ranking.neurons.order.tolist()) == list(range(shape.ffn))

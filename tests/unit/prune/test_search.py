@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from compress.core.errors import UsageError
 from compress.models.shape import LayerShape, Shape
+from compress.prune.costs import ALIGNMENT, Costs
+from compress.prune.ranking import rank_by_scores
 from compress.prune.scores import LayerScores
-from compress.prune.search import ALIGNMENT, Costs, Kept, counted_costs, fitting_shares, ranked, ranked_jointly, rankings, solve
+from compress.prune.search import Kept, solve
 
 CELLS = 4096
 
@@ -59,7 +61,7 @@ def shape_of(kept: list[Kept]) -> Shape:
 def solved(layers: list[LayerScores], costs: Costs, budget: float) -> list[Kept]:
     """Solve; nothing, where nothing fits."""
     try:
-        return solve(rankings(layers), costs, budget)
+        return solve(rank_by_scores(layers), costs, budget)
     except UsageError:
         return [Kept([], [])] * len(layers)
 
@@ -114,7 +116,7 @@ def test_the_last_layer_that_mixes_is_searched_too(problem: tuple[list[LayerScor
         for layer in layers
         for number, part in enumerate((layer.heads, layer.neurons))
     ]
-    ranked_layers = rankings(layers)
+    ranked_layers = rank_by_scores(layers)
     best = np.inf
     for counts in itertools.product(*ranges):
         shape = Shape(32, 8, tuple(LayerShape(counts[i], counts[i + 1]) for i in range(0, len(counts), 2)))
@@ -136,7 +138,7 @@ def test_by_hand() -> None:
     first = LayerScores(torch.tensor([5.0, 1.0]), torch.arange(32.0))
     second = LayerScores(torch.tensor([4.0, 9.0]), torch.zeros(20))
     # Worth: heads 9, 5, 4, 1 at 1; blocks 16..31 (376) and 0..15 (120) at 32, zeros.
-    found = [solve(rankings([first, second]), even(1, 2), budget) for budget in (34.1, 35.1, 36.1, 67.1)]
+    found = [solve(rank_by_scores([first, second]), even(1, 2), budget) for budget in (34.1, 35.1, 36.1, 67.1)]
     upper = list(range(16, 32))
     assert found[0] == [Kept([0], upper), Kept([1], [])]
     assert found[1] == [Kept([0], upper), Kept([0, 1], [])]
@@ -144,54 +146,8 @@ def test_by_hand() -> None:
     assert found[3] == [Kept([0], list(range(32))), Kept([0, 1], [])]
 
 
-def test_a_ranking_keeps_the_best_and_loses_the_rest() -> None:
-    found = ranked(np.array([1.0, 3.0, 0.0, 3.0]))
-    assert found.order.tolist() == [1, 3, 0, 2]  # ties by place
-    assert found.loss.tolist() == [7, 4, 1, 0, 0]
-    assert ranked(np.zeros(0)).loss.tolist() == [0]
-
-
 @pytest.mark.parametrize("budget", [0, 0.9, -5])
 def test_a_budget_for_nothing_is_a_usage_error(budget: float) -> None:
     with pytest.raises(UsageError, match="so small") as caught:
-        solve(rankings([LayerScores(torch.ones(2), torch.ones(16))]), even(1, 1), budget)
+        solve(rank_by_scores([LayerScores(torch.ones(2), torch.ones(16))]), even(1, 1), budget)
     assert caught.value.exit_code == 2
-
-
-def test_counted_costs_add_up_to_the_shape() -> None:
-    shape = Shape(32, 8, (LayerShape(4, 64), LayerShape(1, 7)))
-    assert counted_costs(shape, "flops", 17).total(shape) == shape.flops(17)
-    assert counted_costs(shape, "params", 17).total(shape) == shape.params() - 2 * 2 * 32  # the output biases stay
-
-
-def test_steps_lead_to_the_share_by_equal_factors() -> None:
-    assert fitting_shares(0.8, None) == [0.8]
-    found = fitting_shares(0.1, None)
-    assert found[-1] == pytest.approx(0.1)
-    factors = np.array(found) / np.array([1.0, *found[:-1]])
-    assert factors[0] == pytest.approx(0.6)
-    assert factors[1:] == pytest.approx(factors[1])
-    assert 0.7 < factors[1] < 0.8
-    assert fitting_shares(0.5, None) == pytest.approx([0.5**0.5, 0.5])  # no room for a first step of its own
-    assert fitting_shares(0.25, 2) == pytest.approx([0.5, 0.25])
-
-
-def test_units_that_cancel_go_together_and_those_that_add_up_do_not() -> None:
-    """Two gates whose effects cancel on every example, two whose effects add up, one alone: by hand."""
-    one = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    gradients = torch.stack([2 * one, -2 * one, 1.5 * one, 1.5 * one, 1.9 * one.abs()], dim=1)
-    found = ranked_jointly(gradients)
-    own = {0: 16.0, 1: 16.0, 2: 9.0, 3: 9.0, 4: 14.44}
-    # 2 goes first (least alone); then 0 or 1, whichever cancels it: 1.
-    assert found.order.tolist()[::-1][:2] == [2, 1]
-    assert found.loss[-1] == 0
-    assert found.loss[-2] == pytest.approx((own[2] + own[2]) / 4)
-    assert found.loss[-3] == pytest.approx(max(own[2] / 2, (4 * 0.25 + own[2] + own[1]) / 4))
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_independent_units_rank_by_their_own_squares(seed: int) -> None:
-    squares = np.random.default_rng(seed).permutation(8) + 1.0
-    found = ranked_jointly(torch.diag(torch.from_numpy(squares).sqrt().float()))
-    assert found.order.tolist() == np.argsort(-squares).tolist()
-    np.testing.assert_allclose(found.loss, ranked(squares).loss / 2, rtol=1e-5)

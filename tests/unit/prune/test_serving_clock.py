@@ -14,7 +14,7 @@ from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.inference.forward import torch_forward
 from compress.models.layout import GRAPH
-from compress.prune.serving_clock import Clock, Serving, check_serving
+from compress.prune.serving_clock import Serving, ServingClock, check_serving
 from tests import tiny
 
 
@@ -36,16 +36,16 @@ def test_what_a_runtime_cannot_do_is_a_usage_error(runtime: str, precision: str)
 
 @pytest.mark.parametrize("serving", [Serving(seq_len=8), Serving("pytorch", "bf16", batch_size=3)], ids=str)
 def test_a_clock_tells_seconds_and_a_ratio_with_its_interval(serving: Serving) -> None:
-    clock = Clock(tiny.make_model(), serving)
+    clock = ServingClock(tiny.make_model(), serving)
     assert clock.seconds > 0
     ratio, (low, high) = clock.speedup(tiny.make_model("distilbert"), rounds=5)
     assert 0 < low <= ratio <= high
 
 
 def test_a_clock_leaves_neither_files_nor_a_process() -> None:
-    clock = Clock(tiny.make_model(), Serving(seq_len=8))
+    clock = ServingClock(tiny.make_model(), Serving(seq_len=8))
     clock.speedup(tiny.make_model(), rounds=2)
-    process, scratch = clock._apart._process, Path(clock._scratch.name)
+    process, scratch = clock._worker._process, Path(clock._scratch.name)
     assert process is not None
     assert not [path for path in scratch.rglob("*") if path.is_file()]  # both graphs are open, and gone
     assert process.poll() is None
@@ -56,9 +56,9 @@ def test_a_clock_leaves_neither_files_nor_a_process() -> None:
 
 
 def test_a_clock_that_is_let_go_of_in_the_middle_of_a_request_does_not_wait() -> None:
-    clock = Clock(tiny.make_model(), Serving(seq_len=8))
+    clock = ServingClock(tiny.make_model(), Serving(seq_len=8))
     assert clock.seconds > 0
-    process = clock._apart._process
+    process = clock._worker._process
     assert process is not None
     assert process.stdin is not None
     folder = str(clock._folder)
@@ -71,13 +71,13 @@ def test_a_clock_that_is_let_go_of_in_the_middle_of_a_request_does_not_wait() ->
 def test_a_file_beside_the_user_does_not_take_the_place_of_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "random.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
-    assert Clock(tiny.make_model(), Serving(seq_len=8)).seconds > 0
+    assert ServingClock(tiny.make_model(), Serving(seq_len=8)).seconds > 0
 
 
 def test_a_process_that_was_killed_is_said_so() -> None:
-    clock = Clock(tiny.make_model(), Serving(seq_len=8))
+    clock = ServingClock(tiny.make_model(), Serving(seq_len=8))
     assert clock.seconds > 0
-    process = clock._apart._process
+    process = clock._worker._process
     assert process is not None
     process.kill()
     process.wait()
@@ -86,10 +86,10 @@ def test_a_process_that_was_killed_is_said_so() -> None:
 
 
 def test_a_graph_that_does_not_open_is_said_so_and_others_still_do() -> None:
-    clock = Clock(tiny.make_model(), Serving(seq_len=8))
+    clock = ServingClock(tiny.make_model(), Serving(seq_len=8))
     broken = clock._folder.parent / "broken"
     broken.mkdir()
     (broken / GRAPH).write_bytes(b"no graph")
     with pytest.raises(ResourceError, match="could not be timed: .*cannot be opened"):
-        clock._apart.speedup(clock._folder, broken, 2)
+        clock._worker.speedup(clock._folder, broken, 2)
     assert clock.seconds > 0

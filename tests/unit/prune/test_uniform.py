@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,17 @@ import torch
 import transformers
 
 from compress.core.errors import UsageError
-from compress.data import resolve
-from compress.data.task import Task
 from compress.models.checkpoint import load_model
 from compress.models.model_shape import model_shape
 from compress.models.shape import LayerShape, Shape
-from compress.prune import plan
-from compress.prune.search import Costs, LayerRanking, Ranking, counted_costs
-from compress.prune.structured import Pruner
-from compress.prune.uniform import GONE, check_plain, least_plain, solve_uniform
+from compress.prune import plan_targets, structured
+from compress.prune.context import PruneContext
+from compress.prune.costs import Costs, counted_costs
+from compress.prune.ranking import LayerRanking, Ranking
+from compress.prune.uniform import REMOVED, check_plain, least_plain, solve_uniform
 from compress.settings import PruneSettings
-from compress.stage import Inputs
 from tests import tiny
-from tests.unit.prune.test_prune import Maker, run
+from tests.unit.prune.fakes import Maker, context_of, fake_cost_model, rough_costs, run
 
 HEADS, NEURONS, LAYERS = 2, 64, 4
 
@@ -61,10 +58,10 @@ def test_the_least_loss_of_all(seed: int, first_token: bool, share: float) -> No
                     lost = [r.neurons.loss[width] if n in stay else r.heads.loss[0] + r.neurons.loss[0] for n, r in enumerate(ranked)]
                     least = min(least, sum(lost))
     kept = solve_uniform(ranked, costs, budget)
-    widths = {len(layer.neurons) for layer in kept if layer is not GONE}
+    widths = {len(layer.neurons) for layer in kept if layer is not REMOVED}
     assert len(widths) == 1
-    assert all(layer.heads == list(range(HEADS)) for layer in kept if layer is not GONE)
-    assert cost(sum(layer is not GONE for layer in kept), *widths) <= budget
+    assert all(layer.heads == list(range(HEADS)) for layer in kept if layer is not REMOVED)
+    assert cost(sum(layer is not REMOVED for layer in kept), *widths) <= budget
     found = sum(r.neurons.loss[len(k.neurons)] + r.heads.loss[len(k.heads)] for r, k in zip(ranked, kept, strict=True))
     assert found == pytest.approx(least)
 
@@ -85,7 +82,7 @@ def test_a_share_of_the_layers_is_not_missed_by_rounding() -> None:
     whole = costs.total(Shape(8, 4, (LayerShape(HEADS, NEURONS),) * 6))
     for count in range(1, 7):
         kept = solve_uniform([LayerRanking(cheap, dear)] * 6, costs, count / 6 * whole * (1 - 1e-15))
-        assert [len(layer.neurons) for layer in kept if layer != GONE] == [NEURONS] * count
+        assert [len(layer.neurons) for layer in kept if layer != REMOVED] == [NEURONS] * count
 
 
 def test_the_least_plain_shape_is_the_last_that_is_found() -> None:
@@ -94,7 +91,7 @@ def test_the_least_plain_shape_is_the_last_that_is_found() -> None:
     table = [np.cumsum(rng.random(units + 1)) for units in (HEADS, NEURONS)]
     costs = Costs(*table, 0.1, (0.3 * table[0], 0.2 * table[1]))
     least = costs.total(least_plain(dense))
-    assert [layer != GONE for layer in solve_uniform(drawn(rng), costs, least)].count(True) == 1
+    assert [layer != REMOVED for layer in solve_uniform(drawn(rng), costs, least)].count(True) == 1
     with pytest.raises(UsageError, match="not one whole layer"):
         solve_uniform(drawn(rng), costs, 0.999 * least)
 
@@ -139,7 +136,6 @@ def is_plain(folder: Path) -> bool:
     return "compress" not in json.loads((folder / "config.json").read_text(encoding="utf-8")) and shape.layers[0].ffn > 0
 
 
-@pytest.mark.usefixtures("flops_clock")
 @pytest.mark.parametrize("method", ["obs", "fisher"])
 def test_times_are_targets_too(tiny_task: dict[str, Any], checkpoint: Maker, method: str, tmp_path: Path) -> None:
     """Each model is the nearest to its target of those that the search can find: tiny ones come in few sizes."""
@@ -153,26 +149,24 @@ def test_times_are_targets_too(tiny_task: dict[str, Any], checkpoint: Maker, met
     assert result["measured"]["latency_ms"] == pytest.approx(dense / 2.1, rel=0.05)
 
 
-@pytest.mark.usefixtures("flops_clock")
-def test_how_fast_it_can_get_is_told_before_anything_is_cut(
+def test_a_speedup_out_of_reach_is_refused_before_anything_is_scored(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"uniform": True, "calib_samples": 24}
     dense = model_shape(load_model(checkpoint()))
-    costs = replace(counted_costs(dense, "flops", 20), fixed=2000.0)  # as the clock's table
+    costs = rough_costs(dense)
     limit = costs.total(dense) / costs.total(least_plain(dense))
-    near = run(checkpoint(), tiny_task, tmp_path / "near", target_speedup=0.999 * limit, **options)  # what is measured is slower
+    near = run(checkpoint(), tiny_task, tmp_path / "near", target_speedup=0.999 * limit, **options)  # the clock measures less
     assert near["layers"] == [{"heads": tiny.HEADS, "ffn": 16}]
-    monkeypatch.setattr(Pruner, "rank", lambda *_: pytest.fail("it was scored first"))
+    monkeypatch.setattr(structured, "rank_units", lambda *_: pytest.fail("it was scored first"))
     with pytest.raises(UsageError, match=r"out of reach: with one layer of 16 neurons"):
         run(checkpoint(), tiny_task, tmp_path / "far", target_speedup=1.001 * limit, **options)
 
 
-@pytest.mark.usefixtures("flops_clock")
 def test_a_drop_is_a_target_too(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a validation that counts what is left, a drop of 70 points leaves three tenths of the FLOPs at least."""
     dense = model_shape(load_model(checkpoint())).flops(20)
-    monkeypatch.setattr(Pruner, "validate", lambda pruner, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
+    monkeypatch.setattr(PruneContext, "validate", lambda self, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
     result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=70.0, uniform=True, calib_samples=24, seq_len=20)
     assert is_plain(tmp_path / "out")
     assert 0.3 <= result["flops"] / dense < 0.7
@@ -187,8 +181,8 @@ def test_recovery_between_steps_keeps_it_plain(tiny_task: dict[str, Any], checkp
 
 
 def test_a_plan_is_plain_too(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
-    inputs = Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task)))
-    shape = plan(inputs, PruneSettings(target_flops=0.3, uniform=True, device="cpu"))["plans"][0]
+    context = context_of(checkpoint(), tiny_task, target_flops=0.3, uniform=True)
+    shape = plan_targets(context, fake_cost_model(context))["plans"][0]
     assert 0 < shape["flops_kept"] <= 0.3
     assert all(layer == {"heads": tiny.HEADS, "ffn": shape["layers"][0]["ffn"]} for layer in shape["layers"])
 

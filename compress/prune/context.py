@@ -1,0 +1,94 @@
+"""What every pruning method works on: the dense model, its calibration data, the device, and scores on validation."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from compress.core.errors import UsageError
+from compress.editing.calibration import LossOf
+from compress.editing.dense_model import load_dense_model
+from compress.inference.evaluator import Evaluator
+from compress.inference.forward import torch_forward
+from compress.models.device import pick_device
+from compress.models.types import TransformersModel
+from compress.prune.methods import REFITTING
+from compress.prune.refitter import Refitter
+from compress.prune.serving_clock import Serving, check_serving
+from compress.prune.uniform import check_plain
+from compress.settings import PruneSettings
+from compress.stage import Inputs
+
+TIMED_LENGTH = 32  # tokens of the timed texts, by default
+
+
+class PruneContext:
+    """The dense model of a run with its data and settings.
+
+    Raises:
+        UsageError: a model or a setting that the method does not take.
+        DataError: the model does not fit the task, or the calibration texts are unusable.
+        ResourceError: the runtime is not installed.
+    """
+
+    def __init__(self, inputs: Inputs, settings: PruneSettings) -> None:
+        self.inputs, self.settings = inputs, settings
+        if settings.method == "layers" and settings.unlabeled:
+            raise UsageError("method layers judges by labels, and --unlabeled has none", "leave --unlabeled out")
+        self.dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "prune")
+        if settings.uniform:
+            check_plain(self.dense.shape, self.dense.source.name)
+        self.calibration = self.dense.calibration(settings.unlabeled, settings.calib_samples)
+        self.device = pick_device(settings.device)
+        self.seq_len = settings.seq_len or self.calibration.mean_length
+        self.serving = Serving(
+            settings.runtime, settings.precision, settings.batch_size, settings.seq_len or TIMED_LENGTH, settings.threads
+        )
+        check_serving(self.serving)
+        self.refitter = Refitter(self.dense, self.calibration, settings.refit_epochs, self.device)
+        self._evaluators: dict[int | None, Evaluator] = {}  # by the number of examples
+
+    @property
+    def refits(self) -> bool:
+        """Whether models are refitted after they were cut."""
+        return self.settings.refit and self.settings.method in REFITTING
+
+    def loss(self, model: TransformersModel, summed: bool = True) -> LossOf:
+        """Return the loss of a model on calibration texts: on sampled labels for obs and fisher, or else on the data's."""
+        return self.calibration.loss(model, sampled=self.settings.method in REFITTING, summed=summed)
+
+    @staticmethod
+    def set_origins(model: TransformersModel, origins: list[int]) -> None:
+        """Note on a model without some layers which positions the others have in the dense model."""
+        object.__setattr__(model, "origins", origins)  # no module or tensor, for which torch's own method is
+
+    def origins(self, model: TransformersModel) -> list[int]:
+        """Return the positions that a model's layers have in the dense model."""
+        return getattr(model, "origins", None) or list(range(len(self.dense.shape.layers)))
+
+    def validate(self, model: TransformersModel, limit: int | None = None, tokenizer: Path | None = None) -> dict[str, float]:
+        """Return `n` and the task's metrics on validation, or on its first examples; empty if the task has no such split."""
+        if "validation" not in self.dense.task.available:
+            return {}
+        if limit not in self._evaluators:
+            self._evaluators[limit] = Evaluator(self.dense.task, "validation", self.dense.source, self.dense.classes, limit)
+        evaluator = self._evaluators[limit]
+        data = None if tokenizer is None else evaluator.encoded(tokenizer)
+        return {"n": len(evaluator), **evaluator.score(torch_forward(model.to("cpu")), data)}
+
+    @cached_property
+    def dense_score(self) -> float:
+        """The dense model's main metric on validation.
+
+        Raises:
+            UsageError: the task has no such split.
+        """
+        metrics = self.validate(self.dense.model)
+        if not metrics:
+            raise UsageError("--max-drop needs labels to measure the drop on", "give --validation, or another target")
+        return metrics[self.main_metric]
+
+    @property
+    def main_metric(self) -> str:
+        """The name of the metric that a drop is measured in."""
+        return self.dense.task.spec.main_metric

@@ -1,0 +1,55 @@
+"""Rank the heads and neurons of a model as it stands, by the method of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from compress.core import console
+from compress.models.model_shape import model_shape
+from compress.models.types import TransformersModel
+from compress.prune import obs
+from compress.prune.baselines import torch_pruning_scores
+from compress.prune.context import PruneContext
+from compress.prune.ranking import LayerRanking, rank_by_fisher_block, rank_by_scores
+from compress.prune.scores import gate_gradients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+DENSE_SHARE = 0.25  # of the data scores the dense model; a smaller model, which is cheaper, is scored on more
+
+
+def rank_units(context: PruneContext, model: TransformersModel) -> list[LayerRanking]:
+    """Rank the units of a model, which is left on the CPU for methods that compute there.
+
+    Args:
+        context: of the run, with the method and the calibration texts.
+        model: dense or pruned.
+    """
+    method = context.settings.method
+    model.to(context.device)
+    flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)
+    batches = context.calibration.batches(min(1.0, DENSE_SHARE / max(flops_kept, 1e-6)))
+    with console.progress("scoring units", len(batches)) as advance:
+        counted = counting(batches, advance)
+        if method == "obs":
+            factors = obs.kronecker_factors(model, counted, context.loss(model))
+            return obs.rank_by_obs(model.to("cpu"), factors)
+        if method == "fisher":
+            gradients = gate_gradients(model, counted, context.loss(model))
+            return [LayerRanking(rank_by_fisher_block(layer.heads), rank_by_fisher_block(layer.neurons)) for layer in gradients]
+        if method == "magnitude" or method == "random":
+            return rank_by_scores(torch_pruning_scores(model.to("cpu"), method, seed=context.dense.seed))
+        mean_loss = context.loss(model, summed=False)
+        return rank_by_scores(torch_pruning_scores(model.to("cpu"), "taylor", counted, mean_loss))
+
+
+def counting(batches: Sequence[np.ndarray], advance: Callable[[], None]) -> Iterator[np.ndarray]:
+    """Yield the batches, and report each as done when the next one is requested."""
+    for positions in batches:
+        yield positions
+        advance()

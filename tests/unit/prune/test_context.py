@@ -1,0 +1,60 @@
+"""The context of a run: its calibration texts, lengths and scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.core.errors import ResourceError, UsageError
+from compress.data import resolve
+from compress.data.input_spec import InputSpec
+from compress.data.task import Task
+from compress.models.inputs import encode_for
+from compress.prune.context import TIMED_LENGTH
+from tests import tiny
+from tests.unit.prune.fakes import Maker, context_of, context_without_validation
+
+
+def test_texts_are_counted_at_their_mean_length_or_the_given_one(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
+    lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), InputSpec(max_length=32)).lengths
+    by_data = context_of(checkpoint(), tiny_task, target_flops=0.5)
+    assert (by_data.seq_len, by_data.serving.seq_len) == (round(lengths.mean()), TIMED_LENGTH)
+    given = context_of(checkpoint(), tiny_task, target_flops=0.5, seq_len=100)
+    assert (given.seq_len, given.serving.seq_len) == (100, 100)
+
+
+def test_a_score_is_of_all_of_validation_or_of_its_first_examples(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
+    context = context_of(checkpoint(), tiny_task, target_flops=0.5)
+    assert context.validate(context.dense.model)["n"] == 24
+    assert context.validate(context.dense.model, limit=5)["n"] == 5
+    assert context.dense_score == context.validate(context.dense.model)["accuracy"]
+
+
+def test_without_validation_there_is_no_score(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    context = context_without_validation(checkpoint(), tiny_task, tmp_path)
+    assert context.validate(context.dense.model) == {}
+    with pytest.raises(UsageError, match="needs labels"):
+        _ = context.dense_score
+
+
+def test_obs_and_fisher_refit_unless_told_not_to(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
+    refits = [
+        context_of(checkpoint(), tiny_task, target_flops=0.5, **options).refits
+        for options in ({}, {"method": "fisher"}, {"refit": False}, {"method": "taylor"}, {"method": "layers"})
+    ]
+    assert refits == [True, True, False, False, False]
+
+
+def test_layers_keep_the_positions_that_they_had(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
+    context = context_of(checkpoint(), tiny_task, target_flops=0.5)
+    model = tiny.make_model()
+    assert context.origins(model) == [0, 1, 2]
+    context.set_origins(model, [0, 2])
+    assert context.origins(model) == [0, 2]
+
+
+def test_a_runtime_that_cannot_serve_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    with pytest.raises((UsageError, ResourceError)):
+        context_of(checkpoint(), tiny_task, target_flops=0.5, runtime="pytorch", precision="int8")

@@ -37,10 +37,10 @@ def command(models: tuple[str, ...], **values: Any) -> None:
 
     task = task_of(values)
     document = api.bench(models, task, **given(BenchSettings, values))
-    console.result({key: document[key] for key in KEYS}, lambda: show(document))
+    console.result({key: document[key] for key in KEYS}, lambda: show_benchmark(document))
 
 
-def show(document: dict[str, Any]) -> None:
+def show_benchmark(document: dict[str, Any]) -> None:
     """Print the results as a table."""
     rows = []
     for entry in document["results"]:
@@ -51,38 +51,38 @@ def show(document: dict[str, Any]) -> None:
                 f"{entry['runtime']} {entry['precision']}",
                 f"{entry['threads']}",
                 f"{entry['batch_size']}",
-                length_of(entry),
+                cell_length(entry),
                 f"{latency['p50']:.2f}",
                 f"{latency['p90']:.2f}",
                 f"{entry['throughput_per_s']:.0f}",
                 f"{entry['size_mb']:.1f}",
                 "-" if entry["load_ms"] is None else f"{entry['load_ms']:.0f}",
                 f"{memory:.0f}" if memory is not None else "-",
-                ratio(entry["speedup"]),
-                ratio(entry["speedup_vs_onnx"]),
+                ratio_with_interval(entry["speedup"]),
+                ratio_with_interval(entry["speedup_vs_onnx"]),
             ]
         )
     columns = ["model", "runtime", "threads", "batch", "length", "p50 ms", "p90 ms", "per s", "MB", "load ms", "peak MB"]
     console.table([*columns, "speedup", "vs ONNX fp32"], rows, document["machine"]["cpu"])
     for control in document["control"]:
         low, high = control["ci95"]
-        cell = f"threads {control['threads']}, batch {control['batch_size']}, length {length_of(control)}"
+        cell = f"threads {control['threads']}, batch {control['batch_size']}, length {cell_length(control)}"
         print(f"A/A control ({cell}): {control['ratio']:.3f} [{low:.3f}, {high:.3f}]")
         if "padding" in control:
-            print(f"padding every text to the task's limit instead ({cell}): {ratio(control['padding'])} slower")
+            print(f"padding every text to the task's maximum length ({cell}): {ratio_with_interval(control['padding'])} slower")
     for entry in document["waterfall"][:1]:
         if len(entry["steps"]) > 1:
             steps = " x ".join(f"{step['ratio']:.2f} ({step['what']})" for step in entry["steps"])
-            print(f"where the speedup comes from (batch {entry['batch_size']}, length {length_of(entry)}): {steps}")
+            print(f"factors of the speedup (batch {entry['batch_size']}, length {cell_length(entry)}): {steps}")
 
 
-def length_of(entry: dict[str, Any]) -> str:
-    """Write a cell's length: a number of tokens, or the task's own with their mean."""
+def cell_length(entry: dict[str, Any]) -> str:
+    """Return a cell's length: a number of tokens, or the mean of the task's texts."""
     return f"task's, mean {entry['seq_len']}" if entry["lengths"] == "task" else f"{entry['seq_len']}"
 
 
-def ratio(speedup: dict[str, Any] | None) -> str:
-    """Write a speedup with its interval."""
+def ratio_with_interval(speedup: dict[str, Any] | None) -> str:
+    """Return a speedup with its interval as text."""
     if speedup is None:
         return "-"
     low, high = speedup["ci95"]

@@ -62,30 +62,30 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
         console.result(document, lambda: _show(document))
         return
     if output is None:
-        raise UsageError("the folder to write is missing", "add -o DIR, or --explain to see what would be matched")
+        raise UsageError("no output folder was given", "add -o DIR, or --explain to see which layers would be matched")
     common.show_result(api.distill(teachers, student, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))
 
 
 def _shape(shape: dict[str, Any]) -> str:
-    """Write a model's shape in words."""
+    """Return a model's shape as text."""
     if "lstm" not in shape:
-        return f"{len(shape['layers'])} layers, {shape['hidden']} wide, heads of {shape['head_size']}"
+        return f"{len(shape['layers'])} layers, hidden size {shape['hidden']}, head size {shape['head_size']}"
     sizes = shape["lstm"]
-    return f"BiLSTM of 2 x {sizes['units']} units, embeddings {sizes['embedding']} wide, {sizes['ffn']} neurons"
+    return f"BiLSTM with 2 x {sizes['units']} units, embedding size {sizes['embedding']}, {sizes['ffn']} neurons"
 
 
 def _show(document: dict[str, Any]) -> None:
-    """Print the table of matches."""
+    """Print which layers are matched."""
     for role in ("teacher", "student"):
         print(f"{role}: {_shape(document[role])}")
     if document["teachers"] > 1:
-        print(f"teachers: {document['teachers']}; the mean of their logits, and layers of the first one")
+        print(f"teachers: {document['teachers']}; their logits are averaged; layers are matched with the first one")
     rows = [
         [row["method"], "-" if row["weight"] is None else f"{row['weight']:.4g}", row["teacher"], row["student"], row["projection"] or "-"]
         for row in document["matches"]
     ]
     console.table(["method", "weight", "teacher", "student", "projection"], rows)
     for stage in document["stages"]:
-        which = {"all": "all losses", "layers": "the losses of layers alone", "outputs": "the teacher's answers and the labels alone"}
+        which = {"all": "all losses", "layers": "layer losses only", "outputs": "teacher's logits and labels only"}
         span = document["budget"] or f"{stage['epochs'] or '3 to 10'} epochs"
         print(f"{which[stage['losses']]}: {span}, temperature {document['temperature']:g}")

@@ -30,7 +30,7 @@ def command() -> None:
 
 
 def _inspect() -> tuple[list[str], list[dict[str, str]]]:
-    """Return the GPUs, and what is missing with the way to get it."""
+    """Return the GPUs, and what is missing with how to install it."""
     problems = []
     versions = machine.versions()
     for library, version in versions.items():
@@ -41,11 +41,11 @@ def _inspect() -> tuple[list[str], list[dict[str, str]]]:
         if not extras.is_installed(module):
             problems.append({"what": f"{name} is not installed", "try": extras.DEMO})
     if disk.free_bytes(Path()) < LOW_DISK_GIB * 2**30:
-        problems.append({"what": f"less than {LOW_DISK_GIB} GiB of disk are free here", "try": "free some space"})
+        problems.append({"what": f"less than {LOW_DISK_GIB} GiB of disk space are free here", "try": "free some disk space"})
     if not machine.wide_dot_products():
         problems.append(
             {
-                "what": "no int8 dot-product instructions: int8 weights are kept to 7 bits",
+                "what": "no int8 dot-product instructions: int8 weights use 7 bits",
                 "try": "a processor with VNNI, AMX or NEON dot product",
             }
         )
@@ -57,9 +57,9 @@ def _show(document: dict[str, Any]) -> None:
     libraries = {name: version for name, version in machine.versions().items() if name != "python"}
     rows = [
         ["processor", f"{facts['cpu']}, {facts['cores']} cores"],
-        ["instruction sets", ", ".join(facts["instruction_sets"]) or "none that matter here"],
+        ["instruction sets", ", ".join(facts["instruction_sets"]) or "none that speed up compress"],
         ["memory", f"{facts['memory_gib']} GiB"],
-        ["GPU", ", ".join(document["gpus"]) or "none: everything runs on the CPU (--device cuda would exit with 5)"],
+        ["GPU", ", ".join(document["gpus"]) or "none: everything runs on the CPU"],
         ["free disk", f"{document['free_disk_gib']} GiB"],
         ["cache", document["cache"]],
         ["python", facts["python"]],

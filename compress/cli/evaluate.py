@@ -42,11 +42,11 @@ def command(models: tuple[str, ...], per_class: bool, errors: str | None, **valu
 
     task = task_of(values)
     document = api.evaluate(models, task, errors=errors, **given(EvalSettings, values))
-    console.result({key: document[key] for key in KEYS}, lambda: show(document, per_class))
+    console.result({key: document[key] for key in KEYS}, lambda: show_evaluation(document, per_class))
 
 
-def show(document: dict[str, Any], per_class: bool = False) -> None:
-    """Print the results as a table, and on demand those of every label."""
+def show_evaluation(document: dict[str, Any], per_class: bool = False) -> None:
+    """Print the results as a table; `per_class`: also the scores per label."""
     names = list(document["results"][0]["metrics"])
     rows = []
     for entry in document["results"]:
@@ -65,22 +65,23 @@ def show(document: dict[str, Any], per_class: bool = False) -> None:
     console.table(["model", *names, "against the first", "p"], rows, title)
     errors = document["errors"]
     if len(document["results"]) > 1:
-        print(f"{errors['n']} examples are wrong for some model; on {errors['disagreements']} of {document['n']} the models disagree")
+        disagreements = f"the models disagree on {errors['disagreements']} of {document['n']}"
+        print(f"{errors['n']} examples are misclassified by some model; {disagreements}")
     if per_class:
         for entry in document["results"]:
             show_classes(entry)
 
 
 def show_classes(entry: dict[str, Any]) -> None:
-    """Print a model's per-class table and confusion matrix (rows: true, columns: said)."""
-    found = entry.get("per_class")
-    if not found:
-        print(f"{entry['model']}: this kind of task has no classes")
+    """Print a model's per-class table and confusion matrix (rows: true, columns: predicted)."""
+    classes = entry.get("per_class")
+    if not classes:
+        print(f"{entry['model']}: tasks of this kind have no classes")
         return
     names = ("precision", "recall", "f1")
-    rows = [[row["label"], *("-" if row[name] is None else f"{100 * row[name]:.1f}" for name in names), str(row["n"])] for row in found]
+    rows = [[row["label"], *("-" if row[name] is None else f"{100 * row[name]:.1f}" for name in names), str(row["n"])] for row in classes]
     console.table(["label", *names, "n"], rows, entry["model"])
     if "confusion" in entry:
-        labels = [row["label"] for row in found]
+        labels = [row["label"] for row in classes]
         cells = [[label, *map(str, line)] for label, line in zip(labels, entry["confusion"], strict=True)]
-        console.table(["true \\ said", *labels], cells, f"{entry['model']}: confusion")
+        console.table(["true \\ predicted", *labels], cells, f"{entry['model']}: confusion")

@@ -52,13 +52,13 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
         console.result(document, lambda: _show_plan(document))
         return
     if output is None:
-        raise UsageError("the folder to write is missing", "add -o DIR, or --dry-run to see the plan alone")
+        raise UsageError("no output folder was given", "add -o DIR, or --dry-run to see the plan only")
     document = api.prune(model, task, output, seed=seed, overwrite=overwrite, **settings)
     console.result({key: document[key] for key in KEYS if key in document}, lambda: _show(document))
 
 
 def _show(document: dict[str, Any]) -> None:
-    """Print the curve and what was written."""
+    """Print the curve and the models that were written."""
     from compress.models.sketch import sketch_curve
 
     points = [
@@ -70,7 +70,7 @@ def _show(document: dict[str, Any]) -> None:
         print("  speedup  validation")
         print(sketch_curve(sorted(points)))
     for model in document.get("models") or [document]:
-        speed = f"measured {model['measured_speedup']:.2f}x as fast" if model.get("measured_speedup") else "no faster"
+        speed = f"measured {model['measured_speedup']:.2f}x as fast" if model.get("measured_speedup") else "not faster"
         where = f"{document['output']}/{model['folder']}: " if "models" in document else ""
         print(f"{where}{model['params']:,} parameters, {speed}")
     print(f"{document['output']}  ({console.duration(document['seconds'])})")
@@ -79,9 +79,9 @@ def _show(document: dict[str, Any]) -> None:
 def _show_plan(document: dict[str, Any]) -> None:
     from compress.models.sketch import sketch_layers
 
-    print(f"{document['serving']}: {document['latency_ms']:.2f} ms now")
+    print(f"{document['serving']}: {document['latency_ms']:.2f} ms before pruning")
     for plan in document["plans"]:
         latency = f", {plan['predicted_latency_ms']:.2f} ms" if plan.get("predicted_latency_ms") else ""
         print(f"{plan['goal']}: predicted {plan['predicted_speedup']:.2f}x{latency}, {100 * plan['flops_kept']:.1f} % of the FLOPs")
         print(sketch_layers(plan["layers"]))
-    print("(a plan from one pass of scores; the run goes in steps, and times what it makes)")
+    print("(planned from one pass of scores; the real run prunes in steps and times each model)")

@@ -37,17 +37,17 @@ def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
     task = task_of(values)
     document = api.quantize(model, task, output, overwrite=overwrite, **given(QuantizeSettings, values))
     if "explain" in document and not console.is_json():
-        _show_products(document["explain"], document["precision"])
+        _show_matmuls(document["explain"], document["precision"])
     common.show_result(document)
 
 
-def _show_products(entries: list[dict[str, Any]], precision: str) -> None:
-    """Print what a smaller form does to each product."""
+def _show_matmuls(entries: list[dict[str, Any]], precision: str) -> None:
+    """Print each matmul's error, input range and share of clipped values."""
     rows = []
     for entry in entries:
-        told = ["-", "-"]
+        input_range = ["-", "-"]
         if entry["range"] is not None:
             low, high = entry["range"]
-            told = [f"{low:.3g} to {high:.3g}", f"{100 * entry['saturated']:.3f}"]
-        rows.append([entry["product"], "float" if entry["float"] else precision, f"{100 * entry['error']:.2f}", *told])
-    console.table(["product", "in", "error %", "range of its input", "cut off %"], rows)
+            input_range = [f"{low:.3g} to {high:.3g}", f"{100 * entry['saturated']:.3f}"]
+        rows.append([entry["product"], "float" if entry["float"] else precision, f"{100 * entry['error']:.2f}", *input_range])
+    console.table(["matmul", "precision", "error %", "input range", "clipped %"], rows)

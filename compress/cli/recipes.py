@@ -27,7 +27,7 @@ def list_recipes() -> None:
 
 @command.command("show")
 @click.argument("name")
-def show(name: str) -> None:
+def show_recipe(name: str) -> None:
     """Print a recipe."""
     path = load.find(name)
     text = path.read_text(encoding="utf-8")
@@ -37,13 +37,13 @@ def show(name: str) -> None:
 @command.command("copy")
 @click.argument("name")
 @click.argument("target", required=False, type=click.Path(path_type=Path))
-def copy(name: str, target: Path | None) -> None:
-    """Copy a recipe into a file of yours, by default NAME.yaml in this folder."""
+def copy_recipe(name: str, target: Path | None) -> None:
+    """Copy a recipe to a file, by default NAME.yaml in this folder."""
     path = load.find(name)
     target = target or Path(path.name)
     if target.is_dir():
         target = target / path.name
     if target.exists():
-        raise UsageError(f"{target} exists already", "name another file: compress recipes copy NAME FILE")
+        raise UsageError(f"{target} already exists", "choose another file: compress recipes copy NAME FILE")
     target.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
     console.result({"output": str(target)}, lambda: print(f"{target}: edit it, then run it with 'compress run {target}'"))

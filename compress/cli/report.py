@@ -29,7 +29,7 @@ def command(run: str) -> None:
 
 
 def show_summary(folder: Path) -> None:
-    """Print the run's table, its gates, and where the report and the model are."""
+    """Print the run's table, its gates, and the paths of report and model."""
     from compress import report
     from compress.core import files
 
@@ -46,7 +46,8 @@ def show_summary(folder: Path) -> None:
 
 
 def _row(row: dict[str, Any]) -> list[str]:
-    from compress.cli.bench import ratio
+    from compress.cli.bench import ratio_with_interval
+    from compress.report.formatting import p_value
 
     def number(key: str, digits: int) -> str:
         return "-" if row[key] is None else f"{row[key]:.{digits}f}"
@@ -58,7 +59,7 @@ def _row(row: dict[str, Any]) -> list[str]:
             accuracy += f" [{100 * row['ci95'][0]:.1f}, {100 * row['ci95'][1]:.1f}]"
     delta = "-"
     if row["delta_points"] is not None:
-        delta = f"{row['delta_points']:+.2f}" + (f" (p {row['p_value']:.2f})" if row["p_value"] is not None else "")
+        delta = f"{row['delta_points']:+.2f}" + (f" (p {p_value(row['p_value'])})" if row["p_value"] is not None else "")
     runtime = "-" if row["runtime"] is None else f"{row['runtime']} {row['precision']}"
     return [
         row["model"],
@@ -67,6 +68,6 @@ def _row(row: dict[str, Any]) -> list[str]:
         delta,
         number("p50_ms", 2),
         number("size_mb", 1),
-        ratio(row["speedup"]),
-        ratio(row["speedup_vs_onnx"]),
+        ratio_with_interval(row["speedup"]),
+        ratio_with_interval(row["speedup_vs_onnx"]),
     ]

@@ -15,7 +15,7 @@ def command() -> None:
 
 @command.command("list")
 def list_tasks() -> None:
-    """List the task presets: where the data is from, and what is measured."""
+    """List the task presets with their data and metrics."""
     documents = [
         {
             "name": name,

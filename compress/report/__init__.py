@@ -13,7 +13,7 @@ def write(run_folder: Path) -> Path:
     """Write `report.html` into a finished run folder, atomically; returns its path.
 
     Raises:
-        UsageError: the folder is not that of a finished run.
+        UsageError: this is not the folder of a finished run.
     """
     from compress.report.page import page
 
@@ -24,9 +24,9 @@ def write(run_folder: Path) -> Path:
 
 
 def summary(run_folder: Path) -> list[Document]:
-    """Return one row a model that was evaluated or benchmarked, in the order of `bench` and `eval`; see `summarize`.
+    """Return one row per model that was evaluated or benchmarked, in the order of `bench` and `eval`; see `summarize`.
 
     Raises:
-        UsageError: the folder is not that of a finished run.
+        UsageError: this is not the folder of a finished run.
     """
     return summarize(read_run(run_folder))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def accuracy_chart(rows: Sequence[Document], metric: str) -> go.Figure | None:
-    """Draw every model's accuracy with its 95 % interval, for runs without latencies."""
+    """Draw every model's accuracy with its 95 % interval, for runs without a benchmark."""
     points = [row for row in rows if row["accuracy"] is not None]
     if len(points) < 2:
         return None
@@ -57,17 +57,17 @@ def speedup_chart(rows: Sequence[Document]) -> go.Figure | None:
             hovertemplate="%{x:.2f}×",
             error_x={"array": [max(0, high - ratio)], "arrayminus": [max(0, ratio - low)], "thickness": 1.3, "width": 4, "color": INK},
         )
-        told = f"<b>{ratio:.2f}×</b>"
-        figure.add_annotation(x=max(high, ratio), y=position, text=told, xanchor="left", xshift=8, showarrow=False, font={"size": 12})
+        label = f"<b>{ratio:.2f}×</b>"
+        figure.add_annotation(x=max(high, ratio), y=position, text=label, xanchor="left", xshift=8, showarrow=False, font={"size": 12})
     widest = max(row["speedup"]["ratio"] for row in points)
-    # The text behind the longest bar needs its pixels of what the names leave of half a page, or of a phone.
+    # Leave room for the label of the longest bar, on half a page or on a phone.
     plot = 360 - LETTER * min(24, max(len(row["model"]) for row in points))
     figure.update_xaxes(title_text=f"speedup over {short(points[0]['speedup']['vs'])}", range=[0, widest * plot / max(60, plot - 70)])
     return figure
 
 
 def size_chart(rows: Sequence[Document]) -> go.Figure | None:
-    """Draw the megabytes of every model's weights."""
+    """Draw the size of every model's weights in MB."""
     points = [row for row in rows if row["size_mb"]]
     if len(points) < 2:
         return None

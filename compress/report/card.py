@@ -19,7 +19,7 @@ from compress.report.summary import summarize
 from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
 from compress.report.verdict import verdict
 
-PIPELINES = {"tags": "token-classification", "span": "question-answering"}  # the Hub has no tag for a regression of its own
+PIPELINES = {"tags": "token-classification", "span": "question-answering"}  # the Hub has no tag for regression
 HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
@@ -30,7 +30,7 @@ _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 
 
 def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
-    """Write the card of the model that `stage` made (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
+    """Write the card of a stage's model (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
     manifest = manifests[stage]
     run = Run({}, manifests, {}, "", delivered=stage)
     rows = [row for row in summarize(run) if row["accuracy"] is not None or row["p50_ms"]]
@@ -44,7 +44,7 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
             "## Use\n",
             *_use(manifest),
             "## What was done\n",
-            "Made by `compress`, in this order:\n",
+            "Created by `compress` in these steps:\n",
             *(f"- {_step(step)}" for step in manifest["lineage"]),
             "",
             *_shape(manifest),
@@ -58,11 +58,11 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
 
 
 def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Document:
-    """Return what the Hub reads of a card; the license is not known here, so it is left out."""
+    """Return the card's metadata for the Hub; the license is unknown and left out."""
     manifest = manifests[stage]
     onnx = manifest["kind"] == "onnx"
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
-    library = "onnx" if onnx else "transformers" if manifest.get("plain") else None  # which opens no others, or wrongly
+    library = "onnx" if onnx else "transformers" if manifest.get("plain") else None  # transformers loads no others
     tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)
     index = {"model-index": [{"name": f"{recipe}-{stage.replace('/', '-')}", "results": results}]} if results else {}
@@ -82,7 +82,7 @@ def base_model(reference: str) -> str | None:
 
 
 def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
-    found = []
+    results = []
     task = manifests[stage].get("task") or {}
     for manifest in manifests.values():
         for entry in (manifest.get("results") or []) if manifest["verb"] == "eval" else []:
@@ -96,8 +96,8 @@ def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
                 for metric, value in scores.items()
             ]
             pipeline = PIPELINES.get(_target(manifests[stage]), "text-classification")
-            found.append({"task": {"type": pipeline}, "dataset": dataset, "metrics": metrics})
-    return found
+            results.append({"task": {"type": pipeline}, "dataset": dataset, "metrics": metrics})
+    return results
 
 
 def _target(manifest: Document) -> Target:
@@ -106,7 +106,7 @@ def _target(manifest: Document) -> Target:
 
 
 def _input_spec_from(manifest: Document) -> InputSpec:
-    """Return how the model's inputs and outputs are read; what no manifest tells is the default."""
+    """Return how the model reads inputs; defaults for what no manifest records."""
     recorded: Document = {**(manifest.get("task") or {}), **(manifest.get("input_spec") or {})}
     keys = ("max_length", "stride", "max_answer", "no_answer", "null_threshold")
     return InputSpec(_target(manifest), **{key: recorded[key] for key in keys if recorded.get(key) is not None})
@@ -125,14 +125,14 @@ def _use(manifest: Document) -> list[str]:
     names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
     plain = by_onnxruntime(input_spec, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
     windows = (
-        " Beyond the limit below these lines cut the input, where compress takes several windows." if input_spec.target in PIPELINES else ""
+        " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in PIPELINES else ""
     )
     return [
         "In the model's folder (a copy, or from the Hub: `hf download OWNER/NAME --local-dir FOLDER`):\n",
         f"```python\n{by_compress(input_spec.target, columns)}```\n",
-        f"Without compress, by `onnxruntime`, `tokenizers` and `numpy` alone, five lines give the logits.{windows}\n",
+        f"Without compress, with `onnxruntime`, `tokenizers` and `numpy` only, five lines give the logits.{windows}\n",
         f"```python\n{plain}```\n",
-        "And what they say:\n",
+        "The prediction from the logits:\n",
         f"```python\n{by_numpy(input_spec)}```\n",
     ]
 
@@ -142,19 +142,19 @@ def _step(step: Document) -> str:
         name = str(step["model"])
         if name.startswith("builtin:") or base_model(name):
             return f"started from `{name}`"
-        return f"started from a local model, `{name.rstrip('/').rpartition('/')[-1]}`"  # where it lay is nobody's business
-    told = {key: value for key, value in step["settings"].items() if value is not None}
-    return f"`{step['verb']}` (seed {step['seed']}; " + ", ".join(f"{key} {value}" for key, value in told.items()) + ")"
+        return f"started from a local model, `{name.rstrip('/').rpartition('/')[-1]}`"  # the path is private
+    settings = {key: value for key, value in step["settings"].items() if value is not None}
+    return f"`{step['verb']}` (seed {step['seed']}; " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ")"
 
 
 def _shape(manifest: Document) -> list[str]:
     if not manifest.get("layers"):
         return []
-    return ["Heads and FFN neurons that are left, from the first layer to the last:\n", f"```\n{sketch_layers(manifest['layers'])}\n```\n"]
+    return ["Heads and FFN neurons of each layer, first to last:\n", f"```\n{sketch_layers(manifest['layers'])}\n```\n"]
 
 
 def _accuracy(stage: str, run: Run) -> list[str]:
-    """Return a table an evaluation: the first model beside this one."""
+    """Return one table per evaluation, with the first model and this one."""
     lines = []
     for manifest in run.measured("eval"):
         entries = {entry["model"]: entry for entry in manifest["results"]}
@@ -172,8 +172,8 @@ def _accuracy(stage: str, run: Run) -> list[str]:
 
 def _score(entry: Document, metric: str) -> str:
     value, bounds = entry["metrics"].get(metric), entry.get("ci95", {}).get(metric)
-    told = f" ({interval_text(bounds, 1, 100)})" if is_interval(bounds) else ""
-    return f"{number(None if value is None else 100 * value)}{told}"
+    bounds_text = f" ({interval_text(bounds, 1, 100)})" if is_interval(bounds) else ""
+    return f"{number(None if value is None else 100 * value)}{bounds_text}"
 
 
 def _speed(stage: str, run: Run) -> list[str]:
@@ -192,7 +192,7 @@ def _speed(stage: str, run: Run) -> list[str]:
             for entry in entries
         ]
         if rows:
-            lines += ["## Latency\n", f"On {(manifest.get('machine') or {}).get('cpu', 'a machine that was not recorded')}:\n"]
+            lines += ["## Latency\n", f"On {(manifest.get('machine') or {}).get('cpu', 'an unknown machine')}:\n"]
             lines += _table(["Runs on", "Threads", "Batch", "Tokens", "p50, ms", "Speedup"], rows)
     return lines
 
@@ -205,46 +205,46 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
 def _limits(stage: str, run: Run) -> list[str]:
     manifest, target = run.stages[stage], _target(run.stages[stage])
     limit = _input_spec_from(manifest).max_length
-    long = "spread over windows" if target in PIPELINES else "cut"
-    found = [f"Inputs beyond {limit} tokens are {long}."]
+    long = "split into windows" if target in PIPELINES else "cut"
+    limits = [f"Inputs longer than {limit} tokens are {long}."]
     evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]
     on = ", ".join(f"{entry['task']} ({entry['split']}, n = {entry['n']})" for entry in evaluated)
-    found.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else _validated(manifest))
+    limits.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else _validated(manifest))
     timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
     if timed:
         own = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"
         cpu = (timed[-1].get("machine") or {}).get("cpu", "one machine")
-        found.append(f"Latency was measured on {cpu}{own}; tokenization and queueing come on top.")
-    told = LIMITS.get(str(manifest.get("precision")))
-    if told is not None:
-        found.append(told(str(manifest.get("weights") or "")))
-    return [*found, "The license follows from the base model's and the data's, which are not recorded here."]
+        limits.append(f"Latency was measured on {cpu}{own}; without tokenization and queueing.")
+    of_precision = LIMITS.get(str(manifest.get("precision")))
+    if of_precision is not None:
+        limits.append(of_precision(str(manifest.get("weights") or "")))
+    return [*limits, "The license depends on the licenses of the base model and the data, which are not recorded here."]
 
 
 def _int8(weights: str) -> str:
     if "7 bits" in weights:
-        return "Weights keep to 7 bits, so that processors without int8 dot products (VNNI) compute right, too; there they are slower."
+        return "Weights use 7 bits, so that processors without int8 dot products (VNNI) compute correctly as well, but slower."
     return (
-        "int8 was made for processors with int8 dot products (VNNI). Those without add products in 16 bits, which can overflow: "
-        "answers may differ there, so measure the accuracy again."
+        "This int8 graph is for processors with int8 dot products (VNNI). Others accumulate in 16 bits, which can overflow: "
+        "predictions may differ there, so measure the accuracy again."
     )
 
 
 def _validated(manifest: Document) -> str:
-    """Tell the accuracy that the stage itself measured, if it did."""
+    """Return the accuracy that the stage itself measured on validation."""
     served = {route.get("runtime") for route in (manifest.get("runtime") or {}).get("routes") or []}
     metrics = manifest.get("metrics") or {}
-    found = (metrics.get("validation_openvino") if served == {"openvino"} else None) or metrics.get("validation") or {}
-    if found.get("drop_points") is None:
+    scores = (metrics.get("validation_openvino") if served == {"openvino"} else None) or metrics.get("validation") or {}
+    if scores.get("drop_points") is None:
         return "Its accuracy was not measured in this run."
-    main = next((name for name in found if name not in ("n", "float", "drop_points")), "accuracy")
-    scores = f"{100 * found[main]:.2f}, and {100 * found['float']:.2f} before it was quantized"
-    return f"On validation (n = {found['n']}) its {metric_name(main)} × 100 was {scores}; on other texts it can differ."
+    main = next((name for name in scores if name not in ("n", "float", "drop_points")), "accuracy")
+    values = f"{100 * scores[main]:.2f}, and {100 * scores['float']:.2f} before quantization"
+    return f"On validation (n = {scores['n']}) its {metric_name(main)} × 100 was {values}; on other texts it can differ."
 
 
 LIMITS: dict[str, Callable[[str], str]] = {
     "int8": _int8,
     "int4": lambda weights: "int4 weights save memory, not time: int8 is faster.",
     "fp16": lambda weights: "float16 is for GPUs; ONNX Runtime on CPUs casts to float32 and back, which is slower than float32 itself.",
-    "bf16": lambda weights: "Weights are bfloat16; ONNX Runtime on CPUs computes in float32, OpenVINO in bfloat16 if told to.",
+    "bf16": lambda weights: "Weights are bfloat16. ONNX Runtime on CPUs computes in float32, OpenVINO in bfloat16 if configured.",
 }

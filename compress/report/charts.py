@@ -15,9 +15,9 @@ from compress.report.waterfall import waterfall_chart, waterfall_of
 
 
 def draw_charts(run: Run, rows: Sequence[Document]) -> dict[str, str]:
-    """Return the charts that the run has data for, each a `<div>` by its name, in the order of the page.
+    """Return the charts that the run has data for: `<div>` elements by name, in the order of the page.
 
-    plotly.js itself is inlined in the first one only.
+    plotly.js is inlined in the first one only.
     """
     metric, benches = metric_of(run), run.measured("bench")
     p90 = {name: (entry.get("latency_ms") or {}).get("p90") for name, entry in first_cell(run).items()}
@@ -25,7 +25,7 @@ def draw_charts(run: Run, rows: Sequence[Document]) -> dict[str, str]:
     results = benches[-1]["results"] if benches else []
     steps = waterfall_of(benches[-1]) if benches else None
     kept, before = layer_shapes(run)
-    points_on_the_way = curve_of(run)
+    steps_of_pruning = curve_of(run)
     figures = {
         "scatter": points,
         "accuracies": accuracy_chart(rows, metric) if points is None else None,
@@ -34,7 +34,7 @@ def draw_charts(run: Run, rows: Sequence[Document]) -> dict[str, str]:
         "waterfall": waterfall_chart(steps, rows) if steps else None,
         "lengths": length_chart(results, rows),
         "latencies": latency_chart(results, rows),
-        "curve": curve_chart(points_on_the_way, metric) if points_on_the_way else None,
+        "curve": curve_chart(steps_of_pruning, metric) if steps_of_pruning else None,
         "heads": layer_chart(kept, before, "heads", "attention heads") if kept else None,
         "ffn": layer_chart(kept, before, "ffn", "FFN neurons") if kept else None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 from compress.report.run_folder import Document
@@ -10,15 +11,21 @@ CELL = ("threads", "batch_size", "seq_len")
 
 
 def is_interval(value: Any) -> TypeGuard[list[float]]:
-    """Tell whether `value` is a pair of numbers: an interval that could not be computed has None in it."""
+    """Return whether `value` is a pair of numbers; an interval that could not be computed contains None."""
     return isinstance(value, list) and len(value) == 2 and all(isinstance(bound, int | float) for bound in value)
 
 
 def cell_of(entry: Document) -> tuple[Any, ...]:
-    """Return the threads, batch size and length of a benchmark's entry, and whether the length is the texts' own."""
+    """Return the threads, batch size and length of a benchmark's entry, and whether the task's texts were timed."""
     return (*(entry.get(key) for key in CELL), has_own_lengths(entry))
 
 
 def has_own_lengths(entry: Document) -> bool:
-    """Tell whether a benchmark's entry was timed on the task's texts; its `seq_len` is then their mean length."""
+    """Return whether a benchmark's entry was timed on the task's texts; `seq_len` is then their mean length."""
     return entry.get("lengths") == "task"
+
+
+def noise_floor(controls: Sequence[Document]) -> float | None:
+    """Return the largest deviation from 1, in %, that the intervals of the A/A controls contain; None without intervals."""
+    bounds = [bound for entry in controls if is_interval(entry.get("ci95")) for bound in entry["ci95"]]
+    return 100 * max(abs(bound - 1) for bound in bounds) if bounds else None

@@ -1,4 +1,4 @@
-"""The section about errors: the delivered model class by class, and where it differs from the first model."""
+"""The section about errors: scores per class, and the examples on which the delivered and the first model disagree."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from compress.report.run_folder import Document, Run
 from compress.report.tables import Cell, folded, html_table, note
 
 SHOWN = 30  # examples
-OPEN = 8  # examples beyond this are folded
+OPEN = 8  # more examples are folded
 TEXT = 200  # characters of a text
-UPRIGHT = 8  # columns of a confusion matrix beyond this have their names turned
+UPRIGHT = 8  # column names of a larger confusion matrix are rotated
 
 
 def error_section(run: Run) -> str:
-    """Return the section, or nothing where the last evaluation recorded neither classes nor disagreements."""
+    """Return the section; empty if the last evaluation recorded neither classes nor disagreements."""
     stage = next(reversed(run.measured("eval")), None)
     if stage is None:
         return ""
@@ -30,7 +30,7 @@ def error_section(run: Run) -> str:
 
 
 def class_table(classes: Sequence[Document]) -> str:
-    """Return the table of precision, recall and F1, a line a label."""
+    """Return the table of precision, recall and F1, one row per label."""
     if not classes:
         return ""
     lines: list[list[Cell]] = [
@@ -46,7 +46,7 @@ def class_table(classes: Sequence[Document]) -> str:
 
 
 def confusion_table(classes: Sequence[Document], counts: Sequence[Sequence[int]]) -> str:
-    """Return the confusion matrix, shaded by the share of its line: blue where right, orange where wrong."""
+    """Return the confusion matrix, shaded by the share of the row: blue if correct, orange if wrong."""
     if not counts or len(counts) != len(classes):
         return ""
     names = [str(entry.get("label")) for entry in classes]
@@ -59,9 +59,9 @@ def confusion_table(classes: Sequence[Document], counts: Sequence[Sequence[int]]
             f"<td{_shade(count / total if total else 0, right=row == column)}>{count}</td>" for column, count in enumerate(line)
         )
         body += f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>\n'
-    meant = note("Lines: the true label. Columns: what the model said. Shades: the share of the line.")
+    caption = note("Rows: true label. Columns: predicted label. Shade: share of the row.")
     return (
-        f'<h3>Confusion</h3>\n{meant}\n<div class="scroll"><table class="confusion{turned}">\n'
+        f'<h3>Confusion</h3>\n{caption}\n<div class="scroll"><table class="confusion{turned}">\n'
         f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>"
     )
 
@@ -75,23 +75,23 @@ def _shade(share: float, right: bool) -> str:
 
 def disagreement_table(examples: Sequence[Document], first: str, name: str, stage: Document) -> str:
     """Return the table of examples on which the first and the delivered model disagree, with the count of who is right."""
-    found = [entry for entry in examples if {first, name} <= set(entry.get("answers") or {}) and _differ(entry, first, name)]
-    if not found:
+    differing = [entry for entry in examples if {first, name} <= set(entry.get("answers") or {}) and _differ(entry, first, name)]
+    if not differing:
         return ""
-    values = [abs(entry["answers"][first] - entry["answers"][name]) for entry in found if _is_value(entry["answers"][first])]
-    if len(values) == len(found):
-        found = [entry for _, entry in sorted(zip(values, found, strict=True), key=lambda pair: -pair[0])]
-        told = f"The largest differences first, between {first} and {name}."
+    values = [abs(entry["answers"][first] - entry["answers"][name]) for entry in differing if _is_value(entry["answers"][first])]
+    if len(values) == len(differing):
+        differing = [entry for _, entry in sorted(zip(values, differing, strict=True), key=lambda pair: -pair[0])]
+        summary = f"Largest differences between {first} and {name} first."
     else:
-        told = f"{first} and {name} disagree on {len(found)} of {stage.get('n')} examples: {_who_is_right(found, first, name)}."
-    shown, tagged = found[:SHOWN], all(_has_tags(entry) for entry in found)
-    told += f" {SHOWN} of them are shown." if len(found) > SHOWN else ""
-    told += " Only the words whose tags differ are given." if tagged else ""
+        summary = f"{first} and {name} disagree on {len(differing)} of {stage.get('n')} examples: {_who_is_right(differing, first, name)}."
+    shown, tagged = differing[:SHOWN], all(_has_tags(entry) for entry in differing)
+    summary += f" The first {SHOWN} are shown." if len(differing) > SHOWN else ""
+    summary += " Only the words whose tags differ are listed." if tagged else ""
     lines = [_line(entry, first, name, tagged) for entry in shown]
-    columns = ["Row", "Text", "Gold", first, name]
+    columns = ["Row", "Text", "True label", first, name]
     parts = [html_table(columns, part, text=(1, 2, 3, 4), kind="examples") for part in (lines[:OPEN], lines[OPEN:]) if part]
     rest = folded(parts[1], len(lines), f"{len(lines) - OPEN} more", OPEN) if len(parts) > 1 else ""
-    return f"<h3>Where {escape(first)} and {escape(name)} disagree</h3>\n{note(told)}\n{parts[0]}{rest}"
+    return f"<h3>Where {escape(first)} and {escape(name)} disagree</h3>\n{note(summary)}\n{parts[0]}{rest}"
 
 
 def _is_value(answer: Any) -> bool:
@@ -107,17 +107,17 @@ def _differ(entry: Document, first: str, name: str) -> bool:
     return one != other
 
 
-def _who_is_right(found: Sequence[Document], first: str, name: str) -> str:
-    wrong = [set(entry.get("wrong") or []) & {first, name} for entry in found]
+def _who_is_right(examples: Sequence[Document], first: str, name: str) -> str:
+    wrong = [set(entry.get("wrong") or []) & {first, name} for entry in examples]
     counts = {f"only {first} is right on": wrong.count({name}), f"only {name} on": wrong.count({first})}
     neither = wrong.count({first, name})
-    both = len(found) - sum(counts.values()) - neither  # two spans may both be among the gold's
-    told = [f"{words} {count}" for words, count in counts.items()] + [f"neither on {neither}"]
-    return ", ".join(told + ([f"both on {both}"] if both else []))
+    both = len(examples) - sum(counts.values()) - neither  # two different spans may both be correct
+    parts = [f"{text} {count}" for text, count in counts.items()] + [f"neither on {neither}"]
+    return ", ".join(parts + ([f"both on {both}"] if both else []))
 
 
 def _has_tags(entry: Document) -> bool:
-    """Tell whether the answers are a tag a word, which a list as long as the sentence shows."""
+    """Return whether the predictions are one tag per word: lists as long as the sentence."""
     sides = [entry.get("gold"), *entry["answers"].values()]
     return isinstance(entry.get("text"), str) and all(isinstance(side, list) and len(side) == len(_words(entry)) for side in sides)
 
@@ -130,18 +130,18 @@ def _line(entry: Document, first: str, name: str, tagged: bool) -> list[Cell]:
     gold, wrong = entry.get("gold"), entry.get("wrong") or []
     sides = [gold, entry["answers"][first], entry["answers"][name]]
     if tagged:
-        picked = [place for place, (one, other) in enumerate(zip(sides[1], sides[2], strict=True)) if one != other]
-        told = [" ".join(f"{_words(entry)[place]}/{side[place] or '–'}" for place in picked) for side in sides]
+        differing = [place for place, (one, other) in enumerate(zip(sides[1], sides[2], strict=True)) if one != other]
+        texts = [" ".join(f"{_words(entry)[place]}/{side[place] or '–'}" for place in differing) for side in sides]
     else:
-        told = [_answer(side) for side in sides]
-        told[0] = "no answer" if gold == [] and isinstance(sides[1], str) else told[0]
+        texts = [_answer(side) for side in sides]
+        texts[0] = "no answer" if gold == [] and isinstance(sides[1], str) else texts[0]
     marks = ["wrong" if model in wrong else "right" for model in (first, name)]
-    answers: list[Cell] = [(cut(text), f"{'✗' if mark == 'wrong' else '✓'} {mark}") for text, mark in zip(told[1:], marks, strict=True)]
-    return [str(entry.get("row", "–")), excerpt(entry.get("text"), gold), cut(told[0]), *answers]
+    answers: list[Cell] = [(cut(text), f"{'✗' if mark == 'wrong' else '✓'} {mark}") for text, mark in zip(texts[1:], marks, strict=True)]
+    return [str(entry.get("row", "–")), excerpt(entry.get("text"), gold), cut(texts[0]), *answers]
 
 
 def _answer(side: Any) -> str:
-    """Write a gold or an answer: a label, labels, a number, or one of several texts."""
+    """Format a true label or a prediction: a label, labels, a number, or one of several texts."""
     if isinstance(side, list):
         return ", ".join(dict.fromkeys(str(item) for item in side)) or "none"
     if side is None:
@@ -155,13 +155,13 @@ def cut(text: str, limit: int = TEXT) -> str:
 
 
 def excerpt(text: Any, gold: Any) -> str:
-    """Cut a text, or a pair of them, of which the second (a context) may begin later, before the gold's own words."""
+    """Cut a text or a text pair; the second text (a context) may start later, shortly before the true answer."""
     if not isinstance(text, list):
         return cut(str(text))
     first, second = cut(str(text[0]), TEXT // 2), " ".join(str(part) for part in text[1:])
-    sought = str(gold[0]) if isinstance(gold, list) and gold else ""
+    answer = str(gold[0]) if isinstance(gold, list) and gold else ""
     room = TEXT - len(first) - 3
-    start = second.find(sought) if sought else 0
+    start = second.find(answer) if answer else 0
     if len(second) > room and start > room // 2:
         second = "…" + second[max(0, min(start - room // 3, len(second) - room + 1)) :]
     return f"{first} | {cut(second, room)}"

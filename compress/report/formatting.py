@@ -24,64 +24,64 @@ CORRELATIONS = {"matthews", "pearson", "spearman"}
 
 
 def metric_name(name: str) -> str:
-    """Write a metric's name."""
+    """Return a metric's name as text: `macro F1`."""
     return METRICS.get(name, name.replace("_", " "))
 
 
 def metric_axis(name: str) -> str:
-    """Write a metric's name with the scale that the page uses: points from 0 to 100, or a correlation times 100."""
+    """Return the title of a metric's axis: 0 to 100 points, or a correlation × 100."""
     return f"{metric_name(name)} × 100" if name in CORRELATIONS else f"{metric_name(name)}, 0 to 100 points"
 
 
 def points_name(name: str) -> str:
-    """Write in what a change of a metric is counted."""
+    """Return the unit of a change: `points of accuracy`."""
     return f"points of {metric_name(name)}{' (× 100)' if name in CORRELATIONS else ''}"
 
 
 def capitalized(text: str) -> str:
-    """Begin with a capital; what follows stays: `macro F1`, `int8`."""
+    """Return the text with its first letter as a capital."""
     return text[:1].upper() + text[1:]
 
 
 def number(value: float | None, digits: int = 2, signed: bool = False) -> str:
-    """Write a number, with a real minus sign; a dash where there is none."""
+    """Format a number with a typographic minus sign; None and NaN become a dash."""
     if value is None or value != value:
         return "–"
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
 def times_100(value: float | None) -> float | None:
-    """Return a share in points."""
+    """Return a share as points, 0 to 100."""
     return None if value is None else 100 * value
 
 
 def interval_text(bounds: Any, digits: int = 2, scale: float = 1, signed: bool = False) -> str:
-    """Write an interval as `a to b`, or an empty text where there is none."""
+    """Format an interval as `a to b`; an empty text if there is none."""
     if not is_interval(bounds):
         return ""
     return " to ".join(number(scale * bound, digits, signed) for bound in bounds)
 
 
 def p_value(value: float | None) -> str:
-    """Write a p value: `0.60`, `0.032`, `< 0.001`."""
+    """Format a p value: `0.60`, `0.032`, `< 0.001`."""
     if value is None:
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.2f}" if value >= 0.095 else f"{value:.3f}"
 
 
 def length_text(entry: Document) -> str:
-    """Write the length of a benchmark's entry: `32`, or `task's own (mean 41)`."""
+    """Format the length of a benchmark's entry: `32`, or `task's own (mean 41)`."""
     return f"task's own (mean {entry.get('seq_len', '–')})" if has_own_lengths(entry) else str(entry.get("seq_len", "–"))
 
 
 def runtime_text(row: Document) -> str:
-    """Write where a model runs: `PyTorch fp32`."""
+    """Return runtime and precision of a model: `PyTorch fp32`."""
     runtime = row.get("runtime")
-    return " ".join(str(word) for word in (RUNTIMES.get(runtime or "", runtime), row.get("precision")) if word)
+    return " ".join(str(part) for part in (RUNTIMES.get(runtime or "", runtime), row.get("precision")) if part)
 
 
 def cell_text(entry: Document) -> str:
-    """Write what was timed: `1 thread, batch 1, 32 tokens`."""
+    """Format what was timed: `1 thread, batch 1, 32 tokens`."""
     threads = f"{entry.get('threads')} thread{'' if entry.get('threads') == 1 else 's'}"
     length = f"the task's own texts (mean {entry.get('seq_len')} tokens)" if has_own_lengths(entry) else f"{entry.get('seq_len')} tokens"
     return f"{threads}, batch {entry.get('batch_size')}, {length}"

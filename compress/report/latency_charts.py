@@ -14,18 +14,18 @@ from compress.report.style import LEGEND, MUTED, colors, empty_figure, log_ticks
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-MAX_LABELLED_BARS = 24  # beyond this the numbers on top of bars run into each other
+MAX_LABELLED_BARS = 24  # with more, the numbers above the bars overlap
 
 
 def length_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.Figure | None:
-    """Draw each model's p50 over the length of the input, at the first threads and batch size with several lengths."""
+    """Draw each model's p50 over the length of the input, for the first number of threads and batch size with several lengths."""
     fixed = [
         entry for entry in results if not has_own_lengths(entry) and (entry.get("latency_ms") or {}).get("p50") and entry.get("seq_len")
     ]
     groups: dict[tuple[Any, ...], list[Document]] = {}
     for entry in fixed:
         groups.setdefault(cell_of(entry)[:2], []).append(entry)
-    group = next((found for found in groups.values() if len({entry["seq_len"] for entry in found}) > 1), [])
+    group = next((entries for entries in groups.values() if len({entry["seq_len"] for entry in entries}) > 1), [])
     if not group:
         return None
     figure, color = empty_figure(height=400, showlegend=True, legend=LEGEND), colors(rows)
@@ -54,7 +54,7 @@ def length_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.Fi
 
 
 def latency_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.Figure | None:
-    """Draw the p50 of every model in every cell of a benchmark, where there are several that lines over lengths do not show."""
+    """Draw the p50 of every model in every cell; None if there is one cell, or if `length_chart` shows them all."""
     cells = list(dict.fromkeys(cell_of(entry) for entry in results))
     lined = len({cell[:2] for cell in cells}) == 1 and len({cell for cell in cells if not cell[-1]}) > 1
     if len(cells) < 2 or lined:
@@ -84,12 +84,12 @@ def latency_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.F
 def cell_names(cells: Sequence[tuple[Any, ...]]) -> list[str]:
     """Name the cells of a benchmark by what differs between them: `32 tokens`, `batch 8, 128 tokens`."""
     words = {"threads": "threads {}", "batch_size": "batch {}", "seq_len": "{}"}
-    lengths = [(*cell[:2], cell[2:]) for cell in cells]  # a length of its own differs from the same length fixed
-    told = [key for position, key in enumerate(CELL) if len({cell[position] for cell in lengths}) > 1] or ["seq_len"]
+    lengths = [(*cell[:2], cell[2:]) for cell in cells]  # the task's own length differs from the same fixed length
+    varying = [key for position, key in enumerate(CELL) if len({cell[position] for cell in lengths}) > 1] or ["seq_len"]
 
     def value(cell: tuple[Any, ...], key: str) -> str:
         if key != "seq_len":
             return str(cell[CELL.index(key)])
         return length_text({"seq_len": cell[2], "lengths": "task"}) if cell[-1] else f"{cell[2]} tokens"
 
-    return [", ".join(words[key].format(value(cell, key)) for key in told) for cell in cells]
+    return [", ".join(words[key].format(value(cell, key)) for key in varying) for cell in cells]

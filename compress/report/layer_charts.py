@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def curve_chart(points: Sequence[Document], metric: str) -> go.Figure:
-    """Draw a pruning's score on validation over its speedup: what was predicted on the way, what was measured at the end."""
+    """Draw the validation score of pruned models against their speedup: predicted for the steps, measured at the targets."""
     figure = empty_figure(height=300)
     ends = [point for point in points if point.get("measured_speedup")]
     figure.add_scatter(
@@ -24,7 +24,7 @@ def curve_chart(points: Sequence[Document], metric: str) -> go.Figure:
         mode="lines+markers",
         line={"color": PALETTE[0], "width": 1.5},
         marker={"size": 7},
-        name="on the way, predicted",
+        name="steps, predicted",
         hovertemplate="%{x:.2f}×, %{y:.2f}",
     )
     figure.add_scatter(
@@ -32,7 +32,7 @@ def curve_chart(points: Sequence[Document], metric: str) -> go.Figure:
         y=[100 * point["score"] for point in ends],
         mode="markers",
         marker={"size": 12, "symbol": "diamond", "color": PALETTE[1]},
-        name="written, measured",
+        name="targets, measured",
         hovertemplate="%{x:.2f}×, %{y:.2f}",
     )
     figure.update_layout(showlegend=True, legend=LEGEND)
@@ -42,7 +42,7 @@ def curve_chart(points: Sequence[Document], metric: str) -> go.Figure:
 
 
 def layer_chart(kept: Sequence[Document], before: Sequence[Document] | None, key: str, unit: str) -> go.Figure:
-    """Draw how many heads or FFN neurons (`key`) each layer keeps, over how many it had."""
+    """Draw how many heads or FFN neurons (`key`) each layer keeps, in front of how many it had."""
     numbers = list(range(1, len(kept) + 1))
     figure = empty_figure(height=260, barmode="overlay")
     if before is not None:

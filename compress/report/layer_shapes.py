@@ -9,10 +9,10 @@ from compress.report.run_folder import Document, Run
 
 
 def layer_shapes(run: Run) -> tuple[list[Document], list[Document] | None]:
-    """Return the layers of the last model that tells them, and those that it had before anything was cut.
+    """Return the layers of the last model whose layers are recorded, and those before pruning.
 
-    The latter are None where no earlier shape has as many layers: a student that took every second layer of its
-    teacher cannot be drawn over it. The former are empty where there is nothing to draw: all layers are alike.
+    The latter are None if no earlier shape has as many layers: a student with every second layer of its teacher cannot be
+    drawn over it. The former are empty if all layers are alike, so that there is nothing to draw.
     """
     name, kept = next(((name, stage["layers"]) for name, stage in reversed(run.stages.items()) if stage.get("layers")), ("", []))
     before = next((shape for shape in _shapes_on_the_way(run, name) if len(shape) == len(kept)), None)
@@ -23,22 +23,22 @@ def layer_shapes(run: Run) -> tuple[list[Document], list[Document] | None]:
 
 
 def _drawn(layers: Sequence[Document]) -> list[tuple[Any, Any]]:
-    """Return what is drawn of layers: heads and neurons, not the ranks of what is factorized."""
+    """Return what is drawn of the layers: heads and neurons, not the ranks of factorized linears."""
     return [(layer.get("heads"), layer.get("ffn")) for layer in layers]
 
 
 def _shapes_on_the_way(run: Run, name: str) -> list[list[Document]]:
-    """Return the shapes that a stage's ancestors started from or made, the oldest first, then its own."""
-    wanted, found = {name}, []
+    """Return the shapes before and after each ancestor of a stage, oldest first, and its own last."""
+    ancestors, shapes = {name}, []
     for ancestor, stage in reversed(run.stages.items()):
-        if ancestor in wanted:
-            wanted |= set(stage.get("inputs") or {})
-            found += [stage[key] for key in ("layers", "layers_before") if stage.get(key)]
-    return found[::-1]
+        if ancestor in ancestors:
+            ancestors |= set(stage.get("inputs") or {})
+            shapes += [stage[key] for key in ("layers", "layers_before") if stage.get(key)]
+    return shapes[::-1]
 
 
 def curve_of(run: Run) -> list[Document]:
-    """Return the models on the way of the last pruning: two at least, each with its speedup and its score."""
+    """Return the intermediate models of the last pruning, at least two, each with its speedup and its score."""
     for stage in reversed(run.stages.values()):
         points = [point for point in stage.get("curve") or [] if point.get("score") is not None and point.get("predicted_speedup")]
         if len(points) > 1:

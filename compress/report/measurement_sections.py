@@ -1,11 +1,11 @@
-"""The sections about what was measured: charts that compare models, and the tables that hold the same figures in text."""
+"""The sections about measurements: charts that compare models, and tables with the same numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-from compress.report.entries import is_interval
+from compress.report.entries import is_interval, noise_floor
 from compress.report.formatting import (
     capitalized,
     cell_text,
@@ -25,14 +25,14 @@ from compress.report.waterfall import waterfall_of
 def comparison_section(rows: Sequence[Document], charts: dict[str, str]) -> str:
     """Return the charts that compare models."""
     undrawn = [row["model"] for row in rows if row["accuracy"] is None or row["p50_ms"] is None]
-    caption = "Up and down: 95 % interval of the metric. Across: from the median to the 90th percentile. Dotted: the best trade-offs."
-    caption += f" Not drawn, for want of a metric or a latency: {', '.join(undrawn)}." if undrawn else ""
-    beside = figure(charts.get("speedups"), "Speedup in the first cell of the benchmark, with its 95 % interval.")
-    beside += figure(charts.get("sizes"), "The weights alone, without tokenizer and config.")
+    caption = "Vertical bars: 95 % interval of the metric. Horizontal bars: median to 90th percentile. Dotted line: Pareto front."
+    caption += f" Not drawn, because accuracy or latency was not measured: {', '.join(undrawn)}." if undrawn else ""
+    bars = figure(charts.get("speedups"), "Speedup in the first cell of the benchmark, with its 95 % interval.")
+    bars += figure(charts.get("sizes"), "Weights only, without tokenizer and config.")
     parts = [
         figure(charts.get("scatter"), caption, wide=True),
-        figure(charts.get("accuracies"), "Overlapping intervals do not mean equal models: the change in the table is paired, and finer."),
-        f'<div class="columns">{beside}</div>' if beside else "",
+        figure(charts.get("accuracies"), "Overlapping intervals do not mean equal models; the paired change in the table is more precise."),
+        f'<div class="columns">{bars}</div>' if bars else "",
     ]
     title = "Accuracy against latency" if parts[0] else "Comparison"
     return f'<section class="charts"><h2>{title}</h2>\n{"".join(parts)}</section>' if any(parts) else ""
@@ -59,19 +59,19 @@ def accuracy_section(name: str, stage: Document) -> str:
             ]
         lines.append(line)
     columns += ["Change, points", "95 % interval", "p"] if compared else []
-    told = f"{stage.get('task')}, split {stage.get('split')}, n = {stage.get('n')}."
+    caption = f"{stage.get('task')}, split {stage.get('split')}, n = {stage.get('n')}."
     if compared:
         metric = metric_name(str(stage.get("main_metric")))
-        told += f" Changes of {metric} against {first}, on the very same examples; an interval that holds zero shows no difference."
-    return f"<h2>Accuracy: {escape(name)}</h2>\n{note(told)}\n{html_table(columns, lines)}"
+        caption += f" Changes of {metric} against {first}, on the same examples. An interval that contains zero shows no clear difference."
+    return f"<h2>Accuracy: {escape(name)}</h2>\n{note(caption)}\n{html_table(columns, lines)}"
 
 
 def waterfall_section(run: Run, rows: Sequence[Document], charts: dict[str, str]) -> str:
-    """Return the split of the last benchmark's speedup into factors: chart, sentence and table."""
-    found = waterfall_of(next(reversed(run.measured("bench")), {}))
-    if found is None:
+    """Return the factors of the last benchmark's speedup: sentence, chart and table."""
+    entry = waterfall_of(next(reversed(run.measured("bench")), {}))
+    if entry is None:
         return ""
-    steps, total = found["steps"], found["total"]
+    steps, total = entry["steps"], entry["total"]
     first, last = steps[0]["from"], steps[-1]["to"]
     runtimes = {row["model"]: runtime_text(row) for row in rows}
     factors = " × ".join(f"{number(step['ratio'])} ({step['what']})" for step in steps)
@@ -85,21 +85,21 @@ def waterfall_section(run: Run, rows: Sequence[Document], charts: dict[str, str]
         )
     lines.append(["total", f"{first} → {last}", speedup_cell(total), ""])
     sentence = (
-        f"{last} is {number(total['ratio'])} times as fast as {first}. That is the product of its steps, each the ratio of two neighbours: "
-        f"{factors} = {number(product)} (each step is a median of its own, so the product may differ a little). "
-        f"Timed with {cell_text(found)}."
+        f"{last} is {number(total['ratio'])}× as fast as {first}. The factors of the steps: {factors} = {number(product)}. "
+        f"Each factor is a median of its own, so their product may differ slightly from the total. "
+        f"Timed with {cell_text(entry)}."
     )
-    chart = figure(charts.get("waterfall"), "Each step starts where the one above ends; thin lines are its 95 % interval.")
-    columns = ["What changed", "Step", "Factor", "So far"]
+    chart = figure(charts.get("waterfall"), "Each bar starts where the one above ends. Thin lines: 95 % intervals.")
+    columns = ["What changed", "Step", "Factor", "Product so far"]
     return f"<h2>Where the speedup comes from</h2>\n{note(sentence)}\n{chart}\n{html_table(columns, lines, text=(1,))}"
 
 
 def latency_section(name: str, stage: Document, charts: dict[str, str]) -> str:
-    """Return the charts and the table of one benchmark, with what its A/A control says."""
+    """Return the charts and the table of one benchmark, with its A/A control."""
     results = stage.get("results") or []
     if not results:
         return ""
-    columns = ["Model", "Threads", "Batch", "Length", "p50, ms", "p90", "p99", "Mean", "Per second", "Speedup", "Over ONNX fp32", "Rounds"]
+    columns = ["Model", "Threads", "Batch", "Length", "p50, ms", "p90", "p99", "Mean", "Per second", "Speedup", "vs ONNX fp32", "Rounds"]
     lines: list[list[Cell]] = []
     for entry in results:
         times = entry.get("latency_ms") or {}
@@ -116,7 +116,7 @@ def latency_section(name: str, stage: Document, charts: dict[str, str]) -> str:
             note(control_note(controls, results[0]["model"])),
             note(padding_note(controls, results[-1]["model"])),
             figure(charts.get("lengths"), "Median latency over the length of the input; lower is faster.", wide=True),
-            figure(charts.get("latencies"), "Median latency in every cell; shorter is faster.", wide=True),
+            figure(charts.get("latencies"), "Median latency in every cell; lower is faster.", wide=True),
             folded(html_table(*without_empty(columns, lines)), len(lines), f"all {len(lines)} measurements"),
             cold_start_table(results),
         ]
@@ -124,40 +124,38 @@ def latency_section(name: str, stage: Document, charts: dict[str, str]) -> str:
 
 
 def cold_start_table(results: Sequence[Document]) -> str:
-    """Return the table of what a fresh process needs: one line a model, as it does not depend on threads or lengths."""
+    """Return the table of cold starts: one row per model, because threads and lengths do not matter."""
     keys = {"load_ms": "Load, ms", "first_run_ms": "First run, ms", "peak_rss_mb": "Peak memory, MB"}
     models = {entry["model"]: entry for entry in reversed(results)}
     lines: list[list[Cell]] = [[name, *(number(entry.get(key), 0) for key in keys)] for name, entry in reversed(models.items())]
     columns, lines = without_empty(["Model", *keys.values()], lines)
     if len(columns) < 2:
         return ""
-    meant = note("Load: imports and opening. First run: one input, before any warm-up.")
-    return f"<h3>In a fresh process</h3>\n{meant}\n{html_table(columns, lines)}"
+    caption = note("Load: imports and opening the model. First run: one input, without warm-up.")
+    return f"<h3>Cold start, in a new process</h3>\n{caption}\n{html_table(columns, lines)}"
 
 
-def control_note(found: Sequence[Document], model: str) -> str:
-    """Say what the same model, timed against itself, shows of the machine's noise."""
-    intervals = [entry["ci95"] for entry in found if is_interval(entry.get("ci95"))]
-    if not intervals:
+def control_note(controls: Sequence[Document], model: str) -> str:
+    """Return what the A/A control shows about the machine's noise."""
+    floor = noise_floor(controls)
+    if floor is None:
         return ""
-    floor = 100 * max(abs(bound - 1) for bounds in intervals for bound in bounds)
-    ratios = ", ".join(number(entry.get("ratio"), 3) for entry in found)
-    told = f"A/A control: {model} timed against itself gave a ratio of {ratios}. Differences below {floor:.1f} % are noise on this machine."
+    ratios = ", ".join(number(entry.get("ratio"), 3) for entry in controls)
+    text = f"A/A control: {model} timed against itself gave a ratio of {ratios}. Differences below {floor:.1f} % are noise on this machine."
+    intervals = [entry["ci95"] for entry in controls if is_interval(entry.get("ci95"))]
     quiet = all(low <= 1 <= high for low, high in intervals)
-    return (
-        told if quiet else f"{told} A ratio of 1 lies outside an interval: the machine was not quiet, so read small differences with care."
-    )
+    return text if quiet else f"{text} An interval does not contain 1: other work ran on the machine, so do not trust small differences."
 
 
-def padding_note(found: Sequence[Document], model: str) -> str:
-    """Say what padding the task's texts to the longest that the task allows costs the last model."""
-    paid = next((entry["padding"] for entry in found if (entry.get("padding") or {}).get("ratio")), None)
-    if paid is None:
+def padding_note(controls: Sequence[Document], model: str) -> str:
+    """Return how much slower the last model is when all texts are padded to the task's maximum length."""
+    padded = next((entry["padding"] for entry in controls if (entry.get("padding") or {}).get("ratio")), None)
+    if padded is None:
         return ""
-    told = f", 95 % interval {interval_text(paid.get('ci95'))}" if is_interval(paid.get("ci95")) else ""
+    bounds = f", 95 % interval {interval_text(padded.get('ci95'))}" if is_interval(padded.get("ci95")) else ""
     return (
-        f"Padding: on the task's own texts {model} takes {number(paid['ratio'])} times as long when every text is padded to the "
-        f"longest that the task allows{told}. That is a matter of serving, not of compression, and is in none of the speedups."
+        f"Padding: on the task's texts {model} takes {number(padded['ratio'])}× as long if every text is padded to the task's maximum "
+        f"length{bounds}. This depends on serving, not on compression, and is not part of any speedup."
     )
 
 

@@ -1,4 +1,4 @@
-"""The report page: a run's documents in, one offline HTML text out. Whatever comes from a document is escaped."""
+"""The report page: one offline HTML text from a run's documents. All texts from documents are escaped."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from compress.report.summary import metric_of, summarize
 from compress.report.tables import Cell, figure, html_table, note, pairs, without_empty
 from compress.report.verdict import verdict
 
-LEGEND = "Small figures are 95 % intervals. A dash: not measured."
-LAYERS_ABREAST = 12  # columns of a table that fit on paper
+LEGEND = "Small numbers: 95 % intervals. Dash: not measured."
+LAYERS_ABREAST = 12  # columns that fit on a printed page
 
 
 def page(run: Run) -> str:
@@ -58,7 +58,7 @@ def title_of(manifest: Document) -> str:
 
 
 def page_header(manifest: Document) -> str:
-    """Return the title and a line that says what was run, when and where."""
+    """Return the title, and a line with model, task, machine and time."""
     task = (manifest.get("data") or {}).get("task")
     model = (manifest.get("model") or {}).get("reference")
     seconds = manifest.get("seconds")
@@ -73,13 +73,13 @@ def page_header(manifest: Document) -> str:
     return f'<h1>{escape(title_of(manifest))}</h1>\n<p class="facts">{escape(" · ".join(fact for fact in facts if fact))}</p>'
 
 
-def gate_list(found: Sequence[Document]) -> str:
-    """Return the gates with their verdicts, or nothing where the recipe sets none."""
+def gate_list(entries: Sequence[Document]) -> str:
+    """Return the gates with their verdicts, or an empty text if the recipe sets none."""
     items = []
-    for gate in found:
+    for gate in entries:
         passed = bool(gate.get("passed"))
         bound = "at most" if str(gate.get("gate", "")).startswith("max") else "at least"
-        where = re.sub(r"\bpoints of (\w+)", lambda found: points_name(found[1]), str(gate.get("where", "")))
+        where = re.sub(r"\bpoints of (\w+)", lambda match: points_name(match[1]), str(gate.get("where", "")))
         text = f"gate {gate.get('gate')}: {bound} {gate.get('limit'):g}, measured {number(gate.get('measured'))} ({where})"
         items.append(f'<li class="{"passed" if passed else "missed"}"><b>{"✓ passed" if passed else "✗ missed"}</b> {escape(text)}</li>')
     return f'<ul class="gates">{"".join(items)}</ul>' if items else ""
@@ -97,7 +97,7 @@ def overview(run: Run, rows: Sequence[Document]) -> str:
         "p",
         "p50, ms",
         "Speedup",
-        "Over ONNX fp32",
+        "vs ONNX fp32",
         "MB",
         "Parameters",
     ]
@@ -121,7 +121,7 @@ def overview(run: Run, rows: Sequence[Document]) -> str:
 
 
 def layer_section(run: Run, charts: dict[str, str]) -> str:
-    """Return the charts and the table of heads and FFN neurons, where a model was cut."""
+    """Return the charts and the table of heads and FFN neurons, if a model was pruned."""
     kept, before = layer_shapes(run)
     if not kept:
         return ""
@@ -134,14 +134,14 @@ def layer_section(run: Run, charts: dict[str, str]) -> str:
     for start in range(0, len(kept), LAYERS_ABREAST):
         part = range(start, min(start + LAYERS_ABREAST, len(kept)))
         lines = [
-            [word, *(cell(kept[layer], had[layer], key) for layer in part)] for key, word in (("heads", "Heads"), ("ffn", "FFN neurons"))
+            [label, *(cell(kept[layer], had[layer], key) for layer in part)] for key, label in (("heads", "Heads"), ("ffn", "FFN neurons"))
         ]
         tables += html_table(["Layer", *(str(layer + 1) for layer in part)], lines)
-    grey = "; grey: before" if before else ""
+    grey = "; grey: before pruning" if before else ""
     drawn = figure(charts.get("heads"), f"Attention heads kept in each layer{grey}.")
     drawn += figure(charts.get("ffn"), f"FFN neurons kept in each layer{grey}.")
-    way = figure(charts.get("curve"), "The models on the way, on validation, before any recovery that followed.")
-    return f'<h2>What is left of each layer</h2>\n<div class="columns">{drawn}</div>\n{tables}\n{way}'
+    way = figure(charts.get("curve"), "Intermediate models of pruning, on validation, before recovery.")
+    return f'<h2>Layers after pruning</h2>\n<div class="columns">{drawn}</div>\n{tables}\n{way}'
 
 
 # How it was made
@@ -164,22 +164,22 @@ def stage_table(run: Run) -> str:
 
 
 def stage_outcome(stage: Document) -> str:
-    """Say in a few words what came out of a stage."""
-    told = []
+    """Return a stage's result in a few words."""
+    parts = []
     verification, validation = stage.get("verification") or {}, (stage.get("metrics") or {}).get("validation") or {}
     if verification.get("max_abs") is not None:
-        told.append(f"logits within {verification['max_abs']:.2g} of {verification.get('against')}")
+        parts.append(f"logits within {verification['max_abs']:.2g} of {verification.get('against')}")
     score = next((key for key in validation if key not in {"n", "before", "float", "drop_points"}), None)
     if score and validation[score] is not None:
         before = validation.get("before", validation.get("float"))
-        told.append(
+        parts.append(
             f"validation {metric_name(score)} {number(100 * validation[score])}" + (f" (before: {number(100 * before)})" if before else "")
         )
     if stage.get("measured_speedup"):
-        told.append(f"measured {number(stage['measured_speedup'])}× faster")
+        parts.append(f"measured {number(stage['measured_speedup'])}× faster")
     if stage.get("results"):
-        told.append(f"{len({entry['model'] for entry in stage['results']})} models")
-    return "; ".join(told)
+        parts.append(f"{len({entry['model'] for entry in stage['results']})} models")
+    return "; ".join(parts)
 
 
 def provenance_section(manifest: Document) -> str:
@@ -192,7 +192,7 @@ def provenance_section(manifest: Document) -> str:
     origin = {
         "Recipe": title_of(manifest),
         "Written": manifest.get("created"),
-        "Git commit": manifest.get("git_commit") or "none: an installed package, or no commit yet",
+        "Git commit": manifest.get("git_commit") or "unknown (an installed package, or no commit yet)",
         "Model": model.get("reference"),
         "Model's digest": model.get("digest"),
         "Task": data.get("task"),
@@ -203,8 +203,9 @@ def provenance_section(manifest: Document) -> str:
         word: ", ".join(map(str, value)) if isinstance(value, list) else value for key, word in names.items() if (value := machine.get(key))
     }
     origin["Versions"] = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in names)
-    told = {title: {name: str(value) for name, value in rows.items() if value} for title, rows in (("Machine", facts), ("Origin", origin))}
-    tables = "".join(f"<div><h3>{title}</h3>\n{pairs(rows)}</div>\n" for title, rows in told.items() if rows)
+    sections = (("Machine", facts), ("Origin", origin))
+    tables_of = {title: {name: str(value) for name, value in rows.items() if value} for title, rows in sections}
+    tables = "".join(f"<div><h3>{title}</h3>\n{pairs(rows)}</div>\n" for title, rows in tables_of.items() if rows)
     return f'<h2>Provenance</h2>\n<div class="columns">{tables}</div>'
 
 
@@ -212,4 +213,4 @@ def recipe_section(text: str) -> str:
     """Return the resolved recipe, folded."""
     if not text:
         return ""
-    return f"<h2>Recipe</h2>\n<details><summary>every default written out</summary><pre>{escape(text)}</pre></details>"
+    return f"<h2>Recipe</h2>\n<details><summary>with all defaults</summary><pre>{escape(text)}</pre></details>"

@@ -11,26 +11,26 @@ from compress.core import artifacts, files
 from compress.core.errors import UsageError
 
 Document = dict[str, Any]
-WEIGHTS = {".safetensors", ".onnx", ".data"}  # what `bench` counts as a model's size
+WEIGHTS = {".safetensors", ".onnx", ".data"}  # the files whose size `bench` reports
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run as its documents tell it. `stages` maps names to manifests, in the recipe's order."""
+    """The documents of a finished run. `stages` maps names to manifests, in the recipe's order."""
 
     manifest: Document
     stages: dict[str, Document]
-    sizes_mb: dict[str, float]  # weights on disk of every model that a stage made
+    sizes_mb: dict[str, float]  # weights on disk, of every stage that wrote a model
     recipe: str  # the resolved recipe's text
-    disagreements: list[Document] = field(default_factory=list)  # examples on which the models of the last evaluation differ
-    delivered: str | None = None  # the model that lies in `model/`: a stage, or one of a stage's models, `slim/2x`
+    disagreements: list[Document] = field(default_factory=list)  # examples of the last evaluation on which models differ
+    delivered: str | None = None  # the model in `model/`: a stage's name, or `slim/2x` for one of several models
 
     def made_by(self, verb: str) -> dict[str, Document]:
-        """Return the manifests of the stages that did `verb`."""
+        """Return the manifests of the stages with this verb."""
         return {name: stage for name, stage in self.stages.items() if stage.get("verb") == verb}
 
     def measured(self, verb: str) -> list[Document]:
-        """Return the manifests of the stages that did `verb` and have results; the last one is what counts."""
+        """Return the manifests of the stages with this verb that have results; the report uses the last one."""
         return [stage for stage in self.made_by(verb).values() if stage.get("results")]
 
 
@@ -38,18 +38,18 @@ def read_run(run_folder: Path) -> Run:
     """Read every document of a run folder.
 
     Raises:
-        UsageError: the folder is not that of a finished run, or its manifest is damaged.
+        UsageError: this is not the folder of a finished run, or its manifest is damaged.
     """
     path = run_folder / "manifest.json"
     if not path.is_file():
         started = (run_folder / "recipe.resolved.yaml").is_file()
-        hint = "its run has not finished: start the same `compress run` again" if started else "give the folder that `compress run` wrote"
+        hint = "its run has not finished: run the same `compress run` again" if started else "give the folder that `compress run` wrote"
         raise UsageError(f"{run_folder} is not a finished run folder: it has no manifest.json", hint)
     try:
         manifest = files.read_json(path)
         entries = dict(manifest["stages"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} cannot be read as a run's manifest: {error}", "start the same `compress run` again") from error
+        raise UsageError(f"{path} cannot be read as a run's manifest: {error}", "run the same `compress run` again") from error
     folders = {name: run_folder / entry["folder"] for name, entry in entries.items()}
     stages = {name: {**entries[name], **(artifacts.read_manifest(folder) or {})} for name, folder in folders.items()}
     recipe = run_folder / "recipe.resolved.yaml"
@@ -65,20 +65,20 @@ def read_run(run_folder: Path) -> Run:
 
 
 def _disagreements(folder: Path) -> list[Document]:
-    """Return the examples on which two models of an evaluation differ: the first lines of its file of errors."""
+    """Return the examples on which two models of an evaluation differ; they come first in its file of errors."""
     from compress.stage import ERRORS_FILE
 
-    found: list[Document] = []
+    examples: list[Document] = []
     try:
         with (folder / ERRORS_FILE).open(encoding="utf-8") as stream:
             for line in stream:
                 entry = json.loads(line)
                 if not entry["disagree"]:
                     break
-                found.append(entry)
+                examples.append(entry)
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # an older run has no such file, and a page without these examples is better than none
-    return found
+        pass  # runs of older versions have no such file; the page leaves the examples out
+    return examples
 
 
 def _weights_mb(folder: Path) -> float:

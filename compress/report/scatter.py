@@ -14,13 +14,13 @@ from compress.report.style import INK, LETTER, MUTED, accuracy_bounds, colors, e
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Where labels are placed, in pixels: the width of the plot on a screen of 1200 pixels, its height.
+# Size of the plot in pixels, for placing labels, on a screen of 1200 pixels.
 PLOT_WIDTH, PLOT_HEIGHT = 880, 350
 _LINE = 17
 
 
 def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: str) -> go.Figure | None:
-    """Draw accuracy against latency: bars up and down are 95 % intervals, bars across go from p50 to p90."""
+    """Draw accuracy against latency: vertical bars are 95 % intervals, horizontal bars go from p50 to p90."""
     points = [row for row in rows if row["accuracy"] is not None and row["p50_ms"]]
     if len(points) < 2:
         return None
@@ -37,7 +37,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
         mode="lines",
         hoverinfo="skip",
         line={"color": "#97a2ae", "width": 2, "dash": "dot", "shape": "hv"},
-        name="best trade-offs",
+        name="Pareto front",
     )
     color = colors(rows)
     for position, row in enumerate(points):
@@ -66,7 +66,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the (latency, accuracy) points that no other point beats in one without losing in the other, fastest first."""
+    """Return the (latency, accuracy) points that no other point beats in both, fastest first."""
     front: list[tuple[float, float]] = []
     for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or y > front[-1][1]:
@@ -81,7 +81,7 @@ def _label_points(
     figure: go.Figure, names: list[str], x: list[float], y: list[float], right: list[float], y_bars: list[tuple[float, float]],
     x_range: list[float], y_range: list[float],
 ) -> None:  # fmt: skip
-    """Write each model's name beside its point, with a thin line to it where the nearest places are taken."""
+    """Write each model's name next to its point, with a thin line to the point if the nearest places are taken."""
 
     def across(value: float) -> float:
         return PLOT_WIDTH * (math.log10(value) - x_range[0]) / (x_range[1] - x_range[0])

@@ -1,4 +1,4 @@
-"""What the charts have in common: colours, fonts, empty figures, axes. plotly is imported when a chart is drawn."""
+"""Shared parts of the charts: colours, fonts, empty figures, axes. plotly is imported when a chart is drawn."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def empty_figure(height: int, **layout: Any) -> go.Figure:
         dragmode=False,
         **{"showlegend": False, **layout},
     )
-    # Zooming is off: on a phone a finger on the chart must scroll the page.
+    # No zooming: on a phone, a finger on the chart must scroll the page.
     for update in (figure.update_xaxes, figure.update_yaxes):
         update(fixedrange=True, gridcolor=GRID, zeroline=False, automargin=True, title_font={"size": 12, "color": MUTED}, title_standoff=10)
     return figure
 
 
 def bars_figure(points: Sequence[Document]) -> go.Figure:
-    """Return an empty chart with one line a model, the first at the top."""
+    """Return an empty chart with one line per model, the first one on top."""
     figure = empty_figure(height=90 + 38 * len(points), bargap=0.35)
     ticks = list(range(len(points)))
-    # Positions, not names, are the axis: two long names may be cut to the same text.
+    # The axis holds positions, not names: two long names may be shortened to the same text.
     figure.update_yaxes(
         tickvals=ticks,
         ticktext=[short(row["model"], 24) for row in points],
@@ -60,7 +60,7 @@ def bars_figure(points: Sequence[Document]) -> go.Figure:
 
 
 def short(name: str, limit: int = 28) -> str:
-    """Cut a name in its middle, where two long names differ least, and escape it for plotly's markup."""
+    """Shorten a name in its middle and escape it for plotly's markup."""
     cut = name if len(name) <= limit else f"{name[: limit // 2 - 1]}…{name[-(limit // 2) :]}"
     return html.escape(cut)
 
@@ -71,19 +71,19 @@ def colors(rows: Sequence[Document]) -> dict[str, str]:
 
 
 def accuracy_bounds(row: Document) -> tuple[float, float]:
-    """Return a row's 95 % interval in points; no width where there is none."""
+    """Return a row's 95 % interval in points; of width 0 if there is none."""
     low, high = row["ci95"] if is_interval(row["ci95"]) else (row["accuracy"], row["accuracy"])
     return 100 * min(low, row["accuracy"]), 100 * max(high, row["accuracy"])
 
 
 def widened(low: float, high: float, share: float) -> list[float]:
-    """Widen a range by a share of itself on both sides; a range of no width gets some."""
+    """Widen a range by a share of itself on both sides; a range of width 0 gets a small one."""
     pad = max(share * (high - low), 0.1)
     return [low - pad, high + pad]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return round values for a logarithmic axis, at least three where the range allows."""
+    """Return round values for a logarithmic axis, at least three if the range allows it."""
     ticks: list[float] = []
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(n / 10 for n in range(10, 100, 2))):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -10,7 +10,7 @@ from compress.report.run_folder import Document, Run
 
 
 def summarize(run: Run) -> list[Document]:
-    """Return one row a model, missing values None.
+    """Return one row per model; missing values are None.
 
     Keys: `model`, `verb`, `runtime`, `precision`; `accuracy`, its `ci95`, `delta_points`, `delta_ci95` (points) and
     `p_value`, of the main metric in the last evaluation; `p50_ms`, `speedup` and `speedup_vs_onnx` in the first cell
@@ -23,7 +23,7 @@ def summarize(run: Run) -> list[Document]:
 
 
 def _merged(order: Iterable[str], other: Sequence[str]) -> list[str]:
-    """Insert what only `other` names into `order`, each after its predecessor; strangers come last."""
+    """Insert the names that only `other` has into `order`, each after its predecessor; last if the two share no name."""
     names = list(order)
     position = 0 if set(names) & set(other) else len(names)
     for name in other:
@@ -63,8 +63,8 @@ def _row(run: Run, name: str, evaluated: Document | None, benched: Document | No
 
 
 def _params(run: Run, name: str) -> int | None:
-    """Return a model's parameters; an export or a quantized graph has those of its source."""
-    for _ in run.stages:  # bounded, whatever the documents say
+    """Return a model's number of parameters; exported and quantized graphs have those of their source."""
+    for _ in run.stages:  # bounded, even if the documents contain a cycle
         stage = run.stages.get(name, {})
         if stage.get("params") is not None:
             return stage["params"]
@@ -73,13 +73,13 @@ def _params(run: Run, name: str) -> int | None:
 
 
 def evaluation(run: Run) -> dict[str, Document]:
-    """Return each model's entry of the last evaluation, `main_metric` added.
+    """Return each model's entry of the last evaluation, with `main_metric` added.
 
-    Earlier evaluations on the very same examples fill in the models that the last one lacks; their paired comparison
-    is kept where it is with the same first model.
+    Earlier evaluations on the same examples add the models that the last one lacks; their paired comparison is kept if its
+    first model is the same.
     """
     stages = run.measured("eval")
-    found: dict[str, Document] = {}
+    entries: dict[str, Document] = {}
     for stage in reversed(stages):
         if any(stage.get(key) != stages[-1].get(key) for key in ("task", "split", "n", "main_metric")):
             continue
@@ -87,10 +87,10 @@ def evaluation(run: Run) -> dict[str, Document]:
         added = {
             entry["model"]: entry if same_first else {key: value for key, value in entry.items() if key != "vs_first"}
             for entry in stage["results"]
-            if entry["model"] not in found
+            if entry["model"] not in entries
         }
-        found = {name: (found | added)[name] for name in _merged(found, [entry["model"] for entry in stage["results"]])}
-    return {name: {**entry, "main_metric": stages[-1].get("main_metric", "")} for name, entry in found.items()}
+        entries = {name: (entries | added)[name] for name in _merged(entries, [entry["model"] for entry in stage["results"]])}
+    return {name: {**entry, "main_metric": stages[-1].get("main_metric", "")} for name, entry in entries.items()}
 
 
 def first_cell(run: Run) -> dict[str, Document]:

@@ -1,11 +1,11 @@
-"""The page's building blocks: tables, figures, folds. Whatever is put into them is escaped here."""
+"""The page's building blocks: tables, figures, folds. All texts are escaped here."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
 
-OPEN_ROWS = 24  # longer tables of details are folded
+OPEN_ROWS = 24  # longer tables are folded
 Cell = str | tuple[str, str]  # a tuple's second text is written small, below the first
 
 
@@ -15,8 +15,8 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], text: Seq
     Args:
         columns: the head.
         rows: the cells.
-        text: the columns that are set to the left, like the first one, and may wrap.
-        kind: a class of the style sheet; its cells carry the head's text, for screens on which rows are stacked.
+        text: columns that are left-aligned, like the first one, and may wrap.
+        kind: a CSS class; its cells carry the column names, for screens that stack the cells of a row.
     """
 
     def attribute(position: int, head: bool = False) -> str:
@@ -25,20 +25,20 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], text: Seq
 
     head = "".join(f'<th scope="col"{attribute(position, head=True)}>{escape(column)}</th>' for position, column in enumerate(columns))
     body = "".join(
-        f"<tr>{''.join(f'<td{attribute(position)}>{_written(cell)}</td>' for position, cell in enumerate(row))}</tr>\n" for row in rows
+        f"<tr>{''.join(f'<td{attribute(position)}>{_cell_html(cell)}</td>' for position, cell in enumerate(row))}</tr>\n" for row in rows
     )
     name = f' class="{kind}"' if kind else ""
     return f'<div class="scroll"><table{name}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>'
 
 
-def _written(cell: Cell) -> str:
+def _cell_html(cell: Cell) -> str:
     if isinstance(cell, str):
         return escape(cell)
     return escape(cell[0]) + (f"<small>{escape(cell[1])}</small>" if cell[1] else "")
 
 
 def without_empty(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[str], list[list[Cell]]]:
-    """Drop the columns in which every row has a dash."""
+    """Drop the columns that have a dash in every row."""
     used = [position for position in range(len(columns)) if any(row[position] not in {"–", ("–", "")} for row in rows)]
     return [columns[position] for position in used], [[row[position] for position in used] for row in rows]
 
@@ -50,7 +50,7 @@ def pairs(facts: dict[str, str]) -> str:
 
 
 def figure(chart: str | None, caption: str, wide: bool = False) -> str:
-    """Return a chart with its caption, or nothing where there is no chart."""
+    """Return a chart with its caption, or an empty text if there is no chart."""
     if not chart:
         return ""
     return f'<figure><div class="{"wide" if wide else "chart"}">{chart}</div><figcaption>{escape(caption)}</figcaption></figure>'
@@ -62,5 +62,5 @@ def folded(content: str, count: int, label: str, limit: int = OPEN_ROWS) -> str:
 
 
 def note(text: str) -> str:
-    """Return a remark in small print, or nothing where there is none."""
+    """Return a note in small print, or an empty text."""
     return f'<p class="note">{escape(text)}</p>' if text else ""

@@ -1,6 +1,6 @@
-"""The model card's code: a few lines that run the model, by compress and without it, for every kind of task.
+"""The model card's code: a few lines that run the model, with and without compress, for every kind of task.
 
-A test executes these very lines, so they are kept free of placeholders: they run in the model's own folder.
+A test executes these lines. They have no placeholders and run in the model's folder.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ TEXT, OTHER = "The new phone lasts two days.", "Its battery holds out for 48 hou
 QUESTION, CONTEXT = "When did it open?", "The bridge opened in 1932, after eight years of work."
 WORDS = ["The", "bridge", "opened", "in", "Sydney", "."]
 
-BY_LOADING = 'import compress\n\nmodel = compress.load_model(".")  # a torch.nn.Module; its tokenizer lies beside it\n'
+BY_LOADING = 'import compress\n\nmodel = compress.load_model(".")  # a torch.nn.Module; its tokenizer is in the same folder\n'
 BY_COMPRESS: dict[Target, str] = {
     "class": """answer = model({given})
 print(answer.label, answer.score)""",
-    "labels": """answer = model({given})  # the labels beyond a probability of a half
-print([(found.label, found.score) for found in answer])""",
+    "labels": """answer = model({given})  # labels with a probability above 0.5
+print([(entry.label, entry.score) for entry in answer])""",
     "value": """answer = model({given})
 print(answer.value)""",
-    "tags": """answer = model(({given}))  # words; or one text, which is then split
-print([(found.word, found.label) for found in answer])""",
+    "tags": """answer = model(({given}))  # words, or one text, which is split into words
+print([(entry.word, entry.label) for entry in answer])""",
     "span": """answer = model(({given}))  # question, context
 print(answer.text, answer.score, answer.start, answer.end)""",
 }
 
 INPUT: dict[Target, str] = {"tags": "words = [{given}]", "span": "question, context = {given}"}
 ENCODE: dict[Target, str] = {"tags": '[" " + word for word in words], is_pretokenized=True', "span": "question, context"}
-FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # of an encoding, by the graph's input
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # attribute of an encoding, by graph input
 RUN: dict[Target, str] = {"span": 'start, end = session.run(["start_logits", "end_logits"], {batch})'}
 
 LABELS = 'labels = json.load(open("config.json")).get("id2label", {{}})'
@@ -49,13 +49,13 @@ print(answer)""",
     "tags": f"""{LABELS}
 tags = {{{{}}}}
 for token, word in enumerate(encoding.word_ids):
-    if word is not None and word not in tags:  # a word's tag is that of its first piece
+    if word is not None and word not in tags:  # a word's tag is that of its first token
         tags[word] = labels.get(str(logits[0, token].argmax()))
 answer = [(words[word], tag) for word, tag in tags.items()]
 print(answer)""",
-    "span": """asked = np.array([sequence == 1 for sequence in encoding.sequence_ids])  # the tokens of the context
-pairs = np.where(asked[:, None] & asked, start[0][:, None] + end[0], -np.inf)
-pairs[np.tril(np.ones_like(pairs), -1) + np.triu(np.ones_like(pairs), {max_answer}) > 0] = -np.inf  # backwards, or too long
+    "span": """in_context = np.array([sequence == 1 for sequence in encoding.sequence_ids])  # the tokens of the context
+pairs = np.where(in_context[:, None] & in_context, start[0][:, None] + end[0], -np.inf)
+pairs[np.tril(np.ones_like(pairs), -1) + np.triu(np.ones_like(pairs), {max_answer}) > 0] = -np.inf  # reversed or too long
 begin, last = np.unravel_index(pairs.argmax(), pairs.shape)
 answer = context[encoding.offsets[begin][0] : encoding.offsets[last][1]]{no_answer}
 print(answer)""",
@@ -69,7 +69,7 @@ def example(target: Target, columns: int) -> list[str]:
 
 
 def by_compress(target: Target, columns: int) -> str:
-    """Return the lines that run an ONNX artifact by compress."""
+    """Return the lines that run an ONNX artifact with compress."""
     given = ", ".join(example(target, columns))
     pair = target not in ("tags", "span") and columns > 1
     return f'import compress\n\nmodel = compress.load_onnx(".")\n{BY_COMPRESS[target].format(given=f"({given})" if pair else given)}\n'
@@ -79,9 +79,9 @@ def by_onnxruntime(
     input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: dict[str, Any],
     basic: bool = False,
 ) -> str:  # fmt: skip
-    """Return the five lines from an input to logits by onnxruntime, tokenizers and numpy alone, with their imports.
+    """Return the five lines from an input to logits with onnxruntime, tokenizers and numpy only, with their imports.
 
-    `names` are the graph's inputs; `basic` is for artifacts that are fastest with the basic graph optimizations.
+    `names` are the graph's inputs; `basic` is for artifacts that run with basic graph optimizations.
     """
     target = input_spec.target
     only = ', strategy="only_second"' if target == "span" else ""
@@ -109,7 +109,7 @@ def by_onnxruntime(
 
 
 def by_numpy(input_spec: InputSpec) -> str:
-    """Return the lines that read the answer from the logits of `by_onnxruntime`."""
+    """Return the lines that compute the prediction from the logits of `by_onnxruntime`."""
     threshold = f" + {input_spec.null_threshold:g}" if input_spec.null_threshold else ""
     no_answer = f' if start[0][0] + end[0][0] <= pairs.max(){threshold} else ""' if input_spec.no_answer else ""
     lines = DECODE[input_spec.target].format(max_answer=input_spec.max_answer, no_answer=no_answer)

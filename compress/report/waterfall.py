@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def waterfall_of(stage: Document) -> Document | None:
-    """Return the first cell's split of the speedup into factors, where a benchmark has one that is whole."""
+    """Return the factors of the speedup in the first cell; None if the benchmark lacks them, or one of their ratios."""
     for entry in stage.get("waterfall") or []:
         parts = [*(entry.get("steps") or []), entry.get("total") or {}]
         return entry if len(parts) > 1 and all((part.get("ratio") or 0) > 0 for part in parts) else None
     return None
 
 
-def waterfall_chart(found: Document, rows: Sequence[Document]) -> go.Figure:
-    """Draw the steps of a speedup, each from where the one before ends, on a logarithmic axis: lengths add up to the total."""
-    steps, total, color = found["steps"], found["total"], colors(rows)
+def waterfall_chart(entry: Document, rows: Sequence[Document]) -> go.Figure:
+    """Draw the factors of a speedup, each starting where the previous one ends; on the logarithmic axis they add up to the total."""
+    steps, total, color = entry["steps"], entry["total"], colors(rows)
     figure = empty_figure(height=100 + 52 * (len(steps) + 1), bargap=0.42)
     reached, ends = 0.0, [0.0]
     names = [
@@ -48,9 +48,9 @@ def waterfall_chart(found: Document, rows: Sequence[Document]) -> go.Figure:
             hovertemplate=f"{part['ratio']:.2f}×<extra></extra>",
             error_x={"array": [max(0, high - reached)], "arrayminus": [max(0, reached - low)], "thickness": 1.3, "width": 4, "color": INK},
         )
-        told = f"<b>{part['ratio']:.2f}×</b>"
+        label = f"<b>{part['ratio']:.2f}×</b>"
         right = max(start, reached, high)
-        figure.add_annotation(x=right, y=position, text=told, xanchor="left", xshift=8, showarrow=False, font={"size": 12})
+        figure.add_annotation(x=right, y=position, text=label, xanchor="left", xshift=8, showarrow=False, font={"size": 12})
         if part is not total:
             figure.add_shape(type="line", x0=reached, x1=reached, y0=position + 0.29, y1=position + 0.71, line={"color": MUTED, "width": 1})
     low, high = min(ends), max(ends)

@@ -15,7 +15,6 @@ from compress.settings.base import (
     TARGET,
     TRAINING,
     UNLABELED,
-    AnyOf,
     Device,
     Fraction,
     Only,
@@ -31,8 +30,7 @@ TARGETS = ("target_speedup", "target_latency_ms", "target_flops", "target_params
 
 STEPWISE = Only("method", "obs", "fisher")  # they score, cut and refit in steps
 TARGETED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden")  # they reach a target, and are timed
-CALIBRATED = Only("method", "obs", "fisher", "taylor", "layers", "hidden", "sparse")
-READS_TEXTS = Only("method", "obs", "fisher", "taylor", "layers", "hidden", "vocab", "sparse")
+CALIBRATED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden", "sparse")
 RECOVERY = Only("recover_epochs")
 
 
@@ -86,7 +84,7 @@ class PruneSettings(Settings):
     calib_samples: Annotated[Positive, CALIBRATION, CALIBRATED] = Field(
         2048, description="Training examples for scores and refits; fewer if they exceed 50,000 tokens."
     )
-    unlabeled: Annotated[str | None, CALIBRATION, AnyOf(READS_TEXTS, RECOVERY)] = Field(
+    unlabeled: Annotated[str | None, CALIBRATION] = Field(
         None, description=f"Unlabeled texts for scores, refits and recovery instead of the training split: {UNLABELED}"
     )
     recover_epochs: Annotated[Annotated[int, Field(ge=0, le=1000)], TRAINING, TARGETED] = Field(

@@ -20,8 +20,7 @@ from compress.inference.artifact import load_onnx
 from compress.inference.openvino_session import has_openvino
 from compress.quantize import serving
 from compress.quantize.auto import Choice
-from compress.settings import ExportSettings, QuantizeSettings
-from compress.stage import Inputs
+from compress.settings import QuantizeSettings
 from tests import tiny
 from tests.unit.quantize.stage import run
 
@@ -135,8 +134,6 @@ def test_another_processors_form_is_not_timed(checkpoint: Maker, tiny_task: dict
 
 
 def test_a_float16_graph_is_refused(checkpoint: Maker, tmp_path: Path) -> None:
-    export = importlib.import_module("compress.export").run
-    (tmp_path / "half").mkdir()
-    export(Inputs({"model": checkpoint()}), ExportSettings(precision="fp16"), tmp_path / "half")
+    run(checkpoint(), tmp_path / "half", method="fp16")
     with pytest.raises(ModelError, match="is quantized already"):
         run(tmp_path / "half", tmp_path / "out")

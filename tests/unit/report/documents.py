@@ -1,4 +1,4 @@
-"""Documents of runs made by hand, and a reader of the page that is made of them."""
+"""Documents of runs written by hand, and a parser of the report page."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ FORMS: dict[str, tuple[Document, list[str]]] = {
         entry("in New York .", ["O", "B", "I", "O"], ["O", "B", "I", "O"], ["O", "B", "O", None], ["int8"]),
         ["in New York . York/I ./O York/I ./O ✓ right York/O ./– ✗ wrong", "Only the words whose tags differ"],
     ),
-    "a value": (entry(["a", "b"], 3.0, 3.25, 0.5, ["int8"]), ["a | b 3.00 3.25 ✓ right 0.50 ✗ wrong", "The largest differences first"]),
+    "a value": (entry(["a", "b"], 3.0, 3.25, 0.5, ["int8"]), ["a | b 3.00 3.25 ✓ right 0.50 ✗ wrong", "Largest differences between"]),
     "a span": (
         entry(["who?", "It was Ada."], ["Ada", "Ada"], "Ada", "was Ada", ["int8"]),
         ["who? | It was Ada. Ada Ada ✓ right was Ada ✗ wrong"],

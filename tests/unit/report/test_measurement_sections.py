@@ -69,7 +69,7 @@ def test_the_speedup_is_split_into_factors(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", {"speed": bench(NAMES) | {"waterfall": [FACTORS]}})
     page, seen = read(folder)
     assert "waterfall" in charts(page)
-    assert "int8 is 4.40 times as fast as teacher" in seen.text
+    assert "int8 is 4.40× as fast as teacher" in seen.text
     assert "2.00 (runtime + smaller model) × 2.20 (int8) = 4.40" in seen.text
     assert "Timed with 1 thread, batch 1, 32 tokens." in seen.text
     figure = waterfall_chart(FACTORS, [])
@@ -105,11 +105,11 @@ def test_a_step_that_slows_down_and_one_without_an_interval() -> None:
 def test_cold_starts_are_shown_where_they_were_measured(tmp_path: Path) -> None:
     stage = bench(NAMES)
     _, before = read(write_run(tmp_path / "without", {"speed": stage}))
-    assert "In a fresh process" not in before.text
+    assert "Cold start, in a new process" not in before.text
     for entry in stage["results"]:
         entry |= {"load_ms": 812.4, "first_run_ms": None if entry["model"] == "int8" else 33.0}
     _, seen = read(write_run(tmp_path / "with", {"speed": stage}))
-    assert "In a fresh process" in seen.text
+    assert "Cold start, in a new process" in seen.text
     assert "Load, ms First run, ms teacher 812 33 graph 812 33 int8 812 –" in seen.text
     assert "None" not in seen.text
 
@@ -118,7 +118,7 @@ def test_padding_is_told_apart_from_compression(tmp_path: Path) -> None:
     stage = bench(NAMES)
     stage["control"][-1]["padding"] = {"ratio": 1.34, "ci95": [1.3, 1.38]}
     _, seen = read(write_run(tmp_path / "run", {"speed": stage}))
-    assert "int8 takes 1.34 times as long when every text is padded" in seen.text
+    assert "int8 takes 1.34× as long if every text is padded" in seen.text
 
 
 SCALES = {

@@ -109,13 +109,13 @@ def test_any_number_of_models_with_long_names(tmp_path: Path, count: int) -> Non
 
 
 STAGES: dict[str, tuple[dict[str, Document], set[str], str]] = {
-    "nothing measured": ({"teacher": TEACHER}, set(), "made teacher and measured neither accuracy nor latency"),
+    "nothing measured": ({"teacher": TEACHER}, set(), "wrote teacher and measured neither accuracy nor latency"),
     "eval only": ({"proof": evaluation(["a", "b"])}, {"accuracies"}, "b loses 0.4 points of accuracy against a"),
     "eval of one": ({"proof": evaluation(["a"])}, set(), "a reaches 96.0 points of accuracy (95 % interval 94.0 to 97.5) on bbc-news"),
     "bench only": ({"speed": bench(["a", "b"], lengths=(32,))}, {"speedups", "sizes"}, "b is 2.7× faster than a in PyTorch fp32"),
     "bench of one": ({"speed": bench(["a"])}, {"lengths"}, "a takes 16.00 ms (p50)."),
-    "prune only": ({"slim": SLIM}, {"heads", "ffn"}, "made slim"),
-    "layers all alike": ({"student": {**SLIM, "layers": DENSE[:3], "layers_before": None}}, set(), "made slim".replace("slim", "student")),
+    "prune only": ({"slim": SLIM}, {"heads", "ffn"}, "wrote slim"),
+    "layers all alike": ({"student": {**SLIM, "layers": DENSE[:3], "layers_before": None}}, set(), "wrote student"),
 }
 
 
@@ -159,11 +159,11 @@ BREAKS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a missing folder": (lambda folder: None, "the folder that `compress run` wrote"),
     "an unfinished run": (
         lambda folder: (folder.mkdir(), (folder / "recipe.resolved.yaml").write_text("")),
-        "start the same `compress run` again",
+        "run the same `compress run` again",
     ),
     "a damaged manifest": (
         lambda folder: (folder.mkdir(), (folder / "manifest.json").write_text("{")),
-        "start the same `compress run` again",
+        "run the same `compress run` again",
     ),
 }
 

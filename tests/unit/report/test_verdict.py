@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from compress.report.run_folder import Run
 from compress.report.summary import summarize
 from compress.report.verdict import verdict
@@ -27,3 +29,11 @@ def test_verdict_on_a_real_loss() -> None:
     sentence = verdict(run, summarize(run))[0]
     assert "b loses 3.1 points of accuracy against a (95 % interval of the change −5.0 to −1.2, p < 0.001) on" in sentence
     assert "not distinguishable" not in sentence
+
+
+@pytest.mark.parametrize(("low", "high", "shown"), [(0.97, 1.02, False), (0.72, 1.05, True)])
+def test_a_noisy_machine_is_named(low: float, high: float, shown: bool) -> None:
+    stage = bench(["a", "b"], lengths=(32,)) | {"control": [{"ratio": 1.0, "ci95": [low, high]}]}
+    run = Run({}, {"speed": stage}, {}, "")
+    text = " ".join(verdict(run, summarize(run)))
+    assert ("differences below 28 % are noise" in text) is shown

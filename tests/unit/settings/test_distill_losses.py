@@ -43,8 +43,8 @@ def test_malformed_methods(text: str, message: str) -> None:
 def test_methods_that_do_not_go_together() -> None:
     for texts, message in (
         (["gram", "gram:2"], "given twice"),
-        (["theseus", "logits"], "no other method"),
-        (["tinybert", "cka"], "no other"),
+        (["theseus", "logits"], "cannot be combined"),
+        (["tinybert", "cka"], "cannot be combined"),
     ):
         with pytest.raises(ValueError, match=message):
             parse_methods(texts)
@@ -71,15 +71,15 @@ def test_matches() -> None:
     [
         ("unifrom", "did you mean 'uniform'"),
         ("12-4", "name the loss"),
-        ("", "is no match"),
-        ("hidden:12", "no pair of layers"),
-        ("hidden:a-b", "no pair of layers"),
-        ("hidden:1-", "no pair of layers"),
-        ("hidden:", "no pair of layers"),
+        ("", "is not valid for match"),
+        ("hidden:12", "not a pair of layers"),
+        ("hidden:a-b", "not a pair of layers"),
+        ("hidden:1-", "not a pair of layers"),
+        ("hidden:", "not a pair of layers"),
         ("hidden:1-1,1-1", "twice"),
         ("hidden:1-1;hidden:2-2", "two entries"),
         ("gram:1-1", "not among the methods"),
-        ("logits:1-1", "takes no layers"),
+        ("logits:1-1", "matches no layers"),
     ],
 )
 def test_malformed_matches(text: str, message: str) -> None:

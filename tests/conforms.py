@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 
 def faults(value: object, kind: Any, where: str = "$", open_ended: bool = False) -> Iterator[str]:
@@ -36,12 +36,18 @@ def faults(value: object, kind: Any, where: str = "$", open_ended: bool = False)
         yield f"{where}: {value!r:.80} is no {getattr(kind, '__name__', kind)}"
 
 
+def required_keys(kind: Any) -> set[str]:
+    """Return the keys that a TypedDict requires; `__required_keys__` does not see through postponed annotations."""
+    optional = {key for key, hint in get_type_hints(kind, include_extras=True).items() if get_origin(hint) is NotRequired}
+    return set(get_type_hints(kind)) - optional if kind.__total__ else set()
+
+
 def _mapping_faults(value: object, kind: Any, where: str, open_ended: bool) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield f"{where}: {value!r:.80} is no object"
         return
     hints = get_type_hints(kind)
-    for key in sorted(kind.__required_keys__ - set(value)):
+    for key in sorted(required_keys(kind) - set(value)):
         yield f"{where}: the key '{key}' is missing"
     for key, item in value.items():
         if key in hints:
@@ -58,3 +64,11 @@ def _is(value: object, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def undocumented(result: Mapping[str, object], *kinds: Any) -> list[str]:
+    """Return what of a document does not conform to several TypedDicts together: each key belongs to one of them."""
+    parts = [{key: value for key, value in result.items() if key in get_type_hints(kind)} for kind in kinds]
+    unknown = set(result) - {key for part in parts for key in part}
+    known = [fault for part, kind in zip(parts, kinds, strict=True) for fault in faults(part, kind)]
+    return [*known, *(f"unknown key '{key}'" for key in sorted(unknown))]

@@ -12,6 +12,7 @@ import click
 from click.testing import CliRunner
 
 from compress.cli.main import VERBS, cli
+from tests import json_reference
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "verbs"
@@ -58,6 +59,10 @@ def main() -> None:
         if current != text:
             path.write_text(current, encoding="utf-8")
             print(f"{path.relative_to(ROOT)}: updated")
+    text = json_reference.PAGE.read_text(encoding="utf-8")
+    if (current := json_reference.updated(text)) != text:
+        json_reference.PAGE.write_text(current, encoding="utf-8")
+        print(f"{json_reference.PAGE.relative_to(ROOT)}: updated")
 
 
 if __name__ == "__main__":

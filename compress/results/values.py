@@ -35,15 +35,6 @@ class Speedup(Ratio):
     """The baseline."""
 
 
-class BeforeAfter(TypedDict):
-    """Scores of a model on validation after a change, and before it. The metrics of the task are further keys."""
-
-    n: int
-    """Examples."""
-    before: float | None
-    """The main metric before the change."""
-
-
 class InputSpecDocument(TypedDict):
     """How inputs are encoded and outputs are decoded."""
 

@@ -208,5 +208,5 @@ def test_a_model_without_neurons_is_no_plain_one() -> None:
 
 @pytest.mark.parametrize("method", ["taylor", "magnitude", "random", "layers", "hidden"])
 def test_only_where_it_means_something(method: Any) -> None:
-    with pytest.raises(ValueError, match=f"uniform goes with methods obs and fisher, not {method}"):
+    with pytest.raises(ValueError, match=f"uniform goes with method obs or fisher, not {method}"):
         PruneSettings(target_flops=0.5, method=method, uniform=True)

@@ -130,7 +130,7 @@ def test_layers_of_different_shapes_do_not_share(tiny_task: Any, tmp_path: Path)
         ({}, "give layers"),
         ({"layers": 2, "groups": "0-1"}, "give layers"),
         ({"groups": "auto"}, "give layers"),
-        ({"layers": 2, "unlabeled": "texts.txt"}, "unlabeled is what groups auto judges by"),
+        ({"layers": 2, "unlabeled": "texts.txt"}, "unlabeled goes with groups auto"),
         ({"layers": 3}, "share nothing"),
         ({"layers": 9, "groups": "auto"}, "share nothing"),
         ({"groups": "0-9"}, "within the model's layers 0 to 2"),

@@ -120,7 +120,7 @@ def test_a_number_without_a_unit_is_invalid(value: Any) -> None:
 
 
 def test_epochs_or_a_budget() -> None:
-    with pytest.raises(UsageError, match="give epochs or a budget of time, not both"):
+    with pytest.raises(UsageError, match="give epochs or a budget, not both"):
         validate(DistillSettings, {"epochs": 3, "budget": "5m"}, "distill", UsageError)
     assert (FinetuneSettings().epochs, FinetuneSettings(budget="5m").epochs) == (3, None)
     for mode, own in MODE_DEFAULTS.items():

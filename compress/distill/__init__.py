@@ -1,4 +1,4 @@
-"""Knowledge distillation: the stage `distill`. Losses, students, teachers and the cache of their answers stand beside it."""
+"""Knowledge distillation: the stage `distill`, its losses, students, teachers and the cache of teacher outputs."""
 
 from __future__ import annotations
 
@@ -12,102 +12,98 @@ from compress.core import console, processes
 from compress.core.errors import UsageError
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
 from compress.distill.calibration import Calibration
-from compress.distill.explain import explanation
-from compress.distill.layer_matching import check_target, without_layers
-from compress.distill.student_training import teach
-from compress.distill.students import Start, make_student, shape_of_student
-from compress.distill.teachers import load_teacher
-from compress.distill.theseus import check_replaceable
-from compress.models.checkpoint import load_model, save_model
+from compress.distill.explain import explain_training
+from compress.distill.layer_matching import check_methods, drop_default_layer_losses
+from compress.distill.module_replacement import check_replaceable
+from compress.distill.student_spec import shape_of_student
+from compress.distill.student_training import Student, train_student
+from compress.distill.students import StudentInit, create_student
+from compress.distill.teachers import load_teachers
+from compress.distill.training_data import labeled_and_unlabeled
+from compress.models.checkpoint import save_model
 from compress.models.config import read_config
 from compress.models.family import family_of
-from compress.models.label_mapping import map_labels
 from compress.models.model_shape import count_params, model_shape
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
 from compress.results import DistillPlan, TrainedDocument
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.training.budget import TimeBudget
+from compress.training.loop import TrainingPlan
 from compress.training.seeds import run_seeds
-
-__all__ = ["plan", "run", "teach"]
 
 
 def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocument:
-    """Train a student on its teachers' answers and on what goes on inside, keep its best epoch, write a checkpoint."""
+    """Train a student on its teachers' outputs and features, keep its best epoch on validation and write a checkpoint."""
     if settings.seeds:
         return run_seeds(run, inputs, settings, output)
     _check(inputs, settings)
     budget = TimeBudget.of(settings)
-    task, teacher_folder = inputs.task, _teacher(inputs)
+    task, target = inputs.task, inputs.task.spec.target
     torch.manual_seed(inputs.seed)
-    teacher = load_model(teacher_folder, target=task.spec.target)
-    classes = map_labels(read_config(teacher_folder), task, str(teacher_folder.name))
-    others = [load_teacher(folder, task, teacher, classes) for folder in inputs.more_teachers]
+    teachers = load_teachers(_teacher(inputs), inputs.more_teachers, task)
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
-    labeled = task.split("train") if unlabeled is None or "train" in task.available else None
-    texts = reduce(append_unlabeled, [part for part in (labeled, unlabeled) if part is not None])
+    texts = reduce(append_unlabeled, labeled_and_unlabeled(task, unlabeled))
     with tempfile.TemporaryDirectory() as scratch:
-        start = Start(Calibration(texts, teacher_folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
-        student, student_folder = make_student(inputs.student, teacher, teacher_folder, start, task.spec.target, task.label_names)
-        settings = _matchable(settings, model_shape(teacher), model_shape(student))
-        taught = teach(
-            student, teacher, teacher_folder, task, unlabeled, classes, settings, inputs.seed, student_folder, others,
-            made=isinstance(inputs.student, str), resume=inputs.resume, budget=budget,
-        )  # fmt: skip
-        student.to("cpu")
+        init = StudentInit(Calibration(texts, teachers.folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
+        model, tokenizer = create_student(inputs.student, teachers.model, teachers.folder, init, target, task.label_names)
+        student = Student(model, tokenizer, from_teacher=isinstance(inputs.student, str))
+        settings = _without_unmatchable(settings, model_shape(teachers.model), model_shape(model))
+        result = train_student(student, teachers, task, TrainingPlan(settings, inputs.seed, inputs.resume, budget), unlabeled)
+        model.to("cpu")
         if processes.rank() == 0:
-            save_model(student, output, student_folder)
-    if taught.fitted.diverged:
-        raise taught.fitted.diverged
-    if (after := taught.metrics[task.spec.main_metric]) < taught.before:
+            save_model(model, output, tokenizer)
+    if result.training.diverged:
+        raise result.training.diverged
+    if (after := result.metrics[task.spec.main_metric]) < result.score_before:
         console.warn(
-            f"the student is worse than before it was trained ({100 * after:.2f}, {100 * taught.before:.2f} before): try a lower --lr"
+            f"the student is worse than before training ({100 * after:.2f}, {100 * result.score_before:.2f} before): try a lower --lr"
         )
     return {
-        "metrics": {"validation": {"n": len(task.split("validation")), **taught.metrics, "before": taught.before}},
-        "training": taught.training(),
-        "params": count_params(student),
-        "layers": model_shape(student).as_json(),
+        "metrics": {"validation": {"n": len(task.split("validation")), **result.metrics, "before": result.score_before}},
+        "training": result.training_document(),
+        "params": count_params(model),
+        "layers": model_shape(model).as_json(),
     }
 
 
 def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:
-    """Return what would be matched with what, with weights, shapes and projections; nothing is trained or written."""
+    """Return what would be matched, with weights, shapes and projections; nothing is trained or written."""
     _check(inputs, settings)
     task, config = inputs.task, read_config(_teacher(inputs))
     teacher, adapted = shape_of_config(config), ADAPTER_KEY in (config.get(CONFIG_KEY) or {})
-    check_target(settings, task.spec.target, len(task.label_names))
+    check_methods(settings, task.spec.target, len(task.label_names))
     student = shape_of_student(inputs.student, teacher, settings.init, adapted)
-    settings = _matchable(settings, teacher, student)
+    settings = _without_unmatchable(settings, teacher, student)
     if settings.augment or settings.unlabeled:
         settings = settings.model_copy(update={"hard_weight": 0.0})
     if "theseus" in settings.losses:
-        check_replaceable(student, teacher, isinstance(inputs.student, str) and settings.init != "random", family_of(config["model_type"]))
-    return {**explanation(settings, teacher, student), "teachers": 1 + len(inputs.more_teachers)}
+        from_layers = isinstance(inputs.student, str) and settings.init != "random"
+        check_replaceable(student, teacher, from_layers, family_of(config["model_type"]))
+    return {**explain_training(settings, teacher, student), "teachers": 1 + len(inputs.more_teachers)}
 
 
 def _check(inputs: Inputs, settings: DistillSettings) -> None:
-    """Refuse settings that say nothing about these models.
+    """Check that the settings suit the number of teachers and the kind of student.
 
     Raises:
-        UsageError: there are such settings.
+        UsageError: they do not.
     """
     if "theseus" in settings.losses and inputs.more_teachers:
-        raise UsageError("method theseus has one teacher, whose layers stand in for the student's", "give one --teacher")
+        raise UsageError("method theseus replaces the layers of one teacher, and there are several", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":
-        raise UsageError(f"init {settings.init} says how a student of a SPEC starts, and the student is a model", "leave out --init")
+        raise UsageError(f"init {settings.init} initialises a student from a SPEC, and the student is a model", "leave out --init")
 
 
-def _matchable(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
-    """Return the settings as these two can follow them; says so where the default is more."""
-    found = without_layers(settings, teacher, student)
-    if found is not settings:
+def _without_unmatchable(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
+    """Return the settings without default losses that cannot compare these two shapes; prints what is left out."""
+    reduced = drop_default_layer_losses(settings, teacher, student)
+    if reduced is not settings:
         recurrent = teacher.lstm is not None or student.lstm is not None
-        why = "a BiLSTM has no layers to match" if recurrent else "student and teacher differ in width"
-        more = "" if recurrent else "; --match all compares their layers as well"
-        console.info(f"  {why}: method {', '.join(found.losses)} alone{more}")
-    return found
+        reason = "a BiLSTM has no layers to match" if recurrent else "student and teacher differ in width"
+        hint = "" if recurrent else "; --match all compares their layers as well"
+        console.info(f"  {reason}: method {', '.join(reduced.losses)} only{hint}")
+    return reduced
 
 
 def _teacher(inputs: Inputs) -> Path:

@@ -1,11 +1,12 @@
-"""A few texts of the task, by which a student's start is chosen."""
+"""A few texts of the task that decide how a student is initialised."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,54 +18,65 @@ from compress.models.device import Batch, to_tensors
 from compress.models.inputs import encode_for
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 COUNT = 128
 BATCH = 16
+LabeledBatch = tuple[Batch, torch.Tensor]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Texts of a task as a teacher reads them. `examples` are all of them; a sample is run through models."""
+    """Texts of a task, encoded for the teacher.
+
+    Attributes:
+        examples: all texts; a random sample of them runs through models.
+        folder: of the teacher's tokenizer.
+        input_spec: of the task.
+        seed: of the sample, and of labels drawn from predictions.
+    """
 
     examples: Examples
-    folder: Path  # of the teacher's tokenizer
+    folder: Path
     input_spec: InputSpec
     seed: int
 
     @property
     def target(self) -> Target:
-        """What the task asks for."""
+        """What the task predicts."""
         return self.input_spec.target
 
     @cached_property
     def sample(self) -> list[tuple[dict[str, np.ndarray], torch.Tensor]]:
-        """Padded batches with their labels, of which only where tags are asked for matters."""
+        """Padded batches with their labels, which only say which tokens of a tagged sentence count."""
         order = np.random.default_rng(self.seed).permutation(len(self.examples))[:COUNT]
         data = encode_for(self.folder, self.examples.take(order), self.input_spec)
         chunks = [np.arange(start, min(start + BATCH, len(data))) for start in range(0, min(len(data), COUNT), BATCH)]
         return [(data.batch(chunk), torch.from_numpy(data.targets(chunk))) for chunk in chunks]
 
-    def batches(self, model: Any) -> list[Batch]:
+    def batches(self, model: PreTrainedModel) -> list[Batch]:
         """Return the sample as a model's inputs, on the CPU."""
         return [to_tensors(batch, model, torch.device("cpu")) for batch, _ in self.sample]
 
     @torch.no_grad()
-    def divergence(self, student: Any, teacher: Any) -> float:
-        """Return the mean loss of a student's answers against its teacher's, at temperature 1; both read the same tokens."""
+    def divergence(self, student: PreTrainedModel, teacher: PreTrainedModel) -> float:
+        """Return the mean loss of a student's logits against its teacher's, at temperature 1; both have the same tokenizer."""
         losses = []
         for batch, labels in self.sample:
             inputs = to_tensors(batch, teacher, torch.device("cpu"))
-            own, wanted = (logits_of(model(**inputs)).float() for model in (student, teacher))
-            losses.append(float(logits_loss(own, wanted, labels, inputs["attention_mask"], self.target, 1.0)))
+            student_logits, teacher_logits = (logits_of(model(**inputs)).float() for model in (student, teacher))
+            losses.append(float(logits_loss(student_logits, teacher_logits, labels, inputs["attention_mask"], self.target, 1.0)))
         return float(np.mean(losses))
 
-    def scored(self, model: Any) -> tuple[list[tuple[Batch, torch.Tensor]], Any]:
-        """Return batches, and the loss of one summed over its examples, by labels drawn from the model's own answers."""
-        draw = torch.Generator().manual_seed(self.seed)
+    def batches_with_loss(self, model: PreTrainedModel) -> tuple[list[LabeledBatch], Callable[[LabeledBatch], torch.Tensor]]:
+        """Return batches, and a function from a batch to its loss, summed over examples, on labels drawn from the predictions."""
+        generator = torch.Generator().manual_seed(self.seed)
 
-        def loss_of(batch: tuple[Batch, torch.Tensor]) -> torch.Tensor:
-            inputs, asked = batch
+        def loss_of(batch: LabeledBatch) -> torch.Tensor:
+            inputs, labels = batch
             logits, mask = logits_of(model(**inputs)), inputs["attention_mask"]
-            drawn = sampled_labels(logits.detach(), asked, mask, self.target, draw)
+            drawn = sampled_labels(logits.detach(), labels, mask, self.target, generator)
             return task_loss(logits, drawn, mask, self.target, summed=True)
 
         return list(zip(self.batches(model), (labels for _, labels in self.sample), strict=True)), loss_of

@@ -1,72 +1,82 @@
-"""Which layers of student and teacher are matched by which loss: worked out from the settings and the two shapes."""
+"""Which layers of student and teacher each loss compares, from the settings and the two shapes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from compress.core.errors import UsageError
 from compress.data.input_spec import Target
-from compress.distill.features import PROJECTED, Feature
+from compress.distill.features import PROJECTIONS, Feature
 from compress.models.shape import Shape
 from compress.settings import DistillSettings
 from compress.settings.distill_losses import OUTPUTS, Pairs
 
-COFI_LAYERS = 4  # of the teacher; of twelve layers the third, sixth, ninth and last
-LEAST_CLASSES = 3  # from which DKD differs from the logits loss
+COFI_LAYERS = 4  # of the teacher; of twelve the third, sixth, ninth and last
+MIN_DKD_CLASSES = 3  # with two, DKD is the logits loss
+PER_HEAD = ("attention", "relations")  # losses of projections, which need heads
 
 
 @dataclass(frozen=True)
-class Match:
+class LayerMatch:
     """A loss between a layer of the teacher and one of the student (0: the embeddings).
 
-    `weight` is that of the pair: of a loss with several pairs, its weight shared out evenly. `heads` are relation heads.
-    For `cofi` `teachers` are the layers to be met, and `students` those among which theirs are sought, batch by batch.
+    Attributes:
+        method: the name of the loss.
+        weight: of this pair; the pairs of a loss share its weight evenly.
+        teacher: the teacher's layer.
+        student: the student's layer.
+        relation_heads: for `relations`.
+        teacher_layers: for `cofi`, all layers of the teacher that are compared.
+        student_layers: for `cofi`, the layers among which the nearest ones are chosen batch by batch.
     """
 
     method: str
     weight: float
     teacher: int = 0
     student: int = 0
-    heads: int = 0
-    teachers: tuple[int, ...] = ()
-    students: tuple[int, ...] = ()
+    relation_heads: int = 0
+    teacher_layers: tuple[int, ...] = ()
+    student_layers: tuple[int, ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of feature that the loss compares."""
-        return {"attention": PROJECTED[:2], "relations": PROJECTED}.get(self.method, ("hidden",))
+        return {"attention": PROJECTIONS[:2], "relations": PROJECTIONS}.get(self.method, ("hidden",))
 
     @property
-    def of_teacher(self) -> list[Feature]:
-        """The teacher's features that are needed."""
-        return [(kind, number) for kind in self.kinds for number in self.teachers or (self.teacher,)]
+    def teacher_features(self) -> list[Feature]:
+        """The features of the teacher that the loss needs."""
+        return [(kind, number) for kind in self.kinds for number in self.teacher_layers or (self.teacher,)]
 
     @property
-    def of_student(self) -> list[Feature]:
-        """The student's features that are needed."""
-        return [(kind, number) for kind in self.kinds for number in self.students or (self.student,)]
+    def student_features(self) -> list[Feature]:
+        """The features of the student that the loss needs."""
+        return [(kind, number) for kind in self.kinds for number in self.student_layers or (self.student,)]
 
     @property
     def projected(self) -> bool:
-        """Whether states are compared dimension by dimension, so that widths must be made to agree."""
+        """Whether states are compared dimension by dimension, so that different widths need a projection."""
         return self.method in ("hidden", "nmse", "pkd", "cofi")
 
 
-def spread(student_layers: int, teacher_layers: int) -> list[int]:
-    """Return the teacher layers (from 0) that a shallower student takes: evenly spread, the last one included.
+def evenly_spaced_layers(student_layers: int, teacher_layers: int) -> list[int]:
+    """Return the teacher layers (from 0) that a shallower student takes: evenly spaced, including the last one.
 
-    >>> spread(3, 6)
+    >>> evenly_spaced_layers(3, 6)
     [1, 3, 5]
     """
     return [round((number + 1) * teacher_layers / student_layers) - 1 for number in range(student_layers)]
 
 
-def layer_map(student_layers: int, teacher_layers: int, match: str) -> list[tuple[int, int]]:
-    """Pair hidden states (1 = after the first layer, 0 = the embeddings) of student and teacher.
+def pair_layers(student_layers: int, teacher_layers: int, match: str) -> list[tuple[int, int]]:
+    """Return (student, teacher) pairs of hidden states: 1 after the first layer, 0 the embeddings.
 
-    `last` pairs the last ones only, which overfits least on small data (Ko et al. 2023, arXiv 2302.01530); `uniform` pairs every
-    student layer with the teacher layer at the same relative depth (Jiao et al. 2020), `all` the embeddings as well.
+    Args:
+        student_layers: number of the student's layers.
+        teacher_layers: number of the teacher's layers.
+        match: `last` pairs the last ones only, which overfits least on small data (Ko et al. 2023, arXiv 2302.01530); `uniform` pairs
+            every student layer with the teacher layer at the same relative depth (Jiao et al. 2020); `all` adds the embeddings.
     """
     if match == "last":
         return [(student_layers, teacher_layers)]
@@ -74,32 +84,33 @@ def layer_map(student_layers: int, teacher_layers: int, match: str) -> list[tupl
     return [(0, 0), *pairs] if match == "all" else pairs
 
 
-def matches(settings: DistillSettings, teacher: Shape, student: Shape) -> list[Match]:
-    """Return every match of layers that the settings ask for.
+def match_layers(settings: DistillSettings, teacher: Shape, student: Shape) -> list[LayerMatch]:
+    """Return all matches of layers that the settings describe.
 
     Raises:
-        UsageError: a layer that a model does not have, or two that the loss cannot compare.
+        UsageError: a layer does not exist, or the loss cannot compare two layers.
     """
-    found: list[Match] = []
+    matches: list[LayerMatch] = []
     layered = settings.layers_matched
     for method, weight in settings.losses.items():
         if method == "cofi":
-            found.append(_cofi(weight, teacher, student))
+            matches.append(_cofi(weight, teacher, student))
         elif method in layered:
             pairs = _pairs(method, layered[method], len(teacher.layers), len(student.layers))
             for below, above in pairs:
-                found.append(_checked(Match(method, weight / len(pairs), above, below), settings.relation_heads, teacher, student))
-    return found
+                match = LayerMatch(method, weight / len(pairs), above, below)
+                matches.append(_with_heads(match, settings.relation_heads, teacher, student) if method in PER_HEAD else match)
+    return matches
 
 
-def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
-    """Return the settings without the default's losses of layers where the two have no layers, or none alike.
+def drop_default_layer_losses(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
+    """Return the settings without the default's losses of layers if a model has no layers or the widths differ.
 
-    A BiLSTM has no layers. States of another width are compared by maps that are to be learned first: with the default's weight
-    that takes all of a short training (docs/decisions/0019-logits-across-widths.md).
+    A BiLSTM has no layers. States of different widths are compared through projections that must be learned first: with the default's
+    weight this takes all of a short training (docs/decisions/0019-logits-across-widths.md).
 
     Raises:
-        UsageError: losses or pairs of layers were asked for, of a BiLSTM.
+        UsageError: the settings name losses or pairs of layers, and a model is a BiLSTM.
     """
     layered, default = [name for name in settings.losses if name not in OUTPUTS], DistillSettings.model_fields["method"].default
     recurrent = teacher.lstm is not None or student.lstm is not None
@@ -107,24 +118,19 @@ def without_layers(settings: DistillSettings, teacher: Shape, student: Shape) ->
         return settings
     if not recurrent and (settings.method != default or settings.match or settings.layer_epochs):
         return settings
-    given = {
+    explicit = {
         f"method {layered[0]}": settings.method != default,
         "layer_epochs": bool(settings.layer_epochs),
         f"match {settings.match}": ":" in (settings.match or ""),
     }
-    asked = next((name for name, there in given.items() if there), None)
-    if asked is not None:
-        raise UsageError(f"{asked} works on layers, and a BiLSTM has none", "use --method logits, or dkd")
+    setting = next((name for name, given in explicit.items() if given), None)
+    if setting is not None:
+        raise UsageError(f"{setting} needs layers, and a BiLSTM has none", "use --method logits, or dkd")
     return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS]})
 
 
-def labels_alone(settings: DistillSettings) -> bool:
-    """Tell whether the teacher's answers count for nothing: then training is that of `finetune`, with its rate and epochs."""
-    return settings.hard_weight == 1 or "theseus" in settings.losses
-
-
-def check_target(settings: DistillSettings, target: Target, classes: int) -> None:
-    """Check that the methods fit what the task asks for.
+def check_methods(settings: DistillSettings, target: Target, classes: int) -> None:
+    """Check that the methods suit the task.
 
     Raises:
         UsageError: DKD without classes, or with two.
@@ -132,32 +138,31 @@ def check_target(settings: DistillSettings, target: Target, classes: int) -> Non
     if "dkd" not in settings.losses:
         return
     if target in ("labels", "value"):
-        raise UsageError("method dkd splits one true class from the others, and this task has none", "use method logits")
-    if target != "span" and classes < LEAST_CLASSES:
+        raise UsageError("method dkd separates one true class from the others, and this task has no such class", "use method logits")
+    if target != "span" and classes < MIN_DKD_CLASSES:
         raise UsageError(
             f"method dkd needs three classes or more, and this task has {classes}",
-            "with two the other class has all of the rest: use method logits",
+            "with two classes it is the logits loss: use method logits",
         )
 
 
-def _pairs(method: str, wanted: str | Pairs, teacher_layers: int, student_layers: int) -> list[tuple[int, int]]:
+def _pairs(method: str, match: str | Pairs, teacher_layers: int, student_layers: int) -> list[tuple[int, int]]:
     """Return (student, teacher) layers, checked."""
-    lowest = 1 if method in ("attention", "relations") else 0
-    if isinstance(wanted, str):
-        return [pair for pair in layer_map(student_layers, teacher_layers, wanted) if pair[0] >= lowest]
+    lowest = 1 if method in PER_HEAD else 0
+    if isinstance(match, str):
+        return [pair for pair in pair_layers(student_layers, teacher_layers, match) if pair[0] >= lowest]
     for name, position, layers in (("teacher", 0, teacher_layers), ("student", 1, student_layers)):
-        for pair in wanted:
+        for pair in match:
             if not lowest <= pair[position] <= layers:
                 raise UsageError(
                     f"{method}:{pair[0]}-{pair[1]}: the {name} has no layer {pair[position]} (it has {lowest} to {layers})",
                     "write TEACHER-STUDENT, layers counted from 1" + ("" if lowest else "; 0 are the embeddings"),
                 )
-    return [(below, above) for above, below in wanted]
+    return [(below, above) for above, below in match]
 
 
-def _checked(match: Match, relation_heads: int | None, teacher: Shape, student: Shape) -> Match:
-    if match.method not in ("attention", "relations"):
-        return match
+def _with_heads(match: LayerMatch, relation_heads: int | None, teacher: Shape, student: Shape) -> LayerMatch:
+    """Check a match of projections, and fill in the relation heads."""
     above, below = teacher.layers[match.teacher - 1].heads, student.layers[match.student - 1].heads
     where = f"{match.method}: layer {match.teacher} of the teacher and layer {match.student} of the student"
     if not above or not below:
@@ -170,29 +175,21 @@ def _checked(match: Match, relation_heads: int | None, teacher: Shape, student: 
             )
         return match
     widths = above * teacher.head_size, below * student.head_size
-    if relation_heads is None:
-        heads = _relation_heads(above, *widths)
-    elif any(width % relation_heads for width in widths):
-        common = math.gcd(*widths)
+    common = math.gcd(*widths)
+    if relation_heads is None:  # as many as the teacher's heads, or the next smaller number that divides both widths
+        relation_heads = max(number for number in range(1, above + 1) if common % number == 0)
+    elif common % relation_heads:
         raise UsageError(
             f"{where} are {widths[0]} and {widths[1]} wide, which {relation_heads} relation heads do not divide",
             f"--relation-heads must divide {common}",
         )
-    else:
-        heads = relation_heads
-    return Match(match.method, match.weight, match.teacher, match.student, heads)
+    return replace(match, relation_heads=relation_heads)
 
 
-def _relation_heads(heads: int, *widths: int) -> int:
-    """Return the largest number of relation heads up to the teacher's heads that divides both widths."""
-    common = math.gcd(*widths)
-    return max(number for number in range(1, heads + 1) if common % number == 0)
-
-
-def _cofi(weight: float, teacher: Shape, student: Shape) -> Match:
-    """Return CoFi's layers of the teacher, to be matched with the student's surviving layers."""
-    surviving = tuple(number for number, layer in enumerate(student.layers, 1) if layer.heads or layer.ffn)
-    if not surviving:
-        raise UsageError("cofi: the student has no layer with a head or a neuron left", "use method logits")
-    chosen = spread(min(COFI_LAYERS, len(teacher.layers)), len(teacher.layers))
-    return Match("cofi", weight, teachers=tuple(number + 1 for number in chosen), students=surviving)
+def _cofi(weight: float, teacher: Shape, student: Shape) -> LayerMatch:
+    """Return CoFi's match: evenly spaced layers of the teacher with the student's layers that pruning kept."""
+    kept = tuple(number for number, layer in enumerate(student.layers, 1) if layer.heads or layer.ffn)
+    if not kept:
+        raise UsageError("cofi: no layer of the student has a head or a neuron", "use method logits")
+    chosen = evenly_spaced_layers(min(COFI_LAYERS, len(teacher.layers)), len(teacher.layers))
+    return LayerMatch("cofi", weight, teacher_layers=tuple(number + 1 for number in chosen), student_layers=kept)

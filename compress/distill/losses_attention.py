@@ -1,7 +1,7 @@
-"""Losses of what attention computes: scores before the softmax, and relations among queries, keys and values.
+"""Losses of attention: scores before the softmax, and relations of queries, keys and values.
 
-Both are computed from the outputs of the query, key and value projections, (batch, tokens, heads * head_size), so that the
-models themselves may attend as fast as they can. Examples without a token (all of the mask 0) do not count.
+Both are computed from the outputs of the query, key and value projections, (batch, tokens, heads * head_size), so the models may use
+any attention kernel. Examples without real tokens (the whole mask is 0) are ignored.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import math
 import torch
 from torch.nn import functional
 
-from compress.distill.losses import FAR_BELOW
+from compress.distill.losses import MASKED_LOGIT
 from compress.distill.losses_states import mean_over_examples
 
 
 def attention_scores(query: torch.Tensor, key: torch.Tensor, heads: int) -> torch.Tensor:
-    """Return QK' / sqrt(head size), (batch, heads, tokens, tokens), in float32; relative positions are not added.
+    """Return QK' / sqrt(head size), (batch, heads, tokens, tokens), in float32, without a bias of relative positions.
 
     Args:
         query: (batch, tokens, heads * head_size).
         key: the same shape.
-        heads: how many.
+        heads: their number.
     """
-    first, second = _by_head(query, heads), _by_head(key, heads)
+    first, second = _split_heads(query, heads), _split_heads(key, heads)
     return first @ second.transpose(-1, -2) / math.sqrt(first.shape[-1])
 
 
@@ -32,7 +32,7 @@ def attention_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: 
 
     Args:
         student: (batch, heads, tokens, tokens).
-        teacher: the same shape: as many heads.
+        teacher: the same shape, with the same number of heads.
         attention_mask: (batch, tokens), 1 for real tokens.
     """
     pairs = (attention_mask.unsqueeze(1) * attention_mask.unsqueeze(2)).unsqueeze(1).float()  # (batch, 1, tokens, tokens)
@@ -43,18 +43,18 @@ def attention_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: 
 def relation_kl(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor, heads: int) -> torch.Tensor:
     """MiniLM v2 (Wang et al. 2021, arXiv 2012.15828), eq. 5 and 6: KL(softmax(XX' / sqrt(d_r)) of teacher || of student).
 
-    X is one of queries, keys and values, cut anew into `heads` relation heads of d_r dimensions, so that neither widths nor
-    heads need agree. Mean over relation heads and real tokens of each example, then over examples.
+    X is one of queries, keys and values, split into `heads` relation heads of d_r dimensions, so neither widths nor heads need to
+    agree. Mean over the relation heads and real tokens of each example, then over examples.
 
     Args:
-        student: (batch, tokens, width), the width a multiple of `heads`.
-        teacher: (batch, tokens, width of its own, likewise).
+        student: (batch, tokens, student width), a multiple of `heads`.
+        teacher: (batch, tokens, teacher width), a multiple of `heads`.
         attention_mask: (batch, tokens), 1 for real tokens.
         heads: A_r, the number of relation heads.
     """
     padding = (attention_mask == 0)[:, None, None, :]
     parts = [
-        functional.log_softmax(attention_scores(states, states, heads).masked_fill(padding, FAR_BELOW), dim=-1)
+        functional.log_softmax(attention_scores(states, states, heads).masked_fill(padding, MASKED_LOGIT), dim=-1)
         for states in (student, teacher)
     ]
     each = functional.kl_div(parts[0], parts[1], log_target=True, reduction="none").sum(-1).mean(1)  # (batch, tokens)
@@ -62,6 +62,6 @@ def relation_kl(student: torch.Tensor, teacher: torch.Tensor, attention_mask: to
     return mean_over_examples((each * mask).sum(1) / mask.sum(1).clamp_min(1), attention_mask)
 
 
-def _by_head(states: torch.Tensor, heads: int) -> torch.Tensor:
+def _split_heads(states: torch.Tensor, heads: int) -> torch.Tensor:
     """(batch, tokens, heads * size) -> (batch, heads, tokens, size), float32."""
     return states.float().unflatten(-1, (heads, -1)).transpose(1, 2)

@@ -1,6 +1,6 @@
-"""Losses of hidden states beside their squared error: Gram matrices, first tokens, CKA, and CoFi's search for a layer.
+"""Other losses of hidden states than their squared error: Gram matrices, first tokens, CKA; and CoFi's assignment of layers.
 
-Examples without a token (all of the mask 0) do not count.
+Examples without real tokens (the whole mask is 0) are ignored.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from compress.distill.losses import TINY
+from compress.distill.losses import EPSILON
 
 
 def mean_over_examples(each: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean of a value an example, (batch,), over the examples that have a token; 0 where none has."""
+    """Return the mean of one value per example, (batch,), over the examples with a real token; 0 if there are none."""
     counts = attention_mask.any(dim=1).float()
     return (each * counts).sum() / counts.sum().clamp_min(1)
 
 
 def gram_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """Mean squared error of HH' / d, the products of an example's states with one another; any two widths.
+    """Return the mean squared error of the Gram matrices HH' / d of an example's states; widths may differ.
 
     Mean over the pairs of real tokens of each example, then over examples.
 
     Args:
-        student: (batch, tokens, width).
-        teacher: (batch, tokens, width of its own).
+        student: (batch, tokens, student width).
+        teacher: (batch, tokens, teacher width).
         attention_mask: (batch, tokens), 1 for real tokens.
     """
     mask = attention_mask.unsqueeze(-1).float()
@@ -37,12 +37,12 @@ def gram_mse(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch
 
 
 def pkd_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Patient distillation (Sun et al. 2019, arXiv 1908.09355), eq. 7: squared error of first tokens' states of length one.
+    """Patient distillation (Sun et al. 2019, arXiv 1908.09355), eq. 7: squared error of the first tokens' states, normalised to length one.
 
     Mean over examples and dimensions.
 
     Args:
-        student: (batch, width), projected to the teacher's width already where they differ.
+        student: (batch, width), already projected to the teacher's width if they differ.
         teacher: (batch, width).
     """
     return functional.mse_loss(functional.normalize(student.float(), dim=-1), functional.normalize(teacher.float(), dim=-1))
@@ -51,11 +51,11 @@ def pkd_mse(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
 def cka_distance(student: torch.Tensor, teacher: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
     """One minus linear CKA (Kornblith et al. 2019, arXiv 1905.00414): 1 - |X'Y|^2 / (|X'X| |Y'Y|), Frobenius, columns centred.
 
-    X and Y are the states of all real tokens of the batch; turning or scaling either changes nothing, and widths may differ.
+    X and Y are the states of all real tokens of the batch. Rotating or scaling either does not change the loss; widths may differ.
 
     Args:
-        student: (batch, tokens, width).
-        teacher: (batch, tokens, width of its own).
+        student: (batch, tokens, student width).
+        teacher: (batch, tokens, teacher width).
         attention_mask: (batch, tokens), 1 for real tokens.
     """
     real = attention_mask.bool()
@@ -63,22 +63,22 @@ def cka_distance(student: torch.Tensor, teacher: torch.Tensor, attention_mask: t
         return 0 * student.sum()
     x, y = (states[real].float() for states in (student, teacher))
     x, y = x - x.mean(0), y - y.mean(0)
-    together = (x.T @ y).square().sum()
-    return 1 - together / ((x.T @ x).norm() * (y.T @ y).norm()).clamp_min(TINY)
+    cross = (x.T @ y).square().sum()
+    return 1 - cross / ((x.T @ x).norm() * (y.T @ y).norm()).clamp_min(EPSILON)
 
 
-def ordered_match(costs: Sequence[Sequence[float]]) -> list[int]:
-    """Return for each row the column of least total cost, columns never going back (CoFi, Xia et al. 2022, section 3.2).
+def ordered_assignment(costs: Sequence[Sequence[float]]) -> list[int]:
+    """Return the column of each row such that columns never decrease and the total cost is minimal (CoFi, Xia et al. 2022, section 3.2).
 
     Args:
-        costs: (teacher layers, student layers): how far apart the states behind them are.
+        costs: (teacher layers, student layers), the distance between the states after them.
 
-    >>> ordered_match([[5.0, 1.0], [0.0, 2.0]])
+    >>> ordered_assignment([[5.0, 1.0], [0.0, 2.0]])
     [1, 1]
     """
     columns = range(len(costs[0]))
     best: list[tuple[float, list[int]]] = [(cost, [column]) for column, cost in enumerate(costs[0])]
     for row in costs[1:]:
-        so_far = [min(best[: column + 1], key=lambda found: found[0]) for column in columns]
+        so_far = [min(best[: column + 1], key=lambda path: path[0]) for column in columns]
         best = [(total + row[column], [*path, column]) for column, (total, path) in enumerate(so_far)]
-    return min(best, key=lambda found: found[0])[1]
+    return min(best, key=lambda path: path[0])[1]

@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from compress.data.encoded import IGNORED, Encoded
 from compress.data.input_spec import Target
-from compress.distill.cache import TeacherOutputs
-from compress.distill.losses import FAR_BELOW, logits_loss
+from compress.distill.losses import MASKED_LOGIT, logits_loss
+from compress.distill.teacher_outputs import TeacherOutputs
 from compress.editing.layerwise import captured_inputs
 from compress.editing.least_squares import split_held_out
 from compress.models.device import to_tensors
@@ -159,5 +159,5 @@ def _joined(parts: list[HeadRows], target: Target) -> HeadRows:
 
 
 def _padded(rows: HeadRows, more: int) -> HeadRows:
-    inputs, logits = functional.pad(rows.inputs, (0, 0, 0, more)), functional.pad(rows.logits, (0, 0, 0, more), value=FAR_BELOW)
+    inputs, logits = functional.pad(rows.inputs, (0, 0, 0, more)), functional.pad(rows.logits, (0, 0, 0, more), value=MASKED_LOGIT)
     return HeadRows(inputs, logits, functional.pad(rows.mask, (0, more)))

@@ -17,9 +17,10 @@ import torch
 
 from compress.core import console
 from compress.core.errors import Diverged
-from compress.distill.cache import TeacherOutputs
-from compress.distill.layer_matching import matches
-from compress.distill.objective import Lessons, Objective
+from compress.distill.distillation_loss import DistillationLoss
+from compress.distill.layer_matching import match_layers
+from compress.distill.teacher_outputs import TeacherOutputs
+from compress.distill.training_data import TrainingData
 from compress.editing.calibration import Calibration
 from compress.editing.dense_model import DenseModel
 from compress.editing.gradients import dropout_disabled, preserved_requires_grad
@@ -62,8 +63,9 @@ def refit_jointly(
     data = calibration.data
     model.to(device)
     dense.model.to(device)
-    outputs = Lessons(dense.model, dense_outputs, data, data, np.ones(len(data), dtype=bool), dense.target, labeled=False)
-    objective = Objective(model, outputs, matches(settings, dense.shape, model_shape(model)), settings, device)
+    training_data = TrainingData(data, data, dense_outputs, np.ones(len(data), dtype=bool), dense.target, labeled=False)
+    matches = match_layers(settings, dense.shape, model_shape(model))
+    objective = DistillationLoss(model, dense.model, training_data, matches, settings, device)
     fitted_batches, held_out_batches = split_held_out(calibration.shuffled_batches())
     fitted = np.concatenate(fitted_batches)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from compress.distill import teach
+from compress.distill.student_training import Student, train_student
+from compress.distill.teachers import Teachers
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
 from compress.prune.joint_refit import pruned_lr, state_matching
 from compress.settings import DistillSettings
 from compress.training.learning_rate import default_lr
+from compress.training.loop import TrainingPlan
 
 
 def recover(context: PruneContext, model: TransformersModel, epochs: int) -> None:
@@ -28,12 +30,11 @@ def recover(context: PruneContext, model: TransformersModel, epochs: int) -> Non
         return
     dense = context.dense
     unlabeled = None if context.calibration.labeled else context.calibration.examples
-    result = teach(
-        model, dense.model, dense.source, dense.task, unlabeled, dense.classes, _settings(context, model, epochs), dense.seed,
-        resume=context.inputs.resume, lr_option="--recover-lr",
-    )  # fmt: skip
-    if result.fitted.diverged:
-        raise result.fitted.diverged
+    plan = TrainingPlan(_settings(context, model, epochs), dense.seed, context.inputs.resume, lr_option="--recover-lr")
+    teachers = Teachers(dense.model, dense.source, dense.classes)
+    result = train_student(Student(model, dense.source), teachers, dense.task, plan, unlabeled)
+    if result.training.diverged:
+        raise result.training.diverged
     model.to("cpu")
 
 

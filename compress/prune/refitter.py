@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from compress.core import console
-from compress.distill.cache import TeacherOutputs, teacher_outputs
+from compress.distill.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from compress.editing.calibration import Calibration
 from compress.editing.dense_model import DenseModel
 from compress.editing.reconstruction import DenseTargets, reconstruct
@@ -63,7 +63,7 @@ class Refitter:
         """The dense model's logits of all texts, and its hidden states if the joint refit needs them."""
         states = [("hidden", number + 1) for number in range(len(self.dense.shape.layers))] if self.epochs else []
         teacher = self.dense.model.to(self.device)
-        return teacher_outputs(teacher, digest_model(self.dense.source), self.calibration.data, states, self.device)
+        return compute_teacher_outputs(teacher, digest_model(self.dense.source), self.calibration.data, states, self.device)
 
     def refit_layers(self, model: TransformersModel, origins: Sequence[int]) -> dict[str, object]:
         """Refit the output projections layer by layer, then the head's last linear, in place.

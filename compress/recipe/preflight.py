@@ -34,9 +34,9 @@ def _check_masked_lm(reference: str) -> None:
     """Load the model that substitutes words, to see that it can; imports torch only for recipes that name one."""
     import torch
 
-    from compress.distill.word_substitution import Writer
+    from compress.distill.word_substitution import WordSubstituter
 
-    Writer(locate(reference), torch.device("cpu"))
+    WordSubstituter(locate(reference), torch.device("cpu"))
 
 
 def _check_splits(stage: Stage, task: Task) -> None:

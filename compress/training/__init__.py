@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,23 +11,21 @@ import torch
 from compress.core import console, processes
 from compress.data.encoded import Encoded
 from compress.data.examples import overlap
-from compress.data.input_spec import Target
 from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config, target_of
-from compress.models.device import Batch
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
 from compress.models.layers import find_submodule
 from compress.models.model_shape import count_params, model_shape
-from compress.models.task_loss import logits_of, task_loss
 from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from compress.training.budget import TimeBudget, estimate_scoring_seconds
-from compress.training.loop import Loss, TrainingPlan, fit
+from compress.training.label_loss import label_loss
+from compress.training.loop import TrainingPlan, fit
 from compress.training.modes import training_mode
 from compress.training.seeds import run_seeds
 from compress.training.trainable import trained_share
@@ -52,7 +50,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
         if plan.budget:
             frozen = settings.mode == "frozen"
             plan.budget.reserve(estimate_scoring_seconds(forward, validation_inputs) if frozen else final_scoring, final_scoring)
-        loss = Loss(task_loss_on(model, train_inputs, target, device), item_count=train_inputs.items)
+        loss = label_loss(model, train_inputs, target, device)
         result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[task.spec.main_metric])
         trained = trained_share(model)
     metrics = processes.from_main(lambda: evaluator.score(forward))
@@ -83,16 +81,6 @@ def _load(inputs: Inputs) -> tuple[PreTrainedModel, Encoded, Evaluator]:
     if spec.target == "value" and target_of(read_config(source)) != "value":
         set_output_bias(model, float(train.labels.mean()))
     return model, encode_for(source, train, spec.input_spec), evaluator
-
-
-def task_loss_on(model: PreTrainedModel, data: Encoded, target: Target, device: torch.device) -> Any:
-    """Return the loss function of a training on the labels of `data`, see `Loss.function`."""
-
-    def loss_of(batch: Batch, positions: np.ndarray) -> torch.Tensor:
-        labels = torch.from_numpy(data.targets(positions)).to(device)
-        return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], target)
-
-    return loss_of
 
 
 def set_output_bias(model: PreTrainedModel, mean: float) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Validation = Callable[[], float]
+StageSettings = TypeVar("StageSettings", bound=TrainSettings)
 SHOWN_LOSSES = 50  # recent steps whose mean loss the progress bar shows
 
 
@@ -55,7 +56,7 @@ class Loss:
 
 
 @dataclass(frozen=True)
-class TrainingPlan:
+class TrainingPlan(Generic[StageSettings]):
     """How to train.
 
     Attributes:
@@ -67,7 +68,7 @@ class TrainingPlan:
         lr_option: the option that sets the learning rate, for the hint after a divergence.
     """
 
-    settings: TrainSettings
+    settings: StageSettings
     seed: int
     resume: Path | None = None
     budget: TimeBudget | None = None
@@ -102,7 +103,7 @@ class TrainingResult:
         return {key: value for key, value in asdict(self).items() if key != "diverged"}
 
 
-def fit(model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan, validate: Validation | None = None) -> TrainingResult:
+def fit(model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan[Any], validate: Validation | None = None) -> TrainingResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
     Killed and called again with the same arguments, it resumes from the last state in `plan.resume` and ends with the same weights
@@ -144,7 +145,7 @@ class _Loop:
     """A training in progress."""
 
     def __init__(
-        self, model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan, validate: Validation | None, state: TrainingState
+        self, model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan[Any], validate: Validation | None, state: TrainingState
     ) -> None:
         self.model, self.data, self.loss, self.plan, self.validate, self.state = model, data, loss, plan, validate, state
         self.settings, self.device = plan.settings, plan.device

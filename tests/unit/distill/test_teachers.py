@@ -1,22 +1,38 @@
-"""What several teachers and their student have in common."""
+"""Several teachers whose logits are averaged."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from compress.distill.teachers import common_mask
+import numpy as np
+import pytest
+
+from compress.core.errors import DataError
+from compress.data import resolve
+from compress.data.task import Task
+from compress.distill.teachers import load_additional_teacher, load_teachers, mean_logits
+from compress.models.checkpoint import load_model
 from tests import tiny
+from tests.unit.distill.helpers import inputs, run
+
+Maker = Callable[..., Path]
 
 
-def test_a_mask_is_one_that_all_tokenizers_have(tmp_path: Path) -> None:
-    folders = {}
-    for name, family in (("one", "bert"), ("two", "bert"), ("other", "roberta"), ("none", "bert")):
-        folders[name] = tmp_path / name
-        folders[name].mkdir()
-        tiny.write_tokenizer(folders[name], family)
-    path = folders["none"] / "tokenizer.json"
-    path.write_text(path.read_text(encoding="utf-8").replace("[MASK]", "[MUSK]"), encoding="utf-8")
-    assert common_mask([folders["one"], folders["two"], folders["one"]]) == "[MASK]"
-    assert common_mask([folders["other"]]) == "<mask>"
-    assert common_mask([folders["one"], folders["other"]]) is None
-    assert common_mask([folders["one"], folders["none"]]) is None
+def test_logits_of_teachers_with_other_families_and_label_orders_are_averaged(
+    tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+) -> None:
+    reversed_labels = tiny.write_checkpoint(tmp_path / "reversed_labels", "roberta", labels=tiny.LABELS[::-1])
+    run(inputs(checkpoint(), "layers=2", tiny_task, reversed_labels), tmp_path / "out", method="logits")
+    task, first = Task(resolve(tiny_task)), load_model(checkpoint())
+    other = load_additional_teacher(reversed_labels, task, first, np.arange(3))
+    assert other.order.tolist() == [2, 1, 0]
+    logits = [np.array([[1.0, 2.0]]), np.array([[3.0, 0.0]])]
+    np.testing.assert_allclose(mean_logits(logits), [[2.0, 1.0]])
+
+
+def test_a_teacher_without_a_label_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    other = tiny.write_checkpoint(tmp_path / "other", labels=["x", "y", "z"])
+    with pytest.raises(DataError):
+        load_teachers(checkpoint(), [other], Task(resolve(tiny_task)))

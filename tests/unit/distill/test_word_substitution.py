@@ -1,4 +1,4 @@
-"""Variants of texts by a masked language model."""
+"""Texts augmented by a masked language model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from compress.core.errors import ModelError
 from compress.data.input_spec import InputSpec
 from compress.distill import word_substitution as module
-from compress.distill.word_substitution import CANDIDATES, drafted, in_place, like_case, substituted, whole_words
+from compress.distill.word_substitution import CANDIDATES, choose_words, like_case, replace_core, substitute_words, whole_words
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ TEXTS = [(f"{first}, {second}",) for first, second in tiny.sentences(12)]
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this test's own."""
+    """An empty cache."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache" / "variants"
 
@@ -32,7 +32,7 @@ def writer(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def made(writer: str, texts: Any = TEXTS, input_spec: InputSpec | None = None, copies: int = 3, seed: int = 0) -> list[tuple[str, ...]]:
-    return list(substituted(texts, input_spec or InputSpec(), copies, seed, writer, CPU).texts)
+    return list(substitute_words(texts, input_spec or InputSpec(), copies, seed, writer, CPU).texts)
 
 
 def test_some_words_are_replaced_by_whole_words_and_the_rest_stays(writer: str) -> None:
@@ -60,8 +60,8 @@ def test_the_words_are_the_likeliest_where_they_are_hidden(writer: str, monkeypa
     for (text,), (parent,) in zip(made(writer, copies=1), TEXTS, strict=True):
         new, old = text.split(), parent.split()
         ((place, word),) = [(place, word) for place, word in enumerate(new) if word != old[place]]
-        mask = next(mask for mask in module.MASKS if mask in tokenizer.get_vocab())
-        ids = tokenizer.encode(" ".join([*old[:place], in_place(old[place], mask), *old[place + 1 :]])).ids
+        mask = next(mask for mask in module.MASK_TOKENS if mask in tokenizer.get_vocab())
+        ids = tokenizer.encode(" ".join([*old[:place], replace_core(old[place], mask), *old[place + 1 :]])).ids
         with torch.no_grad():
             scores = model(input_ids=torch.tensor([ids])).logits[0, ids.index(tokenizer.token_to_id(mask))]
         best = [names[number] for number in scores.argsort(descending=True).tolist() if number in names]
@@ -98,7 +98,7 @@ def test_a_question_is_not_touched(writer: str) -> None:
 
 def test_tagged_sentences_keep_their_words_number(writer: str) -> None:
     sentences = [tuple(text.split()) for (text,) in TEXTS]
-    examples = substituted(sentences, InputSpec(target="tags"), 2, 0, writer, CPU)
+    examples = substitute_words(sentences, InputSpec(target="tags"), 2, 0, writer, CPU)
     assert [len(words) for words in examples.texts] == [len(words) for words in sentences * 2]
     assert all(words != parent for words, parent in zip(examples.texts, sentences * 2, strict=True))
     assert [len(tags) for tags in examples.labels] == [len(words) for words in examples.texts]
@@ -155,14 +155,14 @@ def test_whole_words_of_byte_level_and_sentencepiece_tokens_as_they_read() -> No
     ],
 )
 def test_marks_and_capitals_stay(word: str, other: str, expected: str) -> None:
-    assert in_place(word, like_case(word, other)) == expected
+    assert replace_core(word, like_case(word, other)) == expected
 
 
 def test_the_share_of_hidden_words() -> None:
     rng = np.random.default_rng(0)
-    counts = [len(drafted(tuple("abcdefghij"), rng).hidden) for _ in range(300)]
+    counts = [len(choose_words(tuple("abcdefghij"), rng).positions) for _ in range(300)]
     assert (min(counts), max(counts)) == (1, 4)
-    assert drafted(("...", "--"), rng).hidden == []
+    assert choose_words(("...", "--"), rng).positions == []
     assert CANDIDATES == 15
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.distill.cache import TeacherOutputs
+from compress.distill.teacher_outputs import TeacherOutputs
 from compress.models.device import to_tensors
 from compress.models.family import family_of
 from compress.models.layers import find_submodule

@@ -16,7 +16,7 @@ import torch
 
 from compress.core.errors import Diverged
 from compress.data.examples import Examples
-from compress.distill.cache import teacher_outputs
+from compress.distill.teacher_outputs import compute_teacher_outputs
 from compress.editing.calibration import Calibration
 from compress.editing.dense_model import DenseModel
 from compress.prune.joint_refit import refit_jointly
@@ -46,7 +46,7 @@ def pruned(family: str, target: Any) -> tuple[Any, Any, Any]:
 
 def refitted(dense: Any, model: Any, data: Any, target: Any, features: bool = True, epochs: int = 3) -> dict[str, float]:
     states = [("hidden", number + 1) for number in range(tiny.LAYERS)] if features else []
-    outputs = teacher_outputs(dense, f"dense-{target}-{dense.config.model_type}", data, states, CPU)
+    outputs = compute_teacher_outputs(dense, f"dense-{target}-{dense.config.model_type}", data, states, CPU)
     outputs = outputs if features else replace(outputs, features=None)
     task: Any = SimpleNamespace(spec=SimpleNamespace(target=target))
     dense_model = DenseModel(dense, Path(), task, np.arange(0), 0)

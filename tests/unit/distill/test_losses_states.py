@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from compress.distill.losses import decoupled_loss, dkd_loss, hidden_mse, hidden_nmse, logits_loss, soft_cross_entropy
+from compress.distill.losses import dkd_logits_loss, dkd_loss, hidden_mse, hidden_nmse, logits_loss, soft_cross_entropy
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
-from compress.distill.losses_states import cka_distance, gram_mse, mean_over_examples, ordered_match, pkd_mse
+from compress.distill.losses_states import cka_distance, gram_mse, mean_over_examples, ordered_assignment, pkd_mse
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]])
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -205,10 +205,10 @@ def test_dkd_of_tags_and_spans_leaves_padding_out(labeled: bool) -> None:
     tags = torch.tensor([[-100, 1, 2, -100], [-100, 4, -100, -100], [0, -100, 3, -100]])
     asked = tags != -100
     target = tags[asked] if labeled else teacher[asked].argmax(-1)
-    found = decoupled_loss(student, teacher, tags, MASK, "tags", 2.0, 8.0, labeled)
+    found = dkd_logits_loss(student, teacher, tags, MASK, "tags", 2.0, 8.0, labeled)
     torch.testing.assert_close(found, dkd_loss(student[asked], teacher[asked], target, 2.0, 8.0))
     ends = torch.tensor([[0, 3], [0, 1], [1, 2]])
-    whole = decoupled_loss(student[..., :2], teacher[..., :2], ends, MASK, "span", 2.0, 8.0, labeled)
+    whole = dkd_logits_loss(student[..., :2], teacher[..., :2], ends, MASK, "span", 2.0, 8.0, labeled)
     rows = []
     for number, length in enumerate([4, 2, 3]):
         for end in range(2):
@@ -220,7 +220,7 @@ def test_dkd_of_tags_and_spans_leaves_padding_out(labeled: bool) -> None:
 
 def test_dkd_of_nothing_asked() -> None:
     nothing = torch.full((1, 2), -100)
-    assert float(decoupled_loss(torch.randn(1, 2, 3), torch.randn(1, 2, 3), nothing, torch.ones(1, 2), "tags", 1.0, 8.0, True)) == 0
+    assert float(dkd_logits_loss(torch.randn(1, 2, 3), torch.randn(1, 2, 3), nothing, torch.ones(1, 2), "tags", 1.0, 8.0, True)) == 0
 
 
 @pytest.mark.parametrize("target", ["class", "labels", "value", "tags", "span"])
@@ -240,7 +240,7 @@ def test_the_logits_loss_of_every_kind_is_least_at_the_teacher(target: str) -> N
 
 @given(st.lists(st.lists(st.floats(0, 10), min_size=3, max_size=3), min_size=1, max_size=4))
 def test_the_match_is_the_best_of_all_that_keep_the_order(costs: list[list[float]]) -> None:
-    found = ordered_match(costs)
+    found = ordered_assignment(costs)
     assert found == sorted(found)
     every = [path for path in itertools.product(range(3), repeat=len(costs)) if list(path) == sorted(path)]
     totals = [sum(row[column] for row, column in zip(costs, path, strict=True)) for path in every]

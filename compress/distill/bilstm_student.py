@@ -1,0 +1,84 @@
+"""A BiLSTM student whose word embeddings come from its teacher (Tang et al. 2019, arXiv 1903.12136)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from compress.core.errors import UsageError
+from compress.models.config import max_tokens
+from compress.models.family import BILSTM, family_of
+from compress.models.low_rank import word_embeddings
+from compress.models.shape import LstmShape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TINY = 1e-12
+
+
+def check_init(init: str) -> None:
+    """Check that a BiLSTM supports a value of `--init`.
+
+    Raises:
+        UsageError: the value needs layers.
+    """
+    if init in ("layers", "importance"):
+        raise UsageError(
+            f"init {init} copies layers, and a BiLSTM has none",
+            "use --init auto, which initialises the word embeddings from the teacher's, or random",
+        )
+
+
+def create_bilstm(teacher: PreTrainedModel, lstm: LstmShape, init: str) -> PreTrainedModel:
+    """Return a BiLSTM with the teacher's vocabulary, labels and maximum length.
+
+    Args:
+        teacher: a model with its head, of any family, which does not change.
+        lstm: the sizes.
+        init: `auto` initialises the word embeddings from the teacher's, `random` does not; everything else is random.
+
+    Raises:
+        UsageError: another value of `init`.
+    """
+    from compress.models import bilstm
+
+    check_init(init)
+    source = teacher.config
+    config = bilstm.BiLstmConfig(
+        vocab_size=source.vocab_size,
+        embedding_size=lstm.embedding,
+        hidden_size=2 * lstm.units,
+        intermediate_size=lstm.ffn,
+        max_position_embeddings=max_tokens(source.to_dict()),
+        pad_token_id=source.pad_token_id,
+        id2label=source.id2label,
+        label2id=source.label2id,
+        problem_type=source.problem_type,
+    )
+    head = type(teacher).__name__.removeprefix(family_of(source.model_type).prefix)
+    student = getattr(bilstm, BILSTM.prefix + head)(config).eval()
+    if init == "auto":
+        with torch.no_grad():
+            components = principal_components(word_embeddings(teacher)(torch.arange(source.vocab_size)), lstm.embedding)
+            word_embeddings(student).weight[:, : components.shape[1]] = components
+    return student
+
+
+def principal_components(table: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the first principal components of an embedding table, scaled to a mean square of one like random embeddings.
+
+    An encoder's LayerNorm scales up its small embeddings; the gates of an LSTM need them at this scale.
+
+    Args:
+        table: (tokens, table width).
+        width: maximum number of components.
+
+    Returns:
+        (tokens, the smaller of the two widths) float32.
+    """
+    centred = table.double() - table.double().mean(0)
+    _, directions = torch.linalg.eigh(centred.T @ centred)  # ascending
+    components = centred @ directions.flip(1)[:, :width]
+    return (components / components.square().mean().sqrt().clamp_min(TINY)).float()

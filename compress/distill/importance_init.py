@@ -1,0 +1,181 @@
+"""Initialise a narrower student with the most important dimensions, heads and neurons of its teacher.
+
+Hidden dimensions are selected once for the whole model, because the residual stream carries them from layer to layer: embeddings,
+LayerNorms and all weights that read or write them follow. A rotation to better dimensions, as in SliceGPT, does not commute with
+the LayerNorm after the residual addition. The student is a plain checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from compress.core.errors import UsageError
+from compress.distill.calibration import Calibration
+from compress.distill.layer_statistics import LayerStatistics, collect_statistics, outlier_dimensions, select_heads
+from compress.editing.layer_norms import match_layer_norms
+from compress.editing.width import hidden_scores, top_positions
+from compress.models.family import family_of
+from compress.models.layers import Layer, encoder_layers, find_submodule
+from compress.models.model_shape import model_shape
+from compress.models.relative_positions import bias_table
+from compress.models.shape import CONFIG_KEY, Shape
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+INIT_STD = 0.02  # of new weights, as in BERT
+MIN_SCALE = 1e-6
+
+
+def randomly_initialized(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
+    """Return a model of the teacher's family, head and vocabulary with other sizes, its weights drawn by transformers.
+
+    Raises:
+        UsageError: an ELECTRA as wide as its embeddings, which would have no embedding projection.
+    """
+    family, config = family_of(teacher.config.model_type), copy.deepcopy(teacher.config)
+    first = shape.layers[0]
+    sizes = {
+        family.hidden_key: shape.hidden,
+        family.heads_key: first.heads,
+        family.ffn_key: first.ffn,
+        family.layers_key: len(shape.layers),
+    }
+    projected = find_submodule(teacher, f"{family.encoder}.embeddings_project") is not None
+    if hasattr(config, "embedding_size"):
+        if projected and config.embedding_size == shape.hidden:
+            raise UsageError(f"an ELECTRA student cannot be {shape.hidden} wide, the width of its embeddings", "choose another width")
+        sizes["embedding_size"] = config.embedding_size if projected else shape.hidden
+    for key, value in sizes.items():
+        setattr(config, key, value)
+    if hasattr(config, CONFIG_KEY):
+        delattr(config, CONFIG_KEY)
+    return type(teacher)(config).eval()
+
+
+@torch.no_grad()
+def initialize_by_importance(source: PreTrainedModel, shape: Shape, calibration: Calibration) -> PreTrainedModel:
+    """Return a smaller copy of a model with the same depth.
+
+    Args:
+        source: a dense model with its head, in evaluation mode on the CPU, which does not change.
+        shape: at most as wide, with at most as many heads and neurons; all layers equal.
+        calibration: texts that importance is measured on.
+
+    Raises:
+        UsageError: as `randomly_initialized` raises it.
+    """
+    student, old = randomly_initialized(source, shape), model_shape(source)
+    with torch.enable_grad():
+        scores = hidden_scores(source, *calibration.batches_with_loss(source))
+    scores[outlier_dimensions(source)] += scores.max() + 1
+    kept = top_positions(scores, shape.hidden)
+    statistics = collect_statistics(source, calibration)
+    chosen = select_heads(source, statistics, shape.layers[0].heads)
+    _copy_embeddings(source, student, kept, chosen[0])
+    for large, small, heads, sums in zip(encoder_layers(source), encoder_layers(student), chosen, statistics, strict=True):
+        _copy_layer(large, small, kept, heads, sums, old.head_size, shape.head_size)
+    _copy_head(source, student, kept, calibration)
+    if shape.hidden < old.hidden or shape.layers[0] != old.layers[0]:
+        match_layer_norms(source, student, kept, calibration.batches(source))
+    return student
+
+
+def _copy_embeddings(source: PreTrainedModel, student: PreTrainedModel, kept: list[int], heads: list[int]) -> None:
+    """Copy the embeddings, and for MPNet the columns of these heads in the table of relative positions."""
+    family = family_of(source.config.model_type)
+    large, small = (find_submodule(model, family.encoder) for model in (source, student))
+    projection = find_submodule(large, "embeddings_project")
+    for name, module in large.embeddings.named_modules():
+        target: Any = find_submodule(small.embeddings, name) if name else small.embeddings
+        if isinstance(module, nn.Embedding):
+            target.weight.copy_(module.weight if projection is not None else module.weight[:, kept])
+        elif isinstance(module, nn.LayerNorm):
+            _copy_norm(module, target, list(range(len(module.weight))) if projection is not None else kept)
+    if projection is not None:
+        _copy_linear(projection, small.embeddings_project, rows=kept)
+    source_table, student_table = bias_table(source), bias_table(student)
+    if source_table is not None and student_table is not None:
+        student_table.weight.copy_(source_table.weight[:, heads])
+
+
+def _copy_norm(large: nn.LayerNorm, small: Any, kept: list[int]) -> None:
+    small.weight.copy_(large.weight[kept])
+    small.bias.copy_(large.bias[kept])
+
+
+def _copy_linear(large: nn.Linear, small: Any, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> None:
+    weight = large.weight if rows is None else large.weight[list(rows)]
+    small.weight.copy_(weight if columns is None else weight[:, list(columns)])
+    if large.bias is not None:
+        small.bias.copy_(large.bias if rows is None else large.bias[list(rows)])
+
+
+def _copy_layer(large: Layer, small: Layer, kept: list[int], heads: list[int], statistics: LayerStatistics, old: int, new: int) -> None:
+    """Copy a layer: its heads refitted from size `old` to `new`, its neurons selected by the mean square of their output."""
+    scale = statistics.inputs[kept].sqrt().clamp_min(MIN_SCALE)
+    scale = torch.cat([scale / scale.mean(), torch.ones(1, dtype=torch.float64)])  # the bias has a constant input of one
+    for position, head in enumerate(heads):
+        large_rows, small_rows = slice(head * old, (head + 1) * old), slice(position * new, (position + 1) * new)
+        reads = [torch.cat([part.weight[large_rows][:, kept], part.bias[large_rows, None]], 1).double() for part in _projections(large)]
+        writes = large.attention_output.weight[kept][:, large_rows].double()
+        if old != new:
+            query, key = low_rank_factors(reads[0] * scale, reads[1] * scale, new)
+            value, output = low_rank_factors(reads[2] * scale, writes.T, new)
+            temperature = (new / old) ** 0.25  # scores are divided by sqrt(new), and were by sqrt(old)
+            reads, writes = [temperature * query / scale, temperature * key / scale, value / scale], output.T
+        for part, read in zip(_projections(small), reads, strict=True):
+            part.weight[small_rows] = read[:, :-1].float()
+            part.bias[small_rows] = read[:, -1].float()
+        small.attention_output.weight[:, small_rows] = writes.float()
+    small.attention_output.bias.copy_(large.attention_output.bias[kept])
+    neurons = top_positions(statistics.neurons * large.ffn_out.weight[kept].double().square().sum(0), small.ffn_in.out_features)
+    _copy_linear(large.ffn_in, small.ffn_in, neurons, kept)
+    _copy_linear(large.ffn_out, small.ffn_out, kept, neurons)
+    _copy_norm(large.attention_norm, small.attention_norm, kept)
+    _copy_norm(large.output_norm, small.output_norm, kept)
+
+
+def _projections(layer: Layer) -> list[Any]:
+    return [layer.query, layer.key, layer.value]
+
+
+def low_rank_factors(first: torch.Tensor, second: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return two factors of `size` rows whose product A'B is nearest to that of the given ones.
+
+    Args:
+        first: (old size, m).
+        second: (old size, n).
+        size: rows of the factors. Rows beyond the old size add nothing but can learn: small random rows in A, zeros in B.
+
+    Returns:
+        A, (size, m), and B, (size, n).
+    """
+    (q1, r1), (q2, r2) = torch.linalg.qr(first.T), torch.linalg.qr(second.T)
+    u, values, vh = torch.linalg.svd(r1 @ r2.T)
+    rank = min(size, len(values))
+    roots = values[:rank].sqrt()
+    factors = (q1 @ u[:, :rank] * roots).T, (q2 @ vh[:rank].T * roots).T
+    if rank == size:
+        return factors
+    spare = size - rank
+    noise = INIT_STD * torch.randn(spare, first.shape[1], dtype=first.dtype, generator=torch.Generator().manual_seed(spare))
+    return torch.cat([factors[0], noise]), torch.cat([factors[1], torch.zeros(spare, second.shape[1], dtype=second.dtype)])
+
+
+def _copy_head(source: PreTrainedModel, student: PreTrainedModel, kept: list[int], calibration: Calibration) -> None:
+    """Copy the head; from its hidden layer, if it has one, the units with the largest weights to the logits."""
+    family = family_of(source.config.model_type)
+    large_last, small_last = (find_submodule(model, family.last_linear(calibration.target)) for model in (source, student))
+    inner = kept
+    for part in family.head_parts(calibration.target):
+        for name, module in find_submodule(source, part).named_modules(prefix=part):
+            if isinstance(module, nn.Linear) and module is not large_last:
+                inner = top_positions(large_last.weight.square().sum(0) * module.weight[:, kept].square().sum(1), len(kept))
+                _copy_linear(module, find_submodule(student, name), inner, kept)
+    _copy_linear(large_last, small_last, columns=inner)

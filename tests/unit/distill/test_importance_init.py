@@ -1,0 +1,62 @@
+"""Students initialised with the most important parts of their teacher, or at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from compress.data import resolve
+from compress.data.input_spec import InputSpec
+from compress.data.task import Task
+from compress.distill.calibration import Calibration
+from compress.distill.importance_init import initialize_by_importance, low_rank_factors
+from compress.models.checkpoint import load_model
+from compress.models.device import to_tensors
+from compress.models.head import model_labels
+from compress.models.model_shape import model_shape
+from tests import tiny
+from tests.unit.distill.helpers import inputs, run
+
+Maker = Callable[..., Path]
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("init", ["auto", "importance", "random"])
+def test_a_narrower_student_of_every_family_is_a_plain_checkpoint(
+    init: str, family: str, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+) -> None:
+    import transformers
+
+    spec = "layers=2,hidden=24,heads=2,ffn=40"
+    result = run(inputs(checkpoint(family), spec, tiny_task), tmp_path / "out", init=init, method=["logits", "relations"])
+    assert result["layers"] == [{"heads": 2, "ffn": 40}] * 2
+    student = load_model(tmp_path / "out")
+    assert (model_shape(student).hidden, model_labels(student)) == (24, tiny.LABELS)
+    again = transformers.AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "out"))
+    batch = to_tensors(tiny.encoded(family).batch(range(3)), student, CPU)
+    with torch.no_grad():
+        torch.testing.assert_close(again.eval()(**batch).logits, student(**batch).logits)
+
+
+def test_the_teachers_own_shape_gives_the_teacher(family: str, tiny_task: dict[str, Any], checkpoint: Maker) -> None:
+    teacher = load_model(checkpoint(family))
+    calibration = Calibration(Task(resolve(tiny_task)).split("train"), checkpoint(family), InputSpec(max_length=32), 0)
+    student = initialize_by_importance(teacher, model_shape(teacher), calibration)
+    assert calibration.divergence(student, teacher) == pytest.approx(0, abs=1e-6)
+
+
+def test_low_rank_factors_are_the_nearest_of_their_size() -> None:
+    """Factors of the old size or more have the same product."""
+    draw = torch.Generator().manual_seed(0)
+    first, second = (torch.randn(8, 20, generator=draw, dtype=torch.float64) for _ in range(2))
+    for size in (8, 12):
+        a, b = low_rank_factors(first, second, size)
+        assert len(a) == len(b) == size
+        torch.testing.assert_close(a.T @ b, first.T @ second)
+    a, b = low_rank_factors(first, second, 5)
+    values = torch.linalg.svdvals(first.T @ second)
+    assert float((a.T @ b - first.T @ second).norm()) == pytest.approx(float(values[5:].norm()))  # the optimum of rank 5

@@ -1,0 +1,88 @@
+"""The SPEC of a student."""
+
+from __future__ import annotations
+
+import pytest
+
+from compress.core.errors import UsageError
+from compress.distill.student_spec import DEFAULT_LSTM, StudentSpec, parse_spec
+from compress.models.shape import LstmShape
+from compress.stage import STUDENTS
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("layers=3", StudentSpec(3)),
+        (" layers = 12 ", StudentSpec(12)),
+        ("hidden=64", StudentSpec(hidden=64)),
+        ("layers=4,hidden=312,heads=12,ffn=1200,vocab=10000", StudentSpec(4, 312, 12, 1200, 10000)),
+        *(
+            (spec, StudentSpec(**{key: int(value) for key, value in (part.split("=") for part in spec.split(","))}))
+            for spec in STUDENTS.values()
+        ),
+    ],
+)
+def test_specs(spec: str, expected: StudentSpec) -> None:
+    assert parse_spec(spec) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("layers=0", "positive number of layers"),
+        ("layers=-1", "positive number of layers"),
+        ("layers=", "positive number of layers"),
+        ("layers=x", "positive number of layers"),
+        ("layers=2.5", "positive number of layers"),
+        ("layers=²", "positive number of layers"),
+        ("layers=" + "9" * 5000, "positive number of layers"),  # more digits than int() takes
+        ("layer=3", "did you mean 'layers'"),
+        ("layers=4,layers=5", "the key 'layers' twice"),
+        ("layers=4,hidden=313,heads=12", "12 heads do not divide"),
+        ("layers=4,width=312", "the key 'width'"),
+        ("layers=4,", "the key ''"),
+        ("=3", "the key ''"),
+    ],
+)
+def test_malformed_specs_are_usage_errors(spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match="the student") as caught:
+        parse_spec(spec)
+    assert message in caught.value.message
+    assert caught.value.exit_code == 2
+    assert "layers=" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("lstm=150", LstmShape(300, 150, 200)),
+        ("lstm=64,embedding=32", LstmShape(32, 64, 200)),
+        ("lstm=64,ffn=7,vocab=900", LstmShape(300, 64, 7)),
+        (STUDENTS["bilstm"], DEFAULT_LSTM),
+        ("layers=3", None),
+    ],
+)
+def test_specs_of_bilstms(spec: str, expected: LstmShape | None) -> None:
+    assert parse_spec(spec).recurrent == expected
+    assert StudentSpec().recurrent is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("lstm=150,layers=2", "both lstm and layers"),
+        ("hidden=64,lstm=150", "both lstm and hidden"),
+        ("lstm=150,heads=2", "both lstm and heads"),
+        ("embedding=300", "embedding width, which goes with lstm"),
+        ("layers=2,embedding=300", "embedding width, which goes with lstm"),
+        ("lstm=0", "positive number of lstm"),
+        ("lstm=9000", "up to 8,192"),
+        ("lsm=150", "did you mean 'lstm'"),
+    ],
+)
+def test_malformed_specs_of_bilstms_are_usage_errors(spec: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_spec(spec)
+    assert message in caught.value.message
+    assert "lstm=150,embedding=300" in (caught.value.hint or "")

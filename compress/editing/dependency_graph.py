@@ -46,5 +46,5 @@ def group_within(graph: DependencyGraph, linear: nn.Linear, module: nn.Module) -
     members = set(module.modules())
     group = torch_pruning.Group()
     group._group = [item for item in whole.items if item.dep.target.module in members]
-    group._DG = graph
+    group._DG = graph  # pyright: ignore[reportAttributeAccessIssue]
     return group

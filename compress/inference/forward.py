@@ -10,13 +10,13 @@ import numpy as np
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.models.layout import is_graph
+from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
 
 
-def torch_forward(model: PreTrainedModel, device: torch.device | None = None) -> Forward:
+def torch_forward(model: TransformersModel, device: torch.device | None = None) -> Forward:
     """Return a function from a numpy batch to logits, (batch, …) float32, for a PyTorch model.
 
     The model runs as it is at each call: later changes to its weights, and its evaluation or training mode, take effect.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -92,9 +92,13 @@ def session_forward(session: InferenceSession) -> Forward:
     """Return a function from a padded batch of (batch, length) int64 arrays to float32 logits; see `OnnxModel.logits`."""
     names = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]
-    if outputs == ["start_logits", "end_logits"]:
-        return lambda batch: np.stack(session.run(outputs, {name: batch[name] for name in names}), axis=-1)
-    return lambda batch: np.asarray(session.run(["logits"], {name: batch[name] for name in names})[0])
+    spans = outputs == ["start_logits", "end_logits"]
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        logits: Any = session.run(outputs if spans else ["logits"], {name: batch[name] for name in names})
+        return np.stack(logits, axis=-1) if spans else logits[0]
+
+    return forward
 
 
 def refuse_linked_weights(graph: Path) -> None:

@@ -6,6 +6,8 @@ both directions, a token's prediction uses its own states.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -33,7 +35,7 @@ class BiLstmConfig(PreTrainedConfig):
 
     def __init__(
         self, vocab_size: int = 30_522, embedding_size: int = 300, hidden_size: int = 300, intermediate_size: int = 200,
-        max_position_embeddings: int = 512, pad_token_id: int | None = 0, **others: object,
+        max_position_embeddings: int = 512, pad_token_id: int | None = 0, **others: Any,
     ) -> None:  # fmt: skip
         self.vocab_size, self.embedding_size = vocab_size, embedding_size
         self.hidden_size, self.intermediate_size = hidden_size, intermediate_size

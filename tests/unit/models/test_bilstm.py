@@ -181,5 +181,5 @@ def test_what_works_on_layers_refuses_it(
     inputs = Inputs({"model": folder}, 0, Task(resolve(tiny_task)))
     (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match="does not support BiLSTMs") as caught:
-        importlib.import_module(stage).run(inputs, kind.model_validate({**given, "device": "cpu"}), tmp_path / "out")
+        importlib.import_module(stage).run(inputs, kind.model_validate(given), tmp_path / "out")
     assert caught.value.exit_code == 2

@@ -18,7 +18,6 @@ from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.family import FAMILIES, family_of
-from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.model_shape import model_shape
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
@@ -170,26 +169,6 @@ def test_a_sliced_model_trains(family: str) -> None:
                 parameter -= 0.1 * parameter.grad
     changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
     assert len(changed) > len(before) / 2
-
-
-def test_every_family_has_a_tiny_config_and_every_part() -> None:
-    assert set(tiny.CONFIGS) == set(FAMILIES)
-    for name, family in FAMILIES.items():
-        model = tiny.make_model(name)
-        found = list(encoder_layers(model))
-        assert len(found) == tiny.LAYERS
-        for layer in found:
-            assert all(getattr(layer, part) is not None for part in Layer.__dataclass_fields__)
-            assert layer.query is not None
-            assert layer.query.weight.shape == (tiny.HIDDEN, tiny.HIDDEN)
-            assert layer.ffn_in.weight.shape == (tiny.FFN, tiny.HIDDEN)
-        assert type(model).__name__ == family.head_class("class")
-
-
-def test_descend_stops_at_what_is_not_there() -> None:
-    model = tiny.make_model()
-    assert find_submodule(model, "bert.encoder.layer") is model.bert.encoder.layer
-    assert find_submodule(model, "bert.nothing.here") is None
 
 
 @pytest.mark.parametrize(("wrong", "suggestion"), [("brt", "did you mean 'bert'"), ("gpt2", "supported"), (None, "supported")])

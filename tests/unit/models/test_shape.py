@@ -7,9 +7,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from compress.models.layers import encoder_layers
-from compress.models.model_shape import model_shape, record_shape
-from compress.models.shape import CONFIG_KEY, LayerShape, Shape, config_entry, shape_of_config
-from compress.models.sketch import sketch_layers
+from compress.models.model_shape import model_shape
+from compress.models.shape import LayerShape, Shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
@@ -44,19 +43,3 @@ def test_flops_of_a_published_shape() -> None:
     base = Shape(768, 64, (LayerShape(12, 3072),) * 12)
     assert base.flops(128) == pytest.approx(22.4e9, rel=0.01)
     assert base.params() == 12 * (4 * (768 * 768 + 768) + 2 * 768 * 3072 + 3072 + 768)
-
-
-def test_shape_survives_the_config(family: str) -> None:
-    model = tiny.make_model(family)
-    assert shape_of_config(model.config.to_dict()) == model_shape(model)
-    slice_model(model, KEPT)
-    record_shape(model, model_shape(model))
-    assert getattr(model.config, CONFIG_KEY) == config_entry(model_shape(model))
-    assert shape_of_config(model.config.to_dict()) == model_shape(model)
-
-
-def test_sketch_has_a_column_a_layer() -> None:
-    heads, ffn = sketch_layers([{"heads": 12, "ffn": 3072}, {"heads": 0, "ffn": 16}]).splitlines()
-    assert heads.split() == ["heads", "12", "0"]
-    assert ffn.split() == ["ffn", "3072", "16"]
-    assert len(heads) == len(ffn)

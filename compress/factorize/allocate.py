@@ -1,4 +1,4 @@
-"""Which rank each linear gets: the least loss within a budget of weights, over all linears at once."""
+"""Rank allocation: the least total loss within a budget of weights, over all linears at once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from compress.core.errors import UsageError
 from compress.editing.knapsack import knapsack
 from compress.models.shape import Shape, factor_weights
 
-WHOLE = 0  # stands for a linear that is left as it is
-ALIGNMENT = 8  # ranks are multiples of this, where there is room for several
-CELLS = 16_384  # of the knapsack's grid: whole linears waste at most one each
+WHOLE = 0  # the rank of a linear that is not factorized
+RANK_STEP = 8  # ranks are multiples of this if at least four of them fit
+CELLS = 16_384  # of the knapsack's grid; each linear wastes at most one
 Size = tuple[int, int]  # inputs and outputs of a linear
 
 
@@ -27,9 +27,9 @@ def break_even(size: Size) -> int:
 
 
 def ranks_for(size: Size) -> list[int]:
-    """Return the ranks that are worth a try, ascending, and at last `WHOLE`."""
+    """Return the ranks to choose from, ascending, with `WHOLE` as the last one."""
     largest = break_even(size)
-    step = ALIGNMENT if largest >= 4 * ALIGNMENT else 1
+    step = RANK_STEP if largest >= 4 * RANK_STEP else 1
     return [*range(step, largest + 1, step), WHOLE]
 
 
@@ -39,55 +39,55 @@ def weights_of(size: Size, rank: int) -> int:
 
 
 def allocate(sizes: Sequence[Size], losses: Sequence[np.ndarray], budget: int) -> list[int]:
-    """Return the rank of each linear (`WHOLE`: left as it is) so that the sum of losses is least within a budget of weights.
+    """Return the rank of each linear (`WHOLE`: not factorized) with the least sum of losses within a budget of weights.
 
     A multiple-choice knapsack, solved by dynamic programming: optimal up to a 16,384th of the budget for each linear.
 
     Args:
         sizes: of the linears.
-        losses: of each, what every rank from 0 to the full one loses, (ranks + 1,); whole it loses nothing.
-        budget: weights of all linears together.
+        losses: for each linear, the loss of every rank from 0 to the full one, (ranks + 1,).
+        budget: the most weights of all linears together.
 
     Raises:
-        UsageError: not even the smallest ranks are within the budget.
+        UsageError: even the smallest ranks exceed the budget.
     """
     options = [ranks_for(size) for size in sizes]
     groups = [
         (np.array([loss[rank] if rank else 0.0 for rank in ranks]), np.array([float(weights_of(size, rank)) for rank in ranks]))
         for size, loss, ranks in zip(sizes, losses, options, strict=True)
     ]
-    found = knapsack(groups, float(budget), CELLS)
-    if found is None:
+    solution = knapsack(groups, float(budget), CELLS)
+    if solution is None:
         raise UsageError("the target is so small that not even the lowest ranks would reach it", "choose a milder target")
-    return [ranks[choice] for ranks, choice in zip(options, found[1], strict=True)]
+    return [ranks[choice] for ranks, choice in zip(options, solution[1], strict=True)]
 
 
 def fixed_ranks(sizes: Sequence[Size], rank: int | None, ratio: float | None) -> list[int]:
-    """Return one rank for all linears, or for each the one that keeps a share of its weights; `WHOLE` where that is no smaller.
+    """Return one rank for all linears, or the ranks that keep a share of the weights; `WHOLE` where that is not smaller.
 
     Raises:
-        UsageError: none would be smaller.
+        UsageError: no linear would be smaller.
     """
-    wanted = [rank or max(1, int((ratio or 1.0) * inputs * outputs / (inputs + outputs))) for inputs, outputs in sizes]
-    found = [each if each <= break_even(size) else WHOLE for each, size in zip(wanted, sizes, strict=True)]
-    if not any(found):
+    requested = [rank or max(1, int((ratio or 1.0) * inputs * outputs / (inputs + outputs))) for inputs, outputs in sizes]
+    ranks = [each if each <= break_even(size) else WHOLE for each, size in zip(requested, sizes, strict=True)]
+    if not any(ranks):
         largest = max(map(break_even, sizes), default=0)
         raise UsageError(f"at rank {rank} no linear of this model would be smaller", f"give --rank {largest} or less")
-    return found
+    return ranks
 
 
-def weight_budget(before: Shape, others: Shape, flops: float | None, params: float | None, seq_len: int) -> int:
+def weight_budget(before: Shape, current: Shape, flops: float | None, params: float | None, seq_len: int) -> int:
     """Return how many weights the linears may have, for a share of the encoder's FLOPs or parameters.
 
     Args:
-        before: the model as it was.
-        others: the same with whatever else was changed (its embeddings); what of it is not the linears' weights is spent.
+        before: the dense model.
+        current: the model with factorized embeddings, if any; the part that is not the linears' weights is already spent.
         flops: share to keep, or None.
         params: share to keep, or None.
         seq_len: tokens of a text, for FLOPs.
     """
-    weights = sum(inputs * outputs for layer in others.layers for inputs, outputs in others.linear_sizes(layer).values())
+    weights = sum(inputs * outputs for layer in current.layers for inputs, outputs in current.linear_sizes(layer).values())
     if flops is not None:
-        return int((flops * before.flops(seq_len) - others.flops(seq_len)) // (2 * seq_len)) + weights
+        return int((flops * before.flops(seq_len) - current.flops(seq_len)) // (2 * seq_len)) + weights
     assert params is not None  # noqa: S101 (one of both)
-    return int(params * before.params() - others.params()) + weights
+    return int(params * before.params() - current.params()) + weights

@@ -1,25 +1,35 @@
-"""What the linears of a model are given, and what their outputs are worth, in one stream over calibration batches."""
+"""Statistics of linears: moments of their inputs, and the Fisher information of their outputs, over calibration batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from compress.editing.gradients import activation_gradients
 from compress.editing.layerwise import captured_inputs
 from compress.models.device import Batch
 from compress.models.low_rank import encoder_linears
+from compress.models.types import TransformersModel
+
+BatchT = TypeVar("BatchT")  # whatever a loss takes
 
 
 @dataclass
 class Statistics:
-    """Sums over tokens of their weight w, of `w x` (in,) and `w x x'` (in, in), for inputs x of a linear.
+    """Sums over tokens, for the inputs x of a linear, each token with a weight w.
 
-    `outputs` (out, out) is the sum of `g g'` over that of `|g|^2`, with g the loss's gradient by the output and w = |g|^2:
-    the Kronecker factors of its Fisher information (van der Ouderaa et al. 2024, arXiv 2312.17244, eq. 6). Without it w = 1.
+    With `outputs`, w = |g|^2 for g the loss's gradient with respect to the output, and the two matrices are the Kronecker factors of
+    the Fisher information (van der Ouderaa et al. 2024, arXiv 2312.17244, eq. 6). Without it, w = 1.
+
+    Attributes:
+        gram: (in, in), the sum of `w x x'`.
+        total: (in,), the sum of `w x`.
+        weight: the sum of w.
+        outputs: (out, out), the sum of `g g'` over the sum of `|g|^2`.
     """
 
     gram: torch.Tensor
@@ -28,20 +38,20 @@ class Statistics:
     outputs: torch.Tensor | None = None
 
     @classmethod
-    def empty(cls, linear: Any, outputs: bool) -> Statistics:
+    def empty(cls, linear: nn.Linear, outputs: bool) -> Statistics:
         """Start with no tokens."""
         size = linear.in_features
-        found = torch.zeros(linear.out_features, linear.out_features) if outputs else None
-        return cls(torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0.0, found)
+        fisher = torch.zeros(linear.out_features, linear.out_features) if outputs else None
+        return cls(torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64), 0.0, fisher)
 
-    def add(self, rows: torch.Tensor, slopes: torch.Tensor | None = None) -> None:
-        """Add tokens: inputs (n, in), and gradients by the outputs (n, out) where those are weighed."""
+    def add(self, rows: torch.Tensor, gradients: torch.Tensor | None = None) -> None:
+        """Add tokens: inputs (n, in), and the gradients of the outputs (n, out) if these have statistics."""
         rows = rows.float()
-        if slopes is not None and self.outputs is not None:
-            weights = slopes.float().norm(dim=1)
-            counted = weights > 0  # a token that the loss does not depend on (padding) counts for nothing
-            rows, slopes, weights = rows[counted], slopes[counted].float(), weights[counted]
-            self.outputs += (slopes.T @ slopes).cpu()
+        if gradients is not None and self.outputs is not None:
+            weights = gradients.float().norm(dim=1)
+            relevant = weights > 0  # a token without influence on the loss (padding) is ignored
+            rows, gradients, weights = rows[relevant], gradients[relevant].float(), weights[relevant]
+            self.outputs += (gradients.T @ gradients).cpu()
             scaled = rows * weights.unsqueeze(1)
             total, weight = weights @ scaled, float(weights.square().sum())
         else:
@@ -51,7 +61,7 @@ class Statistics:
         self.weight += weight
 
     def close(self) -> Statistics:
-        """Scale the outputs' matrix to a trace of one, once all tokens are there."""
+        """Scale the outputs' matrix to a trace of one, after the last token; returns itself."""
         if self.outputs is not None:
             self.outputs /= self.outputs.diagonal().sum().clamp_min(1e-30)
         return self
@@ -66,31 +76,41 @@ class Statistics:
         return self.gram - torch.outer(self.total, self.mean)
 
 
+def dense_linears(model: TransformersModel) -> list[tuple[int, str, nn.Linear]]:
+    """Return layer, role and module of all linears that are not factorized, from the first layer to the last."""
+    return [(number, role, linear) for number, role, linear in encoder_linears(model) if isinstance(linear, nn.Linear)]
+
+
 @torch.no_grad()
-def activation_statistics(model: Any, batches: Sequence[Batch], advance: Callable[[], None] = lambda: None) -> list[Statistics]:
-    """Return what every linear is given, in the order of `linears`; padding does not count.
+def activation_statistics(
+    model: TransformersModel, batches: Sequence[Batch], advance: Callable[[], None] = lambda: None
+) -> list[Statistics]:
+    """Return the input statistics of every linear, in the order of `dense_linears`; padding is ignored.
 
     Args:
         model: in evaluation mode.
         batches: calibration inputs, on its device.
         advance: called after each batch.
     """
-    modules = [linear for _, _, linear in encoder_linears(model)]
-    found = [Statistics.empty(linear, outputs=False) for linear in modules]
+    modules = [linear for _, _, linear in dense_linears(model)]
+    collected = [Statistics.empty(linear, outputs=False) for linear in modules]
     for batch in batches:
         with captured_inputs(*modules) as seen:
             model(**batch)
         mask = batch["attention_mask"].bool()
-        for statistics, rows in zip(found, seen, strict=True):
+        for statistics, rows in zip(collected, seen, strict=True):
             statistics.add(rows[mask])
         advance()
-    return found
+    return collected
 
 
 def fisher_statistics(
-    model: Any, batches: Iterable[Any], loss_of: Callable[[Any], torch.Tensor], advance: Callable[[], None] = lambda: None
+    model: TransformersModel,
+    batches: Iterable[BatchT],
+    loss_of: Callable[[BatchT], torch.Tensor],
+    advance: Callable[[], None] = lambda: None,
 ) -> list[Statistics]:
-    """Return what every linear is given and what its outputs are worth, in the order of `linears`.
+    """Return the input and output statistics of every linear, in the order of `dense_linears`.
 
     Args:
         model: in evaluation mode.
@@ -98,10 +118,10 @@ def fisher_statistics(
         loss_of: the loss of one batch, summed over its examples, with labels drawn from the model's own distribution.
         advance: called after each batch.
     """
-    modules = [linear for _, _, linear in encoder_linears(model)]
-    found = [Statistics.empty(linear, outputs=True) for linear in modules]
+    modules = [linear for _, _, linear in dense_linears(model)]
+    collected = [Statistics.empty(linear, outputs=True) for linear in modules]
     for pairs in activation_gradients(model, modules, batches, loss_of, outputs=True):
-        for statistics, (rows, slopes) in zip(found, pairs, strict=True):
-            statistics.add(rows.flatten(0, -2), slopes.flatten(0, -2))
+        for statistics, (rows, gradients) in zip(collected, pairs, strict=True):
+            statistics.add(rows.flatten(0, -2), gradients.flatten(0, -2))
         advance()
-    return [statistics.close() for statistics in found]
+    return [statistics.close() for statistics in collected]

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import compress
 from compress.core.errors import UsageError
-from compress.factorize import factorize_embeddings, factorize_linears
-from compress.factorize.statistics import activation_statistics, fisher_statistics
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
-from compress.models.device import to_tensors
-from compress.models.low_rank import encoder_linears, is_factorized, word_embeddings
 from compress.models.model_shape import count_params, model_shape
-from compress.models.task_loss import logits_of, task_loss
 from compress.settings import FactorizeSettings
 from tests import tiny
 from tests.conftest import Maker
@@ -52,52 +45,6 @@ def test_targets_are_held(target: dict[str, Any], method: Any, checkpoint: Maker
     assert len(found["refits"]) == tiny.LAYERS
 
 
-def test_a_rank_that_the_weights_have_changes_nothing(family: str) -> None:
-    """Of weights of rank one, that is; factors of more ranks lose nothing by any method."""
-    model, data = tiny.make_model(family), tiny.encoded(family, 20)
-    with torch.no_grad():
-        for _, _, linear in encoder_linears(model):
-            linear.weight.copy_(linear.weight[:, :1] @ linear.weight[:1])  # of rank one
-    expected = run_batches(torch_forward(model), data)
-    for method in METHODS:
-        small = compress_linears(model, data, method=method, rank=3)
-        assert is_factorized(small)
-        np.testing.assert_allclose(run_batches(torch_forward(small), data), expected, atol=1e-4)
-
-
-def compress_linears(model: Any, data: Any, **fields: Any) -> Any:
-    """Factorize a copy's linears."""
-    small = copy.deepcopy(model)
-    factorize_linears(small, model_shape(model), data, "class", settings_of(**fields), 16, 0)
-    return small
-
-
-def test_what_texts_show_is_kept_better_than_by_plain_factors(family: str) -> None:
-    model, data = tiny.make_model(family), tiny.encoded(family, 60)
-    expected, errors = run_batches(torch_forward(model), data), {}
-    for method in METHODS:
-        small = compress_linears(model, data, method=method, rank=9)
-        errors[method] = float(np.abs(run_batches(torch_forward(small), data) - expected).mean())
-    assert errors["activations"] < errors["plain"]
-    assert errors["fisher"] < errors["plain"]
-
-
-def test_padding_does_not_count(family: str) -> None:
-    model, data = tiny.make_model(family), tiny.encoded(family)
-    device = torch.device("cpu")
-
-    def loss_of(batch: Any) -> torch.Tensor:
-        labels = torch.zeros(len(batch["input_ids"]), dtype=torch.int64)
-        return task_loss(logits_of(model(**batch)), labels, batch["attention_mask"], "class", summed=True)
-
-    batches = [[to_tensors(data.batch(range(12), pad_to), model, device)] for pad_to in (None, 60)]
-    for gather in (activation_statistics, lambda model, batches: fisher_statistics(model, batches, loss_of)):
-        short, padded = (gather(model, batch) for batch in batches)
-        for first, second in zip(short, padded, strict=True):
-            torch.testing.assert_close(first.gram, second.gram, rtol=1e-3, atol=1e-3 * float(first.gram.abs().max()))
-            assert first.weight == pytest.approx(second.weight, rel=1e-3)
-
-
 def test_refits_mend_what_plain_factors_lose(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
     data = tiny.encoded("bert", 60)
     expected = run_batches(torch_forward(load_model(checkpoint())), data)
@@ -117,17 +64,6 @@ def test_embeddings_alone(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> 
     assert not any(layer.ranks for layer in model_shape(model).layers)
     assert found["flops"] - found["flops_before"] == 2 * found["target"]["seq_len"] * 12 * tiny.HIDDEN
     assert found["params"] < found["params_before"]
-
-
-def test_frequent_words_are_kept_better(family: str) -> None:
-    data, errors = tiny.encoded(family, 40), []
-    for plain in (False, True):
-        model = tiny.make_model(family)
-        old = word_embeddings(model).weight.detach()
-        factorize_embeddings(model, data, 6, plain=plain)
-        ids = torch.from_numpy(np.concatenate(data.input_ids))
-        errors.append(float((word_embeddings(model)(ids).detach() - old[ids]).square().mean()))
-    assert errors[0] < errors[1]
 
 
 def test_a_factorized_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_an_accuracy_budget_leads_to_the_fastest_model_within_it(
 def test_an_unlimited_accuracy_budget_ends_where_nothing_is_left_to_remove(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
 ) -> None:
-    run(checkpoint(), tiny_task, tmp_path / "out", max_drop=100.0, method="magnitude", calib_samples=24)
+    run(checkpoint(), tiny_task, tmp_path / "out", max_drop=100.0, method="magnitude")
     dense, shape = model_shape(load_model(checkpoint())), model_shape(load_model(tmp_path / "out"))
     assert shape.flops(20) < 0.1 * dense.flops(20)
     assert rough_costs(dense).total(shape) > FIXED

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.export.graph import build_graph
-from compress.factorize import factorize_embeddings
+from compress.factorize.embeddings import factorize_embeddings
 from compress.inference.onnx_session import open_session, session_forward
 from compress.quantize.calibrate import Range
 from compress.quantize.dynamic import dynamic_graph

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.core.errors import UsageError
-from compress.share.groups import best_groups, equal_groups, merged, parse_groups
+from compress.share.groups import equal_groups, merge_group, parse_groups, search_groups
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,18 @@ def everything(layers: int, count: int) -> list[tuple[int, ...]]:
 def test_one_merge_is_the_best_of_all(layers: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     losses = {owners: float(rng.random()) for owners in everything(layers, layers - 1)}
-    found = best_groups(layers, layers - 1, losses.__getitem__, lambda owners: True, lambda: None)
+    found = search_groups(layers, layers - 1, losses.__getitem__, lambda owners: True, lambda: None)
     assert losses[found] == min(losses.values())
 
 
-def test_costs_that_add_up_are_merged_the_cheapest_first() -> None:
+def test_costs_that_add_up_are_merge_group_the_cheapest_first() -> None:
     prices = {1: 5.0, 2: 1.0, 3: 4.0, 4: 2.0, 5: 3.0}
 
     def loss_of(owners: tuple[int, ...]) -> float:
         return sum(price for number, price in prices.items() if owners[number] == owners[number - 1])
 
     calls: list[int] = []
-    assert best_groups(6, 3, loss_of, lambda owners: True, lambda: calls.append(1)) == (0, 1, 1, 3, 3, 3)
+    assert search_groups(6, 3, loss_of, lambda owners: True, lambda: calls.append(1)) == (0, 1, 1, 3, 3, 3)
     assert len(calls) == 3
     assert loss_of((0, 1, 1, 3, 3, 3)) == min(map(loss_of, everything(6, 3)))
 
@@ -80,11 +80,11 @@ def test_only_allowed_groups_are_made() -> None:
     def allowed(owners: tuple[int, ...]) -> bool:
         return owners[1] == 1 and owners[2] == 2
 
-    assert best_groups(4, 3, lambda owners: 0.0, allowed, lambda: None) == (0, 1, 2, 2)
+    assert search_groups(4, 3, lambda owners: 0.0, allowed, lambda: None) == (0, 1, 2, 2)
     with pytest.raises(UsageError, match="only 3"):
-        best_groups(4, 2, lambda owners: 0.0, allowed, lambda: None)
+        search_groups(4, 2, lambda owners: 0.0, allowed, lambda: None)
 
 
 def test_a_group_joins_the_one_before() -> None:
-    assert merged((0, 0, 2, 2, 4), 2) == (0, 0, 0, 0, 4)
-    assert merged((0, 0, 2, 2, 4), 4) == (0, 0, 2, 2, 2)
+    assert merge_group((0, 0, 2, 2, 4), 2) == (0, 0, 0, 0, 4)
+    assert merge_group((0, 0, 2, 2, 4), 4) == (0, 0, 2, 2, 2)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from compress.cli.main import VERBS
+from compress import api
+from compress.cli.main import VERBS, cli
 from compress.core import errors, yaml_file
 from compress.recipe import load, verbs
 from compress.recipe.schema import Gates
@@ -135,3 +138,36 @@ def test_the_exit_codes_page_names_every_code() -> None:
     codes = {error.exit_code for error in [errors.CompressError, *errors.CompressError.__subclasses__()]}
     text = read(ROOT / "docs" / "exit-codes.md")
     assert [code for code in sorted(codes) if f"| {code} |" not in text] == []
+
+
+SETTINGS_VERBS = ("finetune", "prune", "distill", "factorize", "share", "export", "quantize", "eval", "bench")
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of a page that a reader may copy: those in code blocks, the help's examples among them."""
+    text = text.replace("\\\n", " ")
+    for name, value in re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE):
+        text = text.replace(f"${name}", value)
+    lines = re.findall(
+        r"^\s*(?:\$ |torchrun .* -m |accelerate .* -m )?(compress (?:\w+) .*)$", "\n".join(FENCED.findall(text)), re.MULTILINE
+    )
+    return [line for line in lines if line.split()[1] in SETTINGS_VERBS and "…" not in line]
+
+
+EXAMPLES = [(page, line) for page in PAGES for line in dict.fromkeys(commands(read(page)))]
+
+
+@pytest.mark.parametrize(("page", "line"), EXAMPLES, ids=lambda value: value if isinstance(value, str) else value.stem)
+def test_the_commands_shown_are_accepted(page: Path, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Accepted(Exception):
+        """The settings were checked; what follows would be the work."""
+
+    def accept(*_: object, **__: object) -> None:
+        raise Accepted
+
+    monkeypatch.setattr(api, "run_single", accept)
+    monkeypatch.setattr(api, "plan_single", accept)
+    monkeypatch.chdir(tmp_path)
+    Path("reviews.yaml").write_text("text: [sentence]\ntrain: train.csv\n", encoding="utf-8")  # the task of the examples
+    result = CliRunner().invoke(cli, shlex.split(line, comments=True)[1:])
+    assert isinstance(result.exception, Accepted), f"{line}\n{result.output}{result.exception}"

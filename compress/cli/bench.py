@@ -18,7 +18,7 @@ KEYS = ("machine", "results", "control", "waterfall", "seconds")
 @click.argument("models", nargs=-1, required=True)
 @task_options
 @settings_options(BenchSettings, skip=("task_lengths",))
-def command(models: tuple[str, ...], **values: Any) -> None:
+def command(models: tuple[str, ...], **values: object) -> None:
     """Measure latency, throughput, memory and size, interleaved.
 
     Checkpoints run in PyTorch, ONNX artifacts in ONNX Runtime (or in OpenVINO with --runtime). In every round each model runs

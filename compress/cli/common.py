@@ -13,8 +13,8 @@ from compress.settings.base import ADVANCED, INPUT
 
 OUTPUT = "Folder to write; it is created completely or not at all."
 
-output_option = option("-o", "--output", section=INPUT, required=True, type=click.Path(), help=OUTPUT)
-optional_output = option("-o", "--output", section=INPUT, type=click.Path(), help=OUTPUT)
+output_option = option("-o", "--output", section=INPUT, required=True, type=click.Path(), metavar="DIR", help=OUTPUT)
+optional_output = option("-o", "--output", section=INPUT, type=click.Path(), metavar="DIR", help=OUTPUT)
 seed_option = option("--seed", section=ADVANCED, default=0, show_default=True, type=click.IntRange(0, 2**32 - 1), help="Random seed.")
 overwrite_option = option("--overwrite", section=INPUT, is_flag=True, help="Replace an output that compress wrote with other settings.")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from compress.cli import common
 from compress.cli.options import SectionCommand, given, option, settings_options
-from compress.cli.task_options import task_of, task_options
+from compress.cli.task_options import required_task, task_options
 from compress.core import console
 from compress.settings import DistillSettings
 from compress.settings.base import INPUT
@@ -38,7 +39,9 @@ from compress.stage import STUDENTS
 @option("--explain", section=INPUT, is_flag=True, help="Print which layers are matched, with weights and shapes; train nothing.")
 @common.seed_option
 @common.overwrite_option
-def command(teacher: tuple[str, ...], student: str, output: str | None, explain: bool, seed: int, overwrite: bool, **values: Any) -> None:
+def command(
+    teacher: tuple[str, ...], student: str, output: str | None, explain: bool, seed: int, overwrite: bool, **values: object
+) -> None:
     """Train a small student on its teacher's outputs.
 
     The loss combines the teacher's softened logits, its hidden states (or attention, by --method) and the labels. The
@@ -54,7 +57,7 @@ def command(teacher: tuple[str, ...], student: str, output: str | None, explain:
     from compress import api
     from compress.core.errors import UsageError
 
-    task = task_of(values)
+    task = required_task("distill", values)
     settings = given(DistillSettings, values)
     teachers = teacher[0] if len(teacher) == 1 else list(teacher)
     if explain:
@@ -74,7 +77,7 @@ def _shape(shape: dict[str, Any]) -> str:
     return f"BiLSTM with 2 x {sizes['units']} units, embedding size {sizes['embedding']}, {sizes['ffn']} neurons"
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(document: Mapping[str, Any]) -> None:
     """Print which layers are matched."""
     for role in ("teacher", "student"):
         print(f"{role}: {_shape(document[role])}")

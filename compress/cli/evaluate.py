@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from compress.cli.options import SectionCommand, given, option, settings_options
-from compress.cli.task_options import task_of, task_options
+from compress.cli.task_options import required_task, task_options
 from compress.core import console
 from compress.settings import EvalSettings
 from compress.settings.base import INPUT
@@ -26,7 +26,7 @@ KEYS = ("task", "split", "n", "results", "errors", "seconds")
     metavar="FILE",
     help="Write all misclassified examples to FILE (JSON lines); those on which the models disagree come first.",
 )
-def command(models: tuple[str, ...], per_class: bool, errors: str | None, **values: Any) -> None:
+def command(models: tuple[str, ...], per_class: bool, errors: str | None, **values: object) -> None:
     """Measure accuracy with confidence intervals, paired against the first model.
 
     Takes any mix of checkpoints and ONNX artifacts. Intervals are 95 %. The p-value is from McNemar's exact test if the metric
@@ -40,7 +40,7 @@ def command(models: tuple[str, ...], per_class: bool, errors: str | None, **valu
     """
     from compress import api
 
-    task = task_of(values)
+    task = required_task("eval", values)
     document = api.evaluate(models, task, errors=errors, **given(EvalSettings, values))
     console.result({key: document[key] for key in KEYS}, lambda: show_evaluation(document, per_class))
 

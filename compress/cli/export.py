@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from compress.cli import common
@@ -18,7 +16,7 @@ from compress.settings import ExportSettings
 @task_options
 @settings_options(ExportSettings)
 @common.overwrite_option
-def command(model: str, output: str, overwrite: bool, **values: Any) -> None:
+def command(model: str, output: str, overwrite: bool, **values: object) -> None:
     """Write a verified ONNX artifact.
 
     The graph is compared with PyTorch on real texts (the task's, or built-in samples): single and batched, short and long,

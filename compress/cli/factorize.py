@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from compress.cli import common
 from compress.cli.options import SectionCommand, given, settings_options
-from compress.cli.task_options import task_of, task_options
+from compress.cli.task_options import required_task, task_options
 from compress.settings import FactorizeSettings
 
 
@@ -19,7 +17,7 @@ from compress.settings import FactorizeSettings
 @settings_options(FactorizeSettings)
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
+def command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
     """Replace linears and token embeddings by low-rank factors.
 
     Chooses the ranks of all linears together, so that they meet the target and change the logits least. No training; follow
@@ -33,5 +31,5 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     """
     from compress import api
 
-    task = task_of(values)
+    task = required_task("factorize", values)
     common.show_result(api.factorize(model, task, output, seed=seed, overwrite=overwrite, **given(FactorizeSettings, values)))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from compress.cli import common
 from compress.cli.options import SectionCommand, given, settings_options
-from compress.cli.task_options import task_of, task_options
+from compress.cli.task_options import required_task, task_options
 from compress.settings import FinetuneSettings
 
 
@@ -19,7 +17,7 @@ from compress.settings import FinetuneSettings
 @settings_options(FinetuneSettings)
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
+def command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
     """Train a pre-trained encoder on a task.
 
     Keeps the epoch with the best validation score.
@@ -33,6 +31,6 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     """
     from compress import api
 
-    task = task_of(values)
+    task = required_task("finetune", values)
     settings = given(FinetuneSettings, values)
     common.show_result(api.finetune(model, task, output, seed=common.given_seed(seed), overwrite=overwrite, **settings))

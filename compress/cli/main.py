@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from typing import Any
+from collections.abc import Mapping
 
 import click
 import cloup
@@ -68,7 +68,7 @@ Exit codes: 0 success, 1 a bug in compress, 2 usage, 3 recipe or task file, 4 mo
 5 resources, 6 missed gate, 7 diverged training, 75 locked folder, 130/143/141 signals.
 """
 
-SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+SETTINGS: dict[str, object] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class ClosedPipe(Exception):
@@ -78,7 +78,7 @@ class ClosedPipe(Exception):
 class LazyGroup(cloup.Group):
     """A group whose commands are imported when they are called."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the verb; click itself would turn a closed pipe into exit code 1."""
         try:
             return super().invoke(ctx)
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _terminate(number: int, frame: Any) -> None:
+def _terminate(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
@@ -179,7 +179,9 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
     return 0
 
 
-def _fail(json_output: bool, message: str, hint: str | None, code: int, shown: bool = False, document: dict[str, Any] | None = None) -> int:
+def _fail(
+    json_output: bool, message: str, hint: str | None, code: int, shown: bool = False, document: Mapping[str, object] | None = None
+) -> int:
     """Print an error on stderr, and with `--json` as the one JSON document; returns the exit code."""
     if console.debugging() and sys.exc_info()[0] is not None:
         traceback.print_exc()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 import cloup
@@ -14,8 +14,8 @@ from click.core import ParameterSource
 from compress.settings import Settings
 from compress.settings.base import SECTIONS, Section, flag, help_of, section_of
 
-Function = TypeVar("Function", bound=Callable[..., object])
-Decorator = Callable[[Function], Function]
+Target = Callable[..., Any] | click.Command
+Decorator = Callable[[Target], Target]
 NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -76,15 +76,15 @@ def repeated(args: Sequence[str], several: set[str]) -> list[str]:
     return result
 
 
-def option(*names: str, section: Section, **attributes: Any) -> Decorator[Any]:
+def option(*names: str, section: Section, **attributes: Any) -> Decorator:
     """Add an option to a section of the help page; further arguments are those of `click.option`."""
     return click.option(*names, cls=SectionOption, section=section, **attributes)
 
 
-def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decorator[Any]:
+def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decorator:
     """Add one option per field of `model`: `target_flops` becomes `--target-flops`, with its default, description and section."""
 
-    def decorate(function: Any) -> Any:
+    def decorate(function: Target) -> Target:
         for name in reversed(model.model_fields):
             if name not in skip:
                 function = _option(model, name)(function)
@@ -93,7 +93,7 @@ def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decor
     return decorate
 
 
-def _option(model: type[Settings], name: str) -> Decorator[Any]:
+def _option(model: type[Settings], name: str) -> Decorator:
     """Return the option of a field."""
     field, condition = model.model_fields[name], help_of(model, name)
     kind, default = _bare(field.annotation), field.default
@@ -117,7 +117,7 @@ class NumberOrAuto(click.ParamType):
 
     name = "integer|auto"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
         """Return the number, or `auto` unchanged."""
         return value if value == "auto" else click.INT.convert(value, param, ctx)
 
@@ -138,7 +138,7 @@ def _bare(annotation: Any) -> Any:
     return annotation
 
 
-def given(model: type[Settings], values: dict[str, Any]) -> dict[str, Any]:
+def given(model: type[Settings], values: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that the user gave to the current command, as a stage's fields; defaults are left to `model`."""
     context = click.get_current_context()
     fields: dict[str, Any] = {}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from compress.cli import common
 from compress.cli.options import SectionCommand, given, option, settings_options
-from compress.cli.task_options import task_of, task_options
+from compress.cli.task_options import required_task, task_options
 from compress.core import console
 from compress.settings import PruneSettings
 from compress.settings.base import INPUT
+
+if TYPE_CHECKING:
+    from compress.results import PrunePlan
 
 KEYS = (
     "output", "target", "method", "predicted_speedup", "measured_speedup", "measured", "params", "flops", "layers", "metrics", "curve",
@@ -29,7 +32,7 @@ KEYS = (
 @option("--dry-run", section=INPUT, is_flag=True, help="Print the plan and the predicted latency; write nothing.")
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: Any) -> None:
+def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: object) -> None:
     """Remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, weights.
 
     Writes a small, fast checkpoint, not a mask; 'compress.load_model(DIR)' and every other verb load it. The methods obs and
@@ -45,7 +48,7 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
     from compress import api
     from compress.core.errors import UsageError
 
-    task = task_of(values)
+    task = required_task("prune", values)
     settings = given(PruneSettings, values)
     if dry_run:
         document = api.plan_prune(model, task, seed=seed, **settings)
@@ -76,7 +79,7 @@ def _show(document: dict[str, Any]) -> None:
     print(f"{document['output']}  ({console.duration(document['seconds'])})")
 
 
-def _show_plan(document: dict[str, Any]) -> None:
+def _show_plan(document: PrunePlan) -> None:
     from compress.models.sketch import sketch_layers
 
     print(f"{document['serving']}: {document['latency_ms']:.2f} ms before pruning")

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @click.command("run", cls=SectionCommand, short_help="Run a whole recipe; resumes where it stopped.")
 @click.argument("recipe")
-@option("-o", "--output", section=INPUT, type=click.Path(), help="Run folder.  [default: runs/NAME]")
+@option("-o", "--output", section=INPUT, type=click.Path(), metavar="DIR", help="Run folder.  [default: runs/NAME]")
 @option("--dry-run", section=INPUT, is_flag=True, help="Show which stages are cached and which would run; write nothing.")
 @option("--set", "overrides", section=INPUT, multiple=True, metavar="a.b=c", help="Change a value of the recipe, such as student.epochs=5.")
-@option("--train", section=TASK, help="Local training file instead of the task's, with the same columns.")
-@option("--validation", section=TASK, help="Local validation file instead of the task's, with the same columns.")
-@option("--test", section=TASK, help="Local test file instead of the task's, with the same columns.")
+@option("--train", section=TASK, metavar="FILE", help="Local training file instead of the task's, with the same columns.")
+@option("--validation", section=TASK, metavar="FILE", help="Local validation file instead of the task's, with the same columns.")
+@option("--test", section=TASK, metavar="FILE", help="Local test file instead of the task's, with the same columns.")
 def command(
     recipe: str, output: str | None, overrides: tuple[str, ...], train: str | None, validation: str | None, test: str | None, dry_run: bool
 ) -> None:

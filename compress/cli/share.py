@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from compress.cli import common
 from compress.cli.options import SectionCommand, given, settings_options
-from compress.cli.task_options import task_of, task_options
+from compress.cli.task_options import required_task, task_options
 from compress.settings import ShareSettings
 
 
@@ -19,7 +17,7 @@ from compress.settings import ShareSettings
 @settings_options(ShareSettings)
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) -> None:
+def command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
     """Let groups of layers share one copy of the weights.
 
     Makes the file smaller, not the model faster. Recover the accuracy with distill afterwards.
@@ -32,5 +30,5 @@ def command(model: str, output: str, seed: int, overwrite: bool, **values: Any) 
     """
     from compress import api
 
-    task = task_of(values)
+    task = required_task("share", values)
     common.show_result(api.share(model, task, output, seed=seed, overwrite=overwrite, **given(ShareSettings, values)))

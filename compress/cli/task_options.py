@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from compress.cli.options import option
+from compress.cli.options import Target, option
 from compress.core.errors import UsageError
 from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
@@ -17,20 +17,23 @@ FIXED = ("kind", "multi_label", "no_answer", "text", "label")  # what a preset o
 KINDS = get_args(Kind)
 METRIC_NAMES = get_args(MetricName)
 OPTIONS = (
-    option("--task", section=TASK, help="A preset (see 'compress tasks list') or a task file (YAML)."),
+    option("--task", section=TASK, metavar="NAME|FILE", help="A preset (see 'compress tasks list') or a task file (YAML)."),
     option("--kind", section=TASK, type=click.Choice(KINDS), help="Kind of task, for local files.  [default: text-classification]"),
     option("--multi-label", section=TASK, is_flag=True, default=None, help="A text may have any number of labels (a list, or a|b)."),
     option("--no-answer", section=TASK, is_flag=True, default=None, help="A question may have no answer in its context (SQuAD 2.0)."),
-    option("--train", section=TASK, help="Local training file: .parquet, .csv, .tsv or .jsonl."),
-    option("--validation", section=TASK, help="Local validation file. Without one, 10 % of the training data are held out."),
-    option("--test", section=TASK, help="Local test file."),
+    option("--train", section=TASK, metavar="FILE", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
+    option(
+        "--validation", section=TASK, metavar="FILE", help="Local validation file. Without one, 10 % of the training data are held out."
+    ),
+    option("--test", section=TASK, metavar="FILE", help="Local test file."),
     option(
         "--text",
         section=TASK,
         multiple=True,
+        metavar="COLUMN",
         help="Column of the text or tokens. Give it twice for text pairs, or for question and context.",
     ),
-    option("--label", section=TASK, help="Column of the labels, values, tags or answers.  [default: label, or answers]"),
+    option("--label", section=TASK, metavar="COLUMN", help="Column of the labels, values, tags or answers.  [default: label, or answers]"),
     option("--max-length", section=TASK, type=int, help="Longest input in tokens.  [default: the task's, or 128]"),
     option(
         "--metric",
@@ -42,11 +45,23 @@ OPTIONS = (
 )
 
 
-def task_options(function: Any) -> Any:
+def task_options(function: Target) -> Target:
     """Add `--task`, and the options that describe local files."""
     for add in reversed(OPTIONS):
         function = add(function)
     return function
+
+
+def required_task(verb: str, values: dict[str, Any]) -> str | dict[str, Any]:
+    """Return the task that the options describe; removes them from `values`.
+
+    Raises:
+        UsageError: no task, or options that `task_of` refuses.
+    """
+    task = task_of(values)
+    if task is None:
+        raise UsageError(f"{verb} needs a task", "give --task T, or --train, --validation, --text and --label")
+    return task
 
 
 def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,14 +93,14 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
-def result(document: dict[str, Any], human: Callable[[], None]) -> None:
+def result(document: Mapping[str, object], human: Callable[[], None]) -> None:
     """Print the outcome of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
     if _state.muted:
         return
     if _state.json:
         promised = {"output": None, "metrics": {}, "seconds": time.monotonic() - _STARTED}
         print(
-            json.dumps(finite(document | {k: v for k, v in promised.items() if k not in document}), ensure_ascii=False, default=str),
+            json.dumps(finite({**document} | {k: v for k, v in promised.items() if k not in document}), ensure_ascii=False, default=str),
             flush=True,
         )
     else:

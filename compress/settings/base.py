@@ -45,15 +45,18 @@ SECTIONS = (INPUT, TASK, TARGET, METHOD, CALIBRATION, TRAINING, HARDWARE, ADVANC
 class Only:
     """Marks a field that is read only if another field has one of some values: `Only("method", "obs", "fisher")`.
 
-    Without values: only if the other field is set, that is neither None nor false nor 0.
+    Without values: only if the other field is set, that is neither None nor false nor 0. `option` is the command-line option
+    of the other field if it has another name.
     """
 
     field: str
     values: tuple[object, ...]
+    option: str
 
-    def __init__(self, field: str, *values: object) -> None:
+    def __init__(self, field: str, *values: object, option: str = "") -> None:
         object.__setattr__(self, "field", field)
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "option", option or flag(field))
 
     def holds(self, settings: Settings) -> bool:
         """Return whether these settings read the field."""
@@ -61,7 +64,7 @@ class Only:
 
     def describe(self, option: bool = False) -> str:
         """Return the condition in words; `option`: as written on the command line."""
-        name = flag(self.field) if option else self.field
+        name = self.option if option else self.field
         return f"{name} {listed(self.values)}" if self.values else name
 
 
@@ -180,7 +183,12 @@ class Settings(BaseModel):
         if isinstance(condition, Without):
             raise ValueError(f"{name} does not go with {condition.describe()}")
         chosen = ", ".join(map(str, self.chosen(condition.field))) if isinstance(condition, Only) and condition.values else ""
-        raise ValueError(f"{name} goes with {condition.describe()}" + (f", not {chosen}" if chosen else ""))
+        other = (
+            f" ({condition.option} on the command line)"
+            if isinstance(condition, Only) and condition.option != flag(condition.field)
+            else ""
+        )
+        raise ValueError(f"{name} goes with {condition.describe()}{other}" + (f", not {chosen}" if chosen else ""))
 
     def chosen(self, field: str) -> tuple[object, ...]:
         """Return the value, or the values, that a condition on `field` compares."""

@@ -123,7 +123,7 @@ class ExportKeywords(TypedDict, total=False):
     threads: list[int]
     attention: Literal["auto", "plain", "mha", "onnx"]
     opset: Literal[17, 20, 21, 23]
-    precision: Literal["auto", "fp32", "fp16", "bf16"]
+    precision: Literal["auto", "fp32"]
     tolerance: float | None
 
 

@@ -29,8 +29,8 @@ class BenchSettings(Settings):
     seconds: Annotated[float, METHOD] = Field(20.0, gt=0, le=3600, description="Time limit per cell in seconds; it may cut rounds short.")
     memory: Annotated[bool, METHOD] = Field(True, description="Measure each model's cold start and peak memory in a separate process.")
     task_lengths: Annotated[bool, METHOD] = Field(False, description="Also time the task's texts, at their own lengths.")
-    tokenize: Annotated[bool, METHOD, Only("task_lengths")] = Field(
-        False, description="Also time tokenization of the task's texts; needs --task."
+    tokenize: Annotated[bool, METHOD, Only("task_lengths", option="--task")] = Field(
+        False, description="Also time tokenization of the task's texts."
     )
     runtime: Annotated[list[Runtime], HARDWARE] = Field(
         ["auto"], min_length=1, max_length=4, description="Runtimes; auto: PyTorch for checkpoints, ONNX Runtime for artifacts."

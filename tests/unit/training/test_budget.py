@@ -127,7 +127,7 @@ def test_epochs_or_a_budget() -> None:
         assert FinetuneSettings.model_validate({"mode": mode}).epochs == own["epochs"]
         timed = FinetuneSettings.model_validate({"mode": mode, "budget": "5m"})
         assert (timed.epochs, timed.lr) == (None, own.get("lr"))
-        assert FinetuneSettings.model_validate(timed.model_dump(mode="json")) == timed
+        assert FinetuneSettings.model_validate(timed.in_use()) == timed
 
 
 def test_scoring_time_is_estimated_from_a_sample() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.core.version import __version__
 
-# Names are imported when they are used, so that `import compress` and `compress --help` stay instant.
+# Names are imported on first use, so that `import compress` and `compress --help` import neither torch nor transformers.
 _HOMES = {
     **dict.fromkeys(
         ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run"), "compress.api"
@@ -50,7 +50,7 @@ def __getattr__(name: str) -> Any:
 
 
 class _Package(ModuleType):
-    """Keeps `compress.prune` the verb: importing the package `compress.prune` would put that in its place."""
+    """Keeps `compress.prune` the function: importing the package `compress.prune` would replace it."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):

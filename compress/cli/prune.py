@@ -85,6 +85,6 @@ def _show_plan(document: PrunePlan) -> None:
     print(f"{document['serving']}: {document['latency_ms']:.2f} ms before pruning")
     for plan in document["plans"]:
         latency = f", {plan['predicted_latency_ms']:.2f} ms" if plan.get("predicted_latency_ms") else ""
-        print(f"{plan['goal']}: predicted {plan['predicted_speedup']:.2f}x{latency}, {100 * plan['flops_kept']:.1f} % of the FLOPs")
+        print(f"{plan['target']}: predicted {plan['predicted_speedup']:.2f}x{latency}, {100 * plan['flops_kept']:.1f} % of the FLOPs")
         print(sketch_layers(plan["layers"]))
     print("(planned from one pass of scores; the real run prunes in steps and times each model)")

@@ -99,7 +99,7 @@ def plan_targets(context: PruneContext, cost_model: CostModel) -> PrunePlan:
         speedup = cost_model.predicted(shape)
         plans.append(
             {
-                "goal": target.name,
+                "target": target.name,
                 "predicted_speedup": speedup,
                 "predicted_latency_ms": cost_model.dense_ms / speedup if cost_model.unit == "time" else None,
                 "flops_kept": shape.flops(context.seq_len) / dense.shape.flops(context.seq_len),

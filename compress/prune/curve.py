@@ -52,7 +52,7 @@ class Curve:
 
     Attributes:
         points: a dictionary for each model, with `predicted_speedup`, `score` and `layers`; models that reached a target also
-            have `measured_speedup` and `goal`, the target's name.
+            have `measured_speedup` and `target`, its name.
     """
 
     def __init__(self, context: PruneContext, cost_model: CostModel) -> None:
@@ -84,7 +84,7 @@ class Curve:
         metrics = self.context.validate(candidate.model)
         point = self._point(candidate.model, metrics)
         speedup, interval = self.cost_model.calibrated(candidate.model)
-        self.points.append({**point, "measured_speedup": speedup, "goal": target.name})
+        self.points.append({**point, "measured_speedup": speedup, "target": target.name})
         model = copy.deepcopy(candidate.model)
         return Pruned(target, model, point["predicted_speedup"], speedup, interval, metrics, candidate.refits)
 

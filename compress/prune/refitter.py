@@ -73,7 +73,7 @@ class Refitter:
             origins: the position of each of its layers in the dense model.
 
         Returns:
-            The errors on held-out texts before and after: `layers`, a dictionary for each, and `readout`, of the head.
+            The errors on held-out texts before and after: `layers`, a dictionary for each, and `head`.
         """
         model.to(self.device)
         self.dense.model.to(self.device)
@@ -83,7 +83,7 @@ class Refitter:
         positions = self.fitted_positions if self.dense.target in ("tags", "span") else self.all_positions
         head = refit_head(model, self.calibration.data, positions, self.dense_outputs, self.dense.target, self.device)
         model.to("cpu")
-        return {"layers": layers, "readout": head}
+        return {"layers": layers, "head": head}
 
     def refit_whole(self, model: TransformersModel, origins: Sequence[int]) -> dict[str, object]:
         """Fit all weights but the embeddings', in place, if the settings ask for it; returns the errors on held-out texts."""

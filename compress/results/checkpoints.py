@@ -126,8 +126,8 @@ class CurvePoint(TypedDict):
     """Its layers."""
     measured_speedup: NotRequired[float]
     """Measured speedup, for the models that reached a target."""
-    goal: NotRequired[str]
-    """The target that it reached."""
+    target: NotRequired[str]
+    """The name of the target that it reached."""
 
 
 class PrunedModel(TypedDict):
@@ -154,15 +154,15 @@ class PrunedModel(TypedDict):
     layers: list[LayerDocument]
     """The layers that are kept."""
     refits: NotRequired[dict[str, object]]
-    """Errors on held-out texts before and after the refits: `layers`, `readout` (the classifier), `joint` (the whole model)."""
+    """Errors on held-out texts before and after the refits: `layers`, `head` (the last linear), `joint` (the whole model)."""
     metrics: dict[str, Metrics]
     """Metrics by split."""
     vocab_before: NotRequired[int]
     """Tokens of the vocabulary before pruning (`vocab`)."""
     vocab_after: NotRequired[int]
     """Tokens that are kept (`vocab`)."""
-    zeros: NotRequired[float]
-    """Share of the encoder's weights that are zero (`sparse`)."""
+    zeros: NotRequired[dict[str, float]]
+    """Share of zero weights by the role of the linear (`sparse`)."""
     zipped_bytes_before: NotRequired[int]
     """Size of the encoder's weights, compressed, before pruning (`sparse`)."""
     zipped_bytes_after: NotRequired[int]
@@ -185,8 +185,8 @@ class PruneDocument(PrunedModel):
 class PrunePlanEntry(TypedDict):
     """What pruning to one target would remove."""
 
-    goal: str
-    """The target."""
+    target: str
+    """The name of the target."""
     predicted_speedup: float
     """Speedup that the costs predict."""
     predicted_latency_ms: float | None

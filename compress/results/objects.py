@@ -110,15 +110,15 @@ class PruneResult(ArtifactResult):
     layers: list[LayerDocument]
     """The layers that are kept."""
     refits: dict[str, object]
-    """Errors on held-out texts before and after the refits: `layers`, `readout` (the classifier), `joint` (the whole model)."""
+    """Errors on held-out texts before and after the refits: `layers`, `head` (the last linear), `joint` (the whole model)."""
     metrics: dict[str, Metrics]
     """Metrics by split."""
     vocab_before: int
     """Tokens of the vocabulary before pruning (`vocab`)."""
     vocab_after: int
     """Tokens that are kept (`vocab`)."""
-    zeros: float
-    """Share of the encoder's weights that are zero (`sparse`)."""
+    zeros: dict[str, float]
+    """Share of zero weights by the role of the linear (`sparse`)."""
     zipped_bytes_before: int
     """Size of the encoder's weights, compressed, before pruning (`sparse`)."""
     zipped_bytes_after: int

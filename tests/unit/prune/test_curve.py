@@ -50,7 +50,7 @@ def test_a_finished_model_is_a_copy_with_its_measurement(curve: Curve) -> None:
     assert result.predicted == curve.cost_model.predicted(model_shape(model))  # nothing was timed before
     assert result.refits == {"layers": []}
     assert result.model is not model
-    assert curve.points[-1]["goal"] == "2x"
+    assert curve.points[-1]["target"] == "2x"
     assert curve.points[-1]["measured_speedup"] == result.measured
 
 

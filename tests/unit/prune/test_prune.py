@@ -83,7 +83,7 @@ def test_several_targets_write_a_model_each_nested_in_one_another(tiny_task: dic
     for mild, strong in zip(shapes[0].layers, shapes[1].layers, strict=True):
         assert strong.heads <= mild.heads
         assert strong.ffn <= mild.ffn
-    assert [point["goal"] for point in result["curve"] if "goal" in point] == ["1.5x", "3x"]
+    assert [point["target"] for point in result["curve"] if "target" in point] == ["1.5x", "3x"]
 
 
 def test_labels_are_matched_by_name(tiny_task: dict[str, Any], own_checkpoint: Maker, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_plan_predicts_what_one_step_would_cut(tiny_task: dict[str, Any], chec
     context = context_of(checkpoint(), tiny_task, target_speedup=[2.0, 1.5])
     cost_model = fake_cost_model(context)
     document = plan_targets(context, cost_model)
-    assert [entry["goal"] for entry in document["plans"]] == ["1.5x", "2x"]
+    assert [entry["target"] for entry in document["plans"]] == ["1.5x", "2x"]
     for entry, speedup in zip(document["plans"], (1.5, 2.0), strict=True):
         assert entry["predicted_speedup"] >= speedup
         assert entry["predicted_latency_ms"] == pytest.approx(document["latency_ms"] / entry["predicted_speedup"])

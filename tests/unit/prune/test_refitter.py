@@ -38,7 +38,7 @@ def test_each_refit_comes_nearer_to_the_dense_model(tiny_task: dict[str, Any], c
     errors |= refitter.refit_whole(model, [0, 1, 2])
     assert fitted < cut
     assert len(errors["layers"]) == 3
-    assert errors["readout"]["after"] <= errors["readout"]["before"]
+    assert errors["head"]["after"] <= errors["head"]["before"]
     assert errors["joint"]["after"] <= errors["joint"]["before"]
 
 

@@ -87,11 +87,11 @@ class HeldOutFit:
         part.add(inputs.float(), targets.float())
 
     def refit(self) -> tuple[float, float]:
-        """Fit the linear in place; see `refit_linear`."""
-        return refit_linear(self.linear, self.fitted, self.held_out)
+        """Fit the linear in place; see `fit_linear`."""
+        return fit_linear(self.linear, self.fitted, self.held_out)
 
 
-def refit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquations) -> tuple[float, float]:
+def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquations) -> tuple[float, float]:
     """Fit a linear's weight and bias, in place; keep the old ones if no fit is better on the held-out rows.
 
     Returns:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compress.editing.least_squares import HeldOutFit, NormalEquations, refit_linear, shuffle_batches, split_held_out
+from compress.editing.least_squares import HeldOutFit, NormalEquations, fit_linear, shuffle_batches, split_held_out
 
 
 def equations_of(inputs: torch.Tensor, targets: torch.Tensor) -> NormalEquations:
@@ -49,7 +49,7 @@ def test_a_fit_that_is_no_better_on_held_out_rows_is_refused() -> None:
     before = copy.deepcopy(linear.state_dict())
     inputs = torch.randn(100, 5)
     held_out = equations_of(inputs, linear(inputs).detach())  # the old weights are right
-    errors = refit_linear(linear, equations_of(inputs, torch.randn(100, 3)), held_out)
+    errors = fit_linear(linear, equations_of(inputs, torch.randn(100, 3)), held_out)
     assert errors == pytest.approx((0, 0), abs=1e-5)  # rounding of the sums
     torch.testing.assert_close(linear.state_dict(), before, rtol=1e-3, atol=1e-3)
 

@@ -77,8 +77,8 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
 
 def base_model(reference: str) -> str | None:
     """Return the hub id of a model reference, without its revision; None for folders and builtins."""
-    found = _HUB_ID.fullmatch(LEGACY.get(reference.partition("@")[0], reference))
-    return found[1] if found and not reference.startswith(".") else None
+    match = _HUB_ID.fullmatch(LEGACY.get(reference.partition("@")[0], reference))
+    return match[1] if match and not reference.startswith(".") else None
 
 
 def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
@@ -113,7 +113,7 @@ def _input_spec_from(manifest: Document) -> InputSpec:
 
 
 def _use(manifest: Document) -> list[str]:
-    """Return the section of how to run the model, from its own folder."""
+    """Return the section on running the model from its folder."""
     columns = len((manifest.get("task") or {}).get("text") or [""])
     input_spec = _input_spec_from(manifest)
     if manifest["kind"] != "onnx":
@@ -212,9 +212,9 @@ def _limits(stage: str, run: Run) -> list[str]:
     limits.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else _validated(manifest))
     timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
     if timed:
-        own = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"
+        inputs = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"
         cpu = (timed[-1].get("machine") or {}).get("cpu", "one machine")
-        limits.append(f"Latency was measured on {cpu}{own}; without tokenization and queueing.")
+        limits.append(f"Latency was measured on {cpu}{inputs}, without tokenization and queueing.")
     of_precision = LIMITS.get(str(manifest.get("precision")))
     if of_precision is not None:
         limits.append(of_precision(str(manifest.get("weights") or "")))

@@ -16,7 +16,7 @@ from compress.report.layer_shapes import layer_shapes
 from compress.report.measurement_sections import accuracy_section, comparison_section, latency_section, speedup_cell, waterfall_section
 from compress.report.run_folder import Document, Run
 from compress.report.summary import metric_of, summarize
-from compress.report.tables import Cell, figure, html_table, note, pairs, without_empty
+from compress.report.tables import Cell, fact_table, figure, html_table, note, without_empty
 from compress.report.verdict import verdict
 
 LEGEND = "Small numbers: 95 % intervals. Dash: not measured."
@@ -205,7 +205,7 @@ def provenance_section(manifest: Document) -> str:
     origin["Versions"] = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in names)
     sections = (("Machine", facts), ("Origin", origin))
     tables_of = {title: {name: str(value) for name, value in rows.items() if value} for title, rows in sections}
-    tables = "".join(f"<div><h3>{title}</h3>\n{pairs(rows)}</div>\n" for title, rows in tables_of.items() if rows)
+    tables = "".join(f"<div><h3>{title}</h3>\n{fact_table(rows)}</div>\n" for title, rows in tables_of.items() if rows)
     return f'<h2>Provenance</h2>\n<div class="columns">{tables}</div>'
 
 

@@ -43,7 +43,7 @@ def without_empty(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> tup
     return [columns[position] for position in used], [[row[position] for position in used] for row in rows]
 
 
-def pairs(facts: dict[str, str]) -> str:
+def fact_table(facts: dict[str, str]) -> str:
     """Return a table of two columns without a head."""
     body = "".join(f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>\n" for name, value in facts.items())
     return f'<table class="pairs"><tbody>\n{body}</tbody></table>'

@@ -1,4 +1,4 @@
-"""A cold start in a fresh process, and its peak memory: `python -m compress.benchmark.cold_start FOLDER RUNTIME DEVICE PRECISION`."""
+"""The cold start and peak memory of a model: `python -m compress.benchmark.cold_start FOLDER RUNTIME DEVICE PRECISION`."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def main() -> None:
     ids = np.full((1, min(LENGTH, max_tokens(read_config(folder)))), 5, dtype=np.int64)
     runner.seconds(runner.prepare({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}))
     done = time.perf_counter()
-    found = {"load_ms": 1e3 * (loaded - start), "first_run_ms": 1e3 * (done - loaded), "peak_rss_mb": peak_bytes() / 1e6}
-    print(json.dumps(found))
+    measured = {"load_ms": 1e3 * (loaded - start), "first_run_ms": 1e3 * (done - loaded), "peak_rss_mb": peak_bytes() / 1e6}
+    print(json.dumps(measured))
 
 
 def peak_bytes() -> int:
-    """Return this process's peak resident memory.
+    """Return the peak resident memory of this process in bytes.
 
-    Linux carries `ru_maxrss` over from the parent process at fork, so the kernel's own high-water mark is read there.
+    On Linux `ru_maxrss` includes the parent process at the time of the fork, so the kernel's high-water mark is read instead.
     """
     status = Path("/proc/self/status")
     if status.is_file():

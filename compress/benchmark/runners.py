@@ -1,7 +1,7 @@
-"""What the benchmark times: a model in a runtime, prepared for a batch, run once, and its seconds.
+"""Runners: a model in a runtime that prepares a batch, runs it once and returns the seconds.
 
-On a CPU a clock is read around the call. On a GPU calls return before the work is done: PyTorch is timed by CUDA
-events, ONNX Runtime through IO binding, with the inputs on the device already and the outputs left there.
+On a CPU the clock is read before and after the call. On a GPU calls return before the work is done: PyTorch is timed with CUDA
+events, ONNX Runtime with IO binding, with inputs and outputs on the device.
 """
 
 from __future__ import annotations
@@ -24,57 +24,57 @@ from compress.inference.openvino_session import openvino_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
 
 Batch = dict[str, np.ndarray]
-ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that sends each batch to the runtime that is faster for it
+ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that runs each batch in the faster runtime
 
 
 class Runner(Protocol):
-    """A model that is ready to be timed."""
+    """A model to be timed."""
 
     def prepare(self, batch: Any) -> Any:
-        """Do what is not timed: move a padded batch to where the model computes."""
+        """Return a padded batch on the device of the model; this is not timed."""
         ...
 
     def seconds(self, prepared: Any) -> float:
-        """Run once; returns the seconds that it took."""
+        """Run once and return the seconds."""
         ...
 
 
 class ClockRunner:
-    """Times a forward function by the clock: everything that returns when its work is done."""
+    """Times a synchronous forward function by the clock."""
 
     def __init__(self, forward: Callable[[Any], Any]) -> None:
         self.forward = forward
 
     def prepare(self, batch: Any) -> Any:
-        """Return the batch as it is."""
+        """Return the batch unchanged."""
         return batch
 
     def seconds(self, prepared: Any) -> float:
-        """Run once; returns the seconds."""
+        """Run once and return the seconds."""
         start = time.perf_counter()
         self.forward(prepared)
         return time.perf_counter() - start
 
 
 class TokenizingRunner:
-    """Times tokenization too: takes texts, encodes them, and runs another runner on the batch."""
+    """Times tokenization too: encodes texts and passes the batch to another runner."""
 
     def __init__(self, encode: Callable[[Any], Batch], runner: Runner) -> None:
         self.encode, self.runner = encode, runner
 
     def prepare(self, batch: Any) -> Any:
-        """Return the texts as they are."""
+        """Return the texts unchanged."""
         return batch
 
     def seconds(self, prepared: Any) -> float:
-        """Encode and run once; returns the seconds of both."""
+        """Encode and run once, and return the seconds of both."""
         start = time.perf_counter()
         self.runner.seconds(self.runner.prepare(self.encode(prepared)))
         return time.perf_counter() - start
 
 
 class TorchCudaRunner:
-    """PyTorch on a GPU, timed by CUDA events."""
+    """PyTorch on a GPU, timed with CUDA events."""
 
     def __init__(self, model: Any, torch: Any, context: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
         self.model, self.torch, self.context = model, torch, context
@@ -88,7 +88,7 @@ class TorchCudaRunner:
         return tensors
 
     def seconds(self, prepared: Any) -> float:
-        """Run once; returns the seconds between two events on the stream."""
+        """Run once and return the seconds between two events on the stream."""
         start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         with self.torch.inference_mode(), self.context():
             start.record()
@@ -99,13 +99,13 @@ class TorchCudaRunner:
 
 
 class OrtCudaRunner:
-    """ONNX Runtime on a GPU through IO binding: no copies between host and device are timed."""
+    """ONNX Runtime on a GPU with IO binding, so that copies between host and device are not timed."""
 
     def __init__(self, session: Any, value_of: Callable[[np.ndarray], Any]) -> None:
         self.session, self.value_of = session, value_of
 
     def prepare(self, batch: Batch) -> Any:
-        """Copy the batch to the GPU and bind it, and the outputs, there."""
+        """Copy the batch to the GPU and bind inputs and outputs there."""
         binding = self.session.io_binding()
         for entry in self.session.get_inputs():
             binding.bind_ortvalue_input(entry.name, self.value_of(batch[entry.name]))
@@ -115,7 +115,7 @@ class OrtCudaRunner:
         return binding
 
     def seconds(self, prepared: Any) -> float:
-        """Run once; returns the seconds until the outputs are there."""
+        """Run once and return the seconds until the outputs are ready."""
         start = time.perf_counter()
         self.session.run_with_iobinding(prepared)
         prepared.synchronize_outputs()
@@ -123,11 +123,11 @@ class OrtCudaRunner:
 
 
 def open_runner(folder: Path, runtime: str, precision: str, device: str, threads: int) -> tuple[Runner, list[str]]:
-    """Open a model in a runtime; returns its runner and what really executes it (providers, device).
+    """Open a model in a runtime; returns its runner and what executes it (execution providers, device).
 
     Raises:
-        ResourceError: the runtime or the device is not there; never falls back silently.
-        UsageError: a combination that makes no sense.
+        ResourceError: the runtime or the device is unavailable; nothing falls back silently.
+        UsageError: the runtime does not support the precision on the device.
     """
     recorded = (artifacts.read_manifest(folder) or {}).get("runtime", {})
     if runtime == OPENVINO:

@@ -1,4 +1,4 @@
-"""Intervals and tests: pure functions over arrays, seeded, the same every time."""
+"""Intervals and tests: pure, seeded functions over arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Statistic = Callable[[np.ndarray], float]
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion (Wilson 1927): honest near 0 and 1, unlike p +- 1.96 s."""
+    """Return Wilson's 95 % score interval of a proportion (Wilson 1927), which holds near 0 and 1 too."""
     z = 1.959963984540054
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -21,7 +21,7 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
 
 
 def resampled_positions(n: int, seed: int = 0) -> Iterator[np.ndarray]:
-    """Yield bootstrap positions, (n,) each, drawn with replacement, one resample at a time: memory stays small."""
+    """Yield bootstrap positions, (n,) each, drawn with replacement, one resample at a time to bound the memory."""
     rng = np.random.default_rng(seed)
     for _ in range(RESAMPLES):
         yield rng.integers(0, n, n)
@@ -42,7 +42,7 @@ def bootstrap_interval(statistic: Statistic, n: int, seed: int = 0) -> tuple[flo
 def mcnemar_p(first_right: np.ndarray, second_right: np.ndarray) -> float:
     """Return the two-sided p value of McNemar's exact test on paired booleans, (n,) each.
 
-    Only examples on which exactly one model is right count; under the null hypothesis each is a fair coin.
+    Only examples on which exactly one model is right count; under the null hypothesis each model is right on half of them.
     """
     from scipy.stats import binomtest
 
@@ -78,9 +78,9 @@ def geometric_ratio(
     """Return the geometric mean over several measurements of `median_ratio`, and its bootstrap interval.
 
     Args:
-        numerators: of each measurement, (rounds,) of the baseline.
-        denominators: of each, (rounds,) of the candidate in the same rounds.
-        seed: of the resampling; every measurement's rounds are resampled on their own.
+        numerators: for each measurement, (rounds,) of the baseline.
+        denominators: for each, (rounds,) of the candidate in the same rounds.
+        seed: of the resampling; the rounds of each measurement are resampled separately.
     """
     logs = [np.log(top / bottom) for top, bottom in zip(numerators, denominators, strict=True)]
     rng = np.random.default_rng(seed)

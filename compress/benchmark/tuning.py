@@ -1,8 +1,8 @@
-"""Find the fastest of many ways to run one model by measuring them: a greedy search along one axis after the other.
+"""Find the fastest of many ways to run one model by measurement: a greedy search along one axis after the other.
 
-A way is a point: one value for each axis (`attention`, `fusions`, …). Along each axis the alternatives are timed against the
-best so far and against the start, interleaved; the fastest takes its place if it is faster beyond the noise. So 2 + 2 + 3
-values cost 7 measurements, not 12, and the order of the axes matters little where they do not depend on each other.
+A way is a point: one value per axis (`attention`, `fusions`, …). Along each axis the alternatives are timed against the best
+so far and against the start, interleaved; the fastest replaces the best if it is faster beyond the noise. So 2 + 2 + 3 values
+cost 7 measurements, not 12, and the order of the axes hardly matters if they do not depend on each other.
 """
 
 from __future__ import annotations
@@ -11,202 +11,168 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from compress.benchmark.latency import Cell, Times, interleaved
-from compress.benchmark.runners import ClockRunner, Runner
+from compress.benchmark.grid import Cell
+from compress.benchmark.interleaving import Times, interleaved
+from compress.benchmark.runners import Batch, ClockRunner, Runner
 from compress.benchmark.statistics import geometric_ratio, median_ratio
 from compress.core import console
 from compress.core.errors import ModelError
 from compress.inference.batches import Forward
-from compress.inference.routes import single_route
+from compress.results.graphs import TuningDocument, TuningRow
 
-ROUNDS = 40  # of each cell, along each axis
+ROUNDS = 40  # per cell and axis
 SECONDS = 6.0  # for all cells of an axis
-GAIN = 1.01  # a gain below 1 % is not worth another form
-WORTHWHILE = 0.03  # nor one below 3 % a second runtime
+MIN_GAIN = 1.01  # a speedup below 1 % is not worth another form
 Point = dict[str, str]
-Batch = dict[str, np.ndarray]
-Measurements = list[Times]  # by cell
+Measurements = list[Times]
+"""The times of each point in each cell, in the order of `by_threads`."""
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """What a search may open and has to check.
+    """The points of a search, and how they are opened, verified and timed.
 
-    Args:
-        open_point: from a point and a number of threads to its forward function; raises ModelError where there is none.
-        check: from a forward function to what is wrong with it, in words, or None.
-        batch: of a cell.
+    Attributes:
+        axes: values by axis, searched in this order; an axis with one value is not searched.
+        start: a point that works.
+        open_point: opens a point with a number of threads; raises ModelError if it cannot be opened.
+        check: returns what is wrong with the logits of a forward function, or None.
+        batch: returns the batch of a cell.
     """
 
+    axes: Mapping[str, Sequence[str]]
+    start: Point
     open_point: Callable[[Point, int], Forward]
     check: Callable[[Forward], str | None]
     batch: Callable[[Cell], Batch]
 
 
 @dataclass(frozen=True)
-class Tuned:
-    """The fastest point, what was measured of each point on the way (against the start), and of the winner in each cell."""
+class SearchResult:
+    """The outcome of a search.
+
+    Attributes:
+        winner: the fastest point.
+        table: what was measured of each point, relative to the start.
+        cells: what was measured of the winner in each cell.
+    """
 
     winner: Point
-    table: list[dict[str, Any]]
-    cells: list[dict[str, Any]]
+    table: list[TuningRow]
+    cells: list[dict[str, object]]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> TuningDocument:
         """Return the fields as a JSON document."""
         return {"winner": self.winner, "table": self.table, "cells": self.cells}
 
 
-def search(axes: Mapping[str, Sequence[str]], start: Point, ways: SearchSpace, cells: Sequence[Cell], seed: int = 0) -> Tuned:
+def search(space: SearchSpace, cells: Sequence[Cell], seed: int = 0) -> SearchResult:
     """Return the fastest point by the geometric mean over the cells.
 
+    The winner is the start unless another point is faster beyond the noise, and still faster when both are timed again.
+
     Args:
-        axes: values by axis, searched in this order; those of one value are left alone.
-        start: a point that works.
-        ways: how points are opened and checked.
+        space: the points.
         cells: threads, batch sizes and lengths.
         seed: of the order within rounds.
-
-    Returns:
-        the winner, which is the start unless another is faster beyond the noise, and again when both are timed once more.
     """
-    best, rng = dict(start), np.random.default_rng(seed)
-    table: list[dict[str, Any]] = [{"point": dict(start), "speedup": 1.0, "ci95": [1.0, 1.0]}]
-    tried = {axis: [value for value in values if value != start[axis]] for axis, values in axes.items()}
-    tried = {axis: values for axis, values in tried.items() if values}
-    with console.progress("tuning", (len(tried) + 1) * ROUNDS * len(cells)) as advance:
-        for axis, values in tried.items():
-            points, refused = _checked([best | {axis: value} for value in values], ways, cells[0].threads)
+    start, best, rng = space.start, dict(space.start), np.random.default_rng(seed)
+    table: list[TuningRow] = [{"point": dict(start), "speedup": 1.0, "ci95": [1.0, 1.0]}]
+    alternatives = {axis: [value for value in values if value != start[axis]] for axis, values in space.axes.items()}
+    alternatives = {axis: values for axis, values in alternatives.items() if values}
+    with console.progress("tuning", (len(alternatives) + 1) * ROUNDS * len(cells)) as advance:
+        for axis, values in alternatives.items():
+            points, refused = _verified(space, [best | {axis: value} for value in values], cells[0].threads)
             table += refused
             if points:
-                times = _measured([start, best, *points], ways, cells, rng, partial(advance, 1, axis))
-                table += [{"point": point, **_gain(times, start, point)} for point in points]
+                times = time_points(space, [start, best, *points], cells, rng, partial(advance, 1, axis))
+                table += [_row(times, start, point) for point in points]
                 best = _fastest(times, best, points)
-        times = _measured([start, best], ways, cells, rng, partial(advance, 1, "once more"))
-    if _gain(times, start, best)["speedup"] <= 1:
+        times = time_points(space, [start, best], cells, rng, partial(advance, 1, "again"))
+    if _speedup(times, start, best)[0] <= 1:
         best = dict(start)
-    return Tuned(best, table, _by_cell(times, start, best, cells))
+    return SearchResult(best, table, _by_cell(times, start, best, cells))
 
 
 def _fastest(times: Measurements, best: Point, points: Sequence[Point]) -> Point:
-    """Return the fastest of the points if it is faster than the best so far, by `GAIN` and beyond the noise; else that."""
-    gains = [_gain(times, best, point) for point in points]
-    top = max(range(len(points)), key=lambda number: gains[number]["speedup"])
-    return points[top] if gains[top]["speedup"] >= GAIN and gains[top]["ci95"][0] > 1 else best
+    """Return the fastest of the points if it is faster than the best so far, by `MIN_GAIN` and beyond the noise; else the best."""
+    speedups = [_speedup(times, best, point) for point in points]
+    top = max(range(len(points)), key=lambda number: speedups[number][0])
+    ratio, interval = speedups[top]
+    return points[top] if ratio >= MIN_GAIN and interval[0] > 1 else best
 
 
-def _checked(points: Sequence[Point], ways: SearchSpace, threads: int) -> tuple[list[Point], list[dict[str, Any]]]:
-    """Return the points that open and give the right logits, and an entry with the reason for each that does not."""
-    kept, refused = [], []
+def _verified(space: SearchSpace, points: Sequence[Point], threads: int) -> tuple[list[Point], list[TuningRow]]:
+    """Return the points that open and compute the right logits, and a row with the reason for each that does not."""
+    verified: list[Point] = []
+    refused: list[TuningRow] = []
     for point in points:
         try:
-            reason = ways.check(ways.open_point(point, threads))
+            reason = space.check(space.open_point(point, threads))
         except ModelError as error:
             reason = error.message
         if reason is None:
-            kept.append(point)
+            verified.append(point)
         else:
             console.info(f"  not used: {describe_point(point)}: {reason}")
             refused.append({"point": point, "refused": reason})
-    return kept, refused
+    return verified, refused
 
 
-def _measured(
-    points: Sequence[Point], ways: SearchSpace, cells: Sequence[Cell], rng: np.random.Generator, advance: Callable[[], None]
+def time_points(
+    space: SearchSpace, points: Sequence[Point], cells: Sequence[Cell], rng: np.random.Generator, advance: Callable[[], None]
 ) -> Measurements:
-    """Time points in turns in every cell; equal ones once."""
-    wanted = {describe_point(point): point for point in points}
-    found: Measurements = []
+    """Time points in turns in every cell, equal points once; their times are under `describe_point`."""
+    distinct = {describe_point(point): point for point in points}
+    measurements: Measurements = []
     for threads in dict.fromkeys(cell.threads for cell in cells):
-        runners: dict[str, Runner] = {name: ClockRunner(ways.open_point(point, threads)) for name, point in wanted.items()}
+        runners: dict[str, Runner] = {name: ClockRunner(space.open_point(point, threads)) for name, point in distinct.items()}
         for cell in (cell for cell in cells if cell.threads == threads):
-            batch = ways.batch(cell)
-            found.append(interleaved(runners, {name: [batch] for name in runners}, ROUNDS, SECONDS / len(cells), rng, advance))
+            batch = space.batch(cell)
+            measurements.append(interleaved(runners, {name: [batch] for name in runners}, ROUNDS, SECONDS / len(cells), rng, advance))
         del runners
         gc.collect()
-    return found
+    return measurements
 
 
-def describe_point(point: Point) -> str:
-    """Write a point as words: `attention plain, fusions all`."""
-    return ", ".join(f"{axis} {value}" for axis, value in point.items())
-
-
-def _gain(times: Measurements, before: Point, after: Point) -> dict[str, Any]:
-    ratio, interval = geometric_ratio([cell[describe_point(before)] for cell in times], [cell[describe_point(after)] for cell in times])
-    return {"speedup": ratio, "ci95": list(interval)}
-
-
-def _by_cell(times: Measurements, start: Point, best: Point, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return what start and winner take in each cell, in milliseconds, and their ratio."""
-    entries = []
-    for cell, found in zip(in_order(cells), times, strict=True):
-        before, after = found[describe_point(start)], found[describe_point(best)]
-        ratio, interval = median_ratio(before, after)
-        p50 = {"start_ms": float(1e3 * np.median(before)), "winner_ms": float(1e3 * np.median(after))}
-        entries.append({**_where(cell), **p50, "speedup": ratio, "ci95": list(interval)})
-    return entries
-
-
-def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """Return the cells as they are measured: one number of threads after the other."""
+def by_threads(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells in the order of measurement: grouped by their number of threads."""
     return [cell for threads in dict.fromkeys(cell.threads for cell in cells) for cell in cells if cell.threads == threads]
 
 
-def _where(cell: Cell) -> dict[str, int | None]:
-    return {"threads": cell.threads, "batch_size": cell.batch_size, "seq_len": cell.seq_len}
+def describe_point(point: Point) -> str:
+    """Return a point as text: `attention plain, fusions all`."""
+    return ", ".join(f"{axis} {value}" for axis, value in point.items())
 
 
-def compare_runtimes(
-    runtimes: Mapping[str, Callable[[int], Forward]], batch: Callable[[Cell], Batch], cells: Sequence[Cell], seed: int = 0
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Time two runtimes against each other; returns the routes of `compress.inference.routes`, and what was measured by cell.
-
-    Args:
-        runtimes: by name, from a number of threads to a forward function. ONNX Runtime is the first.
-        batch: of a cell.
-        cells: threads, batch sizes and lengths.
-        seed: of the order within rounds.
-    """
-    first, second = runtimes
-    points = [{"runtime": name} for name in runtimes]
-    ways = SearchSpace(lambda point, threads: runtimes[point["runtime"]](threads), lambda forward: None, batch)
-    with console.progress("comparing runtimes", ROUNDS * len(cells)) as advance:
-        times = _measured(points, ways, cells, np.random.default_rng(seed), advance)
-    entries = []
-    for cell, found in zip(in_order(cells), times, strict=True):
-        seconds = {point["runtime"]: found[describe_point(point)] for point in points}
-        ratio, interval = median_ratio(seconds[first], seconds[second])
-        p50 = {f"{name}_ms": float(1e3 * np.median(values)) for name, values in seconds.items()}
-        entries.append({**_where(cell), **p50, "speedup": ratio, "ci95": list(interval)})
-    tokens = [(cell.seq_len or 0) * cell.batch_size for cell in in_order(cells)]
-    gains = [1.0 if entry["ci95"][0] <= 1 <= entry["ci95"][1] else entry["speedup"] for entry in entries]  # within the noise
-    return routes(tokens, gains, (first, second)), entries
+def _speedup(times: Measurements, before: Point, after: Point) -> tuple[float, tuple[float, float]]:
+    """Return the geometric mean of the speedups over the cells, and its 95 % interval."""
+    return geometric_ratio([cell[describe_point(before)] for cell in times], [cell[describe_point(after)] for cell in times])
 
 
-def routes(tokens: Sequence[int], speedups: Sequence[float], names: tuple[str, str]) -> list[dict[str, Any]]:
-    """Return which runtime takes batches of how many tokens: at most one change, where the times' product is least.
+def _row(times: Measurements, start: Point, point: Point) -> TuningRow:
+    ratio, interval = _speedup(times, start, point)
+    return {"point": point, "speedup": ratio, "ci95": list(interval)}
 
-    The change lies at the geometric mean of the tokens around it. What goes to the second runtime has to gain `WORTHWHILE` in the
-    geometric mean: beside other work a smaller gain was a loss. So has a change: two runtimes take twice the memory.
+
+def _by_cell(times: Measurements, start: Point, best: Point, cells: Sequence[Cell]) -> list[dict[str, object]]:
+    """Return the latency of start and winner in each cell, in milliseconds, and their ratio."""
+    names = {"start_ms": describe_point(start), "winner_ms": describe_point(best)}
+    return [compare_cell(cell, measured, names) for cell, measured in zip(by_threads(cells), times, strict=True)]
+
+
+def compare_cell(cell: Cell, times: Times, names: Mapping[str, str]) -> dict[str, object]:
+    """Return a cell with the median latency of two runners in milliseconds, and the speedup of the second.
 
     Args:
-        tokens: of the batches that were measured.
-        speedups: how many times as fast the second runtime is on each.
-        names: of the two.
+        cell: the cell.
+        times: by runner.
+        names: the two runners by the keys of their latencies.
     """
-    sizes = sorted(set(tokens))
-    gains = {size: sum(float(np.log(gain)) - WORTHWHILE for of, gain in zip(tokens, speedups, strict=True) if of == size) for size in sizes}
-    found: dict[tuple[int, int], float] = {}  # (batches below the change, runtime above it) -> gain over the first runtime alone
-    for above in (0, 1):
-        for below in range(len(sizes)):
-            sent = sizes[below:] if above else sizes[:below]
-            found[below, above] = sum(gains[size] for size in sent)
-    below, above = max(found, key=lambda key: found[key] - (WORTHWHILE * len(sizes) if key[0] else 0))
-    if below == 0:
-        return single_route(names[above])
-    limit = int(np.sqrt(sizes[below - 1] * sizes[below]))
-    return [{"up_to": limit, "runtime": names[1 - above]}, {"up_to": None, "runtime": names[above]}]
+    ratio, interval = median_ratio(*(times[name] for name in names.values()))
+    medians = {key: float(1e3 * np.median(times[name])) for key, name in names.items()}
+    shape = {"threads": cell.threads, "batch_size": cell.batch_size, "seq_len": cell.seq_len}
+    return {**shape, **medians, "speedup": ratio, "ci95": list(interval)}

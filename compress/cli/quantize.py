@@ -49,5 +49,5 @@ def _show_matmuls(entries: list[dict[str, Any]], precision: str) -> None:
         if entry["range"] is not None:
             low, high = entry["range"]
             input_range = [f"{low:.3g} to {high:.3g}", f"{100 * entry['saturated']:.3f}"]
-        rows.append([entry["product"], "float" if entry["float"] else precision, f"{100 * entry['error']:.2f}", *input_range])
+        rows.append([entry["matmul"], "float" if entry["float"] else precision, f"{100 * entry['error']:.2f}", *input_range])
     console.table(["matmul", "precision", "error %", "input range", "clipped %"], rows)

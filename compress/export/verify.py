@@ -1,22 +1,46 @@
-"""Prove that two models compute the same: real texts, single and batched, short and long, with mixed padding."""
+"""Verify that two models compute the same logits: real texts, single and batched, short and long, with mixed padding."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
+from compress.core import console
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.batches import Forward
 
+ROWS = 32
+MAX_BATCH_TOKENS = 4096  # of the widest batch: at 512 tokens the attention of 32 texts alone would take a gigabyte
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
+
+class VerificationFacts(TypedDict):
+    """The fields of `Verification`, as results record them."""
+
+    max_abs: float
+    max_rel: float
+    agreement: float
+    examples: int
+    worst_case: str
+    cases: list[str]
+    largest: float
+
 
 @dataclass(frozen=True)
 class Verification:
-    """The outcome: largest absolute and relative difference of the logits, share of equal answers, what was tried.
+    """How far the logits of two models agree.
 
-    `largest` is the largest absolute logit of the reference.
+    Attributes:
+        max_abs: largest absolute difference of the logits.
+        max_rel: largest relative difference.
+        agreement: share of equal predictions.
+        examples: number of predictions compared.
+        worst_case: the batch with the largest difference.
+        cases: the batches compared.
+        largest: largest absolute logit of the reference.
     """
 
     max_abs: float
@@ -27,86 +51,108 @@ class Verification:
     cases: list[str]
     largest: float
 
-    def as_json(self) -> dict[str, Any]:
+    @property
+    def is_finite(self) -> bool:
+        """Whether all logits are finite."""
+        return self.max_abs < LARGEST_FLOAT
+
+    def as_json(self) -> VerificationFacts:
         """Return the fields as a JSON document."""
-        return asdict(self)
+        return VerificationFacts(**asdict(self))
 
 
-ROWS = 32
-MOST_TOKENS = 4096  # of the widest batch: at 512 tokens the attention of 32 texts alone would take a gigabyte
+def evenly_spaced(total: int, count: int) -> np.ndarray:
+    """Return at most `count` positions spread evenly over `total`, the first and the last among them."""
+    return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
+def subsample(data: Encoded, count: int) -> Encoded:
+    """Return at most `count` examples, spread evenly."""
+    return data.take(evenly_spaced(len(data), count))
 
 
 def batches_to_try(data: Encoded) -> dict[str, np.ndarray]:
-    """Return positions by the name of the case: batch 1 short and long, batches even and ragged, up to 32.
+    """Return the positions of each batch by its name: batch 1 short and long, batches even and ragged, up to 32.
 
-    The widest batch is of texts that are short enough for it, or of fewer where there are none.
+    The widest batch has texts short enough for `MAX_BATCH_TOKENS`, or fewer texts if there are none.
     """
     order = np.argsort(data.lengths, kind="stable")
-    spread = _spread(order)
-    fitting = order[data.lengths[order] * ROWS <= MOST_TOKENS]
-    widest = _spread(fitting if len(fitting) else order[: max(1, MOST_TOKENS // int(data.lengths.max()))])
-    longest_first = order[::-1]
+    spread = order[evenly_spaced(len(order), ROWS)]
+    fitting = order[data.lengths[order] * ROWS <= MAX_BATCH_TOKENS]
+    if not len(fitting):
+        fitting = order[: max(1, MAX_BATCH_TOKENS // int(data.lengths.max()))]
+    middle = len(order) // 2
     cases = {
         "batch 1, shortest": order[:1],
-        "batch 1, middle": order[len(order) // 2 : len(order) // 2 + 1],
-        "batch 1, longest": longest_first[:1],
-        "batch 4, similar lengths": order[len(order) // 2 : len(order) // 2 + 4],
-        "batch 2, shortest beside longest": np.array([order[0], order[-1]]),
+        "batch 1, middle": order[middle : middle + 1],
+        "batch 1, longest": order[::-1][:1],
+        "batch 4, similar lengths": order[middle : middle + 4],
+        "batch 2, shortest and longest": np.array([order[0], order[-1]]),
         "batch 8, mixed padding": spread[:: max(1, len(spread) // 8)][:8],
-        "batch 32, mixed padding": widest,
+        "batch 32, mixed padding": fitting[evenly_spaced(len(fitting), ROWS)],
     }
     return {name: positions for name, positions in cases.items() if len(positions)}
 
 
-def _spread(order: np.ndarray) -> np.ndarray:
-    """Return up to 32 of the positions, from the first to the last."""
-    return order[np.linspace(0, len(order) - 1, min(ROWS, len(order))).astype(int)]
-
-
 def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target = "class") -> Verification:
-    """Compare the logits, and the answers read from them, of two models on every case of `batches_to_try`."""
-    worst, worst_case, relative, equal, total, largest = 0.0, "none", 0.0, 0, 0, 0.0
+    """Compare the logits of two models, and the predictions decoded from them, on every batch of `batches_to_try`."""
+    max_abs, worst_case, max_rel, equal, total, largest = 0.0, "none", 0.0, 0, 0, 0.0
     cases = batches_to_try(data)
     for name, positions in cases.items():
         batch = data.batch(positions)
-        expected, found = reference(batch), candidate(batch)
-        real = batch["attention_mask"].astype(bool)
-        same = equal_predictions(expected, found, real, target)
-        if expected.ndim == 3:  # logits of every token: what is said of padding is never read
-            expected, found = expected[real], found[real]
-        # A NaN compares false with everything, so it is made the worst difference there is.
-        difference = np.nan_to_num(np.abs(expected - found), nan=np.inf)
-        if difference.max() > worst:
-            worst, worst_case = float(difference.max()), name
+        expected, logits = reference(batch), candidate(batch)
+        mask = batch["attention_mask"].astype(bool)
+        same = equal_predictions(expected, logits, mask, target)
+        if expected.ndim == 3:  # logits of every token: those of padding are never used
+            expected, logits = expected[mask], logits[mask]
+        # A NaN compares false with everything, so it becomes the largest difference.
+        difference = np.nan_to_num(np.abs(expected - logits), nan=np.inf)
+        if difference.max() > max_abs:
+            max_abs, worst_case = float(difference.max()), name
         largest = max(largest, float(np.nan_to_num(np.abs(expected), nan=np.inf).max()))
-        relative = max(relative, float((difference / (np.abs(expected) + 1e-3)).max()))
+        max_rel = max(max_rel, float((difference / (np.abs(expected) + 1e-3)).max()))
         equal += int(same.sum())
         total += len(same)
-    return Verification(worst, relative, equal / total, total, worst_case, list(cases), largest)
+    return Verification(max_abs, max_rel, equal / total, total, worst_case, list(cases), largest)
+
+
+def equal_predictions(expected: np.ndarray, logits: np.ndarray, mask: np.ndarray, target: Target) -> np.ndarray:
+    """Return which predictions are equal, (n,): classes, label sets, values within 1 %, tags (one per token), spans.
+
+    Args:
+        expected: logits of the reference, (batch, …).
+        logits: of the candidate, the same shape.
+        mask: the attention mask as booleans, (batch, length).
+        target: what is predicted.
+    """
+    if target == "labels":
+        return ((expected > 0) == (logits > 0)).all(axis=1)
+    if target == "value":
+        return (np.abs(expected - logits) <= 0.01 * (1 + np.abs(expected)))[:, 0]
+    if target == "tags":
+        return (expected.argmax(2) == logits.argmax(2))[mask]
+    if target == "span":
+        ends = [np.where(mask[..., None], values, -np.inf).argmax(1) for values in (expected, logits)]
+        return (ends[0] == ends[1]).all(axis=1)
+    return expected.argmax(1) == logits.argmax(1)
 
 
 def cached_forward(forward: Forward) -> Forward:
-    """Return a forward function that computes each batch once: the reference of several comparisons."""
-    known: dict[bytes, np.ndarray] = {}
+    """Return a forward function that computes each batch once, for a reference that several models are compared with."""
+    outputs: dict[bytes, np.ndarray] = {}
 
-    def looked_up(batch: dict[str, np.ndarray]) -> np.ndarray:
+    def cached(batch: dict[str, np.ndarray]) -> np.ndarray:
         key = b"".join(batch[name].tobytes() for name in sorted(batch)) + repr(batch["input_ids"].shape).encode()
-        if key not in known:
-            known[key] = forward(batch)
-        return known[key]
+        if key not in outputs:
+            outputs[key] = forward(batch)
+        return outputs[key]
 
-    return looked_up
+    return cached
 
 
-def equal_predictions(expected: np.ndarray, found: np.ndarray, real: np.ndarray, target: Target) -> np.ndarray:
-    """Tell which answers are equal: classes, all labels, values within 1 %, tags (one a token), first and last tokens."""
-    if target == "labels":
-        return ((expected > 0) == (found > 0)).all(axis=1)
-    if target == "value":
-        return (np.abs(expected - found) <= 0.01 * (1 + np.abs(expected)))[:, 0]
-    if target == "tags":
-        return (expected.argmax(2) == found.argmax(2))[real]
-    if target == "span":
-        masked = [np.where(real[..., None], logits, -np.inf).argmax(1) for logits in (expected, found)]
-        return (masked[0] == masked[1]).all(axis=1)
-    return expected.argmax(1) == found.argmax(1)
+def announce_verification(verification: Verification, against: str) -> None:
+    """Print how far two models agree."""
+    console.info(
+        f"  against {against}: logits differ by at most {verification.max_abs:.1e}, predictions agree on "
+        f"{100 * verification.agreement:.1f} % of {verification.examples} examples in {len(verification.cases)} batch shapes"
+    )

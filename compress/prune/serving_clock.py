@@ -21,8 +21,8 @@ from compress.inference.forward import torch_forward
 from compress.inference.openvino_session import has_openvino
 from compress.models.layout import GRAPH
 from compress.models.types import TransformersModel
-from compress.quantize import quantized_graph
-from compress.quantize.dynamic import needs_seven_bits
+from compress.quantize import dynamic_int8_graph
+from compress.quantize.instruction_sets import needs_seven_bits
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Serving:
         """Write the graph that would be served into a folder, and return the folder. PyTorch serves no graph."""
         folder.mkdir(parents=True, exist_ok=True)
         graph = build_graph(model)
-        onnx.save(quantized_graph(graph, needs_seven_bits()) if self.precision == "int8" else graph, str(folder / GRAPH))
+        onnx.save(dynamic_int8_graph(graph, needs_seven_bits()) if self.precision == "int8" else graph, str(folder / GRAPH))
         return folder
 
 

@@ -1,34 +1,73 @@
-"""Whether the values inside a graph fit float16."""
+"""A float16 graph for GPUs: weights and activations are half as large, the logits stay float32."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from compress.core.errors import ModelError
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
-from compress.export.half import LARGEST
+from compress.export.graph_editing import FLOAT, GraphEditor, expose_values
+from compress.export.verify import subsample
 from compress.inference.onnx_session import open_session
-from compress.quantize.calibrate import BATCH_TOKENS, expose_values
+from compress.quantize.calibrate import BATCH_TOKENS
+
+LARGEST_FP16 = float(np.finfo(np.float16).max)
 
 
-def check_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) -> None:
-    """Check on some texts that every value inside a float graph fits float16.
+def fp16_graph(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of an fp32 graph of `build_graph` in float16; every output is cast to float32 at the end.
 
-    ONNX Runtime's CPU kernels cannot tell: they compute in float32, and most casts between them cancel out.
+    LayerNorms still sum in float32, as the operator does by default (`stash_type` 1).
 
     Raises:
-        ModelError: a value beyond what float16 can hold.
+        ModelError: a weight exceeds the range of float16.
+    """
+    editor = GraphEditor(model)
+    for name, tensor in editor.initializers.items():
+        if tensor.data_type == FLOAT:
+            editor.initializers[name] = _to_fp16(editor.array(name), name)
+    outputs = {value.name for value in model.graph.output}
+    for node in editor.nodes:
+        if node.op_type == "Cast":
+            for attribute in node.attribute:
+                attribute.i = TensorProto.FLOAT16 if attribute.i == FLOAT else attribute.i
+        elif node.output[0] in outputs:  # the Identity that names it
+            node.op_type = "Cast"
+            node.attribute.append(helper.make_attribute("to", FLOAT))
+    graph = editor.finish()
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def _to_fp16(array: np.ndarray, name: str) -> onnx.TensorProto:
+    if not np.abs(array).max(initial=0) <= LARGEST_FP16:
+        raise ModelError(
+            f"the weights '{name}' exceed {LARGEST_FP16:g}, the largest number of float16",
+            "keep them in fp32, or quantize to bf16 or int8",
+        )
+    return numpy_helper.from_array(array.astype(np.float16), name)
+
+
+def check_fp16_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) -> None:
+    """Check on some texts that every value inside a float graph fits float16.
+
+    ONNX Runtime's CPU kernels do not show it: they compute in float32, and most casts between them cancel out.
+
+    Raises:
+        ModelError: a value exceeds the range of float16.
     """
     names = [name for node in model.graph.node for name in node.output if name]
     session = open_session(expose_values(model, names).SerializeToString(), None, "cpu", {})
-    some = data.take(np.linspace(0, len(data) - 1, min(examples, len(data))).astype(int))
-    for positions in evaluation_batches(some.lengths, examples, BATCH_TOKENS):
-        batch = some.batch(positions)
-        for name, value in zip(names, session.run(names, {entry.name: batch[entry.name] for entry in session.get_inputs()}), strict=True):
-            if value.dtype == np.float32 and value.size and not np.abs(value).max() <= LARGEST:
+    inputs = [entry.name for entry in session.get_inputs()]
+    sample = subsample(data, examples)
+    for positions in evaluation_batches(sample.lengths, examples, BATCH_TOKENS):
+        batch = sample.batch(positions)
+        for name, value in zip(names, session.run(names, {key: batch[key] for key in inputs}), strict=True):
+            if value.dtype == np.float32 and value.size and not np.abs(value).max() <= LARGEST_FP16:
                 raise ModelError(
-                    f"{name} reaches {np.abs(value).max():g}, beyond {LARGEST:g}, the largest number of float16",
+                    f"{name} reaches {np.abs(value).max():g}, beyond {LARGEST_FP16:g}, the largest number of float16",
                     "use --method bf16, or int8",
                 )

@@ -1,4 +1,4 @@
-"""The matrix matmuls of a float graph that have constant weights: finding, grouping, splitting them."""
+"""The matmuls of a float graph that have constant weights: find, group, transpose and split them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from compress.core.errors import ModelError
+from compress.export.graph_editing import FLOAT, GraphEditor, attribute_values
 
-BOUNDARY = re.compile(r"(layer\.\d+)\.(attention|ffn)\.(\w+)")
-GROUPS = {"attention": "qkv", "ffn": "ffn in"}
+SUBLAYER = re.compile(r"(layer\.\d+)\.(attention|ffn)\.(\w+)")
+INPUT_GROUPS = {"attention": "qkv", "ffn": "ffn in"}
 
 
 @dataclass(frozen=True)
 class MatMul:
-    """A MatMul, or a Gemm of untransposed rows, by a constant weight: the names of its node and of the values it reads and makes."""
+    """A MatMul, or a Gemm with untransposed rows, by a constant weight.
+
+    Attributes:
+        node: name of its node.
+        rows: the value it multiplies, (…, in).
+        weight: name of its weight, (in, out) or, for a Gemm with `transB`, (out, in).
+        output: the value it computes.
+        group: see `group_of`.
+    """
 
     node: str
     rows: str
@@ -27,37 +35,42 @@ class MatMul:
     group: str
 
 
-def find_matmuls(model: onnx.ModelProto) -> list[MatMul]:
-    """Return the matmuls with a constant float matrix of at least one row and column, in the graph's order."""
-    weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2 and tensor.data_type == onnx.TensorProto.FLOAT}
-    found = []
-    for node in model.graph.node:
-        plain = node.op_type == "MatMul" or (node.op_type == "Gemm" and _is_plain(node))
-        if plain and node.input[1] in weights and node.input[0] not in weights:
-            found.append(MatMul(node.name, node.input[0], node.input[1], node.output[0], group_of(node.name)))
-    return found
+def find_matmuls(graph: onnx.ModelProto | GraphEditor) -> list[MatMul]:
+    """Return the matmuls by a constant float matrix, in the graph's order."""
+    if isinstance(graph, GraphEditor):
+        nodes, tensors = graph.nodes, graph.initializers.values()
+    else:
+        nodes, tensors = graph.graph.node, graph.graph.initializer
+    weights = {tensor.name for tensor in tensors if len(tensor.dims) == 2 and tensor.data_type == FLOAT}
+    return [
+        MatMul(node.name, node.input[0], node.input[1], node.output[0], group_of(node.name))
+        for node in nodes
+        if _is_matmul(node) and node.input[1] in weights and node.input[0] not in weights
+    ]
 
 
-def name_nodes(model: onnx.ModelProto) -> None:
-    """Give every node a name of its own, in place: ONNX asks for none, and matmuls are told apart by theirs."""
-    seen: set[str] = set()
-    for number, node in enumerate(model.graph.node):
-        if not node.name or node.name in seen:
-            node.name = f"{node.op_type}.{number}"
-        seen.add(node.name)
+def _is_matmul(node: onnx.NodeProto) -> bool:
+    """Return whether a node computes `rows weight` or `rows weight + addend`."""
+    if node.op_type != "Gemm":
+        return node.op_type == "MatMul"
+    attributes = attribute_values(node)
+    return not attributes.get("transA", 0) and attributes.get("alpha", 1.0) == 1.0 and attributes.get("beta", 1.0) == 1.0
 
 
-def check_opset(model: onnx.ModelProto, least: int, what: str) -> None:
-    """Check that a graph's operators are new enough.
+def group_of(node: str) -> str:
+    """Return the group in which a matmul is switched between int8 and float.
 
-    Raises:
-        ModelError: they are older than `least`, which `what` needs.
+    Groups are `layer.0 qkv`, `layer.0 attention out`, `layer.0 ffn in`, `layer.0 ffn out`, and so on. Matmuls that read the same
+    value share its quantized form, so they are one group. Outside the layers a matmul is its own group.
+
+    Args:
+        node: name of the matmul's node.
     """
-    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
-    if version < least:
-        raise ModelError(
-            f"the graph has opset {version}, and {what} needs {least} or newer", "give the checkpoint it was made from, or export it anew"
-        )
+    match = SUBLAYER.match(node)
+    if match is None:
+        return node
+    layer, sublayer, part = match.groups()
+    return f"{layer} {sublayer} out" if part == "out" else f"{layer} {INPUT_GROUPS[sublayer]}"
 
 
 def recurrent_nodes(model: onnx.ModelProto) -> list[str]:
@@ -65,66 +78,33 @@ def recurrent_nodes(model: onnx.ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type == "LSTM"]
 
 
-def _is_plain(node: onnx.NodeProto) -> bool:
-    values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    return not values.get("transA", 0) and values.get("alpha", 1.0) == 1.0 and values.get("beta", 1.0) == 1.0
-
-
-def group_of(node: str) -> str:
-    """Return what a product is switched to float with: `layer.0 qkv`, `layer.0 attention out`, `layer.0 ffn in`, …; else itself.
-
-    `node` is the product's name. What reads one value is in one group, as it shares its quantized form.
-    """
-    match = BOUNDARY.match(node)
-    if match is None:
-        return node
-    layer, sublayer, part = match.groups()
-    return f"{layer} {sublayer} out" if part == "out" else f"{layer} {GROUPS[sublayer]}"
-
-
 def is_transposed(node: onnx.NodeProto) -> bool:
-    """Tell whether a Gemm's weight is stored (out, in)."""
-    return node.op_type == "Gemm" and any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    """Return whether the weight of a Gemm is stored as (out, in)."""
+    return node.op_type == "Gemm" and bool(attribute_values(node).get("transB", 0))
 
 
-def transpose_weights(model: onnx.ModelProto) -> None:
-    """Store the weight of every product as (in, out), in place."""
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    nodes = {node.name: node for node in model.graph.node}
-    for product in find_matmuls(model):
-        node, turned = nodes[product.node], f"{product.weight}.turned"
-        if is_transposed(node):
-            if turned not in tensors:
-                array = np.ascontiguousarray(numpy_helper.to_array(tensors[product.weight]).T)
-                tensors[turned] = numpy_helper.from_array(array, turned)
-                model.graph.initializer.append(tensors[turned])
-            node.input[1] = turned
-            kept = [attribute for attribute in node.attribute if attribute.name != "transB"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
-    drop_unused(model)
-
-
-def split_gemms(model: onnx.ModelProto, only: Collection[str]) -> None:
-    """Turn every Gemm named in `only` into a MatMul of its name and an Add, in place; weights are (in, out) already."""
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type != "Gemm" or node.name not in only:
-            nodes.append(node)
+def transpose_weights(editor: GraphEditor) -> None:
+    """Store the weight of every matmul as (in, out)."""
+    nodes = {node.name: node for node in editor.nodes}
+    for matmul in find_matmuls(editor):
+        node = nodes[matmul.node]
+        if not is_transposed(node):
             continue
-        addend = len(node.input) > 2 and node.input[2]
-        product = f"{node.output[0]}.product" if addend else node.output[0]
-        nodes.append(helper.make_node("MatMul", list(node.input[:2]), [product], name=node.name))
+        transposed = f"{matmul.weight}.transposed"
+        node.input[1] = editor.add_constant(np.ascontiguousarray(editor.array(matmul.weight).T), transposed)
+        attributes = [attribute for attribute in node.attribute if attribute.name != "transB"]
+        del node.attribute[:]
+        node.attribute.extend(attributes)
+
+
+def split_gemms(editor: GraphEditor, names: Collection[str]) -> None:
+    """Replace each named Gemm by a MatMul of the same name and an Add; its weight must be (in, out) already."""
+    for node in list(editor.nodes):
+        if node.op_type != "Gemm" or node.name not in names:
+            continue
+        addend, output = node.input[2] if len(node.input) > 2 else "", node.output[0]
+        product = f"{output}.product" if addend else output
+        replacement = [helper.make_node("MatMul", list(node.input[:2]), [product], name=node.name)]
         if addend:
-            nodes.append(helper.make_node("Add", [product, addend], [node.output[0]], name=f"{node.name}.sum"))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-
-
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Remove the initializers that no node reads, in place."""
-    used = {name for node in model.graph.node for name in node.input} | {value.name for value in model.graph.output}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    if len(kept) < len(model.graph.initializer):
-        del model.graph.initializer[:]
-        model.graph.initializer.extend(kept)
+            replacement.append(helper.make_node("Add", [product, addend], [output], name=f"{node.name}.sum"))
+        editor.replace(node, *replacement)

@@ -1,61 +1,66 @@
-"""The sensitivity gate: which groups of matmuls stay float so that the accuracy holds, and as few of them as it takes."""
+"""The sensitivity gate: which groups of matmuls must stay float to keep the accuracy, and as few of them as possible."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Floats = frozenset[str]
+FloatGroups = frozenset[str]
 
 
 @dataclass(frozen=True)
-class Gate:
-    """The groups that stay float, most sensitive first, the drop with them, and the drop without each of them."""
+class SensitivityGate:
+    """The outcome of the search.
+
+    Attributes:
+        floats: the groups that stay float, the most sensitive first.
+        lost: points lost with them in float.
+        lost_without: points lost if this group is int8 and the others stay float.
+    """
 
     floats: list[str]
-    drop: float
-    without: dict[str, float]
+    lost: float
+    lost_without: dict[str, float]
 
 
-def sensitivities(groups: Sequence[str], error: Callable[[Floats], float]) -> dict[str, float]:
-    """Return the share of the error that keeping each group in float, all others int8, takes away; the largest first.
+def rank_by_sensitivity(groups: Sequence[str], error: Callable[[FloatGroups], float]) -> dict[str, float]:
+    """Return the share of the error that each group alone in float removes, all others int8; the largest first.
 
     Args:
         groups: their names.
         error: of the logits against the float graph's, with these groups in float.
     """
-    everything = error(frozenset())
-    found = {group: 1 - error(frozenset([group])) / everything if everything else 0.0 for group in groups}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    total = error(frozenset())
+    removed = {group: 1 - error(frozenset([group])) / total if total else 0.0 for group in groups}
+    return dict(sorted(removed.items(), key=lambda item: -item[1]))
 
 
-def search_float_groups(ranking: Sequence[str], drop: Callable[[Floats], float], limit: float) -> Gate | None:
-    """Add groups back in float until the drop is within the limit, then try to take each back, the least sensitive first.
+def search_float_groups(ranking: Sequence[str], points_lost: Callable[[FloatGroups], float], limit: float) -> SensitivityGate | None:
+    """Keep groups in float until the loss is within the limit, then try to quantize each again, the least sensitive first.
 
     Args:
         ranking: groups, the most sensitive first.
-        drop: points lost with these groups in float.
+        points_lost: with these groups in float.
         limit: points that may be lost.
 
     Returns:
-        None where even all groups in float lose more.
+        None if more is lost even with all groups in float.
     """
     floats: list[str] = []
-    lost = drop(frozenset())
+    lost = points_lost(frozenset())
     for group in ranking:
         if lost <= limit:
             break
         floats.append(group)
-        lost = drop(frozenset(floats))
+        lost = points_lost(frozenset(floats))
     if lost > limit:
         return None
-    without: dict[str, float] = {}
+    lost_without: dict[str, float] = {}
     for group in floats[::-1]:
-        fewer = frozenset(floats) - {group}
-        tried = drop(fewer)
-        if tried <= limit:
+        without = points_lost(frozenset(floats) - {group})
+        if without <= limit:
             floats.remove(group)
-            lost = tried
+            lost = without
         else:
-            without[group] = tried
-    return Gate(floats, lost, without)
+            lost_without[group] = without
+    return SensitivityGate(floats, lost, lost_without)

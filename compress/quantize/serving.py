@@ -1,57 +1,75 @@
-"""How an int8 artifact is run: which of its accurate forms in which runtime, with which options."""
+"""How an int8 artifact is served: which of the graphs within the accuracy budget, in which runtime, with which options."""
 
 from __future__ import annotations
 
 from functools import cache, cached_property
 
-import numpy as np
-
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.core.machine import has_fast_bf16
 from compress.data.encoded import Encoded
-from compress.data.input_spec import Target
-from compress.export import SHARES, TRIED_EXAMPLES
-from compress.export.tune import TunableGraphs, TunedGraph, choose
-from compress.export.verify import cached_forward, verify
+from compress.export.runtime_hints import GPU_HINTS, RUNTIME_HINTS
+from compress.export.tolerance import BF16_TOLERANCE, TRIED_EXAMPLES
+from compress.export.tune import TunableGraphs, TunedGraph, tune_graph
+from compress.export.verify import cached_forward, subsample, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
-from compress.inference.routes import OPENVINO
+from compress.inference.openvino_session import has_openvino
+from compress.inference.routes import OPENVINO, single_route
 from compress.models.config import max_tokens
-from compress.quantize.auto import Choice, open_graph
+from compress.quantize.method_search import MethodChoice, open_graph
 from compress.quantize.openvino import openvino_graph
 from compress.quantize.variants import CALIBRATED
+from compress.results.graphs import RuntimeHints
 from compress.settings import QuantizeSettings
 
-SLACK = 1.5  # how much farther from the float graph than the form chosen by accuracy another way to run it may be
+SLACK = 1.5  # how much larger the difference to the float graph may be than that of the most different passing graph
 ROUNDING = 1e-3
 
 
-def choose_serving(choice: Choice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> TunedGraph:
-    """Return the fastest of the forms that are accurate enough, in the runtime and with the options that suit it.
+def fixed_serving(choice: MethodChoice, gpu: bool) -> TunedGraph:
+    """Return how a graph is served that is not chosen by time: int4, fp16, bf16, and every graph for a GPU."""
+    return TunedGraph(choice.graph, None, {"method": choice.method}, _fixed_hints(choice.method, gpu), None)
 
-    OpenVINO is given a calibrated form only: it runs dynamic int8 several times slower than ONNX Runtime.
+
+def _fixed_hints(method: str, gpu: bool) -> RuntimeHints:
+    if method == "fp16":
+        return GPU_HINTS
+    if gpu:
+        return {}  # the other hints are for CPUs
+    if method != "bf16":
+        return RUNTIME_HINTS
+    if has_openvino():
+        return RUNTIME_HINTS | {"openvino": {"precision": "bf16"}, "routes": single_route(OPENVINO)}
+    console.warn("OpenVINO is not installed: the rounded bf16 weights are verified, but not bf16 arithmetic")
+    return RUNTIME_HINTS
+
+
+def tuned_serving(choice: MethodChoice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> TunedGraph:
+    """Return the fastest int8 graph within the accuracy budget, with the runtime and options that suit it.
+
+    OpenVINO only gets a calibrated graph: it runs dynamic int8 several times slower than ONNX Runtime.
 
     Args:
-        choice: what `quantize` chose, and all forms that are accurate enough.
+        choice: the method, and the graphs within the accuracy budget.
         settings: `tune`, `runtime` and the shapes that are timed.
         reference: the float graph.
         data: texts to verify on.
-        here: whether this processor is the one that the form is made for; nothing is timed elsewhere.
+        here: whether this machine is the target; nothing is timed for another one.
 
     Raises:
-        GateMissed: only OpenVINO was asked for, and no calibrated form is accurate enough.
-        ResourceError: OpenVINO was asked for and is not installed.
+        GateMissed: `runtime` is OpenVINO, and no calibrated graph is within the accuracy budget.
+        ResourceError: `runtime` is OpenVINO, which is not installed.
     """
     calibrated = next((method for method in CALIBRATED if method in choice.passing), None)
     if settings.runtime == OPENVINO and calibrated is None:
         raise GateMissed(
-            "static int8, the form that OpenVINO runs, loses too many points on validation", "allow more with --max-drop, or --runtime auto"
+            "static int8, which OpenVINO runs, loses too many points on validation", "allow more with --max-drop, or --runtime auto"
         )
     if not here:
         settings = settings.model_copy(update={"tune": False, "runtime": OPENVINO if settings.runtime == OPENVINO else "onnxruntime"})
     elif settings.runtime == "auto" and calibrated is None:
-        console.info("  OpenVINO is left out: it runs dynamic int8 slowly, and there is no static form")
+        console.info("  OpenVINO is not timed: it runs dynamic int8 slowly, and no static graph is within the accuracy budget")
         settings = settings.model_copy(update={"runtime": "onnxruntime"})
     methods = list(dict.fromkeys([choice.method, *choice.passing]))
     if settings.runtime == OPENVINO and calibrated is not None:
@@ -59,34 +77,37 @@ def choose_serving(choice: Choice, settings: QuantizeSettings, reference: OnnxMo
     elif not settings.tune:
         methods = [choice.method]
     graphs = choice.passing
-    candidates = TunableGraphs(
+    tunable = TunableGraphs(
         {"method": methods},
         lambda point: graphs[point["method"]],
         None if calibrated is None else cache(lambda: openvino_graph(graphs[calibrated])),
     )
     floats, config = "bf16" if has_fast_bf16() else "fp32", reference.config
-    check = _Check(choice, reference, data, floats)
-    return choose(candidates, settings, floats, check, config["vocab_size"], max_tokens(config))
+    check = _CloseToFloat(choice, reference, data, floats)
+    return tune_graph(tunable, settings, floats, check, config["vocab_size"], max_tokens(config))
 
 
-class _Check:
-    """Tells whether a way to run an int8 form is about as near to the float graph as that form is in ONNX Runtime."""
+class _CloseToFloat:
+    """Checks that a way to serve an int8 graph is about as close to the float graph as the passing graphs in ONNX Runtime."""
 
-    def __init__(self, choice: Choice, reference: OnnxModel, data: Encoded, floats: str) -> None:
-        self.choice, self.floats = choice, floats
-        self.target: Target = reference.target
+    def __init__(self, choice: MethodChoice, reference: OnnxModel, data: Encoded, floats: str) -> None:
+        self.choice, self.floats, self.target = choice, floats, reference.target
         self.reference = cached_forward(lambda batch: reference.logits(batch))
-        self.data = data.take(np.linspace(0, len(data) - 1, min(TRIED_EXAMPLES, len(data))).astype(int))
+        self.data = subsample(data, TRIED_EXAMPLES)
 
     @cached_property
     def limit(self) -> float:
-        """The largest difference of the logits that is allowed where floats are fp32."""
-        usual = [verify(self.reference, open_graph(graph), self.data, self.target).max_abs for graph in self.choice.passing.values()]
-        return SLACK * max(usual) + ROUNDING
+        """The largest allowed difference of the logits if other floats are fp32."""
+        graphs = self.choice.passing.values()
+        differences = [verify(self.reference, open_graph(graph), self.data, self.target).max_abs for graph in graphs]
+        return SLACK * max(differences) + ROUNDING
 
     def __call__(self, forward: Forward, runtime: str) -> str | None:
-        found = verify(self.reference, forward, self.data, self.target)
-        limit = self.limit + (SHARES[self.floats] * found.largest if runtime == OPENVINO and self.floats in SHARES else 0.0)
-        if found.max_abs <= limit:
+        """Return what is wrong, or None."""
+        verification = verify(self.reference, forward, self.data, self.target)
+        limit = self.limit
+        if runtime == OPENVINO and self.floats == "bf16":
+            limit += BF16_TOLERANCE * verification.largest
+        if verification.max_abs <= limit:
             return None
-        return f"differs from the float graph by {found.max_abs:.2e} on '{found.worst_case}', more than {limit:g}"
+        return f"differs from the float graph by {verification.max_abs:.2e} on '{verification.worst_case}', more than {limit:g}"

@@ -1,84 +1,79 @@
-"""SmoothQuant: outliers of the activations' channels are moved into the weights, where a channel of its own scale holds them.
+"""SmoothQuant: move outliers from the channels of activations into the weights (Xiao et al. 2022, arXiv 2211.10438).
 
-Xiao et al. 2022, arXiv 2211.10438. In a BERT layer the norm's output also feeds the residual, so its gain cannot take the
-division: an explicit product stands before what Q, K and V share, and before the FFN's first projection.
+In a BERT layer the output of a norm also feeds the residual, so the norm's gain cannot absorb the division. An explicit Mul
+stands before the matmuls of Q, K and V, and before the first projection of the FFN.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from compress.quantize.matmuls import drop_unused, find_matmuls, transpose_weights
+from compress.export.graph_editing import GraphEditor
+from compress.quantize.matmuls import find_matmuls, transpose_weights
 
-MOVES = {"Reshape", "Gather", "Identity"}  # what may stand between a norm and a product: the channels stay what they are
-SMALLEST = 1e-5
+CHANNEL_PRESERVING = {"Reshape", "Gather", "Identity"}  # operators allowed between a norm and a matmul
+MIN_SCALE = 1e-5
 
 
 def smooth_scales(activations: np.ndarray, weights: np.ndarray, alpha: float) -> np.ndarray:
-    """Return `s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)` (eq. 4), (channels,) float32; 1 for a channel that is not used.
+    """Return `s_j = max|X_j|^alpha / max|W_j|^(1 - alpha)` (eq. 4), (channels,) float32; 1 for a channel that is always 0.
 
     Args:
         activations: max|X_j| of each input channel, (channels,).
         weights: max|W_j| of each input channel over all matmuls that read it, (channels,).
-        alpha: how much of the difficulty moves from the activations into the weights: 0 none, 1 all.
+        alpha: how much of the quantization difficulty moves from the activations to the weights: 0 none, 1 all.
     """
     used = (activations > 0) & (weights > 0)
     x, w = np.where(used, activations, 1.0).astype(np.float64), np.where(used, weights, 1.0).astype(np.float64)
-    return np.maximum(x**alpha / w ** (1 - alpha), SMALLEST).astype(np.float32)
+    return np.maximum(x**alpha / w ** (1 - alpha), MIN_SCALE).astype(np.float32)
 
 
-def inputs_to_smooth(model: onnx.ModelProto) -> list[str]:
-    """Return the values to smooth: norms' outputs, or tokens of them, that matmuls read."""
-    makers = {name: node for node in model.graph.node for name in node.output}
+def inputs_to_smooth(graph: onnx.ModelProto | GraphEditor) -> list[str]:
+    """Return the values that are smoothed: outputs of norms, or tokens selected from them, that matmuls read."""
+    editor = graph if isinstance(graph, GraphEditor) else GraphEditor(graph)
 
-    def is_norm(name: str) -> bool:
-        node = makers.get(name)
-        while node is not None and node.op_type in MOVES:
-            node = makers.get(node.input[0])
+    def is_norm(value: str) -> bool:
+        node = editor.producer(value)
+        while node is not None and node.op_type in CHANNEL_PRESERVING:
+            node = editor.producer(node.input[0])
         return node is not None and node.op_type == "LayerNormalization"
 
-    return [name for name in dict.fromkeys(product.rows for product in find_matmuls(model)) if is_norm(name)]
+    return [value for value in dict.fromkeys(matmul.rows for matmul in find_matmuls(editor)) if is_norm(value)]
 
 
 def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alpha: float) -> onnx.ModelProto:
-    """Return a graph that computes the same, with the values in `inputs_to_smooth` divided by `s` and their weights times `s`.
+    """Return a copy of a graph with the same outputs but smoother activations.
+
+    The values of `inputs_to_smooth` are divided by `s`, and the weights that multiply them are multiplied by it.
 
     Args:
-        model: left as it is.
-        channels: max|X_j| of each value's channels, by its name.
+        model: the float graph.
+        channels: max|X_j| of the channels of each such value, by its name.
         alpha: see `smooth_scales`.
     """
-    graph = copy.deepcopy(model)
-    transpose_weights(graph)
-    tensors = {tensor.name: tensor for tensor in graph.graph.initializer}
-    smoothed = set(inputs_to_smooth(graph))
-    chosen = {product.node: product for product in find_matmuls(graph) if product.rows in smoothed}
+    editor = GraphEditor(model)
+    transpose_weights(editor)
+    smoothed = set(inputs_to_smooth(editor))
+    chosen = {matmul.node: matmul for matmul in find_matmuls(editor) if matmul.rows in smoothed}
+    weights = {matmul.node: editor.array(matmul.weight) for matmul in chosen.values()}
     scales = {}
-    for rows in smoothed:
-        weights = [np.abs(numpy_helper.to_array(tensors[p.weight])).max(axis=1) for p in chosen.values() if p.rows == rows]
-        scales[rows] = smooth_scales(channels[rows], np.max(weights, axis=0), alpha)
-    added: list[onnx.TensorProto] = []
-    nodes: list[onnx.NodeProto] = []
+    for value in smoothed:
+        largest = [np.abs(weights[matmul.node]).max(axis=1) for matmul in chosen.values() if matmul.rows == value]
+        scales[value] = smooth_scales(channels[value], np.max(largest, axis=0), alpha)
     divided: set[str] = set()
-    for node in graph.graph.node:
-        product = chosen.get(node.name)
-        if product is not None:
-            rows, s = product.rows, scales[product.rows]
-            if rows not in divided:
-                divided.add(rows)
-                added.append(numpy_helper.from_array(1 / s, f"{rows}.smoothing"))
-                nodes.append(helper.make_node("Mul", [rows, f"{rows}.smoothing"], [f"{rows}.smooth"], name=f"{rows}.smooth"))
-            weight = f"{node.name}.weight.smooth"
-            added.append(numpy_helper.from_array(numpy_helper.to_array(tensors[product.weight]) * s[:, None], weight))
-            node.input[0], node.input[1] = f"{rows}.smooth", weight
-        nodes.append(node)
-    del graph.graph.node[:]
-    graph.graph.node.extend(nodes)
-    graph.graph.initializer.extend(added)
-    drop_unused(graph)
-    return graph
+    for node in list(editor.nodes):
+        matmul = chosen.get(node.name)
+        if matmul is None:
+            continue
+        value, scale, output = matmul.rows, scales[matmul.rows], f"{matmul.rows}.smooth"
+        if value not in divided:
+            divided.add(value)
+            factors = editor.add_constant(1 / scale, f"{value}.smoothing")
+            editor.insert_before(node, helper.make_node("Mul", [value, factors], [output], name=output))
+        weight = editor.add_constant(weights[node.name] * scale[:, None], f"{node.name}.weight.smooth")
+        node.input[0], node.input[1] = output, weight
+    return editor.finish()

@@ -171,7 +171,7 @@ class FloatGroup(TypedDict):
 class MatmulError(TypedDict):
     """The quantization error of one matmul (`quantize --report`)."""
 
-    product: str
+    matmul: str
     """The matmul."""
     group: str
     """Its group."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from compress.benchmark.accuracy import describe as describe_accuracy
-from compress.benchmark.latency import random_batch
+from compress.benchmark.accuracy import score_rows
+from compress.benchmark.microbenchmark import random_batch
 from compress.core import artifacts, console, digests
 from compress.core.errors import CompressError, ResourceError
 from compress.data.metrics import METRICS
@@ -147,5 +147,5 @@ def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suit
             workers.pop(name).close()
             continue
         found = [METRICS[metric].rows(examples.labels, answers, task.label_names) for metric in task.spec.metrics]
-        rows[name] |= {"split": split, "n": len(examples), **describe_accuracy(task.spec.metrics, found, first)}
+        rows[name] |= {"split": split, "n": len(examples), **score_rows(task.spec.metrics, found, first)}
         first = first or found

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from compress.benchmark import statistics
-from compress.benchmark.accuracy import compare, describe, interval, run
+from compress.benchmark.accuracy import compare, metric_interval, run, score_rows
 from compress.benchmark.statistics import mcnemar_p, wilson_interval
 from compress.core.errors import DataError
 from compress.data import resolve
@@ -38,38 +38,38 @@ def rows(name: str, answers: np.ndarray) -> np.ndarray:
 
 def test_accuracy_has_wilsons_interval() -> None:
     right = int((GOOD == LABELS).sum())
-    assert interval("accuracy", rows("accuracy", GOOD)) == list(wilson_interval(right, 300))
+    assert metric_interval("accuracy", rows("accuracy", GOOD)) == list(wilson_interval(right, 300))
 
 
 @pytest.mark.parametrize("name", ["f1", "macro_f1", "matthews"])
 def test_other_metrics_have_the_bootstraps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(statistics, "RESAMPLES", 100)  # enough to tell
-    low, high = interval(name, rows(name, GOOD))
+    low, high = metric_interval(name, rows(name, GOOD))
     assert low < METRICS[name](LABELS, GOOD) < high
-    assert interval(name, rows(name, GOOD)) == [low, high]
+    assert metric_interval(name, rows(name, GOOD)) == [low, high]
 
 
 @pytest.mark.parametrize(("name", "test"), [("accuracy", "McNemar"), ("f1", "paired bootstrap")])
 def test_a_model_compared_with_itself_differs_by_nothing(name: str, test: str) -> None:
-    found = compare(name, rows(name, GOOD), rows(name, GOOD))
-    assert found == {"metric": name, "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0, "test": test}
+    result = compare(name, rows(name, GOOD), rows(name, GOOD))
+    assert result == {"metric": name, "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0, "test": test}
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1"])
 def test_a_worse_model_is_worse_for_sure(name: str) -> None:
-    found = compare(name, rows(name, GOOD), rows(name, BAD))
-    low, high = found["ci95"]
-    assert low < found["delta"] < high < 0
-    assert found["p_value"] < 0.01
+    result = compare(name, rows(name, GOOD), rows(name, BAD))
+    low, high = result["ci95"]
+    assert low < result["delta"] < high < 0
+    assert result["p_value"] < 0.01
     better = compare(name, rows(name, BAD), rows(name, GOOD))
-    assert better["delta"] == pytest.approx(-found["delta"])
+    assert better["delta"] == pytest.approx(-result["delta"])
     assert better["ci95"] == pytest.approx([-high, -low], abs=0.02)
 
 
 def test_accuracy_is_compared_by_mcnemar_on_the_same_examples() -> None:
-    found = compare("accuracy", rows("accuracy", GOOD), rows("accuracy", BAD))
-    assert found["p_value"] == mcnemar_p(GOOD == LABELS, BAD == LABELS)
-    assert found["delta"] == pytest.approx((BAD == LABELS).mean() - (GOOD == LABELS).mean())
+    result = compare("accuracy", rows("accuracy", GOOD), rows("accuracy", BAD))
+    assert result["p_value"] == mcnemar_p(GOOD == LABELS, BAD == LABELS)
+    assert result["delta"] == pytest.approx((BAD == LABELS).mean() - (GOOD == LABELS).mean())
 
 
 def test_pairing_narrows_the_interval() -> None:
@@ -77,24 +77,24 @@ def test_pairing_narrows_the_interval() -> None:
     near = GOOD.copy()
     near[:3] = 1 - near[:3]
     low, high = compare("accuracy", rows("accuracy", GOOD), rows("accuracy", near))["ci95"]
-    alone = interval("accuracy", rows("accuracy", GOOD))
+    alone = metric_interval("accuracy", rows("accuracy", GOOD))
     assert high - low < 0.5 * (alone[1] - alone[0])
 
 
 def test_the_document_has_every_metric_and_a_comparison_only_against_a_first() -> None:
-    first = describe(["accuracy", "f1"], [rows("accuracy", GOOD), rows("f1", GOOD)], None)
+    first = score_rows(["accuracy", "f1"], [rows("accuracy", GOOD), rows("f1", GOOD)], None)
     assert set(first) == {"metrics", "ci95"}
     assert list(first["metrics"]) == list(first["ci95"]) == ["accuracy", "f1"]
-    second = describe(["f1", "accuracy"], [rows("f1", BAD), rows("accuracy", BAD)], [rows("f1", GOOD), rows("accuracy", GOOD)])
+    second = score_rows(["f1", "accuracy"], [rows("f1", BAD), rows("accuracy", BAD)], [rows("f1", GOOD), rows("accuracy", GOOD)])
     assert second["vs_first"]["metric"] == "f1"
 
 
 def evaluate(sources: dict[str, Path], document: dict[str, Any], **settings: Any) -> dict[str, Any]:
     """Run the stage."""
     with tempfile.TemporaryDirectory() as folder:
-        found = run(Inputs(sources, 0, Task(resolve(document))), EvalSettings(**settings), Path(folder))
+        result = run(Inputs(sources, 0, Task(resolve(document))), EvalSettings(**settings), Path(folder))
         lines = (Path(folder) / ERRORS_FILE).read_text(encoding="utf-8").splitlines()
-    return found | {"listed": [json.loads(line) for line in lines]}
+    return result | {"listed": [json.loads(line) for line in lines]}
 
 
 def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict[str, Any], family: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from compress.benchmark.statistics import (
     RESAMPLES,
     bootstrap_interval,
     bootstrap_p,
+    geometric_ratio,
     mcnemar_p,
     median_ratio,
     percentile_interval,
@@ -155,3 +156,12 @@ def test_median_ratio_covers_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_median_ratio_lies_in_its_interval(rounds: list[tuple[float, float]]) -> None:
     ratio, (low, high) = median_ratio(*np.array(rounds).T)
     assert low <= ratio <= high
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=4))
+def test_the_geometric_ratio_of_steady_times_is_exact(ratios: list[float]) -> None:
+    noise = np.random.default_rng(0).random(15) + 0.5
+    ratio, (low, high) = geometric_ratio([noise * ratio for ratio in ratios], [noise] * len(ratios))
+    assert ratio == pytest.approx(np.exp(np.mean(np.log(ratios))))
+    assert low == pytest.approx(ratio)
+    assert high == pytest.approx(ratio)

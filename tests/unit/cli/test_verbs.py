@@ -144,7 +144,7 @@ def test_quantize_reports_every_product(graph: Path, capsys: Printed) -> None:
     document = machine(capsys, "quantize", graph, *options)
     out = human(capsys, "quantize", graph, *options)
     for entry in document["explain"]:
-        assert entry["product"] in out
+        assert entry["matmul"] in out
     assert "input range" in out
     assert out.splitlines()[-1].startswith("static  (")
 

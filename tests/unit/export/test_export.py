@@ -16,6 +16,7 @@ import pytest
 from compress.core.errors import ModelError, ResourceError
 from compress.data import resolve
 from compress.data.task import Task
+from compress.export.artifact import verification_data
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches
@@ -115,10 +116,10 @@ def test_a_full_disk_is_told_before_writing(checkpoint: Maker, tmp_path: Path, m
 
 def test_verification_takes_validation_or_what_there_is(checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
     inputs = Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task)))
-    data, name = module.verification_data(inputs, checkpoint())
+    data, name = verification_data(inputs, checkpoint())
     assert (len(data), name) == (24, "tiny, validation")
     only_test = {key: value for key, value in tiny_task.items() if key not in {"train", "validation"}}
-    data, name = module.verification_data(Inputs({"model": checkpoint()}, 0, Task(resolve(only_test))), checkpoint())
+    data, name = verification_data(Inputs({"model": checkpoint()}, 0, Task(resolve(only_test))), checkpoint())
     assert (len(data), name) == (24, "tiny, test")
 
 

@@ -1,4 +1,4 @@
-"""Choosing how an artifact is run: what is measured, recorded and kept; the search itself is in `measure/test_tuning.py`."""
+"""Choosing how an artifact is run: what is measured, recorded and kept; the search itself is in `benchmark/test_tuning.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import onnx
 import pytest
 
 from compress.benchmark import statistics, tuning
-from compress.benchmark.latency import Times
+from compress.benchmark.interleaving import Times
 from compress.core import artifacts, files
 from compress.core.errors import ResourceError
 from compress.export import tune
@@ -46,6 +47,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
             return {name: seconds(name, batches[name][0]["input_ids"].size) * (1 + 0.001 * rng.random(9)) for name in runners}
 
         monkeypatch.setattr(tuning, "interleaved", fake)
+        monkeypatch.setattr(tuning, "gc", SimpleNamespace(collect=lambda: 0))  # slow with torch loaded
         monkeypatch.setattr(statistics, "RESAMPLES", 100)  # quickly
         return timed
 

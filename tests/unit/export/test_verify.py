@@ -130,7 +130,7 @@ def no_mask(graph: onnx.ModelProto) -> None:
         (other_heads, "mha", "batch"),
         (poisoned_weight, "plain", "batch"),
         (swapped_classes, "plain", "batch"),
-        (no_mask, "plain", "(batch 2, shortest beside longest|mixed padding)"),
+        (no_mask, "plain", "(batch 2, shortest and longest|mixed padding)"),
     ],
 )
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

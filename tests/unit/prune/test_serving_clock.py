@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compress.benchmark.microbenchmark import random_batch
-from compress.benchmark.timing_worker import opened
+from compress.benchmark.timing_worker import open_served
 from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.inference.forward import torch_forward
@@ -23,7 +23,7 @@ def test_what_is_timed_is_the_model(serving: Serving, tmp_path: Path) -> None:
     model = tiny.make_model()
     folder = serving.write(model, tmp_path / "graph")
     batch = random_batch(np.random.default_rng(0), model.config.vocab_size, 3, 9)
-    found = opened(folder, {"runtime": serving.runtime, "threads": serving.threads, "hints": RUNTIME_HINTS})(batch)
+    found = open_served(folder, {"runtime": serving.runtime, "threads": serving.threads, "hints": RUNTIME_HINTS})(batch)
     np.testing.assert_allclose(found, torch_forward(model)(batch), atol=1.0 if serving.precision != "fp32" else 1e-4)
     assert serving.precision in serving.describe()
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.export.graph import build_graph
-from compress.quantize import calibrate
-from compress.quantize.calibrate import Histogram, Range, calibrated_range, entropy, histograms, mse, percentile, real_rows
+from compress.quantize import calibrate, ranges
+from compress.quantize.calibrate import activation_histograms, without_padding
 from compress.quantize.matmuls import find_matmuls
+from compress.quantize.ranges import CalibrationMethod, Histogram, Range, calibrated_range, entropy, mse, percentile
 from tests import tiny
 
 SHAPES = ["normal", "gelu", "outliers", "one_sided"]
@@ -46,7 +47,7 @@ def test_no_value_is_lost_or_moved_however_the_range_grows(sizes: list[float], s
     batches = [(rng.normal(size=(30, 4)) * size).astype(np.float32) for size in sizes]
     found, everything = histogram_of(*batches), np.concatenate(batches)
     assert found.counts.sum() == everything.size
-    assert len(found.counts) == calibrate.BINS
+    assert len(found.counts) == ranges.BINS
     assert (found.low, found.high) == (everything.min(), everything.max())
     np.testing.assert_array_equal(found.channels, np.abs(everything).max(axis=0))
     assert np.abs(everything).max() <= found.bound * (1 + 1e-6)
@@ -69,13 +70,13 @@ def test_nothing_and_zeros() -> None:
             assert calibrated_range(found, method) == Range(0.0, 0.0)
     grown = histogram_of(np.zeros((3, 2), dtype=np.float32), np.ones((1, 2), dtype=np.float32))
     assert grown.counts.sum() == 8
-    assert grown.counts[calibrate.BINS // 2] == 6
+    assert grown.counts[ranges.BINS // 2] == 6
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("symmetric", [False, True])
-def test_a_range_holds_zero_and_nothing_that_was_not_seen(method: calibrate.Method, shape: str, symmetric: bool) -> None:
+def test_a_range_holds_zero_and_nothing_that_was_not_seen(method: CalibrationMethod, shape: str, symmetric: bool) -> None:
     values = values_of(shape)
     found = calibrated_range(histogram_of(values), method, symmetric)
     largest = np.abs(values).max() * (1 + 1e-6)
@@ -193,28 +194,28 @@ def test_entropy_and_percentile_cut_outliers_off() -> None:
 def test_the_share_beyond_a_range(end: float) -> None:
     values = values_of("normal")
     seen = histogram_of(values)
-    assert seen.beyond(calibrated_range(seen, "minmax")) == 0
-    assert seen.beyond(Range(-end, end)) == pytest.approx((np.abs(values) > end).mean(), abs=2e-3)
+    assert seen.share_outside(calibrated_range(seen, "minmax")) == 0
+    assert seen.share_outside(Range(-end, end)) == pytest.approx((np.abs(values) > end).mean(), abs=2e-3)
 
 
 def test_padding_is_left_out_of_rows_and_of_texts() -> None:
     mask = np.array([[1, 1, 0], [1, 0, 0]])
     texts = np.arange(12.0).reshape(2, 3, 2)
     expected = texts[mask.astype(bool)]
-    np.testing.assert_array_equal(real_rows(texts, mask), expected)
-    np.testing.assert_array_equal(real_rows(texts.reshape(6, 2), mask), expected)
-    np.testing.assert_array_equal(real_rows(texts[:, 0], mask), texts[:, 0])
+    np.testing.assert_array_equal(without_padding(texts, mask), expected)
+    np.testing.assert_array_equal(without_padding(texts.reshape(6, 2), mask), expected)
+    np.testing.assert_array_equal(without_padding(texts[:, 0], mask), texts[:, 0])
 
 
 def test_a_graph_is_counted_over_real_tokens_whatever_the_batches(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One text at a time has no padding: batches must give the same, to the last count (but for rounding at bin edges)."""
     model = build_graph(tiny.make_model(family))
-    names = [product.rows for product in find_matmuls(model)]
+    names = [matmul.rows for matmul in find_matmuls(model)]
     data = tiny.encoded(family, 20)
     before = model.SerializeToString()
-    together = histograms(model, names, data)
+    together = activation_histograms(model, names, data)
     monkeypatch.setattr(calibrate, "BATCH_TOKENS", 1)
-    alone = histograms(model, names, data)
+    alone = activation_histograms(model, names, data)
     assert model.SerializeToString() == before
     assert set(together) == set(names)
     tokens = int(data.lengths.sum())
@@ -227,7 +228,7 @@ def test_a_graph_is_counted_over_real_tokens_whatever_the_batches(family: str, m
 
 
 def test_the_ranges_are_those_of_the_values(tmp_path: Path) -> None:
-    """Closed form: a product of an identity reads the table's rows themselves."""
+    """Closed form: a matmul of an identity reads the table's rows themselves."""
     table = np.array([[1.0, -7.0], [3.0, 2.0], [100.0, 100.0]], dtype=np.float32)
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     nodes = [
@@ -244,4 +245,4 @@ def test_the_ranges_are_those_of_the_values(tmp_path: Path) -> None:
 
     ids = [np.array([0, 1]), np.array([1])]  # padded with 2, whose row is far out
     data = Encoded(ids, [np.zeros_like(row) for row in ids], np.zeros(2, dtype=np.int64), pad_id=2)
-    assert calibrated_range(histograms(model, ["rows"], data)["rows"], "minmax") == Range(-7.0, 3.0)
+    assert calibrated_range(activation_histograms(model, ["rows"], data)["rows"], "minmax") == Range(-7.0, 3.0)

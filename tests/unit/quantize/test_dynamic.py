@@ -12,12 +12,13 @@ from onnx import helper, numpy_helper
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
+from compress.export.graph_editing import GraphEditor, name_nodes
 from compress.inference.onnx_session import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.quantize.dynamic import dynamic_graph, needs_seven_bits, quantized_share
-from compress.quantize.matmuls import name_nodes
-from compress.quantize.static import Codes
+from compress.quantize.dynamic import count_quantized, dynamic_graph
+from compress.quantize.instruction_sets import needs_seven_bits
+from compress.quantize.int8_weights import WeightQuantizer
 from tests import tiny
 
 
@@ -52,8 +53,8 @@ def test_every_constant_product_becomes_int8(family: str) -> None:
     constants = {tensor.name for tensor in plain.graph.initializer}
     matmuls = [node for node in plain.graph.node if node.op_type in ("MatMul", "Gemm")]
     weighted = [node for node in matmuls if node.input[1] in constants]
-    assert quantized_share(plain) == (0, len(weighted))
-    assert quantized_share(int8) == (len(weighted), 0)
+    assert count_quantized(plain) == (0, len(weighted))
+    assert count_quantized(int8) == (len(weighted), 0)
     left = [node for node in int8.graph.node if node.op_type in ("MatMul", "Gemm")]
     assert len(left) == len(matmuls) - len(weighted) == 2 * tiny.LAYERS  # scores and mixing
 
@@ -84,18 +85,18 @@ def test_pruned_shapes_are_quantized_too(family: str) -> None:
     _, int8 = quantized(family, kept=[Kept([0, 3], [1]), Kept([], []), Kept([], [5, 6])])
     batch = tiny.encoded(family).batch(range(12))
     assert np.isfinite(session_forward(open_session(int8.SerializeToString(), 1, "cpu", {}))(batch)).all()
-    assert quantized_share(int8)[1] == 0
+    assert count_quantized(int8)[1] == 0
 
 
 def test_the_products_run_as_one_operator_each(tmp_path: Path) -> None:
-    """ONNX Runtime recognizes the form: what it runs has no integer product that is scaled apart."""
+    """ONNX Runtime recognizes the form: what it runs has no integer matmul that is scaled apart."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # it warns that the file suits this machine alone
     options.optimized_model_filepath = str(tmp_path / "run.onnx")
     _, int8 = quantized("bert")
     ort.InferenceSession(int8.SerializeToString(), options, providers=["CPUExecutionProvider"])
     operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
-    assert sum(operators.count(name) for name in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul")) == quantized_share(int8)[0]
+    assert sum(operators.count(name) for name in ("MatMulIntegerToFloat", "DynamicQuantizeMatMul")) == count_quantized(int8)[0]
     assert "MatMulInteger" not in operators
 
 
@@ -104,7 +105,7 @@ def test_the_numbers_are_those_of_the_formula() -> None:
     generator = np.random.default_rng(0)
     rows, weight = generator.normal(size=(3, 8)).astype(np.float32), generator.normal(size=(8, 4)).astype(np.float32)
     graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="matmul")],
         "one",
         [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 8])],
         [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 4])],
@@ -123,23 +124,23 @@ def test_the_numbers_are_those_of_the_formula() -> None:
 def test_the_float_graph_is_left_as_it_is_and_weights_are_quantized_once() -> None:
     plain = build_graph(tiny.make_model("bert"))
     before = plain.SerializeToString()
-    cache: dict[str, Codes] = {}
-    first = dynamic_graph(plain, True, cache=cache)
+    weights = WeightQuantizer(seven_bits=True)
+    dynamic_graph(plain, True, weights=weights)
     assert plain.SerializeToString() == before
-    assert len(cache) == quantized_share(first)[0]
-    cache["layer.0.ffn.in.weight"] = (np.zeros_like(cache["layer.0.ffn.in.weight"][0]), cache["layer.0.ffn.in.weight"][1])
-    again = {tensor.name: tensor for tensor in dynamic_graph(plain, True, cache=cache).graph.initializer}
+    codes, _ = weights.codes(GraphEditor(plain), "layer.0.ffn.in.weight")
+    codes[:] = 0  # the kept ones, which the next graph must take
+    again = {tensor.name: tensor for tensor in dynamic_graph(plain, True, weights=weights).graph.initializer}
     assert not numpy_helper.to_array(again["layer.0.ffn.in.weight.codes"]).any()
 
 
 def test_nodes_without_names_and_operators_that_are_too_old(tmp_path: Path) -> None:
     plain = build_graph(tiny.make_model("bert"))
-    expected = quantized_share(dynamic_graph(plain, True))
+    expected = count_quantized(dynamic_graph(plain, True))
     for node in plain.graph.node:
         node.name = ""
     name_nodes(plain)
     assert len({node.name for node in plain.graph.node}) == len(plain.graph.node)
-    assert quantized_share(dynamic_graph(plain, True)) == expected
+    assert count_quantized(dynamic_graph(plain, True)) == expected
     plain.opset_import[0].version = 10
     with pytest.raises(ModelError, match="opset 10, and dynamic int8 needs 11"):
         dynamic_graph(plain, True)

@@ -26,7 +26,7 @@ from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
-from tests.unit.quantize.stage import module, run
+from tests.unit.quantize.stage import run
 
 Maker = Callable[..., Path]
 export = importlib.import_module("compress.export").run
@@ -49,7 +49,7 @@ def test_the_formats_of_a_task(graph: Path, tiny_task: dict[str, Any], method: s
     assert ("verification_openvino" in made) == ("openvino" in made["runtime"]) == (method == "bf16")
     assert made["metrics"]["validation"]["n"] == 24
     assert all(0 < entry["error"] < 0.5 and entry["range"] is None for entry in made["explain"])
-    small = {entry["product"] for entry in made["explain"] if entry["float"]}
+    small = {entry["matmul"] for entry in made["explain"] if entry["float"]}
     assert small == ({"classifier"} if method == "bf16" else set())
     assert (tmp_path / "out" / GRAPH).stat().st_size < 0.75 * (graph / GRAPH).stat().st_size
     found = run_batches(OnnxModel(tmp_path / "out", hints={}).logits, tiny.encoded())
@@ -96,19 +96,18 @@ def test_the_gate_holds_every_format(
         run(graph, tmp_path / "out", tiny_task, method=method, max_drop=1.0)
 
 
-def test_embeddings_are_int8_by_row_in_int4(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forms = importlib.import_module("compress.quantize.variants")
-    found: list[int] = []
-    monkeypatch.setattr(forms, "quantize_embeddings", lambda model: found.append(1))
-    run(graph, tmp_path / "int4", method="int4")
-    run(graph, tmp_path / "fp16", method="fp16")
-    assert found == [1]
+@pytest.mark.parametrize(("method", "expected"), [("int4", True), ("fp16", False)])
+def test_embeddings_are_int8_by_row_in_int4(method: str, expected: bool, tmp_path: Path) -> None:
+    source = tiny.write_checkpoint(tmp_path / "model", vocab_size=1500)
+    run(source, tmp_path / "out", method=method)
+    names = {tensor.name for tensor in onnx.load(str(tmp_path / "out" / GRAPH)).graph.initializer}
+    assert ("embeddings.word.int8" in names) is expected
 
 
 def test_bf16_without_openvino_is_checked_in_part(
     graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(module, "has_openvino", lambda: False)
+    monkeypatch.setattr(importlib.import_module("compress.quantize.serving"), "has_openvino", lambda: False)
     made = run(graph, tmp_path / "out", method="bf16")
     assert "verification_openvino" not in made
     assert "routes" not in made["runtime"]
@@ -138,7 +137,7 @@ def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tm
 def test_answers_that_are_no_numbers_are_refused(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = lambda batch: np.full((len(batch["input_ids"]), 3), np.inf, dtype=np.float32)  # noqa: E731
     monkeypatch.setattr(OnnxModel, "open_runtime", lambda model, runtime: broken)
-    with pytest.raises(ModelError, match="the int4 graph answers with what is no number"):
+    with pytest.raises(ModelError, match="the logits of the int4 graph are not finite"):
         run(graph, tmp_path / "out", method="int4")
 
 
@@ -147,7 +146,7 @@ def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
     graph: Path, tiny_task: dict[str, Any], target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = run(graph, tmp_path / "out", tiny_task, method="static", target=target, calib_samples=40)
-    assert f"made for {target}" in capsys.readouterr().err
+    assert f"the graph is for {target}" in capsys.readouterr().err
     assert (made["target"], made["made_for"], made["runtime"]) == ({"name": target, "here": False}, [target], {})
     model = onnx.load(str(tmp_path / "out" / GRAPH))
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -163,11 +162,11 @@ def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
 
 
 def test_auto_for_gpus(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("compress.quantize.auto"), "measure_speedup", lambda *args: pytest.fail("timed"))
+    monkeypatch.setattr(importlib.import_module("compress.quantize.method_search"), "measure_speedup", lambda *args: pytest.fail("timed"))
     assert run(graph, tmp_path / "cuda", tiny_task, method="auto", target="cuda")["precision"] == "fp16"
     made = run(graph, tmp_path / "tensorrt", tiny_task, method="auto", target="tensorrt", max_drop=100.0)
     assert (made["method"], [entry["method"] for entry in made["candidates"]]) == ("static", ["static"])
-    for method, message in (("dynamic", "runs no dynamic int8"), ("auto", "needs texts to calibrate on")):
+    for method, message in (("dynamic", "does not support dynamic int8"), ("auto", "needs texts to calibrate on")):
         with pytest.raises(UsageError, match=message):
             run(graph, tmp_path / method, target="tensorrt", method=method)
 

@@ -14,10 +14,10 @@ from hypothesis.extra.numpy import arrays
 from compress.core.errors import ModelError
 from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
-from compress.export.half import fp16_graph
 from compress.inference.onnx_session import open_session, session_forward
-from compress.quantize.auto import open_graph
 from compress.quantize.bf16 import bf16_graph, to_bf16
+from compress.quantize.fp16 import fp16_graph
+from compress.quantize.method_search import open_graph
 from tests import tiny
 
 Maker = Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -52,8 +52,8 @@ def test_fused_attention_stays_close(make: Maker) -> None:
     model, batch = tiny.make_model(), tiny.encoded().batch(range(12))
     expected = open_graph(build_graph(model))(batch)
     half = make(build_graph(model, GraphForm("mha")))
-    found = session_forward(open_session(half.SerializeToString(), None, "cpu", {}))(batch)
-    assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+    logits = session_forward(open_session(half.SerializeToString(), None, "cpu", {}))(batch)
+    assert np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
@@ -73,7 +73,7 @@ def test_a_shared_table_and_weight_are_cast_once() -> None:
 def test_weights_beyond_float16_are_named() -> None:
     model = tiny.make_model()
     model.bert.encoder.layer[1].intermediate.dense.weight.data[0, 0] = 1e5
-    with pytest.raises(ModelError, match=r"'layer\.1\.ffn\.in\.weight' do not fit into float16: beyond 65504") as caught:
+    with pytest.raises(ModelError, match=r"'layer\.1\.ffn\.in\.weight' exceed 65504, the largest number of float16") as caught:
         fp16_graph(build_graph(model))
     assert "bf16" in (caught.value.hint or "")
     bf16_graph(build_graph(model))

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from compress.export.graph import build_graph
-from compress.quantize.auto import open_graph
-from compress.quantize.dynamic import quantized_share
+from compress.quantize.dynamic import count_quantized
 from compress.quantize.int4 import BLOCK, HIGHEST, LOWEST, int4_graph, pack, quantize_blocks
 from compress.quantize.matmuls import find_matmuls
+from compress.quantize.method_search import open_graph
 from tests import tiny
 
 
@@ -57,7 +57,7 @@ def test_the_operator_multiplies_what_was_packed(size_in: int) -> None:
     weight, rows = (rng.normal(size=shape).astype(np.float32) for shape in ((size_in, 6), (5, size_in)))
     model = helper.make_model(
         helper.make_graph(
-            [helper.make_node("MatMul", ["rows", "w"], ["logits"], name="product")],
+            [helper.make_node("MatMul", ["rows", "w"], ["logits"], name="matmul")],
             "g",
             [helper.make_tensor_value_info("rows", TensorProto.FLOAT, ["n", size_in])],
             [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 6])],
@@ -70,24 +70,24 @@ def test_the_operator_multiplies_what_was_packed(size_in: int) -> None:
 
 
 def test_the_graph_of_a_model(family: str) -> None:
-    """Every product is int4, or those of the groups that stay float are not; it computes what the rounded weights give."""
+    """Every matmul is int4, or those of the groups that stay float are not; it computes what the rounded weights give."""
     graph = build_graph(tiny.make_model(family))
     before = graph.SerializeToString()
     count = len(find_matmuls(graph))
-    assert quantized_share(int4_graph(graph)) == (count, 0)
+    assert count_quantized(int4_graph(graph)) == (count, 0)
     kept = find_matmuls(graph)[0].group
-    floats = sum(product.group == kept for product in find_matmuls(graph))
-    assert quantized_share(int4_graph(graph, [kept])) == (count - floats, floats)
+    floats = sum(matmul.group == kept for matmul in find_matmuls(graph))
+    assert count_quantized(int4_graph(graph, [kept])) == (count - floats, floats)
     assert graph.SerializeToString() == before
     batch = tiny.encoded(family).batch(range(12))
     exact, found = open_graph(graph)(batch), open_graph(int4_graph(graph))(batch)
     assert np.abs(found - exact).max() > 1e-3
     rounded = onnx.ModelProto.FromString(before)
-    weights = {product.weight for product in find_matmuls(graph)}
+    weights = {matmul.weight for matmul in find_matmuls(graph)}
     for tensor in rounded.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(numpy_helper.from_array(dequantized(numpy_helper.to_array(tensor)), tensor.name))
     np.testing.assert_allclose(found, open_graph(rounded)(batch), atol=1e-4)
-    everything = int4_graph(graph, {product.group for product in find_matmuls(graph)})
+    everything = int4_graph(graph, {matmul.group for matmul in find_matmuls(graph)})
     np.testing.assert_allclose(open_graph(everything)(batch), exact, atol=1e-6)
     onnx.checker.check_model(everything)

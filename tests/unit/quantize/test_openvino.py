@@ -19,9 +19,10 @@ from compress.inference.openvino_session import has_openvino, openvino_forward
 from compress.models.checkpoint import load_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.quantize.calibrate import calibrated_range, histograms
+from compress.quantize.calibrate import activation_histograms
 from compress.quantize.matmuls import find_matmuls
 from compress.quantize.openvino import openvino_graph, save_sharing_weights
+from compress.quantize.ranges import calibrated_range
 from compress.quantize.smooth import inputs_to_smooth, smooth_graph
 from compress.quantize.static import static_graph
 from tests import tiny
@@ -31,7 +32,7 @@ Maker = Callable[..., Path]
 
 def static_of(model: onnx.ModelProto, data: Any, symmetric: bool = False, keep_float: Collection[str] = ()) -> onnx.ModelProto:
     """The static int8 form of a float graph."""
-    seen = histograms(model, [product.rows for product in find_matmuls(model)], data)
+    seen = activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], data)
     ranges = {name: calibrated_range(found, "minmax", symmetric) for name, found in seen.items()}
     return static_graph(model, ranges, symmetric=symmetric, keep_float=keep_float)
 
@@ -60,7 +61,7 @@ def with_gains(checkpoint: Path) -> object:
 def test_it_computes_the_same(checkpoint: Maker, family: str, smooth: bool) -> None:
     graph, data = build_graph(with_gains(checkpoint(family))), tiny.encoded(family)
     if smooth:
-        seen = histograms(graph, [product.rows for product in find_matmuls(graph)], data)
+        seen = activation_histograms(graph, [matmul.rows for matmul in find_matmuls(graph)], data)
         graph = smooth_graph(graph, {name: seen[name].channels for name in inputs_to_smooth(graph)}, 0.5)  # pyright: ignore[reportArgumentType]
     static = static_of(graph, data)
     form = openvino_graph(static)
@@ -86,7 +87,7 @@ def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> No
     graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
     norms = [node for node in graph.graph.node if node.op_type == "LayerNormalization"]
     norms[1].input.pop()
-    groups = sorted({product.group for product in find_matmuls(graph)})
+    groups = sorted({matmul.group for matmul in find_matmuls(graph)})
     static = static_of(graph, data, keep_float=groups[::2])
     batch = data.batch(range(6))
     found, wanted = logits(openvino_graph(static), batch)[0], logits(static, batch)[0]

@@ -173,7 +173,7 @@ def test_the_target_decides_the_bits(graph: Path, tmp_path: Path) -> None:
 def test_the_report_tells_of_every_product(graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path) -> None:
     ranges = {} if method == "dynamic" else {"calib_method": "percentile"}
     made = run(graph, tmp_path / "out", tiny_task, method=method, report=True, **ranges)
-    told = {entry["product"]: entry for entry in made["explain"]}
+    told = {entry["matmul"]: entry for entry in made["explain"]}
     assert len(told) == 6 * tiny.LAYERS + 2
     for entry in told.values():
         assert 0 < entry["error"] < 0.5

@@ -19,7 +19,7 @@ from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
 from compress.models.layout import GRAPH
-from compress.quantize.dynamic import dynamic_graph, quantized_share
+from compress.quantize.dynamic import count_quantized, dynamic_graph
 from tests import tiny
 from tests.unit.quantize.stage import run
 
@@ -48,7 +48,7 @@ def test_every_weight_and_the_words_are_int8(source: Path, tmp_path: Path) -> No
     run(source, tmp_path / "out")
     graph = onnx.load(str(tmp_path / "out" / GRAPH))
     operators = [node.op_type for node in graph.graph.node]
-    assert quantized_share(graph) == (3, 0)  # the LSTM, the hidden layer and the head
+    assert count_quantized(graph) == (3, 0)  # the LSTM, the hidden layer and the head
     assert "DynamicQuantizeLSTM" in operators
     assert "LSTM" not in operators
     matrices = [tensor for tensor in graph.graph.initializer if len(tensor.dims) > 1 and np.prod(tensor.dims) > WORDS]
@@ -59,14 +59,14 @@ def test_every_weight_and_the_words_are_int8(source: Path, tmp_path: Path) -> No
 def test_what_is_kept_in_float_stays_so() -> None:
     plain = build_graph(tiny.make_bilstm())
     for floats, expected in ((["lstm"], (2, 1)), (["dense", "classifier"], (1, 2)), (["lstm", "dense", "classifier"], (0, 3))):
-        assert quantized_share(dynamic_graph(plain, True, floats)) == expected
+        assert count_quantized(dynamic_graph(plain, True, floats)) == expected
 
 
 def test_auto_is_dynamic_with_a_task_too(source: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
     result = run(source, tmp_path / "out", tiny_task, method="auto", max_drop=100, report=True)
     assert (result["method"], result["calibration"]) == ("dynamic", None)
     assert "drop_points" in result["metrics"]["validation"]
-    assert [entry["product"] for entry in result["explain"]] == ["dense", "classifier"]
+    assert [entry["matmul"] for entry in result["explain"]] == ["dense", "classifier"]
 
 
 @pytest.mark.parametrize("method", ["fp16", "bf16"])
@@ -88,7 +88,7 @@ def test_half_precision(method: str, source: Path, tmp_path: Path) -> None:
     ids=str,
 )
 def test_other_methods_are_usage_errors(settings: dict[str, Any], source: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a BiLSTM has dynamic int8 alone") as caught:
+    with pytest.raises(UsageError, match="a BiLSTM supports dynamic int8 only") as caught:
         run(source, tmp_path / "out", tiny_task, **settings)
     assert caught.value.exit_code == 2
 

@@ -19,8 +19,8 @@ from compress.core.errors import GateMissed
 from compress.inference.artifact import OnnxModel
 from compress.inference.evaluator import Evaluator
 from compress.models.layout import GRAPH
-from compress.quantize.auto import faster
-from compress.quantize.sensitivity import search_float_groups, sensitivities
+from compress.quantize.method_search import faster_method
+from compress.quantize.sensitivity import rank_by_sensitivity, search_float_groups
 from tests import tiny
 from tests.unit.quantize.stage import run
 
@@ -33,8 +33,8 @@ def dropping(losses: Losses) -> Callable[[frozenset[str]], float]:
 
 
 def test_sensitivities_are_shares_of_the_error() -> None:
-    assert sensitivities(["a", "b", "c"], dropping({"a": 1.0, "b": 3.0, "c": 0.0})) == {"b": 0.75, "a": 0.25, "c": 0.0}
-    assert sensitivities(["a"], lambda floats: 0.0) == {"a": 0.0}
+    assert rank_by_sensitivity(["a", "b", "c"], dropping({"a": 1.0, "b": 3.0, "c": 0.0})) == {"b": 0.75, "a": 0.25, "c": 0.0}
+    assert rank_by_sensitivity(["a"], lambda floats: 0.0) == {"a": 0.0}
 
 
 @given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 20), min_size=1), st.integers(0, 40), st.randoms())
@@ -45,11 +45,11 @@ def test_the_gate_passes_and_no_float_is_idle(losses: dict[str, int], limit: int
     drop = dropping({group: float(loss) for group, loss in losses.items()})
     found = search_float_groups(ranking, drop, limit)
     assert found is not None
-    assert found.drop == drop(frozenset(found.floats)) <= limit
+    assert found.lost == drop(frozenset(found.floats)) <= limit
     for group in found.floats:
-        assert found.without[group] > limit
+        assert found.lost_without[group] > limit
         assert drop(frozenset(found.floats) - {group}) > limit
-    assert set(found.without) == set(found.floats)
+    assert set(found.lost_without) == set(found.floats)
 
 
 def test_a_good_ranking_keeps_the_fewest() -> None:
@@ -63,7 +63,7 @@ def test_a_good_ranking_keeps_the_fewest() -> None:
 def test_what_was_added_in_vain_is_taken_back() -> None:
     found = search_float_groups(["idle", "guilty", "other"], dropping({"idle": 0.0, "guilty": 5.0, "other": 1.0}), 1.0)
     assert found is not None
-    assert (found.floats, found.drop, found.without) == (["guilty"], 1.0, {"guilty": 6.0})
+    assert (found.floats, found.lost, found.lost_without) == (["guilty"], 1.0, {"guilty": 6.0})
 
 
 def test_where_floats_do_not_help() -> None:
@@ -82,7 +82,7 @@ def test_where_floats_do_not_help() -> None:
     ],
 )
 def test_the_fastest_that_passes(passing: list[str], drops: Losses, interval: Any, expected: str) -> None:
-    assert faster(passing, drops, interval) == expected
+    assert faster_method(passing, drops, interval) == expected
 
 
 FACTOR = 3000.0
@@ -141,7 +141,7 @@ def test_the_gate_finds_the_planted_layer(planted: tuple[Path, dict[str, Any]], 
     assert [entry["method"] for entry in made["candidates"]] == ["dynamic", "static"]
     constants = {tensor.name for tensor in onnx.load(str(tmp_path / "auto" / GRAPH)).graph.initializer}
     assert "layer.1.ffn.out.weight" in constants
-    assert any("stays float: layer.1 ffn out (in float it takes away" in event.get("text", "") for event in events)
+    assert any("stays float: layer.1 ffn out (in float it removes" in event.get("text", "") for event in events)
     json.dumps(made)
 
 
@@ -150,7 +150,7 @@ def test_a_gate_that_nothing_passes(planted: tuple[Path, dict[str, Any]], tmp_pa
     answers = iter([1.0] + [0.5] * 100)
 
     monkeypatch.setattr(Evaluator, "score", lambda *args, **options: {"accuracy": next(answers)})
-    with pytest.raises(GateMissed, match="even with every product in float") as caught:
+    with pytest.raises(GateMissed, match="even with every matmul in float") as caught:
         run(graph, tmp_path / "auto", document, method="auto", max_drop=4.0)
     assert caught.value.exit_code == 6
 
@@ -160,7 +160,7 @@ def test_a_target_that_is_not_here_is_not_timed(
 ) -> None:
     import importlib
 
-    auto = importlib.import_module("compress.quantize.auto")
+    auto = importlib.import_module("compress.quantize.method_search")
     monkeypatch.setattr("compress.core.machine.cpu_flags", lambda: ["avx2"])
     monkeypatch.setattr(auto, "measure_speedup", lambda *args: pytest.fail("timed"))
     graph, document = planted
@@ -178,7 +178,7 @@ def test_the_logits_of_auto_are_those_of_its_graph(planted: tuple[Path, dict[str
     made = run(graph, tmp_path / "auto", document, method="auto", max_drop=4.0, report=True)
     batch = tiny.encoded().batch(range(12))
     assert np.isfinite(OnnxModel(tmp_path / "auto", hints={}).logits(batch)).all()
-    told = {entry["product"]: entry for entry in made["explain"]}
+    told = {entry["matmul"]: entry for entry in made["explain"]}
     assert told["layer.1.ffn.out"]["float"]
     assert told["layer.1.ffn.out"]["range"] is None
     assert not told["layer.0.ffn.out"]["float"]

@@ -14,16 +14,19 @@ from onnx import helper, numpy_helper
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
+from compress.export.graph_editing import GraphEditor
 from compress.inference.onnx_session import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.quantize.calibrate import Range, calibrated_range, histograms
-from compress.quantize.dynamic import quantized_share
+from compress.quantize.calibrate import activation_histograms
+from compress.quantize.dynamic import count_quantized
 from compress.quantize.error_report import output_errors
 from compress.quantize.instruction_sets import hardware_target
+from compress.quantize.int8_weights import WeightQuantizer, quantize_weight
 from compress.quantize.matmuls import find_matmuls, group_of, is_transposed, split_gemms, transpose_weights
+from compress.quantize.ranges import Range, calibrated_range
 from compress.quantize.smooth import inputs_to_smooth, smooth_graph, smooth_scales
-from compress.quantize.static import affine, quantizable, quantize_weight, static_graph
+from compress.quantize.static import affine, quantizable_matmuls, static_graph
 from tests import tiny
 
 
@@ -34,7 +37,7 @@ def run(model: onnx.ModelProto, family: str = "bert", count: int = 40) -> np.nda
 
 def ranges_of(model: onnx.ModelProto, family: str = "bert") -> dict[str, Range]:
     """Return all that was seen."""
-    found = histograms(model, [product.rows for product in find_matmuls(model)], tiny.encoded(family, 40))
+    found = activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], tiny.encoded(family, 40))
     return {name: calibrated_range(seen, "minmax") for name, seen in found.items()}
 
 
@@ -45,14 +48,14 @@ def gap(model: onnx.ModelProto, other: onnx.ModelProto, family: str = "bert") ->
 
 
 def by_hand(addend: str | None = "bias", op: str = "Gemm", opset: int = 20, **attributes: Any) -> onnx.ModelProto:
-    """Return a graph of one product of (n, 3) rows by a weight (3, 4)."""
+    """Return a graph of one matmul of (n, 3) rows by a weight (3, 4)."""
     rng = np.random.default_rng(0)
     weight = rng.normal(size=(4, 3) if attributes.get("transB") else (3, 4)).astype(np.float32)
     shape = (5, 4) if addend == "residual" else (4,)
     tensors = [numpy_helper.from_array(weight, "weight")]
     if addend == "bias":
         tensors.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), "bias"))
-    node = helper.make_node(op, ["x", "weight", *([addend] if addend else [])], ["y"], name="product", **attributes)
+    node = helper.make_node(op, ["x", "weight", *([addend] if addend else [])], ["y"], name="matmul", **attributes)
     inputs = [("x", [5, 3]), *([("residual", [5, 4])] if addend == "residual" else [])]
     graph = helper.make_graph(
         [node],
@@ -92,9 +95,9 @@ def test_groups(node: str, group: str) -> None:
 def test_products_are_those_with_constant_weights(family: str) -> None:
     model = build_graph(tiny.make_model(family))
     found = find_matmuls(model)
-    layers = {product.group for product in found if product.group.startswith("layer.")}
+    layers = {matmul.group for matmul in found if matmul.group.startswith("layer.")}
     assert layers == {f"layer.{n} {part}" for n in range(tiny.LAYERS) for part in ("qkv", "attention out", "ffn in", "ffn out")}
-    assert len(found) == quantized_share(model)[1]
+    assert len(found) == count_quantized(model)[1]
 
 
 @pytest.mark.parametrize("attributes", [{"transA": 1}, {"alpha": 2.0}, {"beta": 0.5}])
@@ -109,12 +112,14 @@ def test_other_gemms_are_let_be(attributes: dict[str, Any]) -> None:
 def test_splitting_and_turning_change_no_value(addend: str | None, transposed: bool) -> None:
     model = by_hand(addend, transB=int(transposed))
     before = values_by_hand(model)
-    transpose_weights(model)
-    assert not is_transposed(model.graph.node[0])
+    editor = GraphEditor(model)
+    transpose_weights(editor)
+    assert not is_transposed(editor.nodes[0])
+    np.testing.assert_array_equal(values_by_hand(editor.finish()), before)
+    split_gemms(editor, ["matmul"])
+    assert [node.op_type for node in editor.nodes] == (["MatMul", "Add"] if addend else ["MatMul"])
+    np.testing.assert_allclose(values_by_hand(editor.finish()), before, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(values_by_hand(model), before)
-    split_gemms(model, ["product"])
-    assert [node.op_type for node in model.graph.node] == (["MatMul", "Add"] if addend else ["MatMul"])
-    np.testing.assert_allclose(values_by_hand(model), before, rtol=1e-5, atol=1e-6)
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.floats(1e-6, 1e6), st.sampled_from([64, 127]))
@@ -162,7 +167,7 @@ def test_one_product_is_what_the_integers_say(addend: str | None, transposed: bo
     # Half a step of the activations over the weights, half a step of the weights over the activations, one of the bias.
     bound = 0.5 * (2 / 254) * np.abs(weight).sum(axis=0) + 0.5 * steps * np.abs(x).sum(axis=1)[:, None] + 2 * steps / 127 + 1e-4
     assert (np.abs(values_by_hand(made) - values_by_hand(model)) <= bound).all()
-    assert quantized_share(made) == (1, 0)
+    assert count_quantized(made) == (1, 0)
 
 
 def test_values_beyond_the_range_are_cut_off() -> None:
@@ -192,24 +197,24 @@ def test_old_opsets_are_refused() -> None:
 def test_static_logits_stay_near(family: str, seven_bits: bool, symmetric: bool) -> None:
     model = build_graph(tiny.make_model(family))
     before = model.SerializeToString()
-    made = static_graph(model, ranges_of(model, family), seven_bits, symmetric)
+    made = static_graph(model, ranges_of(model, family), WeightQuantizer(seven_bits), symmetric)
     onnx.checker.check_model(made, full_check=True)
     assert model.SerializeToString() == before
-    assert quantized_share(made) == (len(quantizable(model)), int(family == "electra"))
+    assert count_quantized(made) == (len(quantizable_matmuls(GraphEditor(model))), int(family == "electra"))
     assert 0 < gap(model, made, family) < (0.25 if seven_bits or symmetric else 0.15)
     codes = [numpy_helper.to_array(tensor) for tensor in made.graph.initializer if tensor.name.endswith("weight.codes")]
     assert max(np.abs(array.astype(int)).max() for array in codes) == (64 if seven_bits else 127)
 
 
 def test_every_product_runs_in_integers(family: str, tmp_path: Any) -> None:
-    """What ONNX Runtime makes of the graph: no float product but scores and mixing, no weight that is turned back into floats."""
+    """What ONNX Runtime makes of the graph: no float matmul but scores and mixing, no weight that is turned back into floats."""
     model = build_graph(tiny.make_model(family))
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(static_graph(model, ranges_of(model, family)).SerializeToString(), options)
     kinds = [node.op_type for node in onnx.load(str(tmp_path / "optimized.onnx")).graph.node]
-    assert kinds.count("QGemm") + kinds.count("MatMulIntegerToFloat") == len(quantizable(model))
+    assert kinds.count("QGemm") + kinds.count("MatMulIntegerToFloat") == len(quantizable_matmuls(GraphEditor(model)))
     assert kinds.count("Gemm") == int(family == "electra")  # its projection of the embeddings
     assert "DequantizeLinear" not in kinds
 
@@ -217,12 +222,12 @@ def test_every_product_runs_in_integers(family: str, tmp_path: Any) -> None:
 def test_groups_in_float_are_as_they_were(family: str) -> None:
     model = build_graph(tiny.make_model(family))
     ranges = ranges_of(model, family)
-    groups = list(dict.fromkeys(product.group for product in find_matmuls(model)))
+    groups = list(dict.fromkeys(matmul.group for matmul in find_matmuls(model)))
     everything = static_graph(model, ranges, keep_float=groups)
     np.testing.assert_allclose(run(everything, family), run(model, family), rtol=1e-5, atol=1e-5)
     one = static_graph(model, ranges, keep_float=["layer.1 ffn out"])
-    assert quantized_share(one)[0] == len(quantizable(model)) - 1
-    assert {product.group for product in find_matmuls(one)} - {"embeddings.project"} == {"layer.1 ffn out"}
+    assert count_quantized(one)[0] == len(quantizable_matmuls(GraphEditor(model))) - 1
+    assert {matmul.group for matmul in find_matmuls(one)} - {"embeddings.project"} == {"layer.1 ffn out"}
 
 
 def test_pruned_shapes_are_quantized_too(family: str) -> None:
@@ -231,7 +236,7 @@ def test_pruned_shapes_are_quantized_too(family: str) -> None:
     graph = build_graph(model)
     made = static_graph(graph, ranges_of(graph, family))
     assert np.isfinite(run(made, family)).all()
-    assert quantized_share(made) == (len(quantizable(graph)), int(family == "electra"))
+    assert count_quantized(made) == (len(quantizable_matmuls(GraphEditor(graph))), int(family == "electra"))
 
 
 def test_smooth_scales_by_hand() -> None:
@@ -252,7 +257,7 @@ def test_half_way_both_sides_are_as_hard(pairs: list[tuple[float, float]]) -> No
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_smoothing_changes_no_logit(family: str, alpha: float) -> None:
     model = build_graph(tiny.make_model(family))
-    seen = histograms(model, [product.rows for product in find_matmuls(model)], tiny.encoded(family, 40))
+    seen = activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], tiny.encoded(family, 40))
     channels = {name: found.channels for name, found in seen.items() if found.channels is not None}
     made = smooth_graph(model, channels, alpha)
     onnx.checker.check_model(made, full_check=True)
@@ -260,7 +265,7 @@ def test_smoothing_changes_no_logit(family: str, alpha: float) -> None:
     smoothed = inputs_to_smooth(model)
     assert len([node for node in made.graph.node if node.name.endswith(".smooth")]) == len(smoothed)
     # What Q, K and V share is divided once, and in the last layer the first tokens alone for the query.
-    assert {product.group.split(" ", 1)[1] for product in find_matmuls(model) if product.rows in smoothed and " " in product.group} == {
+    assert {matmul.group.split(" ", 1)[1] for matmul in find_matmuls(model) if matmul.rows in smoothed and " " in matmul.group} == {
         "qkv",
         "ffn in",
     }
@@ -280,7 +285,7 @@ def planted(factor: float) -> onnx.ModelProto:
 
 def test_smoothing_helps_where_channels_stand_out() -> None:
     model = planted(60.0)
-    seen = histograms(model, [product.rows for product in find_matmuls(model)], tiny.encoded("bert", 40))
+    seen = activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], tiny.encoded("bert", 40))
     smoothed = smooth_graph(model, {name: found.channels for name, found in seen.items() if found.channels is not None}, 0.5)
     names = [f"layer.{number}.ffn.in" for number in range(tiny.LAYERS)]
     data = tiny.encoded("bert", 40)

@@ -1,0 +1,74 @@
+"""The examples that some model gets wrong, or on which two models disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+import numpy as np
+
+from compress.data.examples import Examples
+from compress.data.squad import normalize_answer
+from compress.data.task import Task
+from compress.models.label_mapping import NO_CLASS
+
+Readable = str | float | list[str] | list[str | None] | None
+"""A label or prediction as JSON: a class name, a value, label names, tags or answer texts."""
+
+
+class ErrorEntry(TypedDict):
+    """One example; `gold` is its label, `answers` are the predictions by model, `wrong` the models that are wrong."""
+
+    row: int
+    text: str | list[str]
+    gold: Readable
+    answers: dict[str, Readable]
+    wrong: list[str]
+    disagree: bool
+
+
+def list_errors(examples: Examples, predictions: Mapping[str, Any], task: Task) -> list[ErrorEntry]:
+    """Return every example that some model gets wrong or on which two models disagree, disagreements first.
+
+    A value is wrong, or disagrees, if it is off by more than half the standard deviation of the labels.
+
+    Args:
+        examples: with their labels.
+        predictions: by model, in the form of `Examples.labels`.
+        task: of the examples.
+    """
+    margin = float(np.std(examples.labels)) / 2 if task.spec.target == "value" else 0.0
+    entries: list[ErrorEntry] = []
+    for position, texts in enumerate(examples.texts):
+        label = _readable(examples.labels[position], task, is_label=True)
+        readable = {name: _readable(of_model[position], task) for name, of_model in predictions.items()}
+        wrong = [name for name, prediction in readable.items() if not _agree(prediction, label, margin, task)]
+        first = next(iter(readable.values()))
+        disagree = any(not _agree(prediction, first, margin, task) for prediction in readable.values())
+        if wrong or disagree:
+            text = " ".join(texts) if task.spec.target == "tags" else list(texts) if len(texts) > 1 else "".join(texts)
+            entries.append({"row": position, "text": text, "gold": label, "answers": readable, "wrong": wrong, "disagree": disagree})
+    return sorted(entries, key=lambda entry: (not entry["disagree"], entry["row"]))
+
+
+def _readable(value: Any, task: Task, is_label: bool = False) -> Readable:
+    """Return a label or a prediction with the task's label names."""
+    names, target = task.label_names, task.spec.target
+    if target == "class":
+        return names[int(value)] if int(value) != NO_CLASS else None
+    if target == "labels":
+        return [name for name, present in zip(names, value, strict=True) if present]
+    if target == "value":
+        return float(value)
+    if target == "tags":
+        return [names[int(tag)] if tag >= 0 else None for tag in value]
+    return [text for _, text in value] if is_label else value
+
+
+def _agree(prediction: Any, other: Any, margin: float, task: Task) -> bool:
+    if task.spec.target == "value":
+        return abs(prediction - other) <= margin
+    if task.spec.target == "span":
+        texts = other if isinstance(other, list) else [other]
+        return normalize_answer(prediction) in {normalize_answer(text) for text in texts or [""]}
+    return prediction == other

@@ -1,0 +1,60 @@
+"""An ONNX artifact: write its files, open it as it is served, and get the texts it is verified on and its input spec."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+
+from compress.core import artifacts, disk
+from compress.data.encoded import Encoded
+from compress.data.input_spec import InputSpec
+from compress.data.sample_texts import sample_examples
+from compress.export.verify import evenly_spaced
+from compress.inference.artifact import OnnxModel
+from compress.inference.batches import Forward
+from compress.inference.routes import ONNXRUNTIME, recorded_runtimes
+from compress.models.config import max_tokens, read_config
+from compress.models.inputs import encode_for, input_spec_of
+from compress.models.layout import GRAPH
+from compress.models.tokenizer import save_tokenizer
+from compress.results.graphs import RuntimeHints
+from compress.stage import Inputs
+
+VERIFIED_EXAMPLES = 256
+SAMPLE_SPEC = InputSpec(max_length=512)  # only texts, whatever the model predicts: the logits are compared
+
+
+def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:
+    """Write `model.onnx`, and the `config.json` and tokenizer of `source`, into `output`."""
+    disk.check_space(output, graph.ByteSize())
+    onnx.save(graph, str(output / GRAPH))
+    (output / "config.json").write_bytes((source / "config.json").read_bytes())
+    save_tokenizer(source, output)
+
+
+def served_forwards(folder: Path, hints: RuntimeHints) -> dict[str, Forward]:
+    """Open a new artifact by its hints; returns the forward function of ONNX Runtime and of each runtime that serves it."""
+    artifact = OnnxModel(folder, hints=dict(hints))
+    return {runtime: artifact.open_runtime(runtime) for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(hints)])}
+
+
+def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
+    """Return the encoded texts to verify on and where they come from: the task's validation split, else built-in samples."""
+    if inputs.task_or_none is None:
+        return encode_for(source, sample_examples(), SAMPLE_SPEC), "built-in samples"
+    task = inputs.task
+    split = "validation" if "validation" in task.available else task.available[0]
+    examples = task.split(split)
+    positions = evenly_spaced(len(examples), VERIFIED_EXAMPLES)
+    return encode_for(source, examples.take(positions), task.spec.input_spec), f"{task.spec.name}, {split}"
+
+
+def recorded_input_spec(inputs: Inputs) -> InputSpec:
+    """Return how inputs are encoded and outputs decoded: as the task says, else as the source's manifest records."""
+    config = read_config(inputs.source)
+    if inputs.task_or_none is None:
+        return input_spec_of(config, artifacts.read_manifest(inputs.source))
+    input_spec = inputs.task_or_none.spec.input_spec
+    return replace(input_spec, max_length=min(input_spec.max_length, max_tokens(config)))

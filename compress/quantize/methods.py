@@ -1,0 +1,54 @@
+"""Which method `quantize` uses: the one requested, or what `auto` means for the model, the data and the target."""
+
+from __future__ import annotations
+
+from compress.core import console
+from compress.core.errors import UsageError
+from compress.inference.routes import OPENVINO
+from compress.models.config import read_config
+from compress.models.family import family_of
+from compress.quantize.instruction_sets import GPUS
+from compress.quantize.variants import CALIBRATED, HALF_PRECISION
+from compress.settings import QuantizeSettings
+from compress.stage import Inputs
+
+
+def resolve_method(inputs: Inputs, settings: QuantizeSettings) -> str:
+    """Return the method; `auto` becomes `dynamic` without a task to measure on or texts to calibrate on.
+
+    Raises:
+        UsageError: the method lacks texts, or the gate lacks a task; the model or the target does not support the method.
+    """
+    task, method, gpu = inputs.task_or_none, settings.method, settings.target in GPUS
+    if settings.max_drop is not None and task is None:
+        raise UsageError("--max-drop needs data to measure the drop on", "give --task T, or --validation, --text and --label")
+    texts = bool(settings.unlabeled) or (task is not None and "train" in task.available)
+    if gpu and method == "dynamic":
+        raise UsageError(f"--target {settings.target} does not support dynamic int8", "use --method static, or --method fp16")
+    if settings.target == "cuda" and method == "auto":
+        console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 matmuls in float)")
+        return "fp16"
+    if family_of(read_config(inputs.source)["model_type"]).recurrent:
+        return _lstm_method(settings)
+    if not texts and (method in CALIBRATED or (gpu and method == "auto")):
+        raise UsageError(f"--method {method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE")
+    if method != "auto":
+        return method
+    if settings.unlabeled and task is None:
+        raise UsageError("--method auto needs a task to choose by, not only texts", "give --task T as well, or --method static")
+    return "auto" if texts else "dynamic"
+
+
+def _lstm_method(settings: QuantizeSettings) -> str:
+    """Return the method for a BiLSTM: dynamic int8, the only integer method for which ONNX Runtime has an LSTM operator.
+
+    Raises:
+        UsageError: another integer method, or another runtime than ONNX Runtime on CPUs.
+    """
+    method = "dynamic" if settings.method == "auto" else settings.method
+    on_cpu = settings.target not in GPUS and settings.runtime != OPENVINO
+    if method in HALF_PRECISION or (method == "dynamic" and on_cpu):
+        return method
+    raise UsageError(
+        "a BiLSTM supports dynamic int8 only, in ONNX Runtime on CPUs, besides fp16 and bf16", "use --method dynamic, fp16 or bf16"
+    )

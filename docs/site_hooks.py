@@ -39,10 +39,10 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         if path in seen:
             continue
         seen.add(path)
-        if not path.startswith(DOCS):
+        if not _is_in_site(path):
             files.append(File.generated(config, _site_uri(path), content=_content(path)))
         if path.endswith(".md"):
-            pending += [target for target in _targets(path) if not target.startswith(DOCS)]
+            pending += [target for target in _targets(path) if not _is_in_site(target)]
 
 
 def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
@@ -83,11 +83,16 @@ def _paths(items: list) -> Iterator[str]:
 
 def _site_uri(path: str) -> str:
     """Return the source path of the page that shows a repository file: `docs/` as it is, the rest below `repository/`."""
-    if path.startswith(DOCS):
+    if _is_in_site(path):
         return path.removeprefix(DOCS)
     if (ROOT / path).is_dir():
         return f"{REPOSITORY}{path}/index.md"
     return REPOSITORY + (path if path.endswith(".md") else f"{path}.md")
+
+
+def _is_in_site(path: str) -> bool:
+    """Return whether mkdocs itself puts a repository file into the site."""
+    return path.startswith(DOCS) and not path.endswith(".py")
 
 
 def _repository_path(uri: str) -> str:

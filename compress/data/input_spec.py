@@ -1,16 +1,16 @@
-"""How a model's inputs are cut and its outputs are decoded: the part of a task that a model carries with it."""
+"""How a model's inputs are cut and its outputs are decoded: the part of a task that is saved with a model."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Target = Literal["class", "labels", "value", "tags", "span"]
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What is predicted and how; see the fields of `TaskSpec` of the same names."""
+    """What is predicted, and the lengths that tokenization and decoding need; see the fields of `TaskSpec` of the same names."""
 
     target: Target = "class"
     max_length: int = 128
@@ -19,6 +19,6 @@ class InputSpec:
     no_answer: bool = False
     null_threshold: float = 0.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return the fields as a JSON document."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""A few sentences of many lengths, to verify an export where no task is given."""
+"""A few sentences of many lengths, to verify an export without a task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SENTENCES = (
 
 
 def sample_examples(repeats: int = 4) -> Examples:
-    """Return single sentences and joined ones: tens of lengths up to several hundred tokens."""
+    """Return sentences, alone and concatenated: tens of lengths up to several hundred tokens."""
     texts: list[tuple[str, ...]] = [(sentence,) for sentence in SENTENCES]
     texts += [(" ".join(SENTENCES[:count]),) for count in range(2, len(SENTENCES) + 1)]
     texts += [(" ".join(SENTENCES) * count,) for count in range(2, repeats)]

@@ -1,6 +1,6 @@
-"""What a task is: where the texts are, which column is the label, how long inputs may be, what is measured.
+"""The specification of a task: its data, its text and label columns, the maximum input length, and its metrics.
 
-A preset, a YAML file and the command line's flags all end in one `TaskSpec`. No torch in this module.
+A preset, a YAML file and the options of the command line all become a `TaskSpec`. This module does not import torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Kind = Literal["text-classification", "regression", "token-classification", "que
 MetricName = Literal[
     "accuracy", "f1", "macro_f1", "micro_f1", "matthews", "pearson", "spearman", "entity_f1", "word_f1", "exact_match", "squad_f1"
 ]
-# What each target can be measured by; the first is measured where a task names none.
+# The metrics that each target allows.
 METRICS_OF: dict[Target, tuple[str, ...]] = {
     "class": ("accuracy", "f1", "macro_f1", "matthews"),
     "labels": ("micro_f1", "macro_f1", "accuracy"),
@@ -54,7 +54,7 @@ class HubSource(BaseModel):
 
 
 class TaskSpec(BaseModel):
-    """A task, resolved: exactly one source of data (`builtin`, `hub`, or local files)."""
+    """A resolved task with exactly one source of data: `builtin`, `hub`, `data`, or local files."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -68,14 +68,14 @@ class TaskSpec(BaseModel):
     labels: list[str] | None = Field(None, min_length=2, description="label names in the order of their numbers")
     max_length: Annotated[int, Field(ge=4, le=8192)] = 128
     stride: Annotated[int, Field(ge=0, le=4096)] = Field(
-        32, description="tokens that two windows of an input beyond max_length share (tags and spans)"
+        32, description="tokens that two windows of an input longer than max_length share (tags and spans)"
     )
     max_answer: Annotated[int, Field(ge=1, le=1024)] = Field(30, description="question-answering: the longest answer in tokens")
     segment: bool = Field(
         False, description="token-classification: the tokens are words; learn to find them in their characters, as tags B, M, E, S"
     )
     no_answer: bool = Field(False, description="question-answering: a question may have no answer in its context (SQuAD 2.0)")
-    null_threshold: float = Field(0.0, description="question-answering: no answer where its score leads the best span's by more than this")
+    null_threshold: float = Field(0.0, description="question-answering: predict no answer if its score exceeds the best span's by more than this")
     metrics: list[MetricName] = Field([], description="the first one is the main metric")
     builtin: Literal["bbc-news"] | None = None
     hub: HubSource | None = None
@@ -98,7 +98,7 @@ class TaskSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, document: Any) -> Any:
-        """Fill in what the kind decides: metrics and, for question-answering, the usual label column."""
+        """Fill in the defaults that depend on the kind: metrics and, for question-answering, the label column."""
         if not isinstance(document, dict):
             return document
         filled = dict(document)
@@ -118,7 +118,7 @@ class TaskSpec(BaseModel):
         if sum([self.builtin is not None, self.hub is not None, self.data is not None, local]) != 1:
             raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data")
         if self.labels and len(set(self.labels)) < len(self.labels):
-            raise ValueError("a label stands twice in 'labels'")
+            raise ValueError("a label occurs twice in 'labels'")
         if self.multi_label and self.kind != "text-classification":
             raise ValueError(f"multi_label goes with text-classification, not {self.kind}")
         fewest, most = TEXT_COLUMNS[self.kind]
@@ -138,7 +138,7 @@ class TaskSpec(BaseModel):
 
     @property
     def input_spec(self) -> InputSpec:
-        """How inputs are cut and outputs read."""
+        """How inputs are cut and outputs decoded."""
         return InputSpec(self.target, self.max_length, self.stride, self.max_answer, self.no_answer, self.null_threshold)
 
     @property
@@ -157,7 +157,7 @@ class TaskSpec(BaseModel):
         return {split: path for split, path in files.items() if path}
 
     def with_files(self, files: dict[str, str]) -> TaskSpec:
-        """Return this task with local files in the place of its data, columns unchanged."""
+        """Return this task with local files instead of its data; the columns stay."""
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
         cleared = {"builtin": None, "hub": None, "data": None, "train": None, "validation": None, "test": None}
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)

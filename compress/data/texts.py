@@ -1,4 +1,4 @@
-"""Examples made of bare texts, without a data set."""
+"""Examples from texts alone, without a data set."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ import numpy as np
 from compress.core.errors import DataError
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
+from compress.data.streamed import Texts
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORDS = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])\w)+(?:['’](?:(?![{_CJK}])\w)+)?|[^\w\s]")
 
 
-def examples_from_texts(texts: Sequence[str | tuple[str, ...]], input_spec: InputSpec) -> Examples:
-    """Make unlabelled examples of texts; for tags a text is split into words, marks and Chinese or Japanese characters.
+def examples_from_texts(texts: Sequence[str | Texts], input_spec: InputSpec) -> Examples:
+    """Return unlabeled examples (labels are zeros). For tags, text is split into words, punctuation and CJK characters.
 
     Raises:
         DataError: a question without its context.
     """
-    inputs: list[tuple[str, ...]] = [text if isinstance(text, tuple) else (text,) for text in texts]
+    inputs: list[Texts] = [text if isinstance(text, tuple) else (text,) for text in texts]
     if input_spec.target == "tags":
         words = [text if isinstance(text, tuple) else tuple(_WORDS.findall(text)) for text in texts]
-        return Examples(words, [np.zeros(len(entry), dtype=np.int64) for entry in words])
+        return Examples(words, [np.zeros(len(sentence), dtype=np.int64) for sentence in words])
     if input_spec.target == "span":
         if any(len(text) != 2 for text in inputs):
             raise DataError("this model answers questions about a context, and was given a text alone", "give a question and its context")

@@ -1,4 +1,4 @@
-"""Texts without labels: for calibration and distillation, where the teacher's own answers are enough."""
+"""Texts without labels: for calibration and distillation, where the teacher's outputs are enough."""
 
 from __future__ import annotations
 
@@ -18,30 +18,40 @@ from compress.data.texts import examples_from_texts
 
 
 def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
-    """Read texts: a .txt file, one text a line, or a table that has the task's text columns; labels are not looked at.
+    """Read texts from a .txt file (one per line) or from the task's text columns of a table; labels are ignored.
 
-    The labels of the result are zeros (of tags: one a word), which nothing should read.
+    The labels of the result are zeros (of tags one per word) and mean nothing.
 
     Raises:
-        DataError: no such file, an empty one, no such column, or one text a line where the task takes two.
+        DataError: no such file, an empty one, no such column, or one text per line for a task that takes two.
     """
     path = existing_file(name)
-    if path.suffix == ".txt":
-        if len(spec.text) > 1:
-            raise DataError(
-                f"{path} has one text a line, and {spec.name} takes {len(spec.text)}",
-                "use a table with the columns " + ", ".join(spec.text),
-            )
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
-        texts: Sequence[tuple[str, ...]] | list[str] = [line for line in lines if line]
-    else:
-        texts = _table_texts(path, spec)
+    texts: Sequence[str | Texts] = _lines(path, spec) if path.suffix == ".txt" else _table_texts(path, spec)
     if not texts:
-        raise DataError(f"{path} has no texts", "give a file with at least a few hundred, such as the model will be given")
-    return examples_from_texts(list(texts), spec.input_spec)
+        raise DataError(f"{path} has no texts", "give a file with at least a few hundred texts like those that the model will get")
+    return examples_from_texts(texts, spec.input_spec)
+
+
+def append_unlabeled(labeled: Examples, unlabeled: Examples) -> Examples:
+    """Append texts without labels to those with labels; their labels are zeros."""
+    texts = [*labeled.texts, *unlabeled.texts]
+    if isinstance(labeled.labels, list):
+        return Examples(texts, [*labeled.labels, *unlabeled.labels])
+    zeros = np.zeros((len(unlabeled), *labeled.labels.shape[1:]), dtype=labeled.labels.dtype)
+    return Examples(texts, np.concatenate([labeled.labels, zeros]))
+
+
+def _lines(path: Path, spec: TaskSpec) -> list[str]:
+    if len(spec.text) > 1:
+        raise DataError(
+            f"{path} has one text a line, and {spec.name} takes {len(spec.text)}",
+            "use a table with the columns " + ", ".join(spec.text),
+        )
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+    return [line for line in lines if line]
 
 
 def _table_texts(path: Path, spec: TaskSpec) -> list[Texts]:
@@ -56,12 +66,3 @@ def _table_texts(path: Path, spec: TaskSpec) -> list[Texts]:
         complete = [row for row in zip(*batch.values(), strict=True) if not any(map(is_missing, row))]
         texts += batch_texts({column: [row[number] for row in complete] for number, column in enumerate(columns)}, spec)
     return texts
-
-
-def append_unlabeled(labeled: Examples, unlabeled: Examples) -> Examples:
-    """Put texts without labels behind those with them; their labels are zeros."""
-    texts = [*labeled.texts, *unlabeled.texts]
-    if isinstance(labeled.labels, list):
-        return Examples(texts, [*labeled.labels, *unlabeled.labels])
-    zeros = np.zeros((len(unlabeled), *labeled.labels.shape[1:]), dtype=labeled.labels.dtype)
-    return Examples(texts, np.concatenate([labeled.labels, zeros]))

@@ -38,7 +38,7 @@ def resolve(task: str | dict[str, Any] | TaskSpec, folder: Path | None = None) -
         return task
     if isinstance(task, str):
         return _named(task, folder or Path())
-    if any(map(is_dataset, task.values())) and "data" not in task:
+    if set(task) == {"data"} or ("data" not in task and any(map(is_dataset, task.values()))):
         raise RecipeError(
             "a data set alone is no task: its columns are missing", "task={'text': ['sentence'], 'label': 'label', 'data': data}"
         )

@@ -12,7 +12,7 @@ import numpy as np
 from compress.data.sequence_labels import Answer
 from compress.data.squad import answer_f1, normalize_answer, same_answer
 
-Names = Sequence[str]
+Names = Sequence[str]  # label names
 Tags = list[np.ndarray]
 
 
@@ -21,7 +21,8 @@ def correct(labels: np.ndarray | Tags, predictions: np.ndarray | Tags, names: Na
     if isinstance(labels, list):
         return np.array([[np.sum(a == b), len(a)] for a, b in zip(labels, predictions, strict=True)], dtype=np.float64)
     same = np.asarray(labels == predictions)
-    return (same.all(axis=1) if same.ndim == 2 else same).astype(np.float64)[:, None]
+    right = np.all(same, axis=1) if same.ndim == 2 else same
+    return right.astype(np.float64).reshape(-1, 1)
 
 
 def pairs(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:

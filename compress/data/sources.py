@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from compress.core import digests
 from compress.core.errors import DataError
@@ -126,10 +126,11 @@ class DatasetSource:
 
         present = [column for column in columns if column in self.dataset.column_names]
         state = hashlib.sha256()
-        for table in self.dataset.select_columns(present).with_format("arrow").iter(batch_size=BATCH_ROWS):
+        for batch in self.dataset.select_columns(present).with_format("arrow").iter(batch_size=BATCH_ROWS):
+            table = cast("pa.Table", batch)
             compact = pa.table({name: pa.array(table[name].to_pylist(), table.schema.field(name).type) for name in present})
-            for batch in compact.to_batches():
-                state.update(batch.serialize())
+            for record_batch in compact.to_batches():
+                state.update(record_batch.serialize())
         return {"arrow": state.hexdigest(), "classes": {name: names for name in present if (names := self.class_names(name))}}
 
 

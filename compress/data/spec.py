@@ -75,7 +75,9 @@ class TaskSpec(BaseModel):
         False, description="token-classification: the tokens are words; learn to find them in their characters, as tags B, M, E, S"
     )
     no_answer: bool = Field(False, description="question-answering: a question may have no answer in its context (SQuAD 2.0)")
-    null_threshold: float = Field(0.0, description="question-answering: predict no answer if its score exceeds the best span's by more than this")
+    null_threshold: float = Field(
+        0.0, description="question-answering: predict no answer if its score exceeds the best span's by more than this"
+    )
     metrics: list[MetricName] = Field([], description="the first one is the main metric")
     builtin: Literal["bbc-news"] | None = None
     hub: HubSource | None = None

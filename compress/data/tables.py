@@ -113,9 +113,12 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
                 yield {column: [row.get(column) for row in rows] for column in columns}
         elif kind == "parquet":
             import pyarrow.parquet as pq
+            from pyarrow.dataset import ParquetFragmentScanOptions
 
             features = storage_features(pq.read_schema(path), columns)
-            for table in _stream("parquet", path, features, columns=list(columns), batch_size=BATCH_ROWS):
+            unbuffered = ParquetFragmentScanOptions(pre_buffer=False)  # else what was read stays in memory until the end of the file
+            options = {"columns": list(columns), "batch_size": BATCH_ROWS, "fragment_scan_options": unbuffered}
+            for table in _stream("parquet", path, features, **options):
                 yield as_batch(table)
         else:
             joined = 0
@@ -185,13 +188,7 @@ def _csv_options(kind: str) -> dict[str, Any]:
 
 def _rows_with_line_breaks(table: pa.Table) -> int:
     """Count the rows that quotes spread over lines: some writers mean a quote as a character, which would join rows silently."""
-    import pyarrow.compute as pc
-
-    found = None
-    for column in table.columns:
-        broken = pc.fill_null(pc.match_substring(column, "\n"), False)
-        found = broken if found is None else pc.or_(found, broken)
-    return 0 if found is None else pc.sum(found).as_py() or 0
+    return sum(any(cell and "\n" in cell for cell in row) for row in zip(*table.to_pydict().values(), strict=True))
 
 
 def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
@@ -206,21 +203,21 @@ def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
 
 def _stream(builder: str, path: Path, features: Features, **options: Any) -> Iterator[pa.Table]:
     """Read a file with a builder of `datasets` as a stream of Arrow tables: no copy is written, no network is used."""
-    import datasets
+    from datasets import config, load_dataset
     from datasets.utils import logging
 
-    counted, level = datasets.config.HF_UPDATE_DOWNLOAD_COUNTS, logging.get_verbosity()
+    counted, level = config.HF_UPDATE_DOWNLOAD_COUNTS, logging.get_verbosity()
     with tempfile.TemporaryDirectory() as locks:
-        datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else every call sends a request
+        config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else every call sends a request
         logging.set_verbosity(logging.CRITICAL)  # a failure is told once, as a DataError
         try:
-            stream = datasets.load_dataset(
+            stream = load_dataset(
                 builder, data_files={"train": [glob.escape(str(path.absolute()))]}, split="train", streaming=True, cache_dir=locks,
                 features=features, **options,
             )  # fmt: skip
             yield from stream.with_format("arrow").iter(batch_size=BATCH_ROWS)
         finally:
-            datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = counted
+            config.HF_UPDATE_DOWNLOAD_COUNTS = counted
             logging.set_verbosity(level)
 
 

@@ -1,7 +1,8 @@
-"""What a model folder's own files say about its inputs: its tokenizer applied to examples, and the input spec that it records."""
+"""Prepare inputs for a model: tokenize examples with its tokenizer, and read the input spec that its folder records."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.models.config import agreed_target, max_tokens, read_config
 from compress.models.tokenizer import load_tokenizer, pad_id
+from compress.models.types import Config
 
-MAX_TOKENS = 50_000  # beyond which time would go into more of the same
+MAX_TOKENS = 50_000  # of calibration data; more would cost time and change little
 
 
 def encode_for(folder: Path, examples: Examples, input_spec: InputSpec) -> Encoded:
-    """Tokenize examples with the tokenizer of a model folder, cut to what the task and the model's positions allow.
+    """Tokenize examples with the tokenizer of a model folder, cut to the length that the task and the model's positions allow.
 
     Raises:
         ModelError: the folder has no usable tokenizer, or it belongs to another model.
@@ -29,8 +31,13 @@ def encode_for(folder: Path, examples: Examples, input_spec: InputSpec) -> Encod
     return encode_examples(load_tokenizer(folder, config["vocab_size"]), examples, limited, pad_id(folder))
 
 
-def input_spec_of(config: dict[str, Any], manifest: dict[str, Any] | None) -> InputSpec:
-    """Return how a model folder's inputs and outputs are to be read: as its manifest records, else as its config allows."""
+def input_spec_of(config: Config, manifest: Mapping[str, Any] | None) -> InputSpec:
+    """Return the input spec of a model folder: what its manifest records, and what its config says for the rest.
+
+    Args:
+        config: the folder's `config.json`.
+        manifest: its `compress.json`; None: it has none.
+    """
     manifest = manifest or {}
     recorded = manifest.get("input_spec") or manifest.get("reading") or manifest.get("task") or {}  # "reading": older artifacts
     known = {field.name: recorded[field.name] for field in fields(InputSpec) if recorded.get(field.name) is not None}
@@ -40,7 +47,7 @@ def input_spec_of(config: dict[str, Any], manifest: dict[str, Any] | None) -> In
 
 
 def encode_calibration(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:
-    """Encode `count` examples for the model in `folder`, fewer where they have more than `MAX_TOKENS` together."""
+    """Encode `count` random examples for the model in `folder`, or fewer if they exceed `MAX_TOKENS` tokens together."""
     data = encode_for(folder, calibration_examples(examples, count, seed), input_spec)
     tokens = int(data.lengths.sum())
     if tokens <= MAX_TOKENS:
@@ -50,7 +57,7 @@ def encode_calibration(folder: Path, examples: Examples, input_spec: InputSpec, 
 
 
 def calibration_examples(examples: Examples, count: int, seed: int) -> Examples:
-    """Draw `count` examples (all, where there are fewer)."""
+    """Draw `count` examples without replacement, in the order of the data; all if there are no more."""
     if len(examples) <= count:
         return examples
     return examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))

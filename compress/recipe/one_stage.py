@@ -9,6 +9,7 @@ from typing import Any
 from compress.core.errors import UsageError
 from compress.core.validation import validate
 from compress.data import resolve
+from compress.data.dataset_objects import is_dataset
 from compress.models.reference import LEGACY
 from compress.recipe.check import check
 from compress.recipe.schema import MODEL, SCHEMA, Recipe
@@ -16,7 +17,7 @@ from compress.recipe.verbs import VERBS
 from compress.stage import is_spec
 
 ModelLike = str | Path  # a folder, a hub id, `builtin:minilm-l6` or an ONNX artifact
-TaskLike = str | dict[str, Any]  # a preset's name, a task file's path, or the keys of a task file
+TaskLike = str | dict[str, Any]  # a preset's name, a task file's path, or the keys of a task file, and `data`: Dataset objects
 
 
 def one_stage(
@@ -57,7 +58,7 @@ def one_stage(
     elif names:
         document["model"], stage["from"] = names[0], MODEL
     if task is not None:
-        document["task"] = task
+        document["task"] = {"data": task} if is_dataset(task) else task
     return check(document, resolve, verb)
 
 

@@ -77,9 +77,10 @@ def test_what_is_no_data_set_is_refused(data: Any) -> None:
 
 
 def test_a_data_set_alone_needs_its_columns() -> None:
-    with pytest.raises(RecipeError, match="its columns are missing") as caught:
-        resolve(datasets.DatasetDict(train=labeled()))
-    assert "'text'" in str(caught.value.hint)
+    for alone in (datasets.DatasetDict(train=labeled()), labeled()):
+        with pytest.raises(RecipeError, match="its columns are missing") as caught:
+            compress.evaluate(["nowhere"], alone)
+        assert "'text'" in str(caught.value.hint)
 
 
 def test_data_is_one_source_among_the_others(tmp_path: Path) -> None:

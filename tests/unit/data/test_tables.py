@@ -136,3 +136,16 @@ def test_datasets_is_imported_only_where_data_is_read(use: str) -> None:
     script = f"import sys\ntry:\n    {use}\nfinally:\n    print('datasets' in sys.modules)"
     printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stdout
     assert printed.split()[-1] == "False"
+
+
+def test_reading_parquet_keeps_only_batches_in_memory(tmp_path: Path) -> None:
+    """Arrow's read-ahead would keep all that was read of a file until its end."""
+    path = tmp_path / "x.parquet"
+    with pq.ParquetWriter(path, pa.schema([("text", pa.string())]), compression="none", use_dictionary=False) as writer:
+        for _ in range(40):
+            writer.write_table(pa.table({"text": ["word " * 200] * 5000}))  # 5 MB
+    largest = 0
+    before = pa.total_allocated_bytes()
+    for _ in read_batches(path, ["text"]):
+        largest = max(largest, pa.total_allocated_bytes() - before)
+    assert 0 < largest < 40e6

@@ -116,7 +116,7 @@ def test_tuning_learns(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["value", "tags", "span"])
 def test_a_model_for_another_kind(target: str, checkpoint: Maker, tmp_path: Path) -> None:
     task = tiny.write_kind(tmp_path / "data", target)
-    with pytest.raises(DataError, match=r"answers with one class of a text, and the task .* asks for"):
+    with pytest.raises(DataError, match=r"predicts one class per text, and the task .* needs"):
         compress.evaluate([checkpoint()], task)
     with pytest.raises(CompressError):
         compress.prune(checkpoint(), task, tmp_path / "out", target_flops=0.5)

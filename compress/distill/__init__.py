@@ -11,8 +11,8 @@ import torch
 from compress.core import console, processes
 from compress.core.errors import UsageError
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
-from compress.distill.calibration import Calibration
 from compress.distill.explain import explain_training
+from compress.distill.init_texts import InitTexts
 from compress.distill.layer_matching import check_methods, drop_default_layer_losses
 from compress.distill.module_replacement import check_replaceable
 from compress.distill.student_spec import shape_of_student
@@ -45,7 +45,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
     texts = reduce(append_unlabeled, labeled_and_unlabeled(task, unlabeled))
     with tempfile.TemporaryDirectory() as scratch:
-        init = StudentInit(Calibration(texts, teachers.folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
+        init = StudentInit(InitTexts(texts, teachers.folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
         model, tokenizer = create_student(inputs.student, teachers.model, teachers.folder, init, target, task.label_names)
         student = Student(model, tokenizer, from_teacher=isinstance(inputs.student, str))
         settings = _without_unmatchable(settings, model_shape(teachers.model), model_shape(model))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from compress.core.errors import UsageError
@@ -11,9 +9,7 @@ from compress.models.config import max_tokens
 from compress.models.family import BILSTM, family_of
 from compress.models.low_rank import word_embeddings
 from compress.models.shape import LstmShape
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 TINY = 1e-12
 
@@ -31,7 +27,7 @@ def check_init(init: str) -> None:
         )
 
 
-def create_bilstm(teacher: PreTrainedModel, lstm: LstmShape, init: str) -> PreTrainedModel:
+def create_bilstm(teacher: TransformersModel, lstm: LstmShape, init: str) -> TransformersModel:
     """Return a BiLSTM with the teacher's vocabulary, labels and maximum length.
 
     Args:
@@ -62,7 +58,7 @@ def create_bilstm(teacher: PreTrainedModel, lstm: LstmShape, init: str) -> PreTr
     if init == "auto":
         with torch.no_grad():
             components = principal_components(word_embeddings(teacher)(torch.arange(source.vocab_size)), lstm.embedding)
-            word_embeddings(student).weight[:, : components.shape[1]] = components
+            word_embeddings(student).weight[:, : components.shape[1]] = components  # pyright: ignore[reportIndexIssue]
     return student
 
 

@@ -6,14 +6,12 @@ See docs/decisions/0019-logits-across-widths.md.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from compress.models.family import family_of
+from compress.models.head import model_labels
+from compress.models.types import TransformersModel
 from compress.settings import DistillSettings
 from compress.training.learning_rate import MANY_LABELS, base_lr, default_lr
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 MIN_STEPS = 1000  # that few examples are repeated for
 MIN_EPOCHS, MAX_EPOCHS = 3, 10
@@ -46,7 +44,7 @@ def epochs_of(settings: DistillSettings, examples: int | None = None) -> int | N
     return min(max(math.ceil(MIN_STEPS / math.ceil(examples / settings.batch_size)), MIN_EPOCHS), MAX_EPOCHS)
 
 
-def student_lr(student: PreTrainedModel, narrowed: bool = False) -> float:
+def student_lr(student: TransformersModel, narrowed: bool = False) -> float:
     """Return the default peak learning rate of a student on its teacher's outputs.
 
     Args:
@@ -59,10 +57,10 @@ def student_lr(student: PreTrainedModel, narrowed: bool = False) -> float:
         return default_lr(student)
     if narrowed:
         return 5 * base_lr(student)
-    return default_lr(student) if student.config.num_labels > MANY_LABELS else 2 * base_lr(student)
+    return default_lr(student) if len(model_labels(student)) > MANY_LABELS else 2 * base_lr(student)
 
 
-def with_defaults(settings: DistillSettings, student: PreTrainedModel, narrowed: bool, examples: int) -> DistillSettings:
+def with_defaults(settings: DistillSettings, student: TransformersModel, narrowed: bool, examples: int) -> DistillSettings:
     """Return the settings with the epochs and the learning rate filled in; see `epochs_of` and `student_lr`."""
     lr = student_lr(student, narrowed) if settings.lr is None and not labels_only(settings) else settings.lr
     return settings.model_copy(update={"epochs": epochs_of(settings, examples), "lr": lr})

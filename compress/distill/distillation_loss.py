@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,10 +19,8 @@ from compress.distill.training_data import TrainingData
 from compress.models.device import Batch, to_tensors
 from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of, task_loss
+from compress.models.types import TransformersModel
 from compress.settings import DistillSettings
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 DKD_BETA = 8.0
 Features = dict[Feature, torch.Tensor]
@@ -43,7 +41,7 @@ class DistillationLoss:
     """
 
     def __init__(
-        self, student: PreTrainedModel, teacher: PreTrainedModel, data: TrainingData, matches: Sequence[LayerMatch],
+        self, student: TransformersModel, teacher: TransformersModel, data: TrainingData, matches: Sequence[LayerMatch],
         settings: DistillSettings, device: torch.device, terms: Terms = "all",
     ) -> None:  # fmt: skip
         self.student, self.teacher, self.data, self.matches = student, teacher, data, matches
@@ -144,7 +142,7 @@ def cofi_loss(student: Sequence[torch.Tensor], teacher: Sequence[torch.Tensor], 
     return torch.stack([hidden_mse(student[number], expected, mask) for number, expected in zip(nearest, teacher, strict=True)]).sum()
 
 
-def create_projections(student: PreTrainedModel, teacher: PreTrainedModel, matches: Sequence[LayerMatch]) -> nn.ModuleList:
+def create_projections(student: TransformersModel, teacher: TransformersModel, matches: Sequence[LayerMatch]) -> nn.ModuleList:
     """Return for each match the projection from the student's states to the teacher's width.
 
     It is learned if states are compared dimension by dimension and the widths differ; otherwise it is the identity. CoFi's is always

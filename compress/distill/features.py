@@ -11,17 +11,17 @@ from torch import nn
 from compress.models.device import Batch
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
+from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-    from transformers.utils import ModelOutput
+    from transformers.utils.generic import ModelOutput
 
 Feature = tuple[str, int]  # ("hidden", n): after layer n, 0 the embeddings; ("query" | "key" | "value", n): in layer n
 PROJECTIONS = ("query", "key", "value")
 
 
 def forward_with_features(
-    model: PreTrainedModel, batch: Batch, features: Collection[Feature]
+    model: TransformersModel, batch: Batch, features: Collection[Feature]
 ) -> tuple[ModelOutput, dict[Feature, torch.Tensor]]:
     """Run a model and return its outputs and the given features, each (batch, tokens, width).
 
@@ -54,7 +54,7 @@ def forward_with_features(
     return outputs, {feature: outputs.hidden_states[feature[1]] if feature[0] == "hidden" else projected[feature] for feature in features}
 
 
-def feature_width(model: PreTrainedModel, feature: Feature) -> int:
+def feature_width(model: TransformersModel, feature: Feature) -> int:
     """Return the width of a feature."""
     kind, number = feature
     shape = model_shape(model)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from compress.core.errors import UsageError
-from compress.distill.calibration import Calibration
+from compress.distill.init_texts import InitTexts
 from compress.distill.layer_statistics import LayerStatistics, collect_statistics, outlier_dimensions, select_heads
 from compress.editing.layer_norms import match_layer_norms
 from compress.editing.width import hidden_scores, top_positions
@@ -24,15 +24,13 @@ from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
 from compress.models.shape import CONFIG_KEY, Shape
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 INIT_STD = 0.02  # of new weights, as in BERT
 MIN_SCALE = 1e-6
 
 
-def randomly_initialized(teacher: PreTrainedModel, shape: Shape) -> PreTrainedModel:
+def randomly_initialized(teacher: TransformersModel, shape: Shape) -> TransformersModel:
     """Return a model of the teacher's family, head and vocabulary with other sizes, its weights drawn by transformers.
 
     Raises:
@@ -59,34 +57,34 @@ def randomly_initialized(teacher: PreTrainedModel, shape: Shape) -> PreTrainedMo
 
 
 @torch.no_grad()
-def initialize_by_importance(source: PreTrainedModel, shape: Shape, calibration: Calibration) -> PreTrainedModel:
+def initialize_by_importance(source: TransformersModel, shape: Shape, texts: InitTexts) -> TransformersModel:
     """Return a smaller copy of a model with the same depth.
 
     Args:
         source: a dense model with its head, in evaluation mode on the CPU, which does not change.
         shape: at most as wide, with at most as many heads and neurons; all layers equal.
-        calibration: texts that importance is measured on.
+        texts: that importance is measured on.
 
     Raises:
         UsageError: as `randomly_initialized` raises it.
     """
     student, old = randomly_initialized(source, shape), model_shape(source)
     with torch.enable_grad():
-        scores = hidden_scores(source, *calibration.batches_with_loss(source))
+        scores = hidden_scores(source, *texts.batches_with_loss(source))
     scores[outlier_dimensions(source)] += scores.max() + 1
     kept = top_positions(scores, shape.hidden)
-    statistics = collect_statistics(source, calibration)
+    statistics = collect_statistics(source, texts)
     chosen = select_heads(source, statistics, shape.layers[0].heads)
     _copy_embeddings(source, student, kept, chosen[0])
     for large, small, heads, sums in zip(encoder_layers(source), encoder_layers(student), chosen, statistics, strict=True):
         _copy_layer(large, small, kept, heads, sums, old.head_size, shape.head_size)
-    _copy_head(source, student, kept, calibration)
+    _copy_head(source, student, kept, texts)
     if shape.hidden < old.hidden or shape.layers[0] != old.layers[0]:
-        match_layer_norms(source, student, kept, calibration.batches(source))
+        match_layer_norms(source, student, kept, texts.batches(source))
     return student
 
 
-def _copy_embeddings(source: PreTrainedModel, student: PreTrainedModel, kept: list[int], heads: list[int]) -> None:
+def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept: list[int], heads: list[int]) -> None:
     """Copy the embeddings, and for MPNet the columns of these heads in the table of relative positions."""
     family = family_of(source.config.model_type)
     large, small = (find_submodule(model, family.encoder) for model in (source, student))
@@ -168,12 +166,12 @@ def low_rank_factors(first: torch.Tensor, second: torch.Tensor, size: int) -> tu
     return torch.cat([factors[0], noise]), torch.cat([factors[1], torch.zeros(spare, second.shape[1], dtype=second.dtype)])
 
 
-def _copy_head(source: PreTrainedModel, student: PreTrainedModel, kept: list[int], calibration: Calibration) -> None:
+def _copy_head(source: TransformersModel, student: TransformersModel, kept: list[int], texts: InitTexts) -> None:
     """Copy the head; from its hidden layer, if it has one, the units with the largest weights to the logits."""
     family = family_of(source.config.model_type)
-    large_last, small_last = (find_submodule(model, family.last_linear(calibration.target)) for model in (source, student))
+    large_last, small_last = (find_submodule(model, family.last_linear(texts.target)) for model in (source, student))
     inner = kept
-    for part in family.head_parts(calibration.target):
+    for part in family.head_parts(texts.target):
         for name, module in find_submodule(source, part).named_modules(prefix=part):
             if isinstance(module, nn.Linear) and module is not large_last:
                 inner = top_positions(large_last.weight.square().sum(0) * module.weight[:, kept].square().sum(1), len(kept))

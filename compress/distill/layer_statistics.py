@@ -1,23 +1,20 @@
-"""Statistics of a model on calibration texts that say which of its dimensions, heads and neurons matter most."""
+"""Statistics of a model on a sample of texts that says which of its dimensions, heads and neurons matter most."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from compress.distill.calibration import Calibration
+from compress.distill.init_texts import InitTexts
 from compress.editing.layer_norms import hidden_norms
 from compress.editing.width import top_positions
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 OUTLIER = 3.0  # standard deviations of a LayerNorm's gains or biases (Kovaleva et al. 2021, arXiv 2105.06990)
 TINY = 1e-30
@@ -25,7 +22,7 @@ TINY = 1e-30
 
 @dataclass
 class LayerStatistics:
-    """Sums over the real tokens of calibration texts, for one layer, in float64.
+    """Sums over the real tokens of a sample of texts, for one layer, in float64.
 
     Attributes:
         inputs: (hidden,) squares of the inputs of query, key and value.
@@ -51,7 +48,7 @@ class LayerStatistics:
         self.neurons += values.square().sum(0)
 
 
-def outlier_dimensions(model: PreTrainedModel) -> list[int]:
+def outlier_dimensions(model: TransformersModel) -> list[int]:
     """Return the hidden dimensions whose gain or bias is an outlier in at least half of the LayerNorms."""
     layer_norms = hidden_norms(model)
     votes = torch.zeros(model_shape(model).hidden)
@@ -62,8 +59,8 @@ def outlier_dimensions(model: PreTrainedModel) -> list[int]:
     return torch.nonzero(votes * 2 >= len(layer_norms)).flatten().tolist()
 
 
-def collect_statistics(model: PreTrainedModel, calibration: Calibration) -> list[LayerStatistics]:
-    """Run the calibration texts and return the statistics of each layer of a dense model."""
+def collect_statistics(model: TransformersModel, texts: InitTexts) -> list[LayerStatistics]:
+    """Run the sample of texts and return the statistics of each layer of a dense model."""
     shape = model_shape(model)
     statistics = [
         LayerStatistics(
@@ -90,7 +87,7 @@ def collect_statistics(model: PreTrainedModel, calibration: Calibration) -> list
         ):
             hooks.append(module.register_forward_hook(on_real_tokens(add)))  # pyright: ignore[reportOptionalMemberAccess] (dense)
     try:
-        for batch in calibration.batches(model):
+        for batch in texts.batches(model):
             mask[:] = [batch["attention_mask"].bool()]
             model(**batch)
     finally:
@@ -99,7 +96,7 @@ def collect_statistics(model: PreTrainedModel, calibration: Calibration) -> list
     return statistics
 
 
-def select_heads(model: PreTrainedModel, statistics: Sequence[LayerStatistics], count: int) -> list[list[int]]:
+def select_heads(model: TransformersModel, statistics: Sequence[LayerStatistics], count: int) -> list[list[int]]:
     """Return the heads of each layer whose output in the residual stream has the largest mean square.
 
     If all layers share a table of relative positions (MPNet), the same heads in all layers.

@@ -8,7 +8,7 @@ In the second half of training the student runs alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -19,9 +19,7 @@ from compress.editing.encoder_layers import replaced_layers
 from compress.models.family import Family
 from compress.models.layers import layer_list
 from compress.models.shape import Shape
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 START = 0.3  # the probability in the first step
 ALONE_FROM = 0.5  # the share of the steps after which it is 1
@@ -56,7 +54,7 @@ class ModuleReplacement:
         seed: of the random selection.
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: PreTrainedModel, steps: int, seed: int) -> None:
+    def __init__(self, student: TransformersModel, teacher: TransformersModel, steps: int, seed: int) -> None:
         self.student, self.teacher, self.steps, self.seed = student, teacher, steps, seed
         self.groups = layer_groups(len(layer_list(student)), len(layer_list(teacher)))
         teacher.requires_grad_(False)

@@ -7,7 +7,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from compress.core import console, processes
 from compress.data.encoded import Encoded
@@ -26,12 +25,11 @@ from compress.models.family import family_of
 from compress.models.inputs import encode_for
 from compress.models.label_mapping import to_model_labels
 from compress.models.model_shape import model_shape
+from compress.models.types import TransformersModel
+from compress.results import TrainingDocument
 from compress.settings import DistillSettings
 from compress.training.label_loss import label_loss
 from compress.training.loop import Loss, TrainingPlan, TrainingResult, fit
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Student:
             a higher learning rate.
     """
 
-    model: PreTrainedModel
+    model: TransformersModel
     tokenizer: Path
     from_teacher: bool = False
 
@@ -66,10 +64,10 @@ class DistillationResult:
     training: TrainingResult
     layer_stage: TrainingResult | None = None
 
-    def training_document(self) -> dict[str, Any]:
+    def training_document(self) -> TrainingDocument:
         """Return what training did as a JSON document."""
-        first = {} if self.layer_stage is None else {"layer_stage": self.layer_stage.as_json()}
-        return {**self.training.as_json(), **first}
+        document = self.training.as_json()
+        return document if self.layer_stage is None else {**document, "layer_stage": self.layer_stage.as_json()}
 
 
 def train_student(
@@ -104,8 +102,8 @@ def train_student(
         losses = [_theseus_loss(student, teachers, task, data, plan)]
     else:
         losses = _distillation_losses(student, teachers, task, examples, data, plan, labeled)
-    teachers.model.to(plan.device)  # pyright: ignore[reportArgumentType] (for features that are not cached)
-    student.model.to(plan.device)  # pyright: ignore[reportArgumentType]
+    teachers.model.to(plan.device)  # for features that are not cached
+    student.model.to(plan.device)
     with nullcontext() if plan.settings.dropout else dropout_disabled(student.model):
         return _train(student.model, data, losses, evaluator, plan)
 
@@ -145,7 +143,7 @@ def _distillation_losses(
 
 
 def _train(
-    student: PreTrainedModel, data: Encoded, losses: list[Loss], evaluator: Evaluator, plan: TrainingPlan[DistillSettings]
+    student: TransformersModel, data: Encoded, losses: list[Loss], evaluator: Evaluator, plan: TrainingPlan[DistillSettings]
 ) -> DistillationResult:
     """Train a student in one or two stages, and validate it before and after."""
     main_metric = evaluator.task.spec.main_metric

@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from compress.core import console
 from compress.core.errors import UsageError
 from compress.data.input_spec import Target
 from compress.distill.bilstm_student import create_bilstm
-from compress.distill.calibration import Calibration
 from compress.distill.importance_init import initialize_by_importance, randomly_initialized
+from compress.distill.init_texts import InitTexts
 from compress.distill.layer_matching import evenly_spaced_layers
 from compress.distill.student_spec import StudentSpec, check_depth, check_has_layers, parse_spec, shape_of_spec, takes_whole_layers
 from compress.editing.encoder_layers import keep_layers
@@ -22,9 +21,7 @@ from compress.models.checkpoint import load_model
 from compress.models.config import only_numbered
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 
 @dataclass(frozen=True)
@@ -32,20 +29,20 @@ class StudentInit:
     """How a student of a SPEC is initialised.
 
     Attributes:
-        calibration: texts of the task.
+        texts: a sample of the task's texts.
         scratch: a folder for a smaller tokenizer.
         method: the value of `--init`.
     """
 
-    calibration: Calibration
+    texts: InitTexts
     scratch: Path
     method: str = "auto"
 
 
 def create_student(
-    student: Path | str | None, teacher: PreTrainedModel, teacher_folder: Path, init: StudentInit, target: Target = "class",
+    student: Path | str | None, teacher: TransformersModel, teacher_folder: Path, init: StudentInit, target: Target = "class",
     names: list[str] | None = None,
-) -> tuple[PreTrainedModel, Path]:  # fmt: skip
+) -> tuple[TransformersModel, Path]:  # fmt: skip
     """Load a student from a folder, or create it from a SPEC; return it with its tokenizer's folder.
 
     A loaded model's classifier is brought into the order of the teacher's labels; an encoder gets a new one.
@@ -73,7 +70,7 @@ def create_student(
     model = _initialized(spec, teacher, init)
     if spec.vocab is None:
         return model, teacher_folder
-    texts, before = init.calibration, model.config.vocab_size
+    texts, before = init.texts, model.config.vocab_size
     kept = frequent_tokens(model, teacher_folder, texts.examples.texts, spec.vocab, words=texts.target == "tags")
     keep_tokens(model, teacher_folder, kept, init.scratch)
     model.config.save_pretrained(str(init.scratch))
@@ -81,7 +78,7 @@ def create_student(
     return model, init.scratch
 
 
-def take_layers(teacher: PreTrainedModel, chosen: int | list[int]) -> PreTrainedModel:
+def take_layers(teacher: TransformersModel, chosen: int | list[int]) -> TransformersModel:
     """Return a copy of the teacher with some of its layers; embeddings, pooler and head are complete.
 
     Args:
@@ -99,10 +96,10 @@ def take_layers(teacher: PreTrainedModel, chosen: int | list[int]) -> PreTrained
     return student
 
 
-def choose_layers(teacher: PreTrainedModel, count: int, calibration: Calibration) -> list[int]:
+def choose_layers(teacher: TransformersModel, count: int, texts: InitTexts) -> list[int]:
     """Return the layers that a shallower student takes: the first ones or evenly spaced ones.
 
-    The student whose logits diverge less from the teacher's on the calibration texts wins. (*How to distill your BERT*, Wang et al.
+    The student whose logits diverge less from the teacher's on the sample wins. (*How to distill your BERT*, Wang et al.
     2023, arXiv 2305.15032: lower layers are the better initialisation, by far if few are taken.)
 
     Raises:
@@ -113,14 +110,14 @@ def choose_layers(teacher: PreTrainedModel, count: int, calibration: Calibration
     candidates = {"first": list(range(count)), "evenly spaced": evenly_spaced_layers(count, layers)}
     if count == layers or candidates["first"] == candidates["evenly spaced"]:
         return candidates["first"]
-    losses = {name: calibration.divergence(take_layers(teacher, chosen), teacher) for name, chosen in candidates.items()}
+    losses = {name: texts.divergence(take_layers(teacher, chosen), teacher) for name, chosen in candidates.items()}
     best = min(losses, key=lambda name: losses[name])
     shown = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
     console.info(f"  student's layers, divergence from the teacher: {shown}; taking the {best} ones")
     return candidates[best]
 
 
-def _initialized(spec: StudentSpec, teacher: PreTrainedModel, init: StudentInit) -> PreTrainedModel:
+def _initialized(spec: StudentSpec, teacher: TransformersModel, init: StudentInit) -> TransformersModel:
     """Return a student of a SPEC's shape with the teacher's vocabulary."""
     if spec.recurrent:
         return create_bilstm(teacher, spec.recurrent, init.method)
@@ -130,6 +127,6 @@ def _initialized(spec: StudentSpec, teacher: PreTrainedModel, init: StudentInit)
     if init.method == "random":
         return randomly_initialized(teacher, shape_of_spec(spec, shape, may_be_larger=True))
     if takes_whole_layers(spec, shape, init.method, bool(adapter_size(teacher))):
-        return take_layers(teacher, choose_layers(teacher, count, init.calibration) if init.method == "auto" else count)
-    source = take_layers(teacher, choose_layers(teacher, count, init.calibration))
-    return initialize_by_importance(source, shape_of_spec(spec, shape), init.calibration)
+        return take_layers(teacher, choose_layers(teacher, count, init.texts) if init.method == "auto" else count)
+    source = take_layers(teacher, choose_layers(teacher, count, init.texts))
+    return initialize_by_importance(source, shape_of_spec(spec, shape), init.texts)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,10 +18,9 @@ from compress.distill.disk_cache import cached_folder, is_cached
 from compress.distill.features import Feature, feature_width, forward_with_features
 from compress.models.device import to_tensors
 from compress.models.family import TOKEN_HEADS
+from compress.models.head import model_labels
 from compress.models.task_loss import logits_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 MAX_FEATURE_BYTES = 3 << 30  # larger features are not cached but computed again in every step
 BATCH = 64
@@ -61,7 +60,7 @@ class TeacherOutputs:
 
 
 def compute_teacher_outputs(
-    teacher: PreTrainedModel, digest: str, data: Encoded, features: Sequence[Feature], device: torch.device
+    teacher: TransformersModel, digest: str, data: Encoded, features: Sequence[Feature], device: torch.device
 ) -> TeacherOutputs:
     """Return the teacher's outputs from the cache, or compute and cache them.
 
@@ -91,7 +90,7 @@ def compute_teacher_outputs(
     if not fits:
         features, bytes_needed = [], 0
         folder = entry(features)
-    bytes_needed += _logits_shape(teacher, data)[0] * teacher.config.num_labels * 4
+    bytes_needed += math.prod(_logits_shape(teacher, data)) * 4
 
     def compute(temporary: Path) -> dict[str, object]:
         _compute(teacher, data, features, temporary, device)
@@ -107,14 +106,14 @@ def _file(feature: Feature) -> str:
     return f"{feature[0]}-{feature[1]}.npy"
 
 
-def _logits_shape(teacher: PreTrainedModel, data: Encoded) -> tuple[int, int]:
+def _logits_shape(teacher: TransformersModel, data: Encoded) -> tuple[int, int]:
     per_token = type(teacher).__name__.endswith(tuple(TOKEN_HEADS))
-    return int(data.starts[-1]) if per_token else len(data), teacher.config.num_labels
+    return int(data.starts[-1]) if per_token else len(data), len(model_labels(teacher))
 
 
-def _compute(teacher: PreTrainedModel, data: Encoded, features: list[Feature], folder: Path, device: torch.device) -> None:
+def _compute(teacher: TransformersModel, data: Encoded, features: list[Feature], folder: Path, device: torch.device) -> None:
     """Write the teacher's logits and features into a folder."""
-    teacher.to(device)  # pyright: ignore[reportArgumentType]
+    teacher.to(device)
     starts = data.starts
     arrays = {feature: _create_array(folder / _file(feature), (int(starts[-1]), feature_width(teacher, feature))) for feature in features}
     logits = np.empty(_logits_shape(teacher, data), dtype=np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,16 +14,14 @@ from compress.models.checkpoint import load_model
 from compress.models.config import read_config
 from compress.models.head import model_labels
 from compress.models.label_mapping import logit_positions, map_labels
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 
 @dataclass(frozen=True)
 class AdditionalTeacher:
     """A further teacher: `order` is the position of its logit for each logit of the first teacher, (logits,) int64."""
 
-    model: PreTrainedModel
+    model: TransformersModel
     folder: Path
     order: np.ndarray
 
@@ -40,7 +37,7 @@ class Teachers:
         additional: further teachers, whose logits are averaged with the first one's.
     """
 
-    model: PreTrainedModel
+    model: TransformersModel
     folder: Path
     classes: np.ndarray
     additional: Sequence[AdditionalTeacher] = ()
@@ -63,7 +60,7 @@ def load_teachers(folder: Path, additional: Sequence[Path], task: Task) -> Teach
     return Teachers(model, folder, classes, [load_additional_teacher(other, task, model, classes) for other in additional])
 
 
-def load_additional_teacher(folder: Path, task: Task, first: PreTrainedModel, classes: np.ndarray) -> AdditionalTeacher:
+def load_additional_teacher(folder: Path, task: Task, first: TransformersModel, classes: np.ndarray) -> AdditionalTeacher:
     """Load a further teacher, whose labels may be in another order than the first one's.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from compress.models.family import family_of
 from compress.models.inputs import encode_for
 from compress.models.layers import find_submodule
 from compress.models.model_shape import count_params, model_shape
+from compress.models.types import TransformersModel
 from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
@@ -29,9 +29,6 @@ from compress.training.loop import TrainingPlan, fit
 from compress.training.modes import training_mode
 from compress.training.seeds import run_seeds
 from compress.training.trainable import trained_share
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocument:
@@ -43,7 +40,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
     plan = TrainingPlan(settings, inputs.seed, inputs.resume, TimeBudget.of(settings))
     task, target, device = inputs.task, inputs.task.spec.target, plan.device
     model, train, evaluator = _load(inputs)
-    model.to(device)  # pyright: ignore[reportArgumentType]
+    model.to(device)
     forward = torch_forward(model, device)
     final_scoring = estimate_scoring_seconds(forward, evaluator.data) if plan.budget else 0.0
     with training_mode(model, train, evaluator.data, settings, target, device) as (train_inputs, validation_inputs):
@@ -52,23 +49,23 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
             plan.budget.reserve(estimate_scoring_seconds(forward, validation_inputs) if frozen else final_scoring, final_scoring)
         loss = label_loss(model, train_inputs, target, device)
         result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[task.spec.main_metric])
-        trained = trained_share(model)
+        trained, share = trained_share(model)
     metrics = processes.from_main(lambda: evaluator.score(forward))
-    console.info(f"  mode {settings.mode}: trained {trained['trained_params']:,} parameters, {trained['trained_share']:.2%} of all")
-    model.to("cpu")  # pyright: ignore[reportArgumentType]
+    console.info(f"  mode {settings.mode}: trained {trained:,} parameters, {share:.2%} of all")
+    model.to("cpu")
     if processes.rank() == 0:
         save_model(model, output, inputs.source)
     if result.diverged:
         raise result.diverged
     return {
         "metrics": {"validation": {"n": len(evaluator), **metrics}},
-        "training": {"mode": settings.mode, **trained, **result.as_json()},
+        "training": {"mode": settings.mode, "trained_params": trained, "trained_share": share, **result.as_json()},
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
     }
 
 
-def _load(inputs: Inputs) -> tuple[PreTrainedModel, Encoded, Evaluator]:
+def _load(inputs: Inputs) -> tuple[TransformersModel, Encoded, Evaluator]:
     """Return the model with a head for the task, the encoded training data, and the evaluator on validation."""
     task, source, spec = inputs.task, inputs.source, inputs.task.spec
     torch.manual_seed(inputs.seed)  # for the initial weights of a new head
@@ -83,7 +80,7 @@ def _load(inputs: Inputs) -> tuple[PreTrainedModel, Encoded, Evaluator]:
     return model, encode_for(source, train, spec.input_spec), evaluator
 
 
-def set_output_bias(model: PreTrainedModel, mean: float) -> None:
+def set_output_bias(model: TransformersModel, mean: float) -> None:
     """Let a new regression head start at the mean of the training values, so that its steps go into the differences."""
     family = family_of(model.config.model_type)
     with torch.no_grad():

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
 from compress.core.errors import UsageError
 from compress.data.input_spec import Target
 from compress.models.adapters import adapter_size, adapters, add_adapters
+from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules, train_only
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
-
-def train_adapters(model: PreTrainedModel, target: Target, size: int) -> None:
+def train_adapters(model: TransformersModel, target: Target, size: int) -> None:
     """Add adapters to a model, in place, and train only them, the LayerNorms and the head (section 2.1 of the paper).
 
     A model that already has adapters of this size keeps them.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +15,7 @@ from torch import nn
 
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers, find_submodule
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 BYTE = 256
 
@@ -43,7 +40,7 @@ class ByteDropout(nn.Module):
 
 
 @contextmanager
-def fast_steps(model: PreTrainedModel, device: torch.device, seed: int) -> Iterator[np.random.Generator | None]:
+def fast_steps(model: TransformersModel, device: torch.device, seed: int) -> Iterator[np.random.Generator | None]:
     """Within this context a model on the CPU computes attention by plain matmuls and draws dropout masks byte by byte.
 
     Attention probabilities are not dropped (hidden states still are), because their masks grow with the square of the length. On

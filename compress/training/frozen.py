@@ -23,10 +23,10 @@ from compress.inference.batches import run_batches
 from compress.models.device import to_tensors
 from compress.models.family import HEAD_CLASSES, SEQUENCE, family_of
 from compress.models.layers import find_submodule
+from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules, train_only
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 
@@ -50,7 +50,9 @@ class EncodedStates(Encoded):
 
 
 @contextmanager
-def cached_states(model: PreTrainedModel, splits: Sequence[Encoded], target: Target, device: torch.device) -> Iterator[list[EncodedStates]]:
+def cached_states(
+    model: TransformersModel, splits: Sequence[Encoded], target: Target, device: torch.device
+) -> Iterator[list[EncodedStates]]:
     """Within this context only the head of `model` is trained and computed, on batches of the yielded states.
 
     First the encoder runs over every split, in evaluation mode. On leaving, the model is complete again.
@@ -68,7 +70,7 @@ def cached_states(model: PreTrainedModel, splits: Sequence[Encoded], target: Tar
     _check_memory(model, splits, every_token)
     train_only(model, head_modules(model, target))
     encoder = find_submodule(model, family_of(model.config.model_type).encoder)
-    model.to(device).eval()  # pyright: ignore[reportArgumentType]
+    model.to(device).eval()
     cached = [_encode(model, encoder, data, every_token, device) for data in splits]
     encoder.forward = _passthrough(getattr(encoder, "pooler", None))
     try:
@@ -77,7 +79,7 @@ def cached_states(model: PreTrainedModel, splits: Sequence[Encoded], target: Tar
         del encoder.forward  # uncovers the method of the class
 
 
-def _encode(model: PreTrainedModel, encoder: nn.Module, data: Encoded, every_token: bool, device: torch.device) -> EncodedStates:
+def _encode(model: TransformersModel, encoder: nn.Module, data: Encoded, every_token: bool, device: torch.device) -> EncodedStates:
     """Run the encoder over a split."""
 
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -100,7 +102,7 @@ def _passthrough(pooler: nn.Module | None) -> Callable[..., BaseModelOutputWithP
     return forward
 
 
-def _check_memory(model: PreTrainedModel, splits: Sequence[Encoded], every_token: bool) -> None:
+def _check_memory(model: TransformersModel, splits: Sequence[Encoded], every_token: bool) -> None:
     hidden = getattr(model.config, family_of(model.config.model_type).hidden_key)
     needed = sum(2 * int(data.lengths.sum()) if every_token else 4 * len(data) for data in splits) * hidden
     available = psutil.virtual_memory().available

@@ -6,9 +6,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from compress.core.errors import Diverged
 from compress.data.batching import training_batches
 from compress.data.encoded import Encoded
 from compress.models.device import Batch, pick_device, to_tensors
+from compress.models.types import TransformersModel
+from compress.results import TrainingDocument
 from compress.settings import TrainSettings
 from compress.training.budget import TimeBudget
 from compress.training.fast_steps import fast_steps
@@ -27,9 +29,6 @@ from compress.training.precision import autocast, choose_precision
 from compress.training.resume import Progress, StateFile, TrainingState, training_fingerprint
 from compress.training.step_schedule import StepSchedule
 from compress.training.trainable import freeze_embeddings
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 Validation = Callable[[], float]
 StageSettings = TypeVar("StageSettings", bound=TrainSettings)
@@ -98,12 +97,20 @@ class TrainingResult:
     seconds: float  # with a time budget since the start of the stage, else since that of training
     diverged: Diverged | None = None  # the error that stopped training after its best epoch
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> TrainingDocument:
         """Return the fields as a JSON document."""
-        return {key: value for key, value in asdict(self).items() if key != "diverged"}
+        return {
+            "epochs": self.epochs,
+            "steps": self.steps,
+            "best_epoch": self.best_epoch,
+            "loss": self.loss,
+            "score": self.score,
+            "precision": self.precision,
+            "seconds": self.seconds,
+        }
 
 
-def fit(model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan[Any], validate: Validation | None = None) -> TrainingResult:
+def fit(model: TransformersModel, data: Encoded, loss: Loss, plan: TrainingPlan[Any], validate: Validation | None = None) -> TrainingResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
     Killed and called again with the same arguments, it resumes from the last state in `plan.resume` and ends with the same weights
@@ -126,7 +133,7 @@ def fit(model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan[An
     rank_seed = plan.seed + processes.rank()  # dropout differs between processes
     torch.manual_seed(rank_seed)
     processes.check_device(plan.device)
-    model.to(plan.device)  # pyright: ignore[reportArgumentType]
+    model.to(plan.device)
     if plan.settings.freeze_embeddings:
         freeze_embeddings(model)
     parameters = [*(p for p in model.parameters() if p.requires_grad), *loss.parameters]
@@ -145,7 +152,13 @@ class _Loop:
     """A training in progress."""
 
     def __init__(
-        self, model: PreTrainedModel, data: Encoded, loss: Loss, plan: TrainingPlan[Any], validate: Validation | None, state: TrainingState
+        self,
+        model: TransformersModel,
+        data: Encoded,
+        loss: Loss,
+        plan: TrainingPlan[Any],
+        validate: Validation | None,
+        state: TrainingState,
     ) -> None:
         self.model, self.data, self.loss, self.plan, self.validate, self.state = model, data, loss, plan, validate, state
         self.settings, self.device = plan.settings, plan.device

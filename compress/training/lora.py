@@ -12,16 +12,16 @@ from compress.core.errors import ModelError, UsageError
 from compress.data.input_spec import Target
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers
+from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel
 
 TOLERANCE = 1e-4  # of the merged model's logits, absolute and relative
 
 
-def add_lora(model: PreTrainedModel, target: Target, rank: int, alpha: float) -> PeftModel:
+def add_lora(model: TransformersModel, target: Target, rank: int, alpha: float) -> PeftModel:
     """Replace `W x` of every query and value by `W x + alpha / rank B A x`, in place, and train A, B and the head (section 4.1).
 
     Args:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,20 +13,18 @@ from compress.inference.forward import torch_forward
 from compress.models.layers import refuse_recurrent
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
+from compress.models.types import TransformersModel
 from compress.settings import FinetuneSettings
 from compress.training.adapter import train_adapters
 from compress.training.frozen import cached_states
 from compress.training.lora import add_lora, merge_lora
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 MERGED_EXAMPLES = 32  # validation examples on which a merged model must predict as before
 
 
 @contextmanager
 def training_mode(
-    model: PreTrainedModel, train: Encoded, validation: Encoded, settings: FinetuneSettings, target: Target, device: torch.device
+    model: TransformersModel, train: Encoded, validation: Encoded, settings: FinetuneSettings, target: Target, device: torch.device
 ) -> Iterator[tuple[Encoded, Encoded]]:
     """Within this context a model trains what the mode says; on leaving, it is ready to be saved.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +19,9 @@ from compress.data.encoded import Encoded
 from compress.models.device import Batch, to_tensors
 from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of
+from compress.models.types import TransformersModel
 from compress.settings import TrainSettings
 from compress.training.fast_steps import fast_steps
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 COMPILED_MATMULS = 1024  # oneDNN's default capacity
 MIN_SPEEDUP = 1.1  # of bf16 over fp32, to choose it
@@ -36,7 +34,7 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
-def choose_precision(model: PreTrainedModel, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
+def choose_precision(model: TransformersModel, data: Encoded, settings: TrainSettings, device: torch.device) -> str:
     """Return `fp32` or `bf16` for training; `auto` on a CPU times both on a real batch, once per machine and model shape.
 
     A cast costs as much for a narrow layer as for a wide one, so a pruned model may be faster in fp32 even if its dense model is not.
@@ -55,7 +53,7 @@ def choose_precision(model: PreTrainedModel, data: Encoded, settings: TrainSetti
     return measured_once("precision", facts, lambda: _measure(model, data, settings.batch_size, device))[0]["precision"]
 
 
-def _measure(model: PreTrainedModel, data: Encoded, batch_size: int, device: torch.device) -> dict[str, Any]:
+def _measure(model: TransformersModel, data: Encoded, batch_size: int, device: torch.device) -> dict[str, Any]:
     """Return the faster `precision` for training steps on the longest texts, and the `gain`: the speedup of bf16 over fp32."""
     positions = np.argsort(data.lengths)[-min(TIMED_BATCH, batch_size) :]
     with fast_steps(model, device, 0):
@@ -76,7 +74,7 @@ def count_matmul_shapes(model: torch.nn.Module, data: Encoded, batch_size: int) 
     return 3 * len(sizes) * len(np.unique(lengths))
 
 
-def _time_precisions(model: PreTrainedModel, batch: Batch, device: torch.device) -> dict[str, float]:
+def _time_precisions(model: TransformersModel, batch: Batch, device: torch.device) -> dict[str, float]:
     """Return the seconds of a forward and backward pass in both precisions: the fastest of several interleaved rounds."""
     fastest = {"fp32": float("inf"), "bf16": float("inf")}
     state = torch.get_rng_state()

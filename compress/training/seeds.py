@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from compress.core import console
+from compress.results import TrainedDocument
+from compress.results.checkpoints import SeedDocument, Spread
 from compress.settings import TrainSettings
 from compress.stage import Inputs
 
-Document = dict[str, Any]  # JSON
 StageSettings = TypeVar("StageSettings", bound=TrainSettings)
 
 
-def run_seeds(run: Callable[[Inputs, StageSettings, Path], Document], inputs: Inputs, settings: StageSettings, output: Path) -> Document:
+def run_seeds(
+    run: Callable[[Inputs, StageSettings, Path], TrainedDocument], inputs: Inputs, settings: StageSettings, output: Path
+) -> TrainedDocument:
     """Run a stage once for each of `settings.seeds`, into the folders `seed-0` and so on.
 
     Returns:
@@ -27,7 +30,7 @@ def run_seeds(run: Callable[[Inputs, StageSettings, Path], Document], inputs: In
     Raises:
         Diverged: the training of a seed diverged.
     """
-    models: list[Document] = []
+    models: list[SeedDocument] = []
     assert settings.seeds  # noqa: S101 (the caller checked)
     for seed in settings.seeds:
         console.info(f"  seed {seed} ({len(models) + 1} of {len(settings.seeds)})")
@@ -39,7 +42,7 @@ def run_seeds(run: Callable[[Inputs, StageSettings, Path], Document], inputs: In
     ranked = sorted(models, key=lambda model: -model["metrics"]["validation"][main_metric])
     best, median = ranked[0], ranked[len(ranked) // 2]
     summaries = {split: summarize_metrics([model["metrics"][split] for model in models]) for split in best["metrics"]}
-    return {
+    return {  # pyright: ignore[reportReturnType] (the fields of the best seed's document)
         **{key: value for key, value in best.items() if key not in ("folder", "seed")},
         "metrics": {
             split: {"n": best["metrics"][split]["n"]} | {name: entry["mean"] for name, entry in summary.items()}
@@ -51,9 +54,9 @@ def run_seeds(run: Callable[[Inputs, StageSettings, Path], Document], inputs: In
     }
 
 
-def summarize_metrics(scores: list[dict[str, float]]) -> dict[str, Document]:
+def summarize_metrics(scores: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
     """Return mean, sample standard deviation (n - 1), minimum, maximum and number of values of each metric except `n`."""
-    summaries = {}
+    summaries: dict[str, Spread] = {}
     for name in scores[0]:
         if name != "n":
             values = [float(score[name]) for score in scores]

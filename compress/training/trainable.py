@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -11,19 +10,17 @@ from compress.data.input_spec import Target
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
 from compress.models.model_shape import count_params
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 
-def freeze_embeddings(model: PreTrainedModel) -> None:
+def freeze_embeddings(model: TransformersModel) -> None:
     """Exclude an encoder's embeddings from training."""
     encoder = find_submodule(model, family_of(model.config.model_type).encoder)
     for parameter in encoder.embeddings.parameters():
         parameter.requires_grad_(False)
 
 
-def head_modules(model: PreTrainedModel, target: Target) -> list[nn.Module]:
+def head_modules(model: TransformersModel, target: Target) -> list[nn.Module]:
     """Return the modules of a model's head, including BERT's pooler."""
     return [find_submodule(model, part) for part in family_of(model.config.model_type).head_parts(target)]
 
@@ -35,7 +32,7 @@ def train_only(model: nn.Module, modules: Iterable[nn.Module]) -> None:
         module.requires_grad_(True)
 
 
-def trained_share(model: nn.Module) -> dict[str, int | float]:
-    """Return the number of trainable parameters and their share of all parameters."""
+def trained_share(model: nn.Module) -> tuple[int, float]:
+    """Return the number of trainable parameters, and their share of all parameters."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return {"trained_params": trained, "trained_share": trained / count_params(model)}
+    return trained, trained / count_params(model)

@@ -5,12 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from compress.data import resolve
 from compress.data.task import Task
 from compress.distill import run as distill
 from compress.models.shape import LayerShape, Shape
 from compress.settings import DistillSettings
 from compress.stage import Inputs
+
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]])
+
+
+def states(seed: int, width: int = 8) -> torch.Tensor:
+    """Return random hidden states, (3, 4, width), for `MASK`."""
+    return torch.randn(3, 4, width, generator=torch.Generator().manual_seed(seed))
 
 
 def inputs(teacher: Path, student: Path | str, document: dict[str, Any], *more: Path) -> Inputs:

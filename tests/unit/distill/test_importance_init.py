@@ -12,8 +12,8 @@ import torch
 from compress.data import resolve
 from compress.data.input_spec import InputSpec
 from compress.data.task import Task
-from compress.distill.calibration import Calibration
 from compress.distill.importance_init import initialize_by_importance, low_rank_factors
+from compress.distill.init_texts import InitTexts
 from compress.models.checkpoint import load_model
 from compress.models.device import to_tensors
 from compress.models.head import model_labels
@@ -44,9 +44,9 @@ def test_a_narrower_student_of_every_family_is_a_plain_checkpoint(
 
 def test_the_teachers_own_shape_gives_the_teacher(family: str, tiny_task: dict[str, Any], checkpoint: Maker) -> None:
     teacher = load_model(checkpoint(family))
-    calibration = Calibration(Task(resolve(tiny_task)).split("train"), checkpoint(family), InputSpec(max_length=32), 0)
-    student = initialize_by_importance(teacher, model_shape(teacher), calibration)
-    assert calibration.divergence(student, teacher) == pytest.approx(0, abs=1e-6)
+    texts = InitTexts(Task(resolve(tiny_task)).split("train"), checkpoint(family), InputSpec(max_length=32), 0)
+    student = initialize_by_importance(teacher, model_shape(teacher), texts)
+    assert texts.divergence(student, teacher) == pytest.approx(0, abs=1e-6)
 
 
 def test_low_rank_factors_are_the_nearest_of_their_size() -> None:

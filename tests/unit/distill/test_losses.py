@@ -6,9 +6,12 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional
 
-from compress.distill.losses import hidden_mse, hidden_nmse, soft_cross_entropy
+from compress.distill.losses import dkd_logits_loss, dkd_loss, hidden_mse, hidden_nmse, logits_loss, soft_cross_entropy
+from tests.unit.distill.helpers import MASK
 
 KL = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)  # of (3/4, 1/4) from (1/2, 1/2)
 
@@ -83,3 +86,61 @@ def test_padding_changes_nothing() -> None:
     assert wide[0].grad is not None
     assert not wide[0].grad[:, 5:].any()
     assert wide[0].grad[:, :5].any()
+
+
+def test_dkd_by_hand() -> None:
+    """Teacher (1/2, 1/3, 1/6), student uniform, target 0: KL of (1/2, 1/2) from (1/3, 2/3), and of (2/3, 1/3) from halves."""
+    teacher = torch.tensor([[1 / 2, 1 / 3, 1 / 6]]).log()
+    tckd = 0.5 * math.log(0.5 / (1 / 3)) + 0.5 * math.log(0.5 / (2 / 3))
+    nckd = 2 / 3 * math.log((2 / 3) / 0.5) + 1 / 3 * math.log((1 / 3) / 0.5)
+    for beta in (0.0, 1.0, 8.0):
+        found = dkd_loss(torch.zeros(1, 3), teacher, torch.tensor([0]), 1.0, beta)
+        assert float(found) == pytest.approx(tckd + beta * nckd, rel=1e-5)
+
+
+@given(st.integers(3, 9), st.sampled_from([0.5, 1.0, 4.0]), st.integers(0, 1000))
+def test_dkd_is_hintons_loss_if_beta_is_one_minus_the_teachers_target(classes: int, temperature: float, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    student, teacher = torch.randn(1, classes, generator=draw), torch.randn(1, classes, generator=draw)
+    target = torch.tensor([seed % classes])
+    beta = float(1 - functional.softmax(teacher / temperature, -1)[0, target])
+    found = dkd_loss(student, teacher, target, temperature, beta)
+    torch.testing.assert_close(found, soft_cross_entropy(student, teacher, temperature), rtol=1e-3, atol=1e-5)
+    assert float(dkd_loss(teacher + 3, teacher, target, temperature, 8.0)) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_dkd_of_tags_and_spans_ignores_padding(labeled: bool) -> None:
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(3, 4, 5, generator=draw) for _ in range(2))
+    tags = torch.tensor([[-100, 1, 2, -100], [-100, 4, -100, -100], [0, -100, 3, -100]])
+    asked = tags != -100
+    target = tags[asked] if labeled else teacher[asked].argmax(-1)
+    found = dkd_logits_loss(student, teacher, tags, MASK, "tags", 2.0, 8.0, labeled)
+    torch.testing.assert_close(found, dkd_loss(student[asked], teacher[asked], target, 2.0, 8.0))
+    ends = torch.tensor([[0, 3], [0, 1], [1, 2]])
+    whole = dkd_logits_loss(student[..., :2], teacher[..., :2], ends, MASK, "span", 2.0, 8.0, labeled)
+    rows = []
+    for number, length in enumerate([4, 2, 3]):
+        for end in range(2):
+            parts = [logits[number, :length, end][None] for logits in (student, teacher)]
+            place = ends[number, end : end + 1] if labeled else parts[1].argmax(-1)
+            rows.append(dkd_loss(parts[0], parts[1], place, 2.0, 8.0))
+    torch.testing.assert_close(whole, torch.stack(rows).mean(), rtol=1e-4, atol=1e-5)
+
+
+def test_dkd_without_labelled_tokens_is_zero() -> None:
+    nothing = torch.full((1, 2), -100)
+    assert float(dkd_logits_loss(torch.randn(1, 2, 3), torch.randn(1, 2, 3), nothing, torch.ones(1, 2), "tags", 1.0, 8.0, True)) == 0
+
+
+@pytest.mark.parametrize("target", ["class", "labels", "value", "tags", "span"])
+def test_the_logits_loss_of_every_target_is_minimal_at_the_teacher(target: str) -> None:
+    shape = {"class": (3, 4), "labels": (3, 4), "value": (3, 1)}.get(target, (3, 4, 2))
+    teacher = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    student = teacher.clone().requires_grad_()
+    labels = torch.zeros(3, 4, dtype=torch.long)
+    loss = logits_loss(student, teacher, labels, MASK, target, 2.0)  # type: ignore[arg-type]
+    loss.backward()
+    assert student.grad is not None
+    torch.testing.assert_close(student.grad, torch.zeros_like(student), rtol=0, atol=1e-6)

@@ -15,7 +15,7 @@ from compress.data.input_spec import InputSpec
 from compress.data.task import Task
 from compress.data.texts import examples_from_texts
 from compress.distill import plan
-from compress.distill.calibration import Calibration
+from compress.distill.init_texts import InitTexts
 from compress.distill.students import StudentInit, create_student, take_layers
 from compress.inference.forward import torch_forward
 from compress.models.adapters import add_adapters
@@ -31,7 +31,7 @@ from compress.stage import Inputs
 from tests import tiny
 
 Maker = Callable[..., Path]
-EVENLY_SPACED = StudentInit(Calibration(examples_from_texts([("",)], InputSpec()), Path(), InputSpec(), 0), Path(), "layers")
+EVENLY_SPACED = StudentInit(InitTexts(examples_from_texts([("",)], InputSpec()), Path(), InputSpec(), 0), Path(), "layers")
 KEPT = [Kept([0, 3], [1, 2, 3]), Kept([], []), Kept([1], [0])]
 
 
@@ -123,7 +123,7 @@ def test_an_irregular_teacher_initialises_students_from_whole_layers_only(
         add_adapters(teacher, 2)
     save_model(teacher, tmp_path, checkpoint())
     task = Task(resolve(tiny_task))
-    method = StudentInit(Calibration(task.split("train"), tmp_path, task.spec.input_spec, 0), tmp_path, init)
+    method = StudentInit(InitTexts(task.split("train"), tmp_path, task.spec.input_spec, 0), tmp_path, init)
     with pytest.raises(UsageError, match="pruned, factorized or has adapters"):
         create_student(spec, teacher, tmp_path, method)
     with pytest.raises(UsageError, match="pruned, factorized or has adapters"):

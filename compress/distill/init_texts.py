@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,9 +16,7 @@ from compress.distill.losses import logits_loss
 from compress.models.device import Batch, to_tensors
 from compress.models.inputs import encode_for
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from compress.models.types import TransformersModel
 
 COUNT = 128
 BATCH = 16
@@ -27,7 +24,7 @@ LabeledBatch = tuple[Batch, torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class InitTexts:
     """Texts of a task, encoded for the teacher.
 
     Attributes:
@@ -55,12 +52,12 @@ class Calibration:
         chunks = [np.arange(start, min(start + BATCH, len(data))) for start in range(0, min(len(data), COUNT), BATCH)]
         return [(data.batch(chunk), torch.from_numpy(data.targets(chunk))) for chunk in chunks]
 
-    def batches(self, model: PreTrainedModel) -> list[Batch]:
+    def batches(self, model: TransformersModel) -> list[Batch]:
         """Return the sample as a model's inputs, on the CPU."""
         return [to_tensors(batch, model, torch.device("cpu")) for batch, _ in self.sample]
 
     @torch.no_grad()
-    def divergence(self, student: PreTrainedModel, teacher: PreTrainedModel) -> float:
+    def divergence(self, student: TransformersModel, teacher: TransformersModel) -> float:
         """Return the mean loss of a student's logits against its teacher's, at temperature 1; both have the same tokenizer."""
         losses = []
         for batch, labels in self.sample:
@@ -69,7 +66,7 @@ class Calibration:
             losses.append(float(logits_loss(student_logits, teacher_logits, labels, inputs["attention_mask"], self.target, 1.0)))
         return float(np.mean(losses))
 
-    def batches_with_loss(self, model: PreTrainedModel) -> tuple[list[LabeledBatch], Callable[[LabeledBatch], torch.Tensor]]:
+    def batches_with_loss(self, model: TransformersModel) -> tuple[list[LabeledBatch], Callable[[LabeledBatch], torch.Tensor]]:
         """Return batches, and a function from a batch to its loss, summed over examples, on labels drawn from the predictions."""
         generator = torch.Generator().manual_seed(self.seed)
 

@@ -15,7 +15,7 @@ from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
 from compress.prune.cost_model import CostModel
-from compress.prune.curve import Candidate
+from compress.prune.curve import PruneCandidate
 from compress.prune.depth import drop_order
 from compress.prune.recovery import recover
 from compress.prune.scoring import counting
@@ -30,7 +30,7 @@ class CoarsePruning:
         self._sizes = without_layers(context) if context.settings.method == "layers" else narrowed(context)
         self._model: TransformersModel | None = None
 
-    def cut_to(self, target: PruneTarget) -> Candidate:
+    def cut_to(self, target: PruneTarget) -> PruneCandidate:
         """Return the largest model that reaches a target."""
         while self._model is None or not self._reaches(self._model, target):
             self._model = next(self._sizes, None)
@@ -41,14 +41,14 @@ class CoarsePruning:
                 )
         return self._recovered(self._model)
 
-    def smaller(self, accepted: Candidate | None, rejections: int) -> Candidate | None:
+    def smaller(self, accepted: PruneCandidate | None, rejections: int) -> PruneCandidate | None:
         """Return the next smaller model; None after a rejection, because smaller ones lose more."""
         model = None if rejections else next(self._sizes, None)
         return None if model is None else self._recovered(model)
 
-    def _recovered(self, model: TransformersModel) -> Candidate:
+    def _recovered(self, model: TransformersModel) -> PruneCandidate:
         recover(self.context, model, self.context.settings.recover_epochs)
-        return Candidate(model, {})
+        return PruneCandidate(model, {})
 
     def _reaches(self, model: TransformersModel, target: PruneTarget) -> bool:
         if target.speedup is not None:

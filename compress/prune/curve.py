@@ -17,7 +17,7 @@ from compress.results.checkpoints import CurvePoint
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PruneCandidate:
     """A model on the way to a target, with the errors of its refits."""
 
     model: TransformersModel
@@ -79,7 +79,7 @@ class Curve:
             console.info(f"  {self._progress(model_shape(model))}, validation {100 * point['score']:.2f}")
         return point["score"]
 
-    def finish(self, target: PruneTarget, candidate: Candidate) -> Pruned:
+    def finish(self, target: PruneTarget, candidate: PruneCandidate) -> Pruned:
         """Score and time a model that reached its target, and add it."""
         metrics = self.context.validate(candidate.model)
         point = self._point(candidate.model, metrics)

@@ -7,7 +7,6 @@ arXiv 2004.03844).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -62,9 +61,9 @@ def _losses_without(
     """Return the summed loss without each of the present layers in turn."""
     losses = [0.0] * len(present)
     for batch in batches:
-        outputs: list[Any] = []
+        outputs: list[object] = []
 
-        def keep(module: nn.Module, args: Any, output: Any, outputs: list[Any] = outputs) -> None:
+        def keep(module: nn.Module, args: object, output: object, outputs: list[object] = outputs) -> None:
             outputs.append(output)
 
         hooks = [layer.register_forward_hook(keep) for layer in present[:-1]]

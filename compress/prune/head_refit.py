@@ -76,10 +76,10 @@ def refit_head(
     linear = find_submodule(model.to(device), family_of(model.config.model_type).last_linear(target))
     rows = [_rows(model, linear, data, positions, dense_outputs, target, device) for positions in batches]
     fitted, selecting = split_held_out(rows)
-    return refit_linear(linear, _joined(fitted, target), _joined(selecting, target), target)
+    return refit_head_linear(linear, _joined(fitted, target), _joined(selecting, target), target)
 
 
-def refit_linear(linear: nn.Linear, fitted: HeadRows, selecting: HeadRows, target: Target) -> dict[str, float]:
+def refit_head_linear(linear: nn.Linear, fitted: HeadRows, selecting: HeadRows, target: Target) -> dict[str, float]:
     """Fit a linear's weight and bias to the dense model's logits, in place; held-out rows select the ridge.
 
     Minimises `loss + r |W - W_old|^2` by L-BFGS; the bias is not penalised.

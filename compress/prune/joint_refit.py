@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +104,7 @@ def _settings(origins: Sequence[int], epochs: int, lr: float, device: torch.devi
     )
 
 
-def state_matching(origins: Sequence[int]) -> dict[str, Any]:
+def state_matching(origins: Sequence[int]) -> dict[str, object]:
     """Return distillation settings that match the logits, and each layer's states with those of its origin in the dense model."""
     pairs = ",".join(f"{origin + 1}-{number + 1}" for number, origin in enumerate(origins))
     return {"method": ["logits", f"nmse:{STATES_WEIGHT:g}"], "match": f"nmse:{pairs}"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from compress.distill.student_training import Student, train_student
 from compress.distill.teachers import Teachers
 from compress.models.model_shape import model_shape
@@ -40,7 +38,7 @@ def recover(context: PruneContext, model: TransformersModel, epochs: int) -> Non
 
 def _settings(context: PruneContext, model: TransformersModel, epochs: int) -> DistillSettings:
     settings = context.settings
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "epochs": epochs,
         "augment": settings.augment,
         "augment_model": settings.augment_model,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from compress.core import console
 from compress.editing.vocabulary import prune_vocab
@@ -43,7 +43,7 @@ def write_smaller_file(context: PruneContext, output: Path) -> PruneDocument:
     return cast("PruneDocument", document)
 
 
-def _prune_tokens(context: PruneContext, model: TransformersModel, tokenizer: Path) -> dict[str, Any]:
+def _prune_tokens(context: PruneContext, model: TransformersModel, tokenizer: Path) -> dict[str, int]:
     """Remove the tokens that no text of the task uses, in place, and write the smaller tokenizer; returns the counts."""
     task = context.dense.task
     texts = [text for split in task.available for text in task.split(split).texts]
@@ -54,7 +54,7 @@ def _prune_tokens(context: PruneContext, model: TransformersModel, tokenizer: Pa
     return facts
 
 
-def _sparsify(context: PruneContext, model: TransformersModel) -> dict[str, Any]:
+def _sparsify(context: PruneContext, model: TransformersModel) -> dict[str, object]:
     """Zero weights in place; returns the share of zeros by role and the zipped sizes in bytes."""
     settings = context.settings
     console.warn(SIZE_ONLY_WARNING)

@@ -11,14 +11,14 @@ from typing import Protocol
 from compress.core.errors import UsageError
 from compress.data.metrics import points_lost
 from compress.models.model_shape import model_shape
-from compress.prune.curve import Candidate, Curve, Pruned
+from compress.prune.curve import Curve, PruneCandidate, Pruned
 from compress.prune.targets import PruneTarget
 
 
 class Strategy(Protocol):
     """A way to make the dense model smaller."""
 
-    def cut_to(self, target: PruneTarget) -> Candidate:
+    def cut_to(self, target: PruneTarget) -> PruneCandidate:
         """Return a model that reaches the target, refitted and recovered; targets come in order, the mildest first.
 
         Raises:
@@ -26,7 +26,7 @@ class Strategy(Protocol):
         """
         ...
 
-    def smaller(self, accepted: Candidate | None, rejections: int) -> Candidate | None:
+    def smaller(self, accepted: PruneCandidate | None, rejections: int) -> PruneCandidate | None:
         """Return the next model to try for an accuracy budget, refitted and recovered; None if there is none.
 
         Args:

@@ -12,7 +12,7 @@ from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
 from compress.prune.cost_model import CostModel
-from compress.prune.curve import Candidate, Curve
+from compress.prune.curve import Curve, PruneCandidate
 from compress.prune.methods import REFITTING
 from compress.prune.ranking import LayerRanking
 from compress.prune.recovery import recover
@@ -41,7 +41,7 @@ class StructuredPruning:
         self._select = solve_uniform if self.settings.uniform else solve
         self._model = copy.deepcopy(context.dense.model)
 
-    def cut_to(self, target: PruneTarget) -> Candidate:
+    def cut_to(self, target: PruneTarget) -> PruneCandidate:
         """Cut the current model to a target in steps, with recovery between or after them."""
         settings, model = self.settings, self._model
         steps = None if settings.steps == "auto" else settings.steps
@@ -59,9 +59,9 @@ class StructuredPruning:
             epochs -= spent
             self.curve.record(model, QUICK_EXAMPLES, timed=target.speedup is not None)
         refits = self._step(model, budgets[0], target.speedup)
-        return Candidate(model, self._complete(model, epochs, refits))
+        return PruneCandidate(model, self._complete(model, epochs, refits))
 
-    def smaller(self, accepted: Candidate | None, rejections: int) -> Candidate | None:
+    def smaller(self, accepted: PruneCandidate | None, rejections: int) -> PruneCandidate | None:
         """Cut the accepted model by one step, which is smaller after each rejection."""
         if rejections > REFINEMENTS:
             return None
@@ -77,7 +77,7 @@ class StructuredPruning:
         except UsageError:  # no unit is left that could be removed
             return None
         self._cut(model, kept)
-        return Candidate(model, self._complete(model, self.settings.recover_epochs, self._refit(model)))
+        return PruneCandidate(model, self._complete(model, self.settings.recover_epochs, self._refit(model)))
 
     # Budgets
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from compress.models.model_shape import model_shape
-from compress.prune.curve import Candidate, Curve
+from compress.prune.curve import Curve, PruneCandidate
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.prune.targets import PruneTarget
@@ -45,7 +45,7 @@ def test_a_model_on_the_way_is_timed_only_on_request(curve: Curve) -> None:
 def test_a_finished_model_is_a_copy_with_its_measurement(curve: Curve) -> None:
     model = half(curve)
     expected = fake_cost(curve.context.dense.shape) / fake_cost(model_shape(model))
-    result = curve.finish(PruneTarget("2x", 1.0, speedup=2.0), Candidate(model, {"layers": []}))
+    result = curve.finish(PruneTarget("2x", 1.0, speedup=2.0), PruneCandidate(model, {"layers": []}))
     assert result.measured == pytest.approx(expected)
     assert result.predicted == curve.cost_model.predicted(model_shape(model))  # nothing was timed before
     assert result.refits == {"layers": []}

@@ -15,7 +15,7 @@ from compress.models.device import to_tensors
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
 from compress.models.task_loss import logits_of
-from compress.prune.head_refit import RIDGES, HeadRows, refit_head, refit_linear
+from compress.prune.head_refit import RIDGES, HeadRows, refit_head, refit_head_linear
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def answers_of(dense: Any, data: Any) -> TeacherOutputs:
 def test_answers_that_a_linear_can_give_are_found(target: Any) -> None:
     torch.manual_seed(0)
     wanted, linear = torch.nn.Linear(5, 1 if target == "value" else 3), torch.nn.Linear(5, 1 if target == "value" else 3)
-    errors = refit_linear(linear, rows(400, wanted, 1), rows(100, wanted, 2), target)
+    errors = refit_head_linear(linear, rows(400, wanted, 1), rows(100, wanted, 2), target)
     assert errors["after"] - least(rows(100, wanted, 2), target) < 1e-3 < 1e-2 < errors["before"] - errors["after"]
     fresh = rows(50, wanted, 3)
     assert float(fresh.loss(linear.weight.detach(), linear.bias.detach(), target)) - least(fresh, target) < 1e-3
@@ -58,7 +58,7 @@ def test_a_value_is_fitted_as_by_ridge_least_squares() -> None:
     linear, inputs, targets = torch.nn.Linear(4, 1), torch.randn(60, 4), torch.randn(60, 1)
     old = linear.weight.detach().clone().double()
     data = HeadRows(inputs, targets, torch.ones(60, 1))
-    refit_linear(linear, data, data, "value")  # judged on the same rows: the loosest ridge is best
+    refit_head_linear(linear, data, data, "value")  # judged on the same rows: the loosest ridge is best
     extended = torch.cat([inputs, torch.ones(60, 1)], dim=1).double()
     penalty = RIDGES[-1] * 60 * torch.diag(torch.tensor([1.0, 1, 1, 1, 0])).double()
     pulled = penalty @ torch.cat([old.T, torch.zeros(1, 1).double()])
@@ -72,7 +72,7 @@ def test_a_fit_that_is_no_better_on_held_out_rows_is_refused() -> None:
     linear = torch.nn.Linear(5, 3)
     before = copy.deepcopy(linear.state_dict())
     right = rows(50, linear, 1)
-    errors = refit_linear(linear, HeadRows(torch.randn(50, 5), 5 * torch.randn(50, 3), torch.ones(50, 1)), right, "class")
+    errors = refit_head_linear(linear, HeadRows(torch.randn(50, 5), 5 * torch.randn(50, 3), torch.ones(50, 1)), right, "class")
     assert errors["before"] == errors["after"] == pytest.approx(0, abs=1e-6)
     torch.testing.assert_close(linear.state_dict(), before, rtol=0, atol=0)
 
@@ -106,5 +106,6 @@ def test_padding_of_spans_counts_for_nothing() -> None:
     longer = [torch.cat([part, torch.randn(8, 3, part.shape[2])], 1) for part in (plain.inputs, plain.logits)]
     padded = HeadRows(*longer, torch.cat([plain.mask, torch.zeros(8, 3)], 1))
     other = copy.deepcopy(linear)
-    assert refit_linear(linear, plain, plain, "span") == pytest.approx(refit_linear(other, padded, padded, "span"), rel=1e-3, abs=1e-5)
+    errors = refit_head_linear(linear, plain, plain, "span")
+    assert errors == pytest.approx(refit_head_linear(other, padded, padded, "span"), rel=1e-3, abs=1e-5)
     torch.testing.assert_close(linear.weight, other.weight, rtol=1e-2, atol=1e-2)

@@ -9,7 +9,7 @@ import pytest
 from compress.core.errors import UsageError
 from compress.models.model_shape import model_shape
 from compress.prune.cost_model import CostModel
-from compress.prune.curve import Candidate, Curve, Pruned
+from compress.prune.curve import Curve, PruneCandidate, Pruned
 from compress.prune.strategy import fastest_within, reach
 from compress.prune.targets import PruneTarget
 from tests import tiny
@@ -23,16 +23,16 @@ class Numbered:
         self.count, self.made = count, 0
         self.calls: list[tuple[int | None, int]] = []
 
-    def cut_to(self, target: PruneTarget) -> Candidate:
+    def cut_to(self, target: PruneTarget) -> PruneCandidate:
         return self._next()
 
-    def smaller(self, accepted: Candidate | None, rejections: int) -> Candidate | None:
+    def smaller(self, accepted: PruneCandidate | None, rejections: int) -> PruneCandidate | None:
         self.calls.append((accepted.refits["number"] if accepted else None, rejections))
         return self._next() if self.made < self.count else None
 
-    def _next(self) -> Candidate:
+    def _next(self) -> PruneCandidate:
         self.made += 1
-        return Candidate(tiny.make_model(), {"number": self.made})
+        return PruneCandidate(tiny.make_model(), {"number": self.made})
 
 
 class Scored(Curve):
@@ -48,7 +48,7 @@ class Scored(Curve):
         assert timed
         return next(self.scores)
 
-    def finish(self, target: PruneTarget, candidate: Candidate) -> Pruned:
+    def finish(self, target: PruneTarget, candidate: PruneCandidate) -> Pruned:
         return Pruned(target, candidate.model, 1.0, 1.0, [1.0, 1.0], {}, candidate.refits)
 
 

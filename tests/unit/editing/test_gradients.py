@@ -40,7 +40,7 @@ def test_gradients_predict_the_effect_of_a_small_change(outputs: bool) -> None:
     assert (losses[0] - losses[1]) / 2 == pytest.approx(float((gradient * step).sum()), rel=1e-4)
 
 
-def test_what_the_loss_does_not_depend_on_has_a_zero_gradient() -> None:
+def test_gradients_are_zero_where_the_loss_does_not_depend_on_it() -> None:
     model = tiny.make_model()
     batch = to_tensors(tiny.encoded().batch(range(4)), model, CPU)
     first, *_, last = encoder_layers(model)

@@ -42,7 +42,7 @@ def test_dynamic_programming_is_brute_force(problem: tuple[list[tuple[np.ndarray
     assert sum(group[1][option] for group, option in zip(groups, result[1], strict=True)) <= budget
 
 
-def test_a_budget_of_nothing_takes_what_costs_nothing() -> None:
+def test_a_budget_of_zero_takes_free_options() -> None:
     groups = [(np.array([1.0, 2.0]), np.array([3.0, 0.0]))]
     assert knapsack(groups, 0.0) == (2.0, [1])
     assert knapsack([(np.array([1.0]), np.array([3.0]))], 0.0) is None

@@ -47,9 +47,9 @@ def test_outputs_come_closer_to_the_dense_models(family: str, pruned: list[Kept]
             with torch.no_grad():
                 for batch in inputs(family, wide, 2):
                     mask = batch["attention_mask"].bool()
-                    found, expected = (one(**batch, output_hidden_states=True) for one in (model, wide))
-                    states += float((found.hidden_states[-1] - expected.hidden_states[-1][..., MOST])[mask].square().sum())
-                    logits += float((found.logits - expected.logits).square().sum())
+                    result, expected = (one(**batch, output_hidden_states=True) for one in (model, wide))
+                    states += float((result.hidden_states[-1] - expected.hidden_states[-1][..., MOST])[mask].square().sum())
+                    logits += float((result.logits - expected.logits).square().sum())
             return states, logits
 
         ratios.append(np.log(error(matched)) - np.log(error(plain)))
@@ -79,9 +79,9 @@ def test_means_and_deviations_match_and_nothing_else_changes(family: str) -> Non
         torch.equal(left.weight.sign(), right.weight.sign()) for left, right in zip(hidden_norms(model), hidden_norms(before), strict=True)
     )
     for wide, narrowed in zip(hidden_norms(dense)[-len(hidden_norms(model)) :], hidden_norms(model), strict=True):
-        expected, found = outputs(dense, wide, batches)[:, HALF], outputs(model, narrowed, batches)
-        torch.testing.assert_close(found.mean(0), expected.mean(0), rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(found.std(0), expected.std(0), rtol=1e-3, atol=1e-4)
+        expected, result = outputs(dense, wide, batches)[:, HALF], outputs(model, narrowed, batches)
+        torch.testing.assert_close(result.mean(0), expected.mean(0), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(result.std(0), expected.std(0), rtol=1e-3, atol=1e-4)
 
 
 def outputs(model: Any, module: Any, batches: list[Any]) -> torch.Tensor:

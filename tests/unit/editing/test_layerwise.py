@@ -27,7 +27,7 @@ def test_layers_one_by_one_equal_the_whole_model(family: str) -> None:
 
 
 @torch.no_grad()
-def test_the_attention_context_is_what_the_output_projection_gets(family: str) -> None:
+def test_the_attention_context_is_the_output_projections_input(family: str) -> None:
     model = tiny.make_model(family)
     inputs = first_layer_inputs(model, [to_tensors(tiny.encoded(family).batch(range(4)), model, CPU)])
     layer = next(encoder_layers(model))

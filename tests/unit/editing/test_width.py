@@ -140,8 +140,8 @@ def test_narrowed_equals_the_reference_reloaded_and_onnx(family: str, kept: list
     narrow(model, kept)
     shape = model_shape(model)
     assert (shape.hidden, shape.head_size, shape.layers) == (len(kept), before.head_size, before.layers)
-    for found in everywhere(model, family, tmp_path):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    for result in everywhere(model, family, tmp_path):
+        np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
     assert model_shape(load_model(tmp_path)) == shape
 
 
@@ -154,11 +154,11 @@ def test_every_head_is_narrowed(family: str, target: Any, tmp_path: Path) -> Non
         expected = reference(model, HALF, batch_of(family, model)).numpy()
     narrow(model, HALF)
     mask = arrays(family)["attention_mask"].astype(bool)
-    for found in everywhere(model, family, tmp_path):
+    for result in everywhere(model, family, tmp_path):
         if target in ("tags", "span"):
-            np.testing.assert_allclose(found[mask], expected[mask], rtol=0, atol=TOLERANCE)
+            np.testing.assert_allclose(result[mask], expected[mask], rtol=0, atol=TOLERANCE)
         else:
-            np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+            np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_the_reference_is_the_model_where_all_is_kept(family: str) -> None:
@@ -178,8 +178,8 @@ def test_pruning_after_narrowing_is_pruning_before_it(family: str, tmp_path: Pat
     left, right = first.state_dict(), second.state_dict()
     assert left.keys() == right.keys()
     assert all(torch.equal(left[name], right[name]) for name in left)
-    found = everywhere(second, family, tmp_path / "both")
-    np.testing.assert_allclose(found, [torch_forward(first)(arrays(family))] * 3, rtol=0, atol=TOLERANCE)
+    result = everywhere(second, family, tmp_path / "both")
+    np.testing.assert_allclose(result, [torch_forward(first)(arrays(family))] * 3, rtol=0, atol=TOLERANCE)
 
 
 def test_narrowing_twice_is_narrowing_once(family: str) -> None:
@@ -223,8 +223,8 @@ def test_electra_of_any_embedding_size(embedding_size: int, tmp_path: Path) -> N
     with torch.no_grad():
         expected = reference(model, HALF, batch_of("electra", model)).numpy()
     narrow(model, HALF)
-    for found in everywhere(model, "electra", tmp_path):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    for result in everywhere(model, "electra", tmp_path):
+        np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_a_frozen_model_can_be_narrowed_and_a_narrowed_one_trained(family: str) -> None:
@@ -254,7 +254,7 @@ def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: A
         return (logits_of(model(**batch)) * batch["attention_mask"].unsqueeze(-1)).square().sum((1, 2))
 
     trained = [parameter.requires_grad for parameter in model.parameters()]
-    found = hidden_scores(model, [[0, 1, 2], [3, 4, 5, 6, 7]], loss_of)
+    result = hidden_scores(model, [[0, 1, 2], [3, 4, 5, 6, 7]], loss_of)
     assert [parameter.requires_grad for parameter in model.parameters()] == trained
 
     gate = torch.ones(tiny.HIDDEN, dtype=torch.float64, requires_grad=True)
@@ -264,7 +264,7 @@ def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: A
     for place in places:
         place.register_forward_hook(lambda module, args, output: output * gate)
     expected = sum(torch.autograd.grad(loss_of([number]), gate)[0].square() for number in range(8))
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(result, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_top_positions_are_ascending_and_the_first_of_equals() -> None:

@@ -57,9 +57,9 @@ def expected(folder: Path, texts: list[Any], limit: int) -> np.ndarray:
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 def test_probabilities_come_in_the_order_of_the_texts(artifact: Path, checkpoint: Maker, batch_size: int) -> None:
     texts: list[Any] = [*TEXTS, ("the red dog", "a cat"), "x" * 400]
-    found = load_onnx(artifact).probabilities(texts, batch_size)
-    np.testing.assert_allclose(found, expected(checkpoint(), texts, 16), atol=1e-4)
-    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    probabilities = load_onnx(artifact).probabilities(texts, batch_size)
+    np.testing.assert_allclose(probabilities, expected(checkpoint(), texts, 16), atol=1e-4)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_calling_gives_one_prediction_or_a_list(artifact: Path) -> None:
@@ -75,7 +75,7 @@ def test_calling_gives_one_prediction_or_a_list(artifact: Path) -> None:
     assert isinstance(model(("the dog", "a cat")), Prediction)
 
 
-def test_length_is_cut_to_what_the_manifest_says(artifact: Path) -> None:
+def test_inputs_are_truncated_to_the_recorded_length(artifact: Path) -> None:
     short, long = "the dog " * 7, "the dog " * 60
     model = load_onnx(artifact)
     np.testing.assert_allclose(model.probabilities([short]), model.probabilities([long]), atol=1e-5)

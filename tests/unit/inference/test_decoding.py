@@ -160,5 +160,5 @@ def test_a_window_without_room_for_a_context(tokenizer: Any) -> None:
         encode_questions(tokenizer, [("what ?", CONTEXT)], [[]], 6, 0, 0)
 
 
-def test_chinese_beside_latin_letters_is_split() -> None:
+def test_chinese_next_to_latin_letters_is_split() -> None:
     assert examples_from_texts(["2019年中国GDP增长"], InputSpec("tags")).texts == [("2019", "年", "中", "国", "GDP", "增", "长")]

@@ -33,9 +33,9 @@ def artifact(checkpoint: Maker, family: str, tmp_path: Path) -> Path:
 
 def test_checkpoint_and_artifact_agree(checkpoint: Maker, family: str, artifact: Path) -> None:
     first, second = open_predictor(checkpoint(family))(TEXTS), open_predictor(artifact)(TEXTS)
-    assert [found.label for found in first] == [found.label for found in second]
-    np.testing.assert_allclose([found.score for found in first], [found.score for found in second], atol=1e-4)
-    assert all(found.label in tiny.LABELS and 1 / 3 <= found.score <= 1 for found in first)
+    assert [prediction.label for prediction in first] == [prediction.label for prediction in second]
+    np.testing.assert_allclose([prediction.score for prediction in first], [prediction.score for prediction in second], atol=1e-4)
+    assert all(prediction.label in tiny.LABELS and 1 / 3 <= prediction.score <= 1 for prediction in first)
 
 
 def test_one_text_alone_or_among_others_is_the_same(checkpoint: Maker) -> None:
@@ -51,7 +51,7 @@ def test_nothing_gives_nothing(checkpoint: Maker, artifact: Path, family: str) -
     assert open_predictor(checkpoint(family))([]) == []
 
 
-def test_length_is_what_the_model_was_trained_at(own_checkpoint: Maker) -> None:
+def test_inputs_are_truncated_to_the_training_length(own_checkpoint: Maker) -> None:
     folder = own_checkpoint()
     files.write_json(folder / artifacts.MANIFEST, {"task": {"max_length": 8}})
     predict = open_predictor(folder)

@@ -52,7 +52,7 @@ def rounded(answers: Any) -> Any:
 
 
 @pytest.mark.parametrize(("target", "family"), [("class", "bert"), ("value", "distilbert"), ("tags", "roberta"), ("span", "bert")])
-def test_threads_with_ragged_texts_get_what_one_gets(target: str, family: str, tmp_path: Path) -> None:
+def test_threads_predict_the_same_as_one_thread(target: str, family: str, tmp_path: Path) -> None:
     """Batches of any size, from eight threads at once, against one text after another."""
     folder = make_artifact(tmp_path, target, family)
     texts = ragged(48, target)
@@ -64,8 +64,8 @@ def test_threads_with_ragged_texts_get_what_one_gets(target: str, family: str, t
         rng = np.random.default_rng(seed)
         for _ in range(4):
             chosen = rng.choice(len(texts), int(rng.integers(1, 16)))
-            found = rounded(shared([texts[i] for i in chosen], batch_size=int(rng.integers(1, 9))))
-            if not all(close(row, expected[i]) for row, i in zip(found, chosen, strict=True)):
+            result = rounded(shared([texts[i] for i in chosen], batch_size=int(rng.integers(1, 9))))
+            if not all(close(row, expected[i]) for row, i in zip(result, chosen, strict=True)):
                 return False
         return True
 
@@ -73,13 +73,13 @@ def test_threads_with_ragged_texts_get_what_one_gets(target: str, family: str, t
         assert all(pool.map(call, range(THREADS)))
 
 
-def close(found: Any, expected: Any) -> bool:
+def close(result: Any, expected: Any) -> bool:
     """Tell whether two JSON documents are equal, numbers within a thousandth."""
     if isinstance(expected, dict):
-        return found.keys() == expected.keys() and all(close(found[key], value) for key, value in expected.items())
+        return result.keys() == expected.keys() and all(close(result[key], value) for key, value in expected.items())
     if isinstance(expected, list):
-        return len(found) == len(expected) and all(map(close, found, expected))
-    return abs(found - expected) < 1e-3 if isinstance(expected, float) else found == expected
+        return len(result) == len(expected) and all(map(close, result, expected))
+    return abs(result - expected) < 1e-3 if isinstance(expected, float) else result == expected
 
 
 def test_session_and_tokenizer_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,10 +115,10 @@ def test_micro_batches_are_bounded_by_tokens(tmp_path: Path, monkeypatch: pytest
 
     model.__dict__["logits"] = watched
     texts = ragged(40, "class")
-    found = model.probabilities(texts, batch_size=8)
+    result = model.probabilities(texts, batch_size=8)
     assert all(rows <= 8 and rows * width <= 64 for rows, width in shapes)
     assert sum(rows for rows, _ in shapes) == len(texts)
-    np.testing.assert_allclose(found, np.concatenate([model.probabilities([text]) for text in texts]), atol=1e-5)
+    np.testing.assert_allclose(result, np.concatenate([model.probabilities([text]) for text in texts]), atol=1e-5)
 
 
 IMPORTS = """

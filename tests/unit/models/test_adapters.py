@@ -151,7 +151,7 @@ def test_copies_and_students_keep_their_adapters(tmp_path: Path) -> None:
     np.testing.assert_array_equal(run_batches(torch_forward(again), data), run_batches(torch_forward(student), data))
 
 
-def test_what_does_not_know_adapters_refuses_them() -> None:
+def test_prune_refuses_adapters() -> None:
     refuse_adapters(tiny.make_model(), "prune")
     with pytest.raises(UsageError, match="prune does not support models with adapters") as caught:
         refuse_adapters(adapted(), "prune")

@@ -73,8 +73,8 @@ def test_one_text_by_hand(target: str) -> None:
         weight, bias = (tensor.detach().double().numpy() for tensor in (linear.weight, linear.bias))
         read = read @ weight.T + bias
         read = np.maximum(read, 0) if linear is model.bilstm.dense else read
-    found = torch_forward(model)(data.batch([3]))
-    np.testing.assert_allclose(found if target == "class" else found[0], read, atol=1e-5)
+    logits = torch_forward(model)(data.batch([3]))
+    np.testing.assert_allclose(logits if target == "class" else logits[0], read, atol=1e-5)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -83,9 +83,9 @@ def test_padding_changes_nothing(target: str) -> None:
     together, wide = forward(data.batch(range(12))), forward(data.batch(range(12), pad_to=tiny.POSITIONS))
     for number, length in enumerate(data.lengths):
         alone = forward(data.batch([number]))[0]
-        for found in (together, wide):
-            own = found[number] if found.ndim == 2 else found[number, :length]
-            np.testing.assert_allclose(own, alone, atol=1e-5)
+        for logits in (together, wide):
+            unpadded = logits[number] if logits.ndim == 2 else logits[number, :length]
+            np.testing.assert_allclose(unpadded, alone, atol=1e-5)
 
 
 def test_without_a_mask_every_token_counts() -> None:
@@ -174,7 +174,7 @@ def test_a_config_of_more_weights_than_the_file_holds_is_refused(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("stage", "kind", "given"), REFUSED, ids=lambda value: str(value) if isinstance(value, dict) else "")
-def test_what_works_on_layers_refuses_it(
+def test_verbs_that_need_layers_refuse_it(
     stage: str, kind: type[settings.Settings], given: dict[str, Any], tiny_task: dict[str, Any], tmp_path: Path
 ) -> None:
     folder = tiny.write_bilstm(tmp_path / "model")

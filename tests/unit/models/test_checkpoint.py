@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from compress.core.errors import ModelError
-from compress.models.checkpoint import load_model, save_model
+from compress.models.checkpoint import load_model
 from compress.models.family import FAMILIES
 from compress.models.head import model_labels
 from compress.models.model_shape import count_params, model_shape
@@ -19,7 +19,7 @@ from compress.models.shape import CONFIG_KEY, LayerShape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
-from tests.unit.models.refusals import refused, write_pruned
+from tests.unit.models.folders import refused, save, write_pruned
 
 Maker = Callable[..., Path]
 KEPT = [Kept([0, 3], [1, 2, 3]), Kept([], []), Kept([1], [0])]
@@ -29,14 +29,6 @@ def same_weights(first: Any, second: Any) -> bool:
     """Compare two models tensor by tensor."""
     left, right = first.state_dict(), second.state_dict()
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-
-
-def save(model: Any, folder: Path, family: str = "bert") -> Path:
-    """Save a model with its family's tokenizer."""
-    folder.mkdir()
-    tiny.write_tokenizer(folder, family)
-    save_model(model, folder, folder)
-    return folder
 
 
 def test_a_checkpoint_of_transformers_loads_whole(checkpoint: Maker, family: str) -> None:
@@ -122,7 +114,7 @@ def test_a_pruned_classifier_keeps_its_labels(tmp_path: Path) -> None:
         load_model(folder, labels=["no", "yes"])
 
 
-def test_an_onnx_artifact_is_no_checkpoint(own_checkpoint: Maker) -> None:
+def test_an_onnx_artifact_is_not_a_checkpoint(own_checkpoint: Maker) -> None:
     folder = own_checkpoint()
     (folder / "model.onnx").write_bytes(b"")
     with pytest.raises(ModelError, match="ONNX artifact, and this needs a checkpoint"):

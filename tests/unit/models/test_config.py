@@ -12,7 +12,7 @@ from compress.models.config import class_names, max_tokens, read_config
 from compress.models.layout import is_graph
 from compress.models.weights_file import check_weights
 from tests import tiny
-from tests.unit.models.refusals import refused
+from tests.unit.models.folders import refused
 
 Maker = Callable[..., Path]
 
@@ -30,7 +30,7 @@ def test_missing_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"bert"', "\ud800".encode("utf-8", "surrogatepass"), b"\xff\xfe{}", "[" * 100_000])
-def test_config_that_is_no_json_object(own_checkpoint: Maker, text: str | bytes) -> None:
+def test_config_that_is_not_a_json_object(own_checkpoint: Maker, text: str | bytes) -> None:
     folder = own_checkpoint()
     (folder / "config.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert "config.json" in refused(folder).message

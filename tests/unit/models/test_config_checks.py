@@ -14,7 +14,7 @@ from compress.core.errors import CompressError, ModelError
 from compress.models.checkpoint import load_model
 from compress.models.config import class_names, max_tokens, read_config
 from tests import tiny
-from tests.unit.models.refusals import refused, write_pruned
+from tests.unit.models.folders import refused, write_pruned
 
 Maker = Callable[..., Path]
 LAYER = {"heads": 2, "ffn": 3}
@@ -63,7 +63,7 @@ def test_unknown_architectures(own_checkpoint: Maker, model_type: Any) -> None:
     assert "bert, roberta" in (error.hint or "")
 
 
-def test_architecture_that_is_no_word(own_checkpoint: Maker) -> None:
+def test_architecture_that_is_not_a_string(own_checkpoint: Maker) -> None:
     refused(tiny.edit_config(own_checkpoint(), model_type=["bert"]))
 
 
@@ -95,7 +95,7 @@ def test_head_size_out_of_bounds(tmp_path: Path, head_size: int) -> None:
     refused(write_pruned(tmp_path / "model", head_size=head_size))
 
 
-def test_entry_of_a_pruned_model_that_is_no_mapping(tmp_path: Path) -> None:
+def test_entry_that_is_not_a_mapping(tmp_path: Path) -> None:
     refused(tiny.edit_config(write_pruned(tmp_path / "model"), compress=[1]))
 
 
@@ -111,7 +111,7 @@ def test_config_without_a_vocabulary_size(own_checkpoint: Maker, tiny_task: dict
 
 
 @pytest.mark.parametrize("pad", ["x", 1.5, -7, 10**9, [1]], ids=str)
-def test_padding_id_that_is_no_token(own_checkpoint: Maker, pad: Any) -> None:
+def test_padding_id_that_is_not_a_token(own_checkpoint: Maker, pad: Any) -> None:
     folder = tiny.edit_config(own_checkpoint("roberta"), pad_token_id=pad)
     with pytest.raises(ModelError, match="pad_token_id"):
         read_config(folder)
@@ -123,7 +123,7 @@ def test_tables_without_rows(own_checkpoint: Maker, key: str) -> None:
         read_config(tiny.edit_config(own_checkpoint(), **{key: 0}))
 
 
-def test_odd_configs_are_typed_errors(own_checkpoint: Maker) -> None:
+def test_odd_configs_raise_our_errors_only(own_checkpoint: Maker) -> None:
     """Replace each value of a config by odd ones: it is read, or refused with a typed error."""
     folder = own_checkpoint()
     original = json.loads((folder / "config.json").read_text(encoding="utf-8"))

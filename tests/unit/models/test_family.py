@@ -94,9 +94,9 @@ def test_masked_sliced_reloaded_and_onnx_compute_the_same(family: str, shape: st
     save_model(sliced, tmp_path, tmp_path)
     reloaded = load_model(tmp_path)
 
-    found = [(layer.heads, layer.ffn) for layer in model_shape(reloaded).layers]
+    sizes = [(layer.heads, layer.ffn) for layer in model_shape(reloaded).layers]
 
-    assert found == [(len(layer.heads), len(layer.neurons)) for layer in kept]
+    assert sizes == [(len(layer.heads), len(layer.neurons)) for layer in kept]
     plain = onnx_forward(reloaded, hints={})  # as ONNX Runtime opens it without our hints
     assert_same(family, *(torch_forward(model) for model in (masked, sliced, reloaded)), onnx_forward(sliced), plain)
 

@@ -10,19 +10,12 @@ import pytest
 import torch
 
 from compress.core import console
-from compress.models.checkpoint import load_model, save_model
+from compress.models.checkpoint import load_model
 from compress.models.head import model_labels
 from tests import tiny
+from tests.unit.models.folders import save
 
 Maker = Callable[..., Path]
-
-
-def save(model: Any, folder: Path, family: str = "bert") -> Path:
-    """Save a model with its family's tokenizer."""
-    folder.mkdir()
-    tiny.write_tokenizer(folder, family)
-    save_model(model, folder, folder)
-    return folder
 
 
 def test_an_encoder_gets_a_new_head_for_labels(family: str, tmp_path: Path) -> None:
@@ -40,7 +33,7 @@ def test_a_classifier_of_other_classes_gets_a_new_head(checkpoint: Maker, family
     assert model(torch.ones((1, 3), dtype=torch.long)).logits.shape == (1, 4)
 
 
-def test_classes_that_are_only_numbered_are_taken_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbered_classes_get_the_names_in_their_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny.make_model(labels=["LABEL_0", "LABEL_1", "LABEL_2"])
     folder = save(model, tmp_path / "model")
     again = load_model(folder, labels=["c", "a", "b"])
@@ -51,7 +44,7 @@ def test_classes_that_are_only_numbered_are_taken_in_their_order(tmp_path: Path,
     assert torch.equal(turned.classifier.weight, model.classifier.weight[[2, 1, 0]])
 
 
-def test_a_head_that_is_missing_is_no_known_one(own_checkpoint: Maker, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_head_needs_no_warning_about_class_names(own_checkpoint: Maker, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = own_checkpoint(labels=["LABEL_0", "LABEL_1", "LABEL_2"])
@@ -71,7 +64,7 @@ def test_a_head_that_is_initialised_again_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["value", "span"])
-def test_a_trained_head_whose_names_say_nothing_is_kept(tmp_path: Path, target: Any) -> None:
+def test_a_trained_value_or_span_head_is_kept(tmp_path: Path, target: Any) -> None:
     """The hub's models call a value LABEL_0 and a span's ends LABEL_0 and LABEL_1: that is no other head."""
     numbered = {"value": ["LABEL_0"], "span": ["LABEL_0", "LABEL_1"]}[target]
     folder = tiny.write_checkpoint(tmp_path / "model", labels=numbered, target=target)

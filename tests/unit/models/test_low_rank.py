@@ -186,7 +186,7 @@ def test_new_labels_need_the_model_it_was_made_from(tmp_path: Path) -> None:
         load_model(folder, labels=["a", "b"])
 
 
-def test_what_needs_whole_linears_refuses_factors() -> None:
+def test_prune_refuses_factorized_models() -> None:
     plain = tiny.make_model()
     assert not is_factorized(plain)
     refuse_factorized(plain, "prune")

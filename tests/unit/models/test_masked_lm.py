@@ -11,7 +11,7 @@ import torch
 from compress.core.errors import ModelError
 from compress.models.masked_lm import load_masked_lm
 from tests import tiny
-from tests.unit.models.refusals import write_pruned
+from tests.unit.models.folders import write_pruned
 
 Maker = Callable[..., Path]
 

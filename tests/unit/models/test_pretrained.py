@@ -13,7 +13,7 @@ import torch
 from compress.core.errors import ResourceError
 from compress.models.checkpoint import load_model
 from tests import tiny
-from tests.unit.models.refusals import refused
+from tests.unit.models.folders import refused
 
 Maker = Callable[..., Path]
 
@@ -50,7 +50,7 @@ def test_half_precision_weights_load_as_float32(own_checkpoint: Maker) -> None:
     assert {parameter.dtype for parameter in load_model(folder).parameters()} == {torch.float32}
 
 
-def test_loading_never_reaches_for_pickles_or_code(checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loading_reads_no_pickles_and_runs_no_code(checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     import transformers
 
     seen: dict[str, Any] = {}

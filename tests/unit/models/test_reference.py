@@ -72,7 +72,7 @@ TOO_LONG = "x" * 5000
 
 
 @pytest.mark.parametrize("text", ["nowhere", "./a/b", "/a/b", "../a", "a/b/c", "owner/na me", "owner/", "/name", "a//b", TOO_LONG, "a\0b"])
-def test_what_cannot_be_a_model_is_refused_without_the_hub(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_reference_is_refused_without_the_hub(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "snapshot", lambda *args: pytest.fail("asked the hub"))
     with pytest.raises(ModelError):
         locate(text)
@@ -141,7 +141,7 @@ def test_an_unknown_builtin_names_the_known_one() -> None:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
-def test_digest_changes_with_what_computes(own_checkpoint: Maker, name: str) -> None:
+def test_digest_changes_with_files_that_affect_the_logits(own_checkpoint: Maker, name: str) -> None:
     folder = own_checkpoint()
     before = digest_model(folder)
     content = bytearray((folder / name).read_bytes())
@@ -150,7 +150,7 @@ def test_digest_changes_with_what_computes(own_checkpoint: Maker, name: str) -> 
     assert digest_model(folder) != before
 
 
-def test_digest_ignores_what_does_not_compute(own_checkpoint: Maker) -> None:
+def test_digest_ignores_other_files(own_checkpoint: Maker) -> None:
     folder = own_checkpoint()
     before = digest_model(folder)
     (folder / "README.md").write_text("words", encoding="utf-8")

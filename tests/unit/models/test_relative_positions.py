@@ -31,7 +31,7 @@ BOTH = [Kept([1, 3], FFN), Kept([3], FFN[:9]), Kept([2], [])]
 def columns(model: Any) -> list[list[int] | None]:
     """Return each layer's columns, None for a layer that takes them all."""
     kept = [getattr(layer.module.attention.attn, COLUMNS, None) for layer in encoder_layers(model)]
-    return [None if found is None else found.tolist() for found in kept]
+    return [None if columns is None else columns.tolist() for columns in kept]
 
 
 def reloaded(model: Any, folder: Path) -> Any:
@@ -83,11 +83,11 @@ def test_layers_share_the_table_whatever_they_lost() -> None:
 def test_distances_are_those_of_transformers() -> None:
     longest = 300
     model = tiny.make_model("mpnet")
-    found = bias_by_distance(model, longest)
-    assert found is not None
+    biases = bias_by_distance(model, longest)
+    assert biases is not None
     expected = model.mpnet.encoder.compute_position_bias(torch.zeros(1, longest, 1))[0]
     queries, keys = torch.meshgrid(torch.arange(longest), torch.arange(longest), indexing="ij")
-    assert torch.equal(found[:, keys - queries], expected)
+    assert torch.equal(biases[:, keys - queries], expected)
 
 
 def test_families_without_a_bias() -> None:

@@ -59,7 +59,7 @@ def test_torch_reloaded_and_onnx_agree(family: str, kept: list[Kept] | None, tmp
     np.testing.assert_allclose(run_batches(forward, data), expected, atol=1e-4)
 
 
-def test_what_one_layer_learns_the_other_knows(family: str, tmp_path: Path) -> None:
+def test_training_changes_all_layers_that_share_weights(family: str, tmp_path: Path) -> None:
     again = load_model(saved(shared(family), family, tmp_path / "saved"))
     for model in (again, copy.deepcopy(again)):
         _, second, third = encoder_layers(model)
@@ -131,7 +131,7 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
         load_model(folder)
 
 
-def test_what_changes_layers_one_by_one_refuses_shared_ones() -> None:
+def test_prune_refuses_shared_layers() -> None:
     assert owners_of(tiny.make_model()) == ()
     refuse_shared(tiny.make_model(), "prune")
     with pytest.raises(UsageError, match="prune does not support models whose layers share weights"):

@@ -44,7 +44,7 @@ def test_a_span_does_not_end_in_padding() -> None:
 
 
 @pytest.mark.parametrize("target", ["class", "labels", "value", "tags", "span"])
-def test_a_sum_is_the_mean_times_what_is_averaged(target: str) -> None:
+def test_a_sum_is_the_mean_times_the_number_of_items(target: str) -> None:
     shapes = {"class": (4, 3), "labels": (4, 3), "value": (4, 1), "tags": (4, 5, 3), "span": (4, 5, 2)}
     labels = {
         "class": torch.tensor([0, 1, 2, 1]),

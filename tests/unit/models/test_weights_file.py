@@ -17,7 +17,7 @@ from compress.core.errors import CompressError, ModelError
 from compress.models.checkpoint import load_model
 from compress.models.weights_file import check_weights
 from tests import tiny
-from tests.unit.models.refusals import refused, write_pruned
+from tests.unit.models.folders import refused, write_pruned
 
 Maker = Callable[..., Path]
 HUGE = {"hidden_size": 16_384, "num_attention_heads": 1024, "num_hidden_layers": 200, "intermediate_size": 131_072, "vocab_size": 4_000_000}
@@ -40,7 +40,7 @@ def test_truncated_weights(own_checkpoint: Maker, keep: int) -> None:
     assert "damaged" in refused(folder).message
 
 
-def test_weights_with_bytes_added(own_checkpoint: Maker) -> None:
+def test_weights_with_extra_bytes(own_checkpoint: Maker) -> None:
     folder = own_checkpoint()
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes() + b"\0")
@@ -48,7 +48,7 @@ def test_weights_with_bytes_added(own_checkpoint: Maker) -> None:
 
 
 @pytest.mark.parametrize("length", [2**60, 2**64 - 1, 0, 1])
-def test_header_that_claims_what_is_not_there(own_checkpoint: Maker, length: int) -> None:
+def test_header_longer_than_the_file(own_checkpoint: Maker, length: int) -> None:
     folder = own_checkpoint()
     weights = folder / "model.safetensors"
     weights.write_bytes(struct.pack("<Q", length) + weights.read_bytes()[8:])
@@ -59,13 +59,13 @@ def test_header_that_claims_what_is_not_there(own_checkpoint: Maker, length: int
     "header",
     [b"nonsense", b"[]", b"3", b'{"a": 1}', b'{"a": {}}', b'{"a": {"data_offsets": 5}}', b'{"a": {"data_offsets": []}}', b"\xff\xfe"],
 )
-def test_header_that_is_no_header(tmp_path: Path, header: bytes) -> None:
+def test_header_that_is_not_json(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
     with pytest.raises(ModelError, match="damaged"):
         check_weights(tmp_path)
 
 
-def test_header_whose_offsets_are_words(tmp_path: Path) -> None:
+def test_header_whose_offsets_are_strings(tmp_path: Path) -> None:
     header = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}'
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(ModelError, match="damaged"):
@@ -169,7 +169,7 @@ def limited_memory(spare: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
-def test_huge_config_beside_small_weights_is_refused(own_checkpoint: Maker) -> None:
+def test_huge_config_with_small_weights_is_refused(own_checkpoint: Maker) -> None:
     """Every dimension is within its bound, all together they are terabytes."""
     with limited_memory(4 << 30):
         refused(tiny.edit_config(own_checkpoint(), **HUGE | {"num_hidden_layers": 3}))

@@ -1,4 +1,4 @@
-"""Model folders that must be refused."""
+"""Model folders for tests: saved models, pruned ones, and loads that must be refused."""
 
 from __future__ import annotations
 
@@ -33,3 +33,11 @@ def write_pruned(folder: Path, **entry: Any) -> Path:
     save_model(model, folder, folder)
     recorded = json.loads((folder / "config.json").read_text(encoding="utf-8"))["compress"]
     return tiny.edit_config(folder, compress=recorded | entry)
+
+
+def save(model: Any, folder: Path, family: str = "bert") -> Path:
+    """Save a model with its family's tokenizer."""
+    folder.mkdir()
+    tiny.write_tokenizer(folder, family)
+    save_model(model, folder, folder)
+    return folder

@@ -1,0 +1,53 @@
+"""Inputs of a model folder: the input spec that it records, and texts for calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from compress.data.examples import Examples
+from compress.data.input_spec import InputSpec
+from compress.models import inputs
+from compress.models.config import agreed_target
+from compress.models.inputs import calibration_examples, encode_calibration, input_spec_of
+from tests import tiny
+
+CLASSIFIER = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}
+
+
+def config(**fields: Any) -> dict[str, Any]:
+    return {**CLASSIFIER, "max_position_embeddings": 64, **fields}
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "target", "agreed"),
+    [(None, "labels", "labels"), (None, "class", "class"), (None, None, "class"), ("single_label_classification", "labels", "class")],
+)
+def test_multi_label_models_without_a_problem_type_follow_the_task(problem_type: str | None, target: Any, agreed: str) -> None:
+    assert agreed_target(config(problem_type=problem_type), target) == agreed
+
+
+def test_the_manifest_is_read_first_and_the_positions_bound_the_length() -> None:
+    assert input_spec_of(config(), None) == InputSpec("class", max_length=64)
+    assert input_spec_of(config(), {"input_spec": {"target": "class", "max_length": 32, "stride": 8}}) == InputSpec("class", 32, 8)
+    assert input_spec_of(config(), {"task": {"max_length": 512}}).max_length == 64
+    assert input_spec_of(config(), {"reading": {"target": "labels", "max_length": 16}}) == InputSpec("labels", 16)
+
+
+def test_calibration_examples_are_drawn_without_replacement_and_in_order() -> None:
+    examples = Examples([(f"text {number}",) for number in range(50)], np.arange(50))
+    drawn = calibration_examples(examples, 20, seed=3)
+    assert (np.diff(drawn.labels) > 0).all()
+    assert drawn.texts == calibration_examples(examples, 20, seed=3).texts != calibration_examples(examples, 20, seed=4).texts
+    assert calibration_examples(examples, 50, seed=3) is examples
+
+
+def test_calibration_takes_fewer_of_long_texts(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "MAX_TOKENS", 100)
+    examples = Examples([("dog " * 100,)] * 40, np.zeros(40, dtype=int))
+    data = encode_calibration(checkpoint(), examples, InputSpec(max_length=20), 30, seed=0)
+    assert int(data.lengths.sum()) == 100 == 5 * min(20, tiny.POSITIONS)

@@ -153,7 +153,7 @@ def test_explain_names_the_losses(tiny_task: dict[str, Any], checkpoint: Maker, 
     command = ["distill", "--teacher", str(checkpoint()), "--student", "bilstm", *files, "--explain"]
     found = CliRunner().invoke(cli, command)
     assert found.exit_code == 0, found.output
-    assert "student: BiLSTM of 2 x 150 units, embeddings 300 wide, 200 neurons" in found.output
+    assert "student: BiLSTM with 2 x 150 units, embedding size 300, 200 neurons" in found.output
     assert "method logits only" in found.output
 
 

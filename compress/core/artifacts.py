@@ -13,7 +13,7 @@ CARD = "README.md"  # the model card: not covered by the manifest, because the o
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of an artifact of ours, or None where there is none or it cannot be read."""
+    """Return the manifest of an artifact, or None if it is missing or cannot be read."""
     try:
         document = read_json(folder / MANIFEST)
     except (OSError, ValueError, RecursionError):
@@ -22,7 +22,7 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def digest_files(folder: Path) -> dict[str, str]:
-    """Map each file below `folder` to its SHA-256, names relative and sorted; not the manifest, the card and hidden files."""
+    """Return the SHA-256 of each file below `folder` by its relative name, sorted; without the manifest, the card and hidden files."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     relative = [(path, path.relative_to(folder)) for path in files]
     return {

@@ -1,7 +1,7 @@
-"""The one place that prints: people read stderr and stdout, programs read one JSON document on stdout.
+"""The only module that prints: people read stderr and stdout, programs read one JSON document on stdout.
 
 Three modes: human (default), `quiet` (results and errors only) and `json` (logs to stderr, one document to stdout).
-Used as a library nothing is printed unless `configure` was called, except warnings.
+In a library call (no `configure`) only warnings are printed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 LOG_EVERY_SECONDS = 15.0
 _STARTED = time.monotonic()
+Observer = Callable[[dict[str, object]], None]
 
 
 @dataclass
@@ -28,8 +29,8 @@ class _State:
     json: bool = False
     debug: bool = False
     muted: bool = False
-    observer: Callable[[dict[str, Any]], None] | None = None
-    told: set[str] = field(default_factory=set)  # by `once`
+    observer: Observer | None = None
+    shown: set[str] = field(default_factory=set)  # by `once`
 
 
 _state = _State()
@@ -41,22 +42,22 @@ def configure(*, json_output: bool = False, quiet: bool = False, debug: bool = F
 
 
 def mute() -> None:
-    """Print nothing any more: another process of the same training tells what there is to tell."""
+    """Print nothing from now on: the main process of the same training prints."""
     _state.logs, _state.muted = False, True
 
 
 def debugging() -> bool:
-    """Tell whether tracebacks were asked for."""
+    """Return whether tracebacks are printed."""
     return _state.debug
 
 
 def is_json() -> bool:
-    """Tell whether the outcome goes to a program."""
+    """Return whether the result is printed as JSON."""
     return _state.json
 
 
 @contextmanager
-def observed(observer: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+def observed(observer: Observer) -> Iterator[None]:
     """Send every event (log line, epoch, stage) to `observer` as well, for `events.jsonl`."""
     previous, _state.observer = _state.observer, observer
     try:
@@ -65,28 +66,28 @@ def observed(observer: Callable[[dict[str, Any]], None]) -> Iterator[None]:
         _state.observer = previous
 
 
-def event(kind: str, **fields: Any) -> None:
-    """Record a machine-readable event; prints nothing."""
+def event(kind: str, **fields: object) -> None:
+    """Record an event for programs; prints nothing."""
     if _state.observer is not None:
         _state.observer({"event": kind, **fields})
 
 
 def info(text: str) -> None:
-    """Tell the user what goes on."""
+    """Print progress for the user."""
     event("log", text=text)
     if _state.logs:
         print(text, file=sys.stderr, flush=True)
 
 
 def once(text: str) -> None:
-    """Tell the user what goes on, once in a process however often the data is opened."""
-    if text not in _state.told:
-        _state.told.add(text)
+    """Print a line only once in this process."""
+    if text not in _state.shown:
+        _state.shown.add(text)
         info(text)
 
 
 def warn(text: str) -> None:
-    """Tell the user what may be wrong."""
+    """Print a warning."""
     event("warning", text=text)
     if _state.muted:
         return
@@ -94,7 +95,7 @@ def warn(text: str) -> None:
 
 
 def result(document: Mapping[str, object], human: Callable[[], None]) -> None:
-    """Print the outcome of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
+    """Print the result of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
     if _state.muted:
         return
     if _state.json:
@@ -119,29 +120,29 @@ def finite(value: Any) -> Any:
 
 
 def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> None:
-    """Print a table on stdout, as wide as its contents: numbers to the right, words to the left."""
+    """Print a table on stdout: numbers aligned to the right, text to the left."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # A redirected stdout has no width: never cut a table that a program or a log file receives.
+    # A redirected stdout has no width; a table in a log file must not be cut.
     console = Console(file=io.StringIO(), width=shutil.get_terminal_size().columns if sys.stdout.isatty() else 200, highlight=False)
     rich_table = Table(title=Text(title) if title else None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for position, column in enumerate(columns):
         numbers = all(re.match(r"$|-$|[-+]?\d", row[position]) for row in rows) and position > 0
         rich_table.add_column(Text(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        rich_table.add_row(*map(Text, row))  # Text: brackets in a cell are no markup
+        rich_table.add_row(*map(Text, row))  # Text: brackets in a cell are not markup
     console.print(rich_table)
     print(console.file.getvalue(), end="")  # pyright: ignore[reportAttributeAccessIssue] (rich itself exits on a closed pipe)
 
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-    """Show progress of `total` steps with an ETA; yields `advance(steps=1, note="")`. `done` were done before the clock began.
+    """Show progress of `total` steps with an estimated time; yields `advance(steps=1, note="")`. `done` steps were done before.
 
-    On a terminal this is a live bar; elsewhere one line every fifteen seconds, so that a log file stays readable.
+    On a terminal this is a live bar; else one line every fifteen seconds, so that a log file stays readable.
     """
     if not _state.logs:
         yield lambda steps=1, note="": None
@@ -183,7 +184,7 @@ def _bar(label: str, total: int, done: int) -> Iterator[Callable[..., None]]:
 
 
 def duration(seconds: float) -> str:
-    """Write a time span for people: `8 s`, `2 min 5 s`."""
+    """Return a time span for people: `8 s`, `2 min 5 s`."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:

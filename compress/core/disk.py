@@ -16,13 +16,13 @@ def free_bytes(path: Path) -> int:
 
 
 def free_space(target: Path) -> int:
-    """Return how many bytes may be written below a path that need not exist yet: what is free, less a reserve."""
+    """Return how many bytes may be written below a path that need not exist yet: the free bytes less a reserve."""
     existing = next(path for path in (target, *target.parents) if path.exists())
     return free_bytes(existing) - RESERVE_BYTES
 
 
 def check_space(target: Path, needed: int, elsewhere: str = "choose a folder on another disk with -o") -> None:
-    """Refuse to start writing `needed` bytes where they do not fit; `elsewhere` says how another place is chosen.
+    """Refuse to start writing `needed` bytes if they do not fit; `elsewhere` is the hint on how to choose another place.
 
     Raises:
         ResourceError: less than `needed` plus a reserve is free.
@@ -30,7 +30,7 @@ def check_space(target: Path, needed: int, elsewhere: str = "choose a folder on 
     room = free_space(target)
     if room < needed:
         raise ResourceError(
-            f"{target} needs about {needed / 2**20:.1f} MiB beside a reserve of {RESERVE_BYTES >> 20} MiB, and only "
+            f"{target} needs about {needed / 2**20:.1f} MiB and a reserve of {RESERVE_BYTES >> 20} MiB, and only "
             f"{(room + RESERVE_BYTES) / 2**20:.1f} MiB are free",
             f"free some space or {elsewhere}",
         )

@@ -54,7 +54,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield an empty temporary sibling of `target`; on success sync it and rename it into place.
 
     On any exception the temporary folder is removed and `target` is left as it was. What a killed process
-    left behind is removed on the next call, which is safe because the caller holds the folder's lock.
+    left behind is removed by the next call, which is safe because the caller holds the lock of the folder.
     """
     make_parent(target)
     remove_leftovers(target)
@@ -94,7 +94,7 @@ def make_parent(target: Path) -> None:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Clean up after a killed process: drop half-written siblings, and put back a folder caught in mid-rename."""
+    """Clean up after a killed process: remove unfinished siblings, and restore a folder that was being replaced."""
     name = glob.escape(target.name)
     for old in target.parent.glob(f".{name}.old-*"):
         if target.exists():

@@ -18,7 +18,7 @@ def set_offline(offline: bool) -> None:
 
 
 def is_offline() -> bool:
-    """Tell whether the network is forbidden."""
+    """Return whether the network is forbidden."""
     return _offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
 
 

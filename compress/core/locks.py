@@ -15,7 +15,7 @@ from compress.core.files import make_parent
 
 @contextlib.contextmanager
 def locked(target: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the kernel lock of an output folder (`.NAME.lock` beside it); the kernel frees it if we are killed.
+    """Hold the kernel lock of an output folder (`.NAME.lock` next to it); the kernel frees it if we are killed.
 
     Raises:
         Locked: another process holds it (and `wait` is false); the message names the process.

@@ -1,4 +1,4 @@
-"""Facts about this machine: processor, instruction sets, memory, disk, GPU, versions. No torch at import time."""
+"""Facts about this machine: processor, instruction sets, memory, GPU, versions. Imports no torch at its top."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from compress.core.version import __version__
 
@@ -43,7 +42,7 @@ def _cpuinfo() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the processor's name, with family and model where the name alone is vague."""
+    """Return the name of the processor, with family and model if known."""
     info = _cpuinfo()
     name = info.get("model name") or platform.processor() or platform.machine()
     if "cpu family" in info and "model" in info:
@@ -52,7 +51,7 @@ def cpu_name() -> str:
 
 
 def cpu_flags() -> list[str]:
-    """Return the instruction sets that matter here, by their kernel names."""
+    """Return the instruction sets of `INSTRUCTION_SETS` that this processor has, by their kernel names."""
     info = _cpuinfo()
     flags = set((info.get("flags") or info.get("Features") or "").split())
     return [flag for flag in INSTRUCTION_SETS if flag in flags]
@@ -66,25 +65,25 @@ BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
 def has_bf16() -> bool:
-    """Tell whether this processor multiplies matrices in bfloat16."""
+    """Return whether this processor has matrix multiplication in bfloat16."""
     return bool(BFLOAT16 & set(cpu_flags()))
 
 
 def has_fast_bf16() -> bool:
-    """Tell whether this processor multiplies matrices in bfloat16 faster than in float32.
+    """Return whether matmuls in bfloat16 are faster than in float32.
 
-    With AVX512-BF16 alone OpenVINO took as long in bfloat16 as in float32 for 16 tokens, 1.7 times as long for 1024 (MiniLM).
+    Measured with MiniLM in OpenVINO: with AVX512-BF16 alone bfloat16 took as long as float32 for 16 tokens, 1.7x as long for 1024.
     """
     return "amx_bf16" in cpu_flags()
 
 
 def emulates_bf16() -> bool:
-    """Tell whether this is an x86 processor without such products: bfloat16 is then up to 20 times slower than float32."""
+    """Return whether this is an x86 processor without bfloat16 matmuls: they are then up to 20x slower than in float32."""
     return platform.machine().lower() in {"x86_64", "amd64"} and bool(cpu_flags()) and not has_bf16()
 
 
 def wide_dot_products() -> bool:
-    """Tell whether this processor adds int8 products in 32 bits."""
+    """Return whether this processor accumulates int8 products in 32 bits."""
     return bool(WIDE_DOT_PRODUCTS & set(cpu_flags()))
 
 
@@ -107,7 +106,7 @@ def version_of(library: str) -> str | None:
 
 
 def governor() -> str | None:
-    """Return the frequency governor of the first core, where the system tells."""
+    """Return the frequency governor of the first core, or None if the system does not report it."""
     try:
         return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text(encoding="utf-8").strip()
     except OSError:
@@ -121,8 +120,8 @@ def gpus() -> list[str]:
     return [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
 
 
-def facts() -> dict[str, Any]:
-    """Return what a measurement depends on, for manifests and reports."""
+def facts() -> dict[str, object]:
+    """Return the facts that a measurement depends on, for manifests and reports."""
     import psutil
 
     return {
@@ -137,6 +136,6 @@ def facts() -> dict[str, Any]:
     }
 
 
-def identity() -> list[Any]:
-    """Return what tells one machine from another for cached measurements."""
+def identity() -> list[object]:
+    """Return the facts that distinguish machines in the keys of cached measurements."""
     return [cpu_name(), cores(), cpu_flags()]

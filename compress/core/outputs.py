@@ -11,7 +11,7 @@ from compress.core.errors import UsageError
 
 
 def check_output(target: Path, sources: list[Path]) -> None:
-    """Refuse an output folder that is a file, or that lies inside (or holds) one of the inputs.
+    """Refuse an output that is a file, lies inside one of the inputs, or would replace a folder that holds one.
 
     Raises:
         UsageError: one of the above.
@@ -27,9 +27,9 @@ def check_output(target: Path, sources: list[Path]) -> None:
 
 
 def resume_folder(target: Path, key: str) -> Path:
-    """Return the folder beside `target` for what a killed run with this cache key goes on from; those of other keys are removed.
+    """Return the folder next to `target` with the state that an interrupted run of this cache key resumes from.
 
-    It need not exist. The caller holds the lock of `target`, and removes the folder once `target` is there.
+    It need not exist. Folders of other keys are removed. The caller holds the lock of `target`, and removes the folder at the end.
     """
     folder = target.with_name(f".{target.name}.resume-{key[:32]}")
     for other in target.parent.glob(f".{glob.escape(target.name)}.resume-*"):

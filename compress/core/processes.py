@@ -1,8 +1,8 @@
-"""Several processes that train one model together, started by `torchrun` or `accelerate launch`.
+"""Distributed training: several processes that train one model together, started by `torchrun` or `accelerate launch`.
 
-The first process does what a single one would do: it locks, decides, validates, writes and prints. When it comes to a training it
-calls the others; each computes the gradients of its share of every batch, and all take the same step. For the rest of the time
-the others wait. Everything that is sent is a tensor or JSON.
+The main process (rank 0) does what a single process would do: it locks, decides, validates, writes and prints. For a training it
+summons the others; each computes the gradients of its shard of every batch, and all take the same step. The rest of the time the
+others wait. Everything that is sent is a tensor or JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 Value = TypeVar("Value")
 LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what both launchers set
-WAIT = timedelta(days=7)  # the others wait while the first prunes, exports and measures
+WAIT = timedelta(days=7)  # the others wait while the main process prunes, exports and measures
 TINY = 1e-12
 
 
@@ -41,31 +41,31 @@ _state = _State()
 
 
 def launched() -> int:
-    """Return how many processes were started together."""
+    """Return how many processes the launcher started."""
     return int(os.environ["WORLD_SIZE"]) if all(os.environ.get(name) for name in LAUNCHED_BY) else 1
 
 
 def is_main() -> bool:
-    """Tell whether this is the process that locks, writes and prints."""
+    """Return whether this is the main process, which locks, writes and prints."""
     return launched() == 1 or os.environ["RANK"] == "0"
 
 
 def world_size() -> int:
-    """Return how many processes take part in what runs now: 1, unless they are called to a training."""
+    """Return how many processes take part now: 1 unless they were summoned to a training."""
     return launched() if _state.together else 1
 
 
 def rank() -> int:
-    """Return this process's number among those that take part, from 0."""
+    """Return the rank of this process among those that take part, from 0."""
     return int(os.environ["RANK"]) if world_size() > 1 else 0
 
 
 def run_led(work: Callable[[], Document], part: Callable[[Document], None]) -> Document:
-    """Return what `work` returns, in every process: the first runs it, the others do their `part` of what it calls them to.
+    """Return the result of `work` in every process: the main one runs it, the others do their `part` of what it summons them to.
 
     Raises:
-        CompressError: whatever `work` raises, in the first process; the others just end.
-        ResourceError: another process is gone.
+        CompressError: whatever `work` raises, in the main process; the others just end.
+        ResourceError: another process has ended.
     """
     if launched() == 1:
         return work()
@@ -83,10 +83,10 @@ def run_led(work: Callable[[], Document], part: Callable[[Document], None]) -> D
 
 
 def exit_process(code: int) -> None:
-    """End a process of several, with all that is to be done at its exit; a process that is alone goes on.
+    """End a process of several, running its exit handlers; a single process continues.
 
-    After the interpreter's end threads of the process group now and then outlive what they belong to, and the process aborts
-    ("terminate called without an active exception"): work that is done would count as failed.
+    At the interpreter's normal exit, threads of the process group sometimes outlive their owner and the process aborts
+    ("terminate called without an active exception"), so finished work would count as failed.
     """
     if _state.joined:
         atexit._run_exitfuncs()
@@ -102,7 +102,7 @@ def _follow(part: Callable[[Document], None]) -> Document:
         if "end" in order:
             return order["end"]
         if "failed" in order:
-            raise SystemExit(0)  # the first process tells of it, and its exit code is the one that counts
+            raise SystemExit(0)  # the main process reports it; its exit code counts
         try:
             with _together():
                 part(order)
@@ -112,7 +112,7 @@ def _follow(part: Callable[[Document], None]) -> Document:
 
 @contextmanager
 def summon(order: Document) -> Iterator[None]:
-    """Call the other processes to what runs within this context; `order` is what they need to know. For the first process."""
+    """Summon the other processes to what runs within this context; `order` is what they need to know. For the main process."""
     if launched() == 1:
         yield
         return
@@ -125,23 +125,23 @@ def summon(order: Document) -> Iterator[None]:
 def _together() -> Iterator[None]:
     _state.together = True
     yield
-    _state.together = False  # not after a failure: the others are not where they would be called again
+    _state.together = False  # not after a failure: the others do not wait for a summons then
 
 
 def from_main(function: Callable[[], Value]) -> Value:
-    """Return what `function` returns in the first process, which alone calls it; a JSON value."""
+    """Return what `function` returns in the main process, which alone calls it; a JSON value."""
     if world_size() == 1:
         return function()
     return _sent(function() if rank() == 0 else None)
 
 
 def shard(positions: np.ndarray) -> np.ndarray:
-    """Return this process's examples of a batch: every second of two, so that texts of all its lengths come to each."""
+    """Return the positions of this process's shard of a batch: every n-th of n processes, so that each gets texts of all lengths."""
     return positions[rank() :: world_size()]
 
 
 def broadcast(tensors: Sequence[torch.Tensor]) -> None:
-    """Give tensors the values that they have in the first process, in place."""
+    """Replace the values of tensors by those of the main process, in place."""
     if world_size() > 1:
         import torch
         from torch import distributed
@@ -152,10 +152,10 @@ def broadcast(tensors: Sequence[torch.Tensor]) -> None:
 
 
 def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter], loss: float, weight: float) -> float:
-    """Replace each gradient by its mean over the processes, weighted; returns the loss's.
+    """Replace each gradient by its weighted mean over the processes; returns the mean loss.
 
-    With `weight` the number of examples (or of whatever the loss is a mean of) it is the gradient of the whole batch. A parameter
-    that has a gradient in no process keeps none.
+    With the number of examples (or of whatever the loss is a mean of) as `weight`, this is the gradient of the whole batch. A parameter
+    without a gradient in all processes keeps none.
     """
     if world_size() == 1:
         return loss
@@ -163,27 +163,27 @@ def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter], loss: float, 
     from torch import distributed
 
     flags = [float(parameter.grad is not None) for parameter in parameters]
-    told = torch.tensor([weight, weight * loss, *flags], dtype=torch.float32, device=parameters[0].device)
+    header = torch.tensor([weight, weight * loss, *flags], dtype=torch.float32, device=parameters[0].device)
     if weight == 0:
-        told[1] = 0.0
+        header[1] = 0.0
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad * weight for p in parameters]
-    flat = torch.cat([told, *(gradient.reshape(-1).float() for gradient in gradients)])
+    flat = torch.cat([header, *(gradient.reshape(-1).float() for gradient in gradients)])
     with _collective():
         distributed.all_reduce(flat)
-    total, place = max(float(flat[0]), TINY), len(told)
+    total, place = max(float(flat[0]), TINY), len(header)
     present = flat[2:place].tolist()
-    for parameter, found in zip(parameters, present, strict=True):
+    for parameter, has_gradient in zip(parameters, present, strict=True):
         after = place + parameter.numel()
-        parameter.grad = (flat[place:after].reshape(parameter.shape) / total).to(parameter.dtype) if found else None
+        parameter.grad = (flat[place:after].reshape(parameter.shape) / total).to(parameter.dtype) if has_gradient else None
         place = after
     return float(flat[1]) / total
 
 
 def check_device(device: torch.device) -> None:
-    """Refuse more processes on this machine than it has GPUs, where these compute.
+    """Refuse more processes on this machine than it has GPUs, if they compute on GPUs.
 
     Raises:
-        ResourceError: there are fewer.
+        ResourceError: there are fewer GPUs.
     """
     if world_size() > 1 and device.type == "cuda":
         import torch
@@ -200,7 +200,7 @@ def _local() -> int:
 
 
 def _join() -> None:
-    """Meet the other processes, once."""
+    """Join the process group, once."""
     if _state.joined:
         return
     import torch
@@ -216,7 +216,7 @@ def _join() -> None:
 
 
 def _sent(value: Any) -> Any:
-    """Return the first process's value, a JSON value, in every process."""
+    """Return the main process's value, a JSON value, in every process."""
     import numpy as np
     import torch
     from torch import distributed
@@ -232,7 +232,7 @@ def _sent(value: Any) -> Any:
 
 @contextmanager
 def _collective() -> Iterator[None]:
-    """Tell of a process that is gone as what it is."""
+    """Report a process that has ended as such."""
     try:
         yield
     except RuntimeError as error:

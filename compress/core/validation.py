@@ -1,4 +1,4 @@
-"""Turn pydantic's errors into the sentences of this tool."""
+"""Validate documents; errors of pydantic become sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def validate(model: type[Model], document: Any, where: str, error_class: type[Co
     """Validate `document` against `model`.
 
     Raises:
-        error_class: every fault on a line of its own, with the path of its key and the nearest known key.
+        error_class: one line for each fault, with the path of its key and the nearest known key.
     """
     try:
         return model.model_validate(document)
@@ -40,7 +40,7 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
 
 
 def _inner(model: type[BaseModel], path: list[str]) -> type[BaseModel]:
-    """Return the model that a path of keys leads to (the last one on the way, where the path leaves models)."""
+    """Return the model that a path of keys leads to, or the last model on the way."""
     for part in path:
         field = model.model_fields.get(part)
         kinds = [field.annotation, *get_args(field.annotation)] if field else []

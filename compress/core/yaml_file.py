@@ -36,7 +36,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, str):
                 raise yaml.MarkedYAMLError(problem=f"the key {key!r} is not text", problem_mark=key_node.start_mark)
             if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key '{key}' stands twice", problem_mark=key_node.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -56,7 +56,7 @@ def parse(text: str, where: str) -> Any:
     """Parse a YAML document.
 
     Raises:
-        RecipeError: not YAML, or something that this loader refuses; the message names `where` and the line.
+        RecipeError: not YAML, or refused by this loader; the message names `where` and the line.
     """
     try:
         return yaml.load(text, _Loader)  # noqa: S506 (a SafeLoader)
@@ -64,7 +64,7 @@ def parse(text: str, where: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise RecipeError(f"{where}{line}: {error.problem or error.context}") from error
-    except Exception as error:  # PyYAML's constructors raise whatever a tag's value breaks (`!!float ""`)
+    except Exception as error:  # PyYAML's constructors raise various errors for a bad value of a tag (`!!float ""`)
         raise RecipeError(f"{where}: not readable as YAML ({(str(error).splitlines() or [type(error).__name__])[0]})") from error
 
 
@@ -84,6 +84,6 @@ def read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} is not a UTF-8 text file", "save it as UTF-8") from error
     document = parse(text, str(path))
     if not isinstance(document, dict):
-        found = "empty" if document is None else f"a {type(document).__name__}"
-        raise RecipeError(f"{path} is {found}, not a mapping of keys to values")
+        kind = "empty" if document is None else f"a {type(document).__name__}"
+        raise RecipeError(f"{path} is {kind}, not a mapping of keys to values")
     return document

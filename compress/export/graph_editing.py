@@ -116,7 +116,9 @@ class GraphEditor:
         del model.graph.node[:]
         model.graph.node.extend(self._sorted_nodes() if sort else self.nodes)
         used = {name for node in model.graph.node for name in values_read(node)} | {value.name for value in model.graph.output}
-        model.graph.initializer.extend(tensor for name, tensor in self.initializers.items() if name in used)
+        for name, tensor in self.initializers.items():
+            if name in used:
+                model.graph.initializer.add().CopyFrom(tensor)  # `extend` would serialize and parse it
         imported = {entry.domain for entry in model.opset_import}
         model.opset_import.extend(helper.make_opsetid(*entry) for entry in self._domains.items() if entry[0] not in imported)
         return model

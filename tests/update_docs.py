@@ -16,14 +16,15 @@ from tests import json_reference
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "verbs"
+INDEX = ROOT / "docs" / "index.md"
 WIDTH = 98  # what click uses on a terminal of a hundred columns or more: `max_content_width` less a margin of two
 
 
 def help_of(*words: str) -> str:
     """Return what `compress WORDS --help` prints on a wide terminal."""
-    found = CliRunner().invoke(cli, [*words, "--help"], prog_name="compress", terminal_width=WIDTH)
-    assert found.exit_code == 0, found.output
-    return found.output.rstrip("\n")
+    result = CliRunner().invoke(cli, [*words, "--help"], prog_name="compress", terminal_width=WIDTH)
+    assert result.exit_code == 0, result.output
+    return result.output.rstrip("\n")
 
 
 def commands_of(verb: str) -> list[tuple[str, ...]]:
@@ -50,19 +51,37 @@ def updated(text: str, verb: str) -> str:
     return pattern.sub(lambda _: block(verb), text)
 
 
+def with_decisions(text: str) -> str:
+    """Return the index with one line for each decision record, by its title."""
+    rows = [
+        f"- [{read(path).splitlines()[0].removeprefix('# ')}](decisions/{path.name})"
+        for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    ]
+    pattern = re.compile(r"^- \[\d{4} .*\]\(decisions/[\w-]+\.md\)\n", re.MULTILINE)
+    start = pattern.search(text)
+    assert start is not None
+    return text[: start.start()] + "\n".join(rows) + "\n" + pattern.sub("", text[start.start() :])
+
+
+def read(path: Path) -> str:
+    """Return a page's text."""
+    return path.read_text(encoding="utf-8")
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a page whose text is out of date, and name it."""
+    if text != read(path):
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.relative_to(ROOT)}: updated")
+
+
 def main() -> None:
-    """Rewrite every page whose help is out of date, and name it."""
+    """Rewrite every page that is out of date, and name it."""
     for verb in VERBS:
         path = PAGES / f"{verb}.md"
-        text = path.read_text(encoding="utf-8")
-        current = updated(text, verb)
-        if current != text:
-            path.write_text(current, encoding="utf-8")
-            print(f"{path.relative_to(ROOT)}: updated")
-    text = json_reference.PAGE.read_text(encoding="utf-8")
-    if (current := json_reference.updated(text)) != text:
-        json_reference.PAGE.write_text(current, encoding="utf-8")
-        print(f"{json_reference.PAGE.relative_to(ROOT)}: updated")
+        write_if_changed(path, updated(read(path), verb))
+    write_if_changed(json_reference.PAGE, json_reference.updated(read(json_reference.PAGE)))
+    write_if_changed(INDEX, with_decisions(read(INDEX)))
 
 
 if __name__ == "__main__":

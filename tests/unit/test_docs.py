@@ -113,11 +113,8 @@ def test_the_index_leads_to_every_page() -> None:
 
 
 def test_the_index_calls_every_decision_by_its_title() -> None:
-    titles = {path.name: read(path).partition("\n")[0].removeprefix("# ") for path in (ROOT / "docs" / "decisions").glob("*.md")}
-    listed = {
-        name: title for title, name in re.findall(r"^- \[(.+)\]\(decisions/([\w-]+\.md)\)$", read(ROOT / "docs" / "index.md"), re.MULTILINE)
-    }
-    assert listed == titles
+    text = read(update_docs.INDEX)
+    assert text == update_docs.with_decisions(text), "run: python tests/update_docs.py"
 
 
 def test_the_recipe_page_names_every_key() -> None:

@@ -32,8 +32,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="eval/run.py", description="Compare compress with other tools, side by side.")
     parser.add_argument("suite", type=Path, help="a suite, such as eval/suites/short.yaml")
     parser.add_argument("--data", type=Path, help="a folder with TASK/train.parquet and so on; by default the hub's data")
-    parser.add_argument("-o", "--output", type=Path, help="where everything goes; by default runs/eval-SUITE")
-    parser.add_argument("--teacher", type=Path, help="a fine-tuned checkpoint, in the place of training one (one model, one task)")
+    parser.add_argument("-o", "--output", type=Path, help="folder of all results; by default runs/eval-SUITE")
+    parser.add_argument("--teacher", type=Path, help="a fine-tuned checkpoint, instead of training one (one model, one task)")
     parser.add_argument("--task", action="append", default=[], help="only this task of the suite; several: repeat it")
     parser.add_argument("--only", nargs="+", default=[], choices=sorted(PEERS), metavar="PEER", help=f"only these of {', '.join(PEERS)}")
     parser.add_argument("--quick", action="store_true", help="few rounds, few examples: shows that everything runs")
@@ -104,8 +104,8 @@ def _table(loaded: Suite, model: str, task: Task, options: argparse.Namespace, o
     folder = output / re.sub(r"[^\w.-]+", "-", model).strip(".-") / task.spec.name
     teacher = locate(options.teacher) if options.teacher else candidates.make_teacher(model, task, loaded, folder / "teacher")
     made = candidates.make(loaded, task, teacher, folder, set(options.only))
-    found = comparison.compare(loaded, task, teacher, made, folder / "logs", options.quick)
-    return {"model": str(options.teacher.name if options.teacher else model), **found}
+    document = comparison.compare(loaded, task, teacher, made, folder / "logs", options.quick)
+    return {"model": str(options.teacher.name if options.teacher else model), **document}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Time `compress finetune` beside transformers' Trainer: `python eval/training_speed.py sst2 [--data DIR] [--limit N]`.
+"""Time `compress finetune` against transformers' Trainer: `python eval/training_speed.py sst2 [--data DIR] [--limit N]`.
 
-The same encoder, texts, epochs and threads; every training in a process of its own, the ways in turn for each seed. Accuracy is
+The same encoder, texts, epochs and threads; each training in a separate process, alternating for each seed. Accuracy is
 measured afterwards, by the same code, on a split that no training has seen where the task has one. Three ways:
 
     compress          `compress finetune` as it comes, its best epoch by validation kept
@@ -40,9 +40,9 @@ Document = dict[str, Any]
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="eval/training_speed.py", description="Time compress finetune beside transformers' Trainer.")
+    parser = argparse.ArgumentParser(prog="eval/training_speed.py", description="Time compress finetune against transformers' Trainer.")
     parser.add_argument("task", help="a preset or task file: one class of a text")
-    parser.add_argument("--data", type=Path, help="a folder with TASK/train.parquet and so on; by default the task's own data")
+    parser.add_argument("--data", type=Path, help="a folder with TASK/train.parquet and so on; by default the data of the task")
     parser.add_argument("--model", default="builtin:minilm-l6", help="the encoder")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> Document:
             started = time.monotonic()
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
             if done.returncode:
-                raise CompressError(f"{way} failed with exit code {done.returncode}", "its own message is above")
+                raise CompressError(f"{way} failed with exit code {done.returncode}", "its message is above")
             seconds = time.monotonic() - started
             scores = api.evaluate([folder], spec.model_dump(mode="json", exclude_none=True))
             result = {"way": way, "seed": seed, "process_seconds": seconds, "split": scores["split"], "n": scores["n"]}
@@ -102,13 +102,13 @@ def run(options: argparse.Namespace) -> Document:
 
 
 def prepared(options: argparse.Namespace) -> TaskSpec:
-    """Return the task on local files: those of `--data`, or the task's own, with `--limit` of its training examples."""
+    """Return the task on local files: those of `--data`, or those of the task, with `--limit` of its training examples."""
     import pandas as pd
 
     spec = tasks.resolve(options.task)
     if options.data:
-        found = {split: options.data / spec.name / f"{split}.parquet" for split in SPLITS}
-        spec = spec.with_files({split: str(path) for split, path in found.items() if path.is_file()})
+        paths = {split: options.data / spec.name / f"{split}.parquet" for split in SPLITS}
+        spec = spec.with_files({split: str(path) for split, path in paths.items() if path.is_file()})
     task = Task(spec)
     if not options.limit:
         return spec
@@ -196,12 +196,12 @@ def rows(data: Encoded) -> list[Document]:
 
 
 def accuracy(outputs: Any) -> dict[str, float]:
-    """Return the share of right answers."""
+    """Return the share of correct predictions."""
     return {"accuracy": float((outputs.predictions.argmax(-1) == outputs.label_ids).mean())}
 
 
 def page(document: Document) -> str:
-    """Return the results as a table in Markdown: means over the seeds, and the spread where there are several."""
+    """Return the results as a table in Markdown: means over the seeds, and the spread if there are several."""
     main, first = document["main_metric"], document["results"][0]
     lines = [
         f"{document['model']} on {document['task']}: {document['examples']} examples, {document['epochs']} epochs, "
@@ -211,10 +211,10 @@ def page(document: Document) -> str:
         "|---|---|---|---|---|---|",
     ]
     for way in dict.fromkeys(result["way"] for result in document["results"]):
-        own = [result for result in document["results"] if result["way"] == way]
-        cells = [spread([result[key] for result in own], 1) for key in ("train_seconds", "process_seconds")]
-        score = spread([100 * result["metrics"][main] for result in own], 2)
-        lines.append(f"| {way} | {own[0]['precision']} | {own[0]['steps']} | {' | '.join(cells)} | {score} |")
+        runs = [result for result in document["results"] if result["way"] == way]
+        cells = [spread([result[key] for result in runs], 1) for key in ("train_seconds", "process_seconds")]
+        score = spread([100 * result["metrics"][main] for result in runs], 2)
+        lines.append(f"| {way} | {runs[0]['precision']} | {runs[0]['steps']} | {' | '.join(cells)} | {score} |")
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
-"""A candidate's process, in the environment of its tool: answers requests, one JSON document a line.
+"""The process of a candidate, in the environment of its tool: answers requests, one JSON document a line.
 
 Started as `python worker.py`; needs numpy and the tool, not this project. It blocks between requests. Requests:
 
-- `build`: make the peer's artifact; `open`: open it, with its versions and facts;
+- `build`: make the artifact of the peer; `open`: open it, and return versions and facts;
 - `prepare`: keep a batch under a name; `time`: run it once to warm up and once on the clock;
 - `logits`: run a batch and return the outputs.
 """
@@ -33,12 +33,12 @@ def arrays(batch: dict[str, Any]) -> dict[str, np.ndarray]:
 
 def versions() -> dict[str, str]:
     """Return the version of every package in this environment."""
-    found = {entry.metadata["Name"]: entry.version for entry in importlib.metadata.distributions()}
-    return {"python": platform.python_version(), **dict(sorted(found.items(), key=lambda entry: str(entry[0]).lower()))}
+    packages = {entry.metadata["Name"]: entry.version for entry in importlib.metadata.distributions()}
+    return {"python": platform.python_version(), **dict(sorted(packages.items(), key=lambda entry: str(entry[0]).lower()))}
 
 
 class Service:
-    """What a process holds between requests: one model, and the batches it is timed on."""
+    """The state of the process between requests: one model, and the batches that it is timed on."""
 
     def __init__(self) -> None:
         self.forward: Any = None
@@ -65,7 +65,7 @@ class Service:
         return {}
 
     def time(self, request: Document) -> Document:
-        """Run a kept batch once to warm the caches, then once on the clock, without the garbage collector."""
+        """Run a kept batch once to warm the caches, then once timed, without the garbage collector."""
         batch = self.batches[request["key"]]
         gc.disable()
         try:
@@ -85,9 +85,9 @@ HANDLERS = ("build", "open", "prepare", "time", "logits")
 
 
 def main() -> None:
-    """Answer until the caller closes its end."""
+    """Answer requests until the caller closes the pipe."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print goes to the log
+    os.dup2(2, 1)  # output of libraries goes to the log
     service = Service()
     for line in sys.stdin:
         try:
@@ -95,10 +95,10 @@ def main() -> None:
             if request["do"] not in HANDLERS:
                 raise ValueError(f"unknown request {request['do']!r}")
             answer = getattr(service, request["do"])(request)
-        except Exception as error:  # a tool's failure is its row's result
+        except Exception as error:  # the failure of a tool is the result of its row
             traceback.print_exc()
-            said = (str(error).strip().splitlines() or [""])[0]
-            answer = {"error": f"{type(error).__name__}: {said}" if said else type(error).__name__}
+            message = (str(error).strip().splitlines() or [""])[0]
+            answer = {"error": f"{type(error).__name__}: {message}" if message else type(error).__name__}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

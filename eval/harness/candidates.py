@@ -40,7 +40,7 @@ class Candidate:
     reason: str | None = None
 
     def start(self, log: Path, threads: int) -> Worker:
-        """Start its process, in its own environment.
+        """Start its process, in the environment of its tool.
 
         Raises:
             CompressError: its environment cannot be made.
@@ -129,7 +129,7 @@ def _peer(peer: Peer, variant: str, teacher: Path, calibration: Path, folder: Pa
 
 
 def build(peer: Peer, variant: str, command: list[str], teacher: Path, calibration: Path, folder: Path, key: str) -> None:
-    """Let a peer make its artifact, in a process of its own; the folder is whole or absent.
+    """Let a peer make its artifact in a separate process; the folder is complete or absent.
 
     Raises:
         WorkerFailed: with what the peer said.

@@ -58,8 +58,8 @@ def compare(suite: Suite, task: Task, teacher: Path, candidates: list[Candidate]
                 where = {"threads": threads, **cell.model_dump()}
                 described = rounds.describe(times, first)
                 controls.append(where | described.pop(CONTROL))
-                for name, found in described.items():
-                    rows[name].setdefault("cells", []).append(where | found)
+                for name, timing in described.items():
+                    rows[name].setdefault("cells", []).append(where | timing)
                 for name in failed:
                     workers.pop(name).close()
                     rows[name]["reason"] = failed[name]
@@ -146,6 +146,6 @@ def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suit
             rows[name]["reason"] = error.message
             workers.pop(name).close()
             continue
-        found = [METRICS[metric].rows(examples.labels, answers, task.label_names) for metric in task.spec.metrics]
-        rows[name] |= {"split": split, "n": len(examples), **score_rows(task.spec.metrics, found, first)}
-        first = first or found
+        metric_rows = [METRICS[metric].rows(examples.labels, answers, task.label_names) for metric in task.spec.metrics]
+        rows[name] |= {"split": split, "n": len(examples), **score_rows(task.spec.metrics, metric_rows, first)}
+        first = first or metric_rows

@@ -39,20 +39,20 @@ def interpreter(peer: Peer) -> Path:
         return Path(sys.executable)
     folder = peers_folder() / peer.name
     python = folder / "bin" / "python"
-    wanted = wanted_stamp(peer)
+    expected = expected_stamp(peer)
     with locks.locked(folder, wait=True):
-        if python.exists() and _read(folder / STAMP) == wanted:
+        if python.exists() and _read(folder / STAMP) == expected:
             return python
         disk.check_space(folder, NEEDED_BYTES)
         console.info(f"making the environment of {peer.name}")
-        shutil.rmtree(folder, ignore_errors=True)  # a virtual environment holds its own path: it is made in place
+        shutil.rmtree(folder, ignore_errors=True)  # a virtual environment records its path, so it cannot be moved
         _call([sys.executable, "-m", "venv", str(folder)], peer)
         _call([str(python), "-m", "pip", "install", "--quiet", "-r", str(peer.requirements), "-c", str(CONSTRAINTS)], peer)
-        files.write_json(folder / STAMP, wanted)  # written last: without it the environment is incomplete
+        files.write_json(folder / STAMP, expected)  # written last: without it the environment is incomplete
     return python
 
 
-def wanted_stamp(peer: Peer) -> dict[str, str]:
+def expected_stamp(peer: Peer) -> dict[str, str]:
     """Return what an environment depends on."""
     return {
         "python": sys.version.split()[0],

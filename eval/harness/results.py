@@ -13,7 +13,7 @@ NOTE = (
 
 
 def page(document: Document) -> str:
-    """Return the Markdown page of a suite's results (`run.py` says what the document holds)."""
+    """Return the Markdown page of a suite's results (`run.py` describes the document)."""
     suite, machine = document["suite"], document["machine"]
     lines = ["# Results", "", "Made by `eval/run.py`; do not edit.", ""]
     if document["quick"]:
@@ -45,8 +45,8 @@ def task_table(table: Document) -> list[str]:
         if "reason" in row:
             lines.append(_line([row["name"], f"not measured: {_plain(row['reason'])}", *[""] * (len(heads) + 1)]))
         else:
-            found = {(cell["threads"], cell["batch_size"], cell["seq_len"]): cell for cell in row["cells"]}
-            lines.append(_line([row["name"], _accuracy(row, metric), f"{row['size_mb']:.1f}", *[_latency(found[cell]) for cell in cells]]))
+            timed = {(cell["threads"], cell["batch_size"], cell["seq_len"]): cell for cell in row["cells"]}
+            lines.append(_line([row["name"], _accuracy(row, metric), f"{row['size_mb']:.1f}", *[_latency(timed[cell]) for cell in cells]]))
     controls = {(cell["threads"], cell["batch_size"], cell["seq_len"]): cell for cell in table["control"]}
     lines.append(_line(["A/A control", "", "", *[_latency(controls[cell]) if cell in controls else "" for cell in cells]]))
     return lines
@@ -57,8 +57,8 @@ def versions(tables: list[Document]) -> list[str]:
     shown = ("torch", "transformers", "onnxruntime", "onnx", "optimum", "optimum-onnx", "openvino", "nncf", "numpy")
     lines: dict[str, str] = {}
     for row in (row for table in tables for row in table["candidates"] if "versions" in row):
-        found = {name.lower(): version for name, version in row["versions"].items()}
-        listed = ", ".join(f"{name} {found[name]}" for name in ("python", *shown) if name in found)
+        versions = {name.lower(): version for name, version in row["versions"].items()}
+        listed = ", ".join(f"{name} {versions[name]}" for name in ("python", *shown) if name in versions)
         lines.setdefault(row["peer"], f"- {row['peer']}: {listed}")
     return list(lines.values())
 

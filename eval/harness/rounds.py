@@ -17,7 +17,7 @@ Times = dict[str, np.ndarray]
 
 
 class Timed(Protocol):
-    """What the rounds need of a worker."""
+    """A worker that can be timed."""
 
     def prepare(self, key: str, batch: Batch, warm_ups: int) -> None:
         """Take a batch and warm up on it."""
@@ -31,9 +31,9 @@ class Timed(Protocol):
 def measure(
     workers: dict[str, Timed], key: str, batch: Batch, rounds: int, seconds: float, warm_ups: int, rng: np.random.Generator
 ) -> tuple[Times, dict[str, str]]:
-    """Time every worker on one batch; returns each one's seconds, (rounds,), and why any one failed.
+    """Time every worker on one batch; returns the seconds of each, (rounds,), and the errors of those that failed.
 
-    A worker that fails is left out from then on. Stops early at the time limit, but never before five rounds.
+    A worker that fails is not timed again. Stops early at the time limit, but never before five rounds.
     """
     failed: dict[str, str] = {}
     names = list(workers)
@@ -63,12 +63,12 @@ def measure(
 def describe(times: Times, first: str) -> dict[str, dict[str, Any]]:
     """Return each candidate's latency, and its speedup over the first: the median of the round-by-round ratios."""
     described = {}
-    for name, found in times.items():
-        ratio, interval = median_ratio(times[first], found)
-        p50, p90 = np.percentile(1e3 * found, [50, 90])
+    for name, seconds in times.items():
+        ratio, interval = median_ratio(times[first], seconds)
+        p50, p90 = np.percentile(1e3 * seconds, [50, 90])
         described[name] = {
-            "rounds": len(found),
-            "latency_ms": {"p50": float(p50), "p90": float(p90), "mean": float(1e3 * found.mean())},
+            "rounds": len(seconds),
+            "latency_ms": {"p50": float(p50), "p90": float(p90), "mean": float(1e3 * seconds.mean())},
             "speedup": {"vs": first, "ratio": ratio, "ci95": list(interval)},
         }
     return described

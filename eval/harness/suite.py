@@ -1,4 +1,4 @@
-"""What a suite is: models x tasks x our steps x peers x cells x threads. Strict: an unknown key is an error."""
+"""A suite: models x tasks x our steps x peers x cells x threads. Strict: an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Suite(_Strict):
     description: str = ""
     seed: int = Field(17, ge=0)
     models: list[str] = Field(min_length=1, max_length=8, description="encoders that teachers are made from")
-    tasks: list[str] = Field(min_length=1, max_length=8, description="presets, or task files beside the suite")
+    tasks: list[str] = Field(min_length=1, max_length=8, description="presets, or task files next to the suite")
     split: Literal["auto", "train", "validation", "test"] = Field("validation", description="where accuracy is measured")
     teacher: dict[str, Any] = Field({}, description="settings of finetune")
     ours: dict[Name, list[Step]] = Field(min_length=1, max_length=8, description="each candidate's steps from the teacher")
@@ -119,7 +119,7 @@ def load(path: Path) -> Suite:
     """Read a suite.
 
     Raises:
-        RecipeError: not readable, or malformed; every fault on a line of its own.
+        RecipeError: not readable, or malformed; one line for each fault.
     """
     return validate(Suite, yaml_file.read(path), path.name, RecipeError)
 

@@ -24,7 +24,7 @@ LARGEST_ANSWER = 64 << 20
 
 
 class WorkerFailed(CompressError):
-    """A candidate's process failed, died or did not answer in time; the message is its row's reason."""
+    """The process of a candidate failed, died or did not answer in time; the message is shown in its row."""
 
 
 class Worker:
@@ -51,7 +51,7 @@ class Worker:
         """Send a request and wait for its answer.
 
         Raises:
-            WorkerFailed: an error, an end of the process, or no answer within `timeout` seconds (the process is killed).
+            WorkerFailed: an error, the end of the process, or no answer within `timeout` seconds (the process is killed).
         """
         try:
             self._requests.write(json.dumps(request).encode() + b"\n")

@@ -24,7 +24,7 @@ Opened = tuple[Forward, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool: its module, its variants as they are called in tables, and whether it has an environment of its own."""
+    """A tool: its module, its variants as they are called in tables, and whether it has a separate environment."""
 
     name: str
     module: str

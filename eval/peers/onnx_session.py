@@ -10,7 +10,7 @@ SESSION_CONFIG = {"session.force_spinning_stop": "1"}
 
 
 def session_options(threads: int) -> Any:
-    """Return the session options of a graph that brings none of its own."""
+    """Return the session options of a graph that records none."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

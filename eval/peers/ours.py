@@ -1,4 +1,4 @@
-"""Our own artifacts: an ONNX artifact with the session options that it records, or a checkpoint in PyTorch."""
+"""Our artifacts: an ONNX artifact with the session options that it records, or a checkpoint in PyTorch."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class TrainingDocument(TypedDict):
     precision: str
     """Precision of the forward pass: `fp32` or `bf16`."""
     seconds: float
-    """Wall time of the training."""
+    """Wall time of the training; with `budget` that of the stage up to its end."""
     layer_stage: NotRequired[TrainingDocument]
     """The first stage, which trains on the losses of layers alone (`distill` with `layer_epochs`)."""
 

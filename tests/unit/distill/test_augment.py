@@ -77,9 +77,9 @@ def test_a_tenth_of_the_words_is_masked_and_nothing_of_a_question() -> None:
     assert 0.07 < sum(hidden for hidden, _ in counts) / sum(length for _, length in counts) < 0.13
     for (words,), (whole,) in zip(masked.texts, plain.texts, strict=True):  # the other words do not change
         assert all(word in ("[MASK]", original) for word, original in zip(words.split(), whole.split(), strict=True))
-    asked = augment_texts([("who is it of all of them ?", TEXTS[0][0])], InputSpec(target="span"), 60, 0, "[MASK]")
-    assert {text[0] for text in asked.texts} == {"who is it of all of them ?"}
-    assert any("[MASK]" in text[1] for text in asked.texts)
+    questions = augment_texts([("who is it of all of them ?", TEXTS[0][0])], InputSpec(target="span"), 60, 0, "[MASK]")
+    assert {text[0] for text in questions.texts} == {"who is it of all of them ?"}
+    assert any("[MASK]" in text[1] for text in questions.texts)
     tagged = augment_texts([("a1", "a2", "a3"), ("b1", "b2")], InputSpec(target="tags"), 60, 0, "[MASK]")
     assert any("[MASK]" in words for words in tagged.texts)
     assert [len(tags) for tags in tagged.labels] == [len(words) for words in tagged.texts]

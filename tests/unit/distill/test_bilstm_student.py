@@ -151,10 +151,10 @@ def test_explain_names_the_losses(tiny_task: dict[str, Any], checkpoint: Maker, 
     assert [row["method"] for row in document["matches"]] == ["logits", "labels"]
     files = ["--train", tiny_task["train"], "--validation", tiny_task["validation"], "--text", "text"]
     command = ["distill", "--teacher", str(checkpoint()), "--student", "bilstm", *files, "--explain"]
-    found = CliRunner().invoke(cli, command)
-    assert found.exit_code == 0, found.output
-    assert "student: BiLSTM with 2 x 150 units, embedding size 300, 200 neurons" in found.output
-    assert "method logits only" in found.output
+    result = CliRunner().invoke(cli, command)
+    assert result.exit_code == 0, result.output
+    assert "student: BiLSTM with 2 x 150 units, embedding size 300, 200 neurons" in result.output
+    assert "method logits only" in result.output
 
 
 def test_every_verb_accepts_it(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
@@ -164,8 +164,8 @@ def test_every_verb_accepts_it(tiny_task: dict[str, Any], checkpoint: Maker, tmp
     compress.finetune(student, tiny_task, tuned, epochs=1)
     compress.export(tuned, graph, task=tiny_task)
     compress.quantize(tuned, tiny_task, int8, method="auto")
-    found = compress.evaluate([student, tuned, graph, int8], task=tiny_task)
-    scores = [entry["metrics"]["accuracy"] for entry in found["results"]]
+    evaluation = compress.evaluate([student, tuned, graph, int8], task=tiny_task)
+    scores = [entry["metrics"]["accuracy"] for entry in evaluation["results"]]
     assert scores[1] == scores[2]
     timed = compress.bench([tuned, graph, int8], seq_len=[8], rounds=5, memory=False)
     assert len(timed["results"]) == 3

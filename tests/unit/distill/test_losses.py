@@ -53,9 +53,9 @@ def test_gradient_is_the_difference_of_the_softened_probabilities() -> None:
 def test_half_precision_logits_are_widened() -> None:
     student, teacher = torch.randn(4, 3), torch.randn(4, 3)
     exact = soft_cross_entropy(student.bfloat16().float(), teacher.bfloat16().float(), 2.0)
-    found = soft_cross_entropy(student.bfloat16(), teacher.bfloat16(), 2.0)
-    assert found.dtype == torch.float32
-    assert torch.equal(found, exact)
+    actual = soft_cross_entropy(student.bfloat16(), teacher.bfloat16(), 2.0)
+    assert actual.dtype == torch.float32
+    assert torch.equal(actual, exact)
 
 
 def test_hidden_mse_by_hand() -> None:
@@ -94,8 +94,8 @@ def test_dkd_by_hand() -> None:
     tckd = 0.5 * math.log(0.5 / (1 / 3)) + 0.5 * math.log(0.5 / (2 / 3))
     nckd = 2 / 3 * math.log((2 / 3) / 0.5) + 1 / 3 * math.log((1 / 3) / 0.5)
     for beta in (0.0, 1.0, 8.0):
-        found = dkd_loss(torch.zeros(1, 3), teacher, torch.tensor([0]), 1.0, beta)
-        assert float(found) == pytest.approx(tckd + beta * nckd, rel=1e-5)
+        actual = dkd_loss(torch.zeros(1, 3), teacher, torch.tensor([0]), 1.0, beta)
+        assert float(actual) == pytest.approx(tckd + beta * nckd, rel=1e-5)
 
 
 @given(st.integers(3, 9), st.sampled_from([0.5, 1.0, 4.0]), st.integers(0, 1000))
@@ -104,8 +104,8 @@ def test_dkd_is_hintons_loss_if_beta_is_one_minus_the_teachers_target(classes: i
     student, teacher = torch.randn(1, classes, generator=draw), torch.randn(1, classes, generator=draw)
     target = torch.tensor([seed % classes])
     beta = float(1 - functional.softmax(teacher / temperature, -1)[0, target])
-    found = dkd_loss(student, teacher, target, temperature, beta)
-    torch.testing.assert_close(found, soft_cross_entropy(student, teacher, temperature), rtol=1e-3, atol=1e-5)
+    actual = dkd_loss(student, teacher, target, temperature, beta)
+    torch.testing.assert_close(actual, soft_cross_entropy(student, teacher, temperature), rtol=1e-3, atol=1e-5)
     assert float(dkd_loss(teacher + 3, teacher, target, temperature, 8.0)) == pytest.approx(0, abs=1e-4)
 
 
@@ -114,10 +114,10 @@ def test_dkd_of_tags_and_spans_ignores_padding(labeled: bool) -> None:
     draw = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(3, 4, 5, generator=draw) for _ in range(2))
     tags = torch.tensor([[-100, 1, 2, -100], [-100, 4, -100, -100], [0, -100, 3, -100]])
-    asked = tags != -100
-    target = tags[asked] if labeled else teacher[asked].argmax(-1)
-    found = dkd_logits_loss(student, teacher, tags, MASK, "tags", 2.0, 8.0, labeled)
-    torch.testing.assert_close(found, dkd_loss(student[asked], teacher[asked], target, 2.0, 8.0))
+    labelled = tags != -100
+    target = tags[labelled] if labeled else teacher[labelled].argmax(-1)
+    actual = dkd_logits_loss(student, teacher, tags, MASK, "tags", 2.0, 8.0, labeled)
+    torch.testing.assert_close(actual, dkd_loss(student[labelled], teacher[labelled], target, 2.0, 8.0))
     ends = torch.tensor([[0, 3], [0, 1], [1, 2]])
     whole = dkd_logits_loss(student[..., :2], teacher[..., :2], ends, MASK, "span", 2.0, 8.0, labeled)
     rows = []

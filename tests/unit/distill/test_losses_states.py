@@ -51,9 +51,9 @@ def test_padding_changes_neither_loss_nor_gradient(name: str) -> None:
     wide = [torch.cat([part, 50 * torch.randn(3, 3, 8, generator=noise)], 1) for part in (student, teacher)]
     tall = [torch.cat([part, 50 * torch.randn(2, 7, 8, generator=noise)], 0).requires_grad_() for part in wide]
     mask = functional.pad(MASK, (0, 3, 0, 2))
-    found = loss(tall[0], tall[1], mask)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
-    found.backward()
+    actual = loss(tall[0], tall[1], mask)
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+    actual.backward()
     assert tall[0].grad is not None
     assert not tall[0].grad[mask == 0].any()
     assert tall[0].grad[mask == 1].any()
@@ -121,8 +121,8 @@ def test_cka_does_not_change_with_rotations_shifts_and_scales(scale: float, seed
     student, teacher = torch.randn(3, 4, 8, generator=draw), torch.randn(3, 4, 5, generator=draw)
     turn = torch.linalg.qr(torch.randn(8, 8, generator=draw)).Q
     expected = cka_distance(student, teacher, MASK)
-    found = cka_distance(scale * student @ turn + torch.randn(8, generator=draw), teacher, MASK)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    actual = cka_distance(scale * student @ turn + torch.randn(8, generator=draw), teacher, MASK)
+    torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
     assert 0 <= float(expected) <= 1
     torch.testing.assert_close(cka_distance(teacher, student, MASK), expected)
 
@@ -133,8 +133,8 @@ def test_examples_without_tokens_are_ignored() -> None:
 
 @given(st.lists(st.lists(st.floats(0, 10), min_size=3, max_size=3), min_size=1, max_size=4))
 def test_the_assignment_is_the_best_of_all_ordered_ones(costs: list[list[float]]) -> None:
-    found = ordered_assignment(costs)
-    assert found == sorted(found)
+    actual = ordered_assignment(costs)
+    assert actual == sorted(actual)
     every = [path for path in itertools.product(range(3), repeat=len(costs)) if list(path) == sorted(path)]
     totals = [sum(row[column] for row, column in zip(costs, path, strict=True)) for path in every]
-    assert sum(row[column] for row, column in zip(costs, found, strict=True)) == pytest.approx(min(totals))
+    assert sum(row[column] for row, column in zip(costs, actual, strict=True)) == pytest.approx(min(totals))

@@ -52,8 +52,8 @@ def test_tinybert_goes_in_two_stages(tiny_task: dict[str, Any], checkpoint: Make
     settings = DistillSettings.model_validate({"method": "tinybert"})
     assert (settings.lr, settings.layer_lr, settings.layer_epochs, settings.epochs) == (3e-5, 5e-5, 10, 3)
     assert (settings.temperature, settings.hard_weight, settings.match) == (1.0, 0.0, "all")
-    found = {(match.method, match.teacher, match.student) for match in match_layers(settings, uniform_shape(4), uniform_shape(2))}
-    assert found == {("hidden", 0, 0), ("hidden", 2, 1), ("hidden", 4, 2), ("attention", 2, 1), ("attention", 4, 2)}
+    pairs = {(match.method, match.teacher, match.student) for match in match_layers(settings, uniform_shape(4), uniform_shape(2))}
+    assert pairs == {("hidden", 0, 0), ("hidden", 2, 1), ("hidden", 4, 2), ("attention", 2, 1), ("attention", 4, 2)}
     given = inputs(checkpoint(), "layers=2", tiny_task)
     training = run(given, tmp_path / "out", method="tinybert", layer_epochs=2)["training"]
     assert (training["layer_stage"]["epochs"], training["layer_stage"]["score"], training["epochs"]) == (2, None, 1)

@@ -36,10 +36,10 @@ def made(writer: str, texts: Any = TEXTS, input_spec: InputSpec | None = None, c
 
 
 def test_some_words_are_replaced_by_whole_words_and_the_rest_stays(writer: str) -> None:
-    found = made(writer)
-    assert len(found) == 3 * len(TEXTS)
+    variants = made(writer)
+    assert len(variants) == 3 * len(TEXTS)
     known = set(tiny.FILLERS) | {word for words in tiny.TOPICS.values() for word in words} | set(tiny.LETTERS)
-    for (text,), (parent,) in zip(found, TEXTS * 3, strict=True):
+    for (text,), (parent,) in zip(variants, TEXTS * 3, strict=True):
         pairs = list(zip(text.split(), parent.split(), strict=True))  # as many words as before
         changed = [(new, old) for new, old in pairs if new != old]
         assert 1 <= len(changed) <= max(1, round(0.4 * len(pairs)))
@@ -85,15 +85,15 @@ def test_batches_change_nothing(writer: str, monkeypatch: pytest.MonkeyPatch, tm
 
 def test_two_texts_both_change(writer: str) -> None:
     pairs = tiny.sentences(6)
-    for found, parent in zip(made(writer, pairs), pairs * 3, strict=True):
-        assert all(new != old for new, old in zip(found, parent, strict=True))
+    for variants, parent in zip(made(writer, pairs), pairs * 3, strict=True):
+        assert all(new != old for new, old in zip(variants, parent, strict=True))
 
 
 def test_a_question_is_not_touched(writer: str) -> None:
     contexts = [("who is it ?", text) for (text,) in TEXTS]
-    found = made(writer, contexts, InputSpec(target="span"))
-    assert {text[0] for text in found} == {"who is it ?"}
-    assert all(text[1] != parent[1] for text, parent in zip(found, contexts * 3, strict=True))
+    variants = made(writer, contexts, InputSpec(target="span"))
+    assert {text[0] for text in variants} == {"who is it ?"}
+    assert all(text[1] != parent[1] for text, parent in zip(variants, contexts * 3, strict=True))
 
 
 def test_tagged_sentences_keep_their_words_number(writer: str) -> None:

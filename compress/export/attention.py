@@ -1,4 +1,4 @@
-"""Attention in a graph, and the forms that it may take: all compute the same, and which is fastest depends on the machine."""
+"""Attention in a graph, and its forms: all compute the same, and which is fastest depends on the machine."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class GraphForm:
     """How a graph is written.
 
     Args:
-        attention: `plain` matmuls and softmax; `mha`, ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx`, the standard
-            Attention of opset 23.
-        qkv: query, key and value by `separate` matmuls, or by one that is split (`packed`).
+        attention: `plain` is matmuls and softmax; `mha` is ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx` is the
+            standard Attention of opset 23.
+        qkv: query, key and value from `separate` matmuls, or from one whose output is split (`packed`).
         scale: `1/sqrt(head size)` `folded` into the query's weights, or applied to the `scores`.
         opset: of the standard operators.
 
     Raises:
-        UsageError: an opset that is not written, or that has no Attention.
+        UsageError: the opset is not supported, or has no Attention operator.
     """
 
     attention: Attention = "plain"
@@ -41,7 +41,7 @@ class GraphForm:
 
     def __post_init__(self) -> None:
         if self.opset not in IR_VERSIONS:
-            raise UsageError(f"opset {self.opset} is not written", f"supported: {', '.join(map(str, IR_VERSIONS))}")
+            raise UsageError(f"opset {self.opset} is not supported", f"supported: {', '.join(map(str, IR_VERSIONS))}")
         if self.attention == "onnx" and self.opset < ATTENTION_OPSET:
             raise UsageError(f"opset {self.opset} has no Attention operator", f"give --opset {ATTENTION_OPSET}, or --attention plain")
 
@@ -54,9 +54,9 @@ PLAIN = GraphForm()
 
 
 def attention_mask_bias(graph: RowGraph, form: GraphForm, relative: bool) -> str:
-    """Return what keeps padding out: 0 for tokens and a large negative number for padding, (batch, 1, 1, sequence).
+    """Add the mask that is added to the scores: 0 for tokens, a large negative number for padding, (batch, 1, 1, sequence).
 
-    MultiHeadAttention takes the mask itself, (batch, sequence) int32, where there is no `relative` position bias to add it to.
+    MultiHeadAttention reads the mask itself, (batch, sequence) int32, unless there is a `relative` position bias to add to it.
     """
     if form.attention == "mha" and not relative:
         return graph.node("Cast", ["attention_mask"], "mask.int32", to=onnx.TensorProto.INT32)
@@ -76,17 +76,17 @@ def attention(
     name: str,
     form: GraphForm,
 ) -> str:
-    """Mix tokens: softmax(Q K' + bias) V of every head, as rows of (heads * size).
+    """Add softmax(Q K' + bias) V for every head; returns rows of (heads * size).
 
     Args:
-        graph: where the nodes go.
+        graph: that gets the nodes.
         projections: of query, key and value.
-        read: the rows that queries are made of, and those of keys and values: the same ones, or first tokens alone and all.
-        mask: as of `attention_mask_bias`, or with position biases added, (batch, heads, queries, keys).
+        read: the rows of the queries, and those of keys and values: the same rows, or the first tokens and all tokens.
+        mask: from `attention_mask_bias`, possibly with position biases added, (batch, heads, queries, keys).
         heads: of this layer.
         size: of a head.
         name: of the sublayer.
-        form: how it is written.
+        form: of attention.
     """
     first_only = read[0] != read[1]
     rows = _projected(graph, projections, read, name, form)
@@ -106,7 +106,7 @@ def attention(
             mask_filter_value=MASKED,
         )  # fmt: skip
     else:
-        if mask == "mask.bias" and not first_only:  # ONNX Runtime does not repeat it for every query by itself
+        if mask == "mask.bias" and not first_only:  # ONNX Runtime does not broadcast it to the queries
             length = graph.shared("Shape", ["input_ids"], "mask.length", start=1, end=2)
             ones = graph.integers([1, 1], "mask.ones"), graph.integers([1], "mask.one")
             shape = graph.shared("Concat", [ones[0], length, ones[1]], "mask.shape", axis=0)
@@ -118,7 +118,7 @@ def attention(
 def _projected(
     graph: RowGraph, projections: tuple[LinearWeights, LinearWeights, LinearWeights], read: tuple[str, str], name: str, form: GraphForm
 ) -> tuple[str, str, str]:
-    """Return the rows of query, key and value, (rows, heads * size) each."""
+    """Add the projections; returns the rows of query, key and value, (rows, heads * size) each."""
     names = [f"{name}.query", f"{name}.key", f"{name}.value"]
     if form.qkv == "separate":
         query, key, value = (
@@ -134,7 +134,7 @@ def _projected(
 
 
 def _packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, names: list[str], name: str) -> list[str]:
-    """Multiply rows by several weights at once, and split what comes out; factorized ones stay apart."""
+    """Multiply rows by several weights at once and split the output; factorized weights stay separate."""
     if any(len(one.factors) > 1 for one in linears):
         return [graph.linear(rows, one, part) for one, part in zip(linears, names, strict=True)]
     weight = np.concatenate([one.factors[0] for one in linears], axis=1)
@@ -146,7 +146,7 @@ def _packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, name
 def _plain(
     graph: RowGraph, rows: tuple[str, str, str], mask: str, shape: tuple[int, int], scale: float, first_only: bool, name: str
 ) -> str:
-    """Write attention as matmuls and a softmax; `shape` is (heads, size)."""
+    """Add attention as matmuls and a softmax; `shape` is (heads, size)."""
     heads, size = shape
 
     def per_head(part: str, order: list[int]) -> str:

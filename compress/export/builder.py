@@ -1,9 +1,8 @@
-"""A few lines over `onnx.helper`: nodes with readable names, initializers from arrays, tokens as rows."""
+"""Build a graph: nodes with readable names, initializers from arrays, tokens as rows."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import onnx
@@ -13,14 +12,15 @@ from compress.core.version import __version__
 from compress.export.weights import Factors, LinearWeights, NormWeights
 
 OPSET = 20
-IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that readers of that opset know
+IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that came with it
 GELU_OPSET = 20  # the first with Gelu as one operator
 MICROSOFT = "com.microsoft"
-WORTH_SHARING = 1024  # bytes of a constant, below which a second copy is no loss
+Attribute = int | float | str | list[int]
+WORTH_SHARING = 1024  # bytes; smaller constants are not shared
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; every method returns the name of the value that it makes.
+    """Collects nodes and initializers; every method returns the name of the value that it adds.
 
     Args:
         opset: one of `IR_VERSIONS`.
@@ -32,25 +32,25 @@ class GraphBuilder:
         self.initializers: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
-    def node(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add a node with one output, named as the node."""
+    def node(self, op: str, inputs: list[str], name: str, **attributes: Attribute) -> str:
+        """Add a node with one output, which has the name of the node."""
         self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
         return name
 
     def has(self, name: str) -> bool:
-        """Tell whether there is a node of this name."""
+        """Return whether there is a node of this name."""
         return any(node.name == name for node in self.nodes)
 
-    def shared(self, op: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add a node that several others use, once."""
+    def shared(self, op: str, inputs: list[str], name: str, **attributes: Attribute) -> str:
+        """Add a node unless it exists already."""
         return name if self.has(name) else self.node(op, inputs, name, **attributes)
 
     def constant(self, array: np.ndarray, name: str) -> str:
-        """Add an initializer, or return the one that holds the same values, as the weights of layers that share theirs do."""
+        """Add an initializer, or return an equal one: layers may share their weights."""
         array = np.array(array, order="C")
         if array.nbytes >= WORTH_SHARING:
-            own = array.dtype.str, array.shape, hashlib.sha256(array.data).digest()
-            if (known := self._known.setdefault(own, name)) != name:
+            key = array.dtype.str, array.shape, hashlib.sha256(array.data).digest()
+            if (known := self._known.setdefault(key, name)) != name:
                 return known
         self.initializers[name] = numpy_helper.from_array(array, name)
         return name
@@ -60,40 +60,40 @@ class GraphBuilder:
         return self.constant(np.array(values, dtype=np.int64), name)
 
     def split(self, value: str, sizes: str, names: list[str], name: str) -> list[str]:
-        """Cut the last axis into parts, each a value of its own."""
+        """Split the last axis into parts; returns their names."""
         self.nodes.append(helper.make_node("Split", [value, sizes], names, name=name, axis=-1))
         return names
 
     def add(self, first: str, second: str, name: str) -> str:
-        """Add two values."""
+        """Add the sum of two values."""
         return self.node("Add", [first, second], name)
 
     def number(self, value: float, name: str) -> str:
-        """Add a float32 initializer of one number."""
+        """Add a float32 scalar."""
         return self.constant(np.array(value, dtype=np.float32), name)
 
     def gelu(self, value: str, name: str, approximate: str = "none") -> str:
-        """Apply GELU (Hendrycks and Gimpel 2016): exact, or by tanh; spelled out where the opset has no such operator."""
+        """Apply GELU (Hendrycks and Gimpel 2016): exact or with tanh; in single steps if the opset has no Gelu."""
         if self.opset >= GELU_OPSET:
             return self.node("Gelu", [value], name, approximate=approximate)
         if approximate == "none":
             scaled = self.node("Div", [value, self.number(2**0.5, "gelu.root_2")], f"{name}.scaled")
-            bent = self.node("Erf", [scaled], f"{name}.erf")
+            curve = self.node("Erf", [scaled], f"{name}.erf")
         else:  # tanh(sqrt(2 / pi) (x + 0.044715 x^3))
             cube = self.node("Mul", [self.node("Mul", [value, value], f"{name}.square"), value], f"{name}.cube")
             small = self.node("Mul", [cube, self.number(0.044715, "gelu.cubic")], f"{name}.cubic")
             root = self.number((2 / np.pi) ** 0.5, "gelu.root")
             scaled = self.node("Mul", [self.add(value, small, f"{name}.sum"), root], f"{name}.scaled")
-            bent = self.node("Tanh", [scaled], f"{name}.tanh")
-        gate = self.node("Mul", [value, self.node("Add", [bent, self.number(1.0, "one")], f"{name}.gate")], f"{name}.gated")
+            curve = self.node("Tanh", [scaled], f"{name}.tanh")
+        gate = self.node("Mul", [value, self.node("Add", [curve, self.number(1.0, "one")], f"{name}.gate")], f"{name}.gated")
         return self.node("Mul", [gate, self.number(0.5, "half")], name)
 
     def linear(self, rows: str, linear: LinearWeights, name: str) -> str:
         """Apply `x weight + bias` to rows."""
-        return self.product(rows, linear.factors, self.constant(linear.bias.astype(np.float32), f"{name}.bias"), name)
+        return self.gemm(rows, linear.factors, self.constant(linear.bias.astype(np.float32), f"{name}.bias"), name)
 
-    def product(self, rows: str, factors: Factors, addend: str, name: str) -> str:
-        """Multiply rows (n, in) by a weight (in, out), or by its two factors, and add (out,) or (n, out)."""
+    def gemm(self, rows: str, factors: Factors, addend: str, name: str) -> str:
+        """Multiply rows (n, in) by a weight (in, out), or by its two factors, and add `addend`, (out,) or (n, out)."""
         *first, last = factors
         for factor in first:
             rows = self.node("Gemm", [rows, self.constant(factor, f"{name}.down.weight")], f"{name}.down")
@@ -106,16 +106,21 @@ class GraphBuilder:
         return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=norm.epsilon)
 
     def model(self, inputs: list[str], outputs: dict[str, tuple[str, list[str | int]]]) -> onnx.ModelProto:
-        """Close the graph: int64 inputs (batch, sequence); float outputs, each with the value it shows and its axes."""
-        shown = []
+        """Return the finished model.
+
+        Args:
+            inputs: names of the int64 inputs, (batch, sequence) each.
+            outputs: the float outputs by name, each with the value that it exposes and its axes.
+        """
+        values = []
         for name, (value, axes) in outputs.items():
             self.node("Identity", [value], name)
-            shown.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
+            values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, axes))
         graph = helper.make_graph(
             self.nodes,
             "compress",
             [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in inputs],
-            shown,
+            values,
             list(self.initializers.values()),
         )
         others = sorted({node.domain for node in self.nodes} - {""})
@@ -131,7 +136,7 @@ class GraphBuilder:
 
 
 class RowGraph(GraphBuilder):
-    """A graph whose hidden states are rows, one for each token of each text: (batch * sequence, hidden)."""
+    """A graph whose hidden states are rows, one per token of each text: (batch * sequence, hidden)."""
 
     def shaped(self, rows: str, tail: list[int], name: str) -> str:
         """Reshape rows to (batch, sequence, *tail)."""
@@ -141,9 +146,9 @@ class RowGraph(GraphBuilder):
         return self.node("Reshape", [rows, size], name)
 
     def first_token(self, rows: str, hidden: int, name: str) -> str:
-        """Keep the first token of every text: (batch, hidden)."""
+        """Select the first token of every text: (batch, hidden)."""
         return self.first_of(self.shaped(rows, [hidden], f"{name}.texts"), name)
 
     def first_of(self, texts: str, name: str) -> str:
-        """Keep the first token of (batch, sequence, hidden): (batch, hidden)."""
+        """Select the first token of (batch, sequence, hidden): (batch, hidden)."""
         return self.node("Gather", [texts, self.constant(np.array(0, dtype=np.int64), "index.0")], name, axis=1)

@@ -1,14 +1,14 @@
-"""Author the ONNX graph of a model directly from its weights, exact for every shape.
+"""Write the ONNX graph of a model directly from its weights, exact for every shape.
 
-Different heads in every layer, layers without heads or FFN. Tokens are rows of one matrix, so that every projection with its
-bias, or with the residual it is added to, is one Gemm. A classifier of texts reads the first token only: from the last layer
-that mixes tokens on, no other is computed.
+Layers may have different numbers of heads, or no heads or FFN. Tokens are rows of one matrix, so every projection with its bias,
+or with the residual that it is added to, is one Gemm. A text classifier reads the first token only: from the last layer with
+attention on, no other token is computed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -24,19 +24,23 @@ from compress.models.layers import activation_name, find_submodule
 from compress.models.low_rank import FactoredEmbedding
 from compress.models.model_shape import model_shape
 
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 
 
-def build_graph(model: Any, form: GraphForm = PLAIN) -> onnx.ModelProto:
+def build_graph(model: PreTrainedModel, form: GraphForm = PLAIN) -> onnx.ModelProto:
     """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
 
     Args:
         model: in evaluation mode, of any shape.
-        form: how it is written; every form computes the same.
+        form: of the graph; every form computes the same.
 
     Raises:
-        ModelError: an activation or position scheme that the graph does not know.
+        ModelError: the activation or the position scheme is not supported.
     """
     family, graph = family_of(model.config.model_type), RowGraph(form.opset)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
@@ -52,8 +56,8 @@ def build_graph(model: Any, form: GraphForm = PLAIN) -> onnx.ModelProto:
     return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
 
 
-def _encoder(graph: RowGraph, model: Any, form: GraphForm, every_token: bool) -> str:
-    """Embed the words and run the layers: (batch, hidden) of first tokens, or (batch * sequence, hidden) of every token."""
+def _encoder(graph: RowGraph, model: PreTrainedModel, form: GraphForm, every_token: bool) -> str:
+    """Add embeddings and layers; returns (batch, hidden) of first tokens, or (batch * sequence, hidden) of every token."""
     shape, activation = model_shape(model), activation_name(model)
     weights = encoder_weights(model, fold_scale=form.scale == "folded")
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
@@ -66,10 +70,12 @@ def _encoder(graph: RowGraph, model: Any, form: GraphForm, every_token: bool) ->
         if block.projections is not None:
             if number == last_mixing:
                 residual = graph.first_token(hidden, shape.hidden, f"{name}.first")
-            own = mask
+            layer_mask = mask
             if weights.position_bias is not None:
-                own = position_bias(graph, weights.position_bias, block.bias_heads, mask, number == last_mixing)
-            context = attention(graph, block.projections, (residual, hidden), own, size.heads, shape.head_size, f"{name}.attention", form)
+                layer_mask = position_bias(graph, weights.position_bias, block.bias_heads, mask, number == last_mixing)
+            context = attention(
+                graph, block.projections, (residual, hidden), layer_mask, size.heads, shape.head_size, f"{name}.attention", form
+            )
             residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.attention.out")
         hidden = graph.layer_norm(residual, block.attention_norm, f"{name}.attention.norm")
         residual = hidden
@@ -91,7 +97,7 @@ def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | i
     return outputs
 
 
-def _linear(graph: GraphBuilder, value: str, linear: Any, name: str) -> str:
+def _linear(graph: GraphBuilder, value: str, linear: nn.Module, name: str) -> str:
     return graph.linear(value, LinearWeights.of(linear), name)
 
 
@@ -104,15 +110,15 @@ def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
 
 
 def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWeights | None, residual: str, name: str) -> str:
-    """Add an output projection, through its adapter where it has one, to the residual, which holds the last bias already."""
+    """Add an output projection, with its adapter if it has one, to the residual, which contains the last bias already."""
     if adapter is None:
-        return graph.product(rows, factors, residual, name)
+        return graph.gemm(rows, factors, residual, name)
     projected = graph.linear(rows, LinearWeights(factors, adapter.bias), name)
     inner = _activation(graph, graph.linear(projected, adapter.down, f"{name}.adapter.down"), "gelu", f"{name}.adapter.gelu")
-    return graph.product(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
+    return graph.gemm(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
 
-def _embeddings(graph: RowGraph, model: Any, weights: EncoderWeights, first_only: bool) -> str:
+def _embeddings(graph: RowGraph, model: PreTrainedModel, weights: EncoderWeights, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family, config = family_of(model.config.model_type), model.config
     embeddings = find_submodule(model, family.encoder).embeddings
@@ -138,8 +144,8 @@ def _embeddings(graph: RowGraph, model: Any, weights: EncoderWeights, first_only
     return hidden if weights.project is None else graph.linear(hidden, weights.project, "embeddings.project")
 
 
-def _words(graph: GraphBuilder, module: Any) -> tuple[str, np.ndarray | np.float32]:
-    """Look up the words: (batch, sequence, width), and what is to be added to each of them."""
+def _words(graph: GraphBuilder, module: nn.Module) -> tuple[str, np.ndarray | np.float32]:
+    """Look up the word embeddings: (batch, sequence, width), and a bias to add to each of them."""
     factored = isinstance(module, FactoredEmbedding)
     table = graph.constant(array_of(module.table.weight if factored else module.weight), "embeddings.word")
     words = graph.node("Gather", [table, "input_ids"], "embeddings.words")
@@ -158,27 +164,27 @@ def _roberta_positions(graph: GraphBuilder, pad: int) -> str:
     return graph.add(graph.node("Mul", [counted, real], "count.real"), padding, "position_ids")
 
 
-def _bert_head(graph: GraphBuilder, model: Any, first: str) -> str:
+def _bert_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
     pooled = _activation(graph, _linear(graph, first, model.bert.pooler.dense, "pooler"), "tanh", "pooler.tanh")
     return _linear(graph, pooled, model.classifier, "classifier")
 
 
-def _roberta_head(graph: GraphBuilder, model: Any, first: str) -> str:
+def _roberta_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
     inner = _activation(graph, _linear(graph, first, model.classifier.dense, "classifier.dense"), "tanh", "classifier.tanh")
     return _linear(graph, inner, model.classifier.out_proj, "classifier.out")
 
 
-def _electra_head(graph: GraphBuilder, model: Any, first: str) -> str:
+def _electra_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
     inner = _activation(graph, _linear(graph, first, model.classifier.dense, "classifier.dense"), "gelu", "classifier.gelu")
     return _linear(graph, inner, model.classifier.out_proj, "classifier.out")
 
 
-def _distilbert_head(graph: GraphBuilder, model: Any, first: str) -> str:
+def _distilbert_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
     inner = _activation(graph, _linear(graph, first, model.pre_classifier, "pre_classifier"), "relu", "pre_classifier.relu")
     return _linear(graph, inner, model.classifier, "classifier")
 
 
-def _bilstm_head(graph: GraphBuilder, model: Any, read: str) -> str:
+def _bilstm_head(graph: GraphBuilder, model: PreTrainedModel, read: str) -> str:
     return _linear(graph, read, model.classifier, "classifier")
 
 

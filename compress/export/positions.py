@@ -1,4 +1,4 @@
-"""MPNet's bias of relative positions as nodes of a graph, for any length: one row of distances, turned into a matrix."""
+"""The relative position bias of MPNet in a graph, for any length: one row of distances becomes a matrix."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import numpy as np
 
 from compress.export.builder import GraphBuilder
 
-END = 2**40  # behind the last entry of every axis
+END = 2**40  # beyond the last entry of every axis
 
 
 def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int, ...], mask: str, first_only: bool) -> str:
-    """Add the bias of some heads to that of the mask: (batch, heads, sequence, sequence). Layers of the same heads share it.
+    """Add the bias of some heads to the mask: (batch, heads, sequence, sequence). Layers with the same heads share it.
 
     Args:
-        graph: where the nodes go.
-        by_distance: (all heads, 2 * longest), as of `compress.models.relative_positions.bias_by_distance`.
-        heads: whose biases, in their order.
+        graph: that gets the nodes.
+        by_distance: (all heads, 2 * longest), from `compress.models.relative_positions.bias_by_distance`.
+        heads: that have the biases, in their order.
         mask: the mask's bias, (batch, 1, 1, sequence).
-        first_only: for the first token's queries alone, (batch, heads, 1, sequence).
+        first_only: only for the queries of the first token, (batch, heads, 1, sequence).
     """
     name = ".".join(["position_bias", "first" if first_only else "all", *map(str, heads)])
     if graph.has(name):
         return name
     length = graph.shared("Shape", ["input_ids"], "position_bias.length", start=1, end=2)
     zero, axes = graph.integers([0], "position_bias.zero"), graph.integers([1], "position_bias.heads_axis")
-    if first_only:  # its keys are 0, 1, ... behind it
+    if first_only:  # the distances of its keys are 0, 1, …
         table = graph.constant(by_distance[list(heads)], f"{name}.table")
         row = graph.node("Slice", [table, zero, length, axes], f"{name}.row")
         bias = graph.node("Unsqueeze", [row, graph.integers([0, 2], "position_bias.row_axes")], f"{name}.bias")
@@ -36,10 +36,10 @@ def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int
 
 
 def _matrix(graph: GraphBuilder, by_distance: np.ndarray, length: str) -> str:
-    """Turn distances into (1, heads, sequence, sequence), the bias of key j and query i being that of j - i.
+    """Expand distances to (1, heads, sequence, sequence); entry (i, j) is the bias of the distance j - i of key j and query i.
 
-    The biases of 0 ... s - 1 and -s ... -1 make a ring of 2s. Written s times in a row and cut into rows of 2s - 1, each row
-    starts one entry further back in the ring. That is copying of whole rows, a quarter of the time of a Gather at 128 tokens.
+    The biases of the distances 0 … s - 1 and -s … -1 form a ring of 2s. Repeated s times and cut into rows of 2s - 1, each row
+    starts one entry further back in the ring. This copies whole rows and takes a quarter of the time of a Gather at 128 tokens.
     """
     name = "position_bias.matrix"
     if graph.has(name):

@@ -1,8 +1,8 @@
-"""The part of a BiLSTM's graph that stands before its head: one LSTM operator reads the words of a batch in both directions."""
+"""The encoder of a BiLSTM in a graph: one LSTM operator reads the tokens of a batch in both directions."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -11,18 +11,22 @@ from onnx import helper
 from compress.export.builder import RowGraph
 from compress.export.weights import LinearWeights, array_of
 
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
 GATES = (0, 3, 1, 2)  # PyTorch's rows are input, forget, cell, output; ONNX's input, output, forget, cell
 
 
-def lstm_rows(graph: RowGraph, model: Any, every_token: bool) -> str:
-    """Return the hidden layer: (batch, ffn) of texts, or (batch * sequence, ffn) of every token.
+def lstm_rows(graph: RowGraph, model: PreTrainedModel, every_token: bool) -> str:
+    """Add the hidden layer; returns (batch, ffn) of texts, or (batch * sequence, ffn) of every token.
 
-    The LSTM stops at each text's own length, so what pads behind it is never read.
+    The LSTM stops at the length of each text, so padding is never read.
 
     Args:
-        graph: where the nodes go.
+        graph: that gets the nodes.
         model: a BiLSTM.
-        every_token: which of the two.
+        every_token: return every token.
     """
     encoder, units = model.bilstm, model.bilstm.lstm.hidden_size
     table = graph.constant(array_of(encoder.embeddings.word_embeddings.weight), "embeddings.word")
@@ -38,15 +42,15 @@ def lstm_rows(graph: RowGraph, model: Any, every_token: bool) -> str:
     return graph.node("Relu", [graph.linear(rows, LinearWeights.of(encoder.dense), "dense")], "dense.relu")
 
 
-def lstm_weights(lstm: Any) -> dict[str, np.ndarray]:
-    """Return a bidirectional LSTM's weights in the operator's layout: both directions, the gates in its order.
+def lstm_weights(lstm: nn.LSTM) -> dict[str, np.ndarray]:
+    """Return the weights of a bidirectional LSTM in the layout of the ONNX operator: both directions, its order of gates.
 
     Returns:
         `input` (2, 4 units, width), `recurrent` (2, 4 units, units), `bias` (2, 8 units).
     """
 
     def both(name: str) -> np.ndarray:
-        found = [array_of(getattr(lstm, f"{name}_l0{direction}")) for direction in ("", "_reverse")]
-        return np.stack([np.concatenate([np.split(array, len(GATES))[gate] for gate in GATES]) for array in found])
+        directions = [array_of(getattr(lstm, f"{name}_l0{direction}")) for direction in ("", "_reverse")]
+        return np.stack([np.concatenate([np.split(array, len(GATES))[gate] for gate in GATES]) for array in directions])
 
     return {"input": both("weight_ih"), "recurrent": both("weight_hh"), "bias": np.concatenate([both("bias_ih"), both("bias_hh")], axis=1)}

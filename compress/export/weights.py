@@ -1,14 +1,14 @@
-"""An encoder's weights as arrays, ready for a graph: scores scaled by the query weights, output biases folded away.
+"""The weights of an encoder as arrays for a graph: the scale of the scores and the biases of output projections are folded.
 
-The bias of an output projection is added to the residual, which is what the norm before it puts out. So it can be added to
-that norm's bias once and for all, if whatever else reads the norm takes it off again by a bias of its own: the sum before
-the next norm is then one matrix product with an addend, and a sublayer that is gone costs nothing but its norm.
+The bias of an output projection is added to the residual, which is the output of the norm before it. So it can be added to the
+bias of that norm, if everything else that reads the norm subtracts it again in its own bias. The sum before the next norm is
+then one matmul with an addend, and a removed sublayer costs only its norm.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +19,12 @@ from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_by_distance, bias_columns
 
-Factors = tuple[np.ndarray, ...]  # what rows are multiplied by in turn: one matrix (in, out), or (in, rank) and (rank, out)
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+Factors = tuple[np.ndarray, ...]  # matrices that rows are multiplied by in turn: (in, out), or (in, rank) and (rank, out)
 
 
 @dataclass
@@ -30,15 +35,15 @@ class LinearWeights:
     bias: np.ndarray
 
     @classmethod
-    def of(cls, module: Any, scale: float = 1.0) -> LinearWeights:
-        """Read a PyTorch linear, or a factorized one, scaled."""
+    def of(cls, module: nn.Module, scale: float = 1.0) -> LinearWeights:
+        """Read a linear layer of PyTorch, or a factorized one, scaled."""
         if isinstance(module, FactoredLinear):
             last = cls.of(module.up, scale)
             return cls((array_of(module.down.weight).T, *last.factors), last.bias)
         return cls((array_of(module.weight).T * np.float32(scale),), array_of(module.bias).astype(np.float64) * scale)
 
     def unshift(self, shift: np.ndarray) -> None:
-        """Take off again what was added to every input: (in,)."""
+        """Subtract the effect of a shift (in,) that was added to every input."""
         for factor in self.factors:
             shift = shift @ factor.astype(np.float64)
         self.bias -= shift
@@ -53,14 +58,14 @@ class NormWeights:
     epsilon: float
 
     @classmethod
-    def of(cls, module: Any) -> NormWeights:
+    def of(cls, module: nn.Module) -> NormWeights:
         """Read a PyTorch LayerNorm."""
         return cls(array_of(module.weight).astype(np.float64), array_of(module.bias).astype(np.float64), float(module.eps))
 
 
 @dataclass
 class AdapterWeights:
-    """`y + gelu(y down) up` for the output y of a projection, whose own bias (hidden,) it sees; that of `up` is folded away."""
+    """`y + gelu(y down) up` for the output y of a projection with its bias (hidden,); the bias of `up` is folded away."""
 
     bias: np.ndarray
     down: LinearWeights
@@ -69,10 +74,10 @@ class AdapterWeights:
 
 @dataclass
 class LayerWeights:
-    """A layer; `projections` (query, key, value) are None without heads, `inner` (the FFN's first product) without neurons.
+    """A layer; `projections` (query, key, value) are None without heads, `inner` (the first projection of the FFN) without neurons.
 
-    The output projections `mixed` and `outer` may have adapters behind them.
-    `bias_heads` tells which rows of the encoder's `position_bias` its heads take, where there is one.
+    The output projections `mixed` and `outer` may be followed by adapters.
+    `bias_heads` are the rows of the encoder's `position_bias` that its heads use, if there is one.
     """
 
     projections: tuple[LinearWeights, LinearWeights, LinearWeights] | None
@@ -99,8 +104,8 @@ class EncoderWeights:
     position_bias: np.ndarray | None = None
 
 
-def encoder_weights(model: Any, fold_scale: bool = True) -> EncoderWeights:
-    """Return a model's weights, with the biases of the output projections folded into what makes their residual.
+def encoder_weights(model: PreTrainedModel, fold_scale: bool = True) -> EncoderWeights:
+    """Return a model's weights, with the biases of the output projections folded into the norms of their residuals.
 
     The scale of the scores, `1/sqrt(head size)`, is folded into the query's weights unless `fold_scale` is false.
     """
@@ -136,10 +141,10 @@ def encoder_weights(model: Any, fold_scale: bool = True) -> EncoderWeights:
     return encoder
 
 
-def _output(module: Any, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
-    """Read an output projection and its adapter; the linear's bias is the constant that both add, to be folded.
+def _output(module: nn.Module, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
+    """Read an output projection and its adapter; the bias of the result is the constant that both add, to be folded.
 
-    Nothing goes into a projection that is not `used`: all that its adapter makes of the bias is constant.
+    A projection that is not `used` has no input, so its output and that of its adapter are constant.
     """
     linear, adapter = LinearWeights.of(module), adapter_of(module)
     if adapter is None:
@@ -150,6 +155,6 @@ def _output(module: Any, used: bool) -> tuple[LinearWeights, AdapterWeights | No
     return LinearWeights(linear.factors, up.bias), AdapterWeights(linear.bias, LinearWeights.of(adapter.down), up.factors)
 
 
-def array_of(parameter: Any) -> np.ndarray:
+def array_of(parameter: torch.Tensor) -> np.ndarray:
     """Return a parameter, or another tensor, as an array."""
     return parameter.detach().cpu().numpy()

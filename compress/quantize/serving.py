@@ -8,6 +8,7 @@ from compress.core import console
 from compress.core.errors import GateMissed
 from compress.core.machine import has_fast_bf16
 from compress.data.encoded import Encoded
+from compress.data.input_spec import Target
 from compress.export.runtime_hints import GPU_HINTS, RUNTIME_HINTS
 from compress.export.tolerance import BF16_TOLERANCE, TRIED_EXAMPLES
 from compress.export.tune import TunableGraphs, TunedGraph, tune_graph
@@ -91,7 +92,8 @@ class _CloseToFloat:
     """Checks that a way to serve an int8 graph is about as close to the float graph as the passing graphs in ONNX Runtime."""
 
     def __init__(self, choice: MethodChoice, reference: OnnxModel, data: Encoded, floats: str) -> None:
-        self.choice, self.floats, self.target = choice, floats, reference.target
+        self.choice, self.floats = choice, floats
+        self.target: Target = reference.target
         self.reference = cached_forward(lambda batch: reference.logits(batch))
         self.data = subsample(data, TRIED_EXAMPLES)
 

@@ -48,7 +48,7 @@ def test_a_product_adds_rows() -> None:
     table, ids = RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
     rows = first(graph, embedded(graph, table))
     np.testing.assert_allclose(
-        outcome(graph, graph.product(rows, (weight,), rows, "sum"), ids), table[ids[:, 0]] @ (weight + np.eye(3)), rtol=1e-5
+        outcome(graph, graph.gemm(rows, (weight,), rows, "sum"), ids), table[ids[:, 0]] @ (weight + np.eye(3)), rtol=1e-5
     )
 
 
@@ -56,7 +56,7 @@ def test_two_factors_are_two_products() -> None:
     down, up, graph = RNG.normal(size=(3, 2)).astype(np.float32), RNG.normal(size=(2, 3)).astype(np.float32), GraphBuilder()
     table, ids = RNG.normal(size=(5, 3)).astype(np.float32), np.array([[1], [3]])
     rows = first(graph, embedded(graph, table))
-    found = outcome(graph, graph.product(rows, (down, up), rows, "sum"), ids)
+    found = outcome(graph, graph.gemm(rows, (down, up), rows, "sum"), ids)
     np.testing.assert_allclose(found, table[ids[:, 0]] @ (down @ up + np.eye(3)), rtol=1e-4, atol=1e-5)
 
 

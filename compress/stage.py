@@ -1,4 +1,4 @@
-"""What a stage is given: the task, the seed, and the folders of its inputs."""
+"""The inputs of a stage: the task, the seed, and the folders of its models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from compress.core.errors import UsageError
 from compress.data.task import Task
 
-ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: what some model got wrong
+ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: examples that some model gets wrong
 
 STUDENTS = {  # names of student SPECs
     "tinybert-4": "layers=4,hidden=312,heads=12,ffn=1200",
@@ -22,18 +22,18 @@ STUDENTS = {  # names of student SPECs
 
 
 def is_spec(text: str) -> bool:
-    """Tell a student SPEC (`layers=3`) from a model reference."""
+    """Return whether a text is a student SPEC (`layers=3`), not a model reference."""
     return bool(re.fullmatch(r"\w+=[^/]*", text))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The folders and context that a stage works from.
+    """The folders and context of a stage.
 
-    `sources` maps each model's name (a stage's name, or the reference as it was written) to its folder, in the order
+    `sources` maps the name of each model (a stage's name, or the reference as it was written) to its folder, in the order
     of `from`. For `distill`, `teacher` is a folder, `more_teachers` are further ones, and `student` is a folder or a SPEC
-    such as `layers=3`. `resume` is where training keeps its state, to go on from when it is killed (the folder need not
-    exist); None: it keeps none.
+    such as `layers=3`. `resume` is the folder where training keeps its state, to resume from after an interruption (it need
+    not exist); None: it keeps none.
     """
 
     sources: dict[str, Path]

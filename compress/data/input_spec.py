@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
+
+from compress.results.values import InputSpecDocument
 
 Target = Literal["class", "labels", "value", "tags", "span"]
 
@@ -19,6 +21,13 @@ class InputSpec:
     no_answer: bool = False
     null_threshold: float = 0.0
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> InputSpecDocument:
         """Return the fields as a JSON document."""
-        return asdict(self)
+        return {
+            "target": self.target,
+            "max_length": self.max_length,
+            "stride": self.stride,
+            "max_answer": self.max_answer,
+            "no_answer": self.no_answer,
+            "null_threshold": self.null_threshold,
+        }

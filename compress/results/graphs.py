@@ -116,7 +116,7 @@ class GraphDocument(TypedDict):
 class ExportDocument(GraphDocument):
     """What `export` returns."""
 
-    form: dict[str, object]
+    form: dict[str, str | int]
     """How the graph is written: `attention`, `qkv`, `scale`, `opset`."""
     metrics: Metrics
     """`max_abs_difference` and `argmax_agreement` of the verification."""

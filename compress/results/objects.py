@@ -219,7 +219,7 @@ class ExportResult(ArtifactResult):
     """The inputs of the graph, in its order."""
     size_mb: float
     """Size of the graph in MB."""
-    form: dict[str, object]
+    form: dict[str, str | int]
     """How the graph is written: `attention`, `qkv`, `scale`, `opset`."""
     metrics: Metrics
     """`max_abs_difference` and `argmax_agreement` of the verification."""

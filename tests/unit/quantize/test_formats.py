@@ -59,8 +59,9 @@ def test_the_formats_of_a_task(graph: Path, tiny_task: dict[str, Any], method: s
         run(tmp_path / "out", tmp_path / "again")
 
 
-@pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
-@pytest.mark.parametrize("method", FORMATS)
+@pytest.mark.parametrize(
+    ("method", "target"), [("int4", "labels"), ("fp16", "value"), ("bf16", "tags"), ("int4", "span"), ("fp16", "span"), ("bf16", "span")]
+)  # every format with one output and with two, every kind once
 def test_the_formats_of_every_kind(method: str, target: Any, tmp_path: Path) -> None:
     document = tiny.write_kind(tmp_path / "data", target)
     labels = {"tags": ["animal", "colour", "food", "other"]}.get(target)
@@ -229,7 +230,7 @@ def test_calibration_files_that_will_not_do(graph: Path, name: str, content: Any
     assert isinstance(caught.value, CompressError)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("method", ["minmax", "entropy"])
 def test_fewer_texts_than_a_batch_calibrate_with_a_warning(
     graph: Path, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

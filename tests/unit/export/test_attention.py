@@ -109,5 +109,5 @@ def test_what_an_opset_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match="opset 20 has no Attention") as caught:
         GraphForm("onnx")
     assert "--opset 23" in (caught.value.hint or "")
-    with pytest.raises(UsageError, match="opset 9 is not written"):
+    with pytest.raises(UsageError, match="opset 9 is not supported"):
         GraphForm(opset=9)

@@ -60,9 +60,10 @@ def command(
 
 
 def _show_plan(recipe: Recipe, folder: Path) -> None:
-    from compress.recipe.plan import plan
 
-    planned = list(plan(recipe, folder))
+    from compress.recipe.plan import plan_run
+
+    planned = list(plan_run(recipe, folder))
     stages = [
         {
             "stage": item.stage.name,

@@ -14,7 +14,7 @@ from compress.recipe.workspace import Workspace
 from compress.results import StageManifest
 
 
-def write_artifact(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bool = False) -> StageManifest:
+def write_stage(stage: Stage, workspace: Workspace, folder: Path, key: str, card: bool = False) -> StageManifest:
     """Run a stage into a temporary folder, write its manifest last and rename the folder; returns the manifest.
 
     With `card` an ONNX artifact gets a model card, which the manifest does not cover, so that it may be edited. The training state

@@ -18,7 +18,7 @@ def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     These are model paths that start with `./` or `../`, a task file, the files of a task and the data files of stages. Paths that the
     command line sets later start at the current folder.
     """
-    changes: dict[str, Callable[[Any], Any]] = {
+    changes: dict[str, Callable[[object], object]] = {
         "model": lambda model: _model(model, folder),
         "task": lambda task: _task(task, folder),
         "stages": lambda stages: _stages(stages, folder),
@@ -30,13 +30,13 @@ def _file(name: str, folder: Path) -> str:
     return str((folder / name).absolute())
 
 
-def _model(value: Any, folder: Path) -> Any:
+def _model(value: object, folder: Path) -> object:
     if isinstance(value, list):
         return [_model(item, folder) for item in value]
     return str((folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
 
-def _task(task: Any, folder: Path) -> Any:
+def _task(task: object, folder: Path) -> object:
     if isinstance(task, str) and task.endswith((".yaml", ".yml")):
         return _file(task, folder)
     if isinstance(task, dict):
@@ -44,7 +44,7 @@ def _task(task: Any, folder: Path) -> Any:
     return task
 
 
-def _stages(stages: Any, folder: Path) -> Any:
+def _stages(stages: object, folder: Path) -> object:
     if not isinstance(stages, dict):
         return stages
     return {name: _stage(fields, folder) if isinstance(fields, dict) else fields for name, fields in stages.items()}

@@ -37,7 +37,7 @@ def stage_folders(recipe: Recipe, output: Path) -> dict[str, Path]:
     return {name: output / "stages" / f"{number:02d}-{name}" for number, name in enumerate(recipe.stages, 1)}
 
 
-def plan(recipe: Recipe, output: Path) -> Iterator[Planned]:
+def plan_run(recipe: Recipe, output: Path) -> Iterator[Planned]:
     """Yield every stage with what is known before running: a stage whose inputs are not finished has no key yet."""
     workspace = Workspace(recipe)
     pending: set[str] = set()

@@ -10,7 +10,7 @@ import yaml
 
 from compress.core import console, files, locks, outputs, processes
 from compress.core.errors import UsageError
-from compress.recipe.artifact import write_artifact
+from compress.recipe.artifact import write_stage
 from compress.recipe.cache_key import cache_key
 from compress.recipe.call import WorkOrder, take_part
 from compress.recipe.delivery import deliver
@@ -87,7 +87,7 @@ def _run_stages(recipe: Recipe, output: Path, workspace: Workspace) -> tuple[dic
             console.info(title)
             console.event("stage started", stage=name)
             (output / "manifest.json").unlink(missing_ok=True)  # out of date from here on
-            manifest = write_artifact(stage, workspace, folder, key)
+            manifest = write_stage(stage, workspace, folder, key)
             ran += 1
             console.event("stage finished", stage=name, seconds=manifest["seconds"], metrics=manifest.get("metrics"))
             console.info(f"  done in {console.duration(manifest['seconds'])}")

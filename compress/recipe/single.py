@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from compress.core import artifacts, console, locks, outputs, processes
 from compress.core.errors import UsageError
-from compress.recipe.artifact import write_artifact
+from compress.recipe.artifact import write_stage
 from compress.recipe.cache_key import cache_key
 from compress.recipe.call import WorkOrder, call_stage, stage_inputs, take_part
 from compress.recipe.plan import finished
@@ -51,7 +51,7 @@ def _run_in_main_process(recipe: Recipe, output: Path | None, overwrite: bool) -
             console.info(f"{output} is up to date: settings, model, data and code are unchanged")
         else:
             _check_free(output, overwrite)
-            manifest = write_artifact(stage, workspace, output, key, card=True)
+            manifest = write_stage(stage, workspace, output, key, card=True)
     return {"output": str(output), **manifest}
 
 

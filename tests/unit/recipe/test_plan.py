@@ -10,7 +10,7 @@ import pytest
 
 from compress.core import artifacts, files
 from compress.recipe.cache_key import cache_key
-from compress.recipe.plan import finished, plan, stage_folders
+from compress.recipe.plan import finished, plan_run, stage_folders
 from compress.recipe.workspace import Workspace
 from tests.unit.recipe.planning import ORDER, build
 
@@ -52,7 +52,7 @@ def test_folders_are_numbered_in_order(document: dict[str, Any]) -> None:
 
 
 def test_a_fresh_plan_knows_only_what_has_no_inputs_to_wait_for(document: dict[str, Any], tmp_path: Path) -> None:
-    items = list(plan(build(document), tmp_path / "run"))
+    items = list(plan_run(build(document), tmp_path / "run"))
     assert [item.stage.name for item in items] == ORDER
     assert [item.key is not None for item in items] == [True] + [False] * 6
     assert not any(item.cached for item in items)
@@ -65,9 +65,9 @@ def test_a_plan_follows_what_is_done(document: dict[str, Any], tmp_path: Path) -
     for name, folder in list(stage_folders(recipe, tmp_path / "run").items())[:3]:
         write_stage(folder, cache_key(recipe.stages[name], workspace), model=name.encode())
         workspace.finish(name, folder, artifacts.read_manifest(folder) or {})
-    items = list(plan(recipe, tmp_path / "run"))
+    items = list(plan_run(recipe, tmp_path / "run"))
     assert [item.cached is not None for item in items] == [True] * 3 + [False] * 4
     assert [item.key is not None for item in items] == [True] * 4 + [False] * 3
     (items[1].folder / "model").write_bytes(b"edited")
-    items = list(plan(recipe, tmp_path / "run"))
+    items = list(plan_run(recipe, tmp_path / "run"))
     assert [item.cached is not None for item in items] == [True] + [False] * 6

@@ -49,7 +49,7 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
         evaluator = Evaluator(task, split, folder, map_labels(read_config(folder), task, name))
         forward = open_forward(folder, settings.device)
         predictions[name] = evaluator.predict(forward, batch_size=settings.batch_size, label=f"{name} on {split}")
-        rows = [METRICS[metric].rows(examples.labels, predictions[name], task.label_names) for metric in task.spec.metrics]
+        rows = [METRICS[metric].rows(examples.labels, predictions[name], task.class_names) for metric in task.spec.metrics]
         scores = score_rows(task.spec.metrics, rows, first)
         first = first or rows
         results.append({"model": name, **scores, **class_metrics(examples, predictions[name], task)})

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from compress.data.examples import Examples
+from compress.data.metric_rows import widened
 from compress.data.task import Task
 from compress.results.measurements import ClassMetrics
 
@@ -30,7 +31,7 @@ def class_metrics(examples: Examples, predictions: Any, task: Task) -> ClassTabl
     """
     if task.spec.target not in ("class", "labels", "tags"):
         return {}
-    names = task.label_names
+    names = task.class_names
     true, predicted = (_indicators(side, len(names)) for side in (examples.labels, predictions))
     tables: ClassTables = {"per_class": _table(names, true, predicted)}
     if task.spec.target != "labels" and len(names) <= MAX_CONFUSION_CLASSES:
@@ -56,4 +57,4 @@ def _indicators(side: Any, count: int) -> np.ndarray:
     """Return which label each example (for tags: each word) has, (n, labels) booleans."""
     if isinstance(side, list):
         side = np.concatenate(side)
-    return side.astype(bool) if side.ndim == 2 else side[:, None] == np.arange(count)
+    return widened(side, count).astype(bool) if side.ndim == 2 else side[:, None] == np.arange(count)

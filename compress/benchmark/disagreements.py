@@ -53,11 +53,11 @@ def list_errors(examples: Examples, predictions: Mapping[str, Any], task: Task) 
 
 def _readable(value: Any, task: Task, is_label: bool = False) -> Readable:
     """Return a label or a prediction with the task's label names."""
-    names, target = task.label_names, task.spec.target
+    names, target = task.class_names, task.spec.target
     if target == "class":
         return names[int(value)] if int(value) != NO_CLASS else None
     if target == "labels":
-        return [name for name, present in zip(names, value, strict=True) if present]
+        return [name for name, present in zip(names, value, strict=False) if present]  # labels lack the classes of models alone
     if target == "value":
         return float(value)
     if target == "tags":

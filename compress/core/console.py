@@ -94,6 +94,13 @@ def warn(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
+def warn_once(text: str) -> None:
+    """Print a warning only once in this process."""
+    if text not in _state.shown:
+        _state.shown.add(text)
+        warn(text)
+
+
 def result(document: Mapping[str, object], human: Callable[[], None]) -> None:
     """Print the result of a command: `document` in JSON mode, else whatever `human` prints on stdout."""
     if _state.muted:

@@ -20,8 +20,10 @@ def correct(labels: np.ndarray | Tags, predictions: np.ndarray | Tags, names: Na
     """Return 1 for each correct example, (n, 1); of tags the correct ones and the number of all, (n, 2)."""
     if isinstance(labels, list):
         return np.array([[np.sum(a == b), len(a)] for a, b in zip(labels, predictions, strict=True)], dtype=np.float64)
-    same = np.asarray(labels == predictions)
-    right = np.all(same, axis=1) if same.ndim == 2 else same
+    if labels.ndim == 2:
+        labels, predictions = _same_width(labels, np.asarray(predictions))
+        return np.all(labels == predictions, axis=1).astype(np.float64).reshape(-1, 1)
+    right = np.asarray(labels == predictions)
     return right.astype(np.float64).reshape(-1, 1)
 
 
@@ -37,19 +39,25 @@ def counts_of_class_one(labels: np.ndarray, predictions: np.ndarray, names: Name
 
 def label_set_counts(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
     """Return true positives, predicted and actual labels over all labels, (n, 3)."""
+    labels, predictions = _same_width(labels, predictions)
     return np.stack([(labels * predictions).sum(1), predictions.sum(1), labels.sum(1)], axis=1).astype(np.float64)
 
 
 def counts_per_class(labels: np.ndarray | Tags, predictions: np.ndarray | Tags, names: Names) -> np.ndarray:
-    """Return true positives, predicted and actual ones of every class, (n, 3 * classes)."""
+    """Return true positives, predicted and actual ones of every class, and ones if it counts although absent, (n, 4 * classes).
+
+    As in scikit-learn, a label of a multi-label task counts although absent, with an F1 of 0, and a class that is absent from labels
+    and predictions does not.
+    """
     if isinstance(labels, list):
         return _tag_counts_per_class(labels, predictions)
     predicted = np.asarray(predictions)
     if labels.ndim == 2:
-        return np.concatenate([labels * predicted, predicted, labels], axis=1).astype(np.float64)
+        labels, predicted = _same_width(labels, predicted)
+        return np.concatenate([labels * predicted, predicted, labels, np.ones_like(labels)], axis=1).astype(np.float64)
     classes = np.arange(1 + max(labels.max(), predicted.max()))
     actual, given = labels[:, None] == classes, predicted[:, None] == classes
-    return np.concatenate([actual & given, given, actual], axis=1).astype(np.float64)
+    return np.concatenate([actual & given, given, actual, np.zeros_like(actual)], axis=1).astype(np.float64)
 
 
 def _tag_counts_per_class(labels: Tags, predictions: np.ndarray | Tags) -> np.ndarray:
@@ -58,8 +66,20 @@ def _tag_counts_per_class(labels: Tags, predictions: np.ndarray | Tags) -> np.nd
     rows = []
     for actual, given in zip(labels, predictions, strict=True):
         hits = np.bincount(actual[actual == given], minlength=count)
-        rows.append(np.concatenate([hits, np.bincount(given[given >= 0], minlength=count), np.bincount(actual, minlength=count)]))
+        predicted, true = np.bincount(given[given >= 0], minlength=count), np.bincount(actual, minlength=count)
+        rows.append(np.concatenate([hits, predicted, true, np.zeros(count)]))
     return np.array(rows, dtype=np.float64)
+
+
+def widened(matrix: np.ndarray, count: int) -> np.ndarray:
+    """Return zeros and ones for `count` labels: zeros for those that the matrix lacks."""
+    return np.pad(matrix, ((0, 0), (0, count - matrix.shape[1])))
+
+
+def _same_width(labels: np.ndarray, predictions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both for the same labels: a model may predict labels that the task lacks."""
+    count = max(labels.shape[1], predictions.shape[1])
+    return widened(labels, count), widened(predictions, count)
 
 
 def entity_counts(labels: Tags, predictions: Tags, names: Names) -> np.ndarray:

@@ -50,10 +50,10 @@ def _f1_of_counts(rows: np.ndarray) -> float:
 
 
 def _macro_f1(rows: np.ndarray) -> float:
-    """Mean of the F1 of the classes that occur in labels or predictions."""
-    hits, predicted, actual = rows.sum(axis=0).reshape(3, -1)
-    seen = predicted + actual > 0
-    return float(np.mean(2 * hits[seen] / (predicted + actual)[seen])) if seen.any() else 0.0
+    """Mean of the F1 of the classes that occur in labels or predictions; of a multi-label task, of all labels."""
+    hits, predicted, actual, always = rows.sum(axis=0).reshape(4, -1)
+    counted = predicted + actual + always > 0
+    return float(np.mean(2 * hits[counted] / np.maximum(predicted + actual, 1)[counted])) if counted.any() else 0.0
 
 
 def _matthews(rows: np.ndarray) -> float:

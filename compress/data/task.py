@@ -63,6 +63,26 @@ class Task:
         return discover_labels(cells, self.spec.target, self.spec.label, first)
 
     @cached_property
+    def class_names(self) -> list[str]:
+        """The label names, followed by those of classes that only models know; `class_number` adds them."""
+        return list(self.label_names)
+
+    def class_number(self, name: str, number: int) -> int:
+        """Return the number of a model's class, and keep its name.
+
+        Args:
+            name: of the class in the model.
+            number: of the task's class that it is; negative if the task has no such class, which is then added.
+        """
+        names = self.class_names
+        if number < 0:
+            names += [] if name in names else [name]
+            return names.index(name)
+        if names[number].isdecimal() and name not in names and not name.startswith("LABEL_"):
+            names[number] = name
+        return number
+
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of the data and of how it is read: it changes with a file's contents and with the task's columns."""
         columns = [*self.spec.text, self.spec.label]

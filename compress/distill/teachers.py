@@ -13,7 +13,7 @@ from compress.data.task import Task
 from compress.models.checkpoint import load_model
 from compress.models.config import read_config
 from compress.models.head import model_labels
-from compress.models.label_mapping import logit_positions, map_labels
+from compress.models.label_mapping import NO_CLASS, logit_positions, map_labels
 from compress.models.types import TransformersModel
 
 
@@ -75,15 +75,15 @@ def load_additional_teacher(folder: Path, task: Task, first: TransformersModel, 
     """
     positions = logit_positions(map_labels(read_config(folder), task, folder.name))
     model = load_model(folder, target=task.spec.target)
-    names = model_labels(model)
     order = []
     for label, number in zip(model_labels(first), classes.tolist(), strict=True):
-        if number < 0 and label not in names:
+        position = int(positions[number]) if number < len(positions) else NO_CLASS
+        if position == NO_CLASS:
             raise DataError(
                 f"{folder.name} does not know the label '{label}' of the first teacher",
                 "use teachers that were fine-tuned on the same labels",
             )
-        order.append(int(positions[number]) if number >= 0 else names.index(label))
+        order.append(position)
     return AdditionalTeacher(model, folder, np.array(order, dtype=np.int64))
 
 

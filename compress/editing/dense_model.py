@@ -33,7 +33,7 @@ class DenseModel:
         model: the model, in evaluation mode.
         source: its folder.
         task: the task it was fine-tuned on.
-        classes: the task's class of each logit, (logits,), -1 where the task has none.
+        classes: the task's class of each logit, (logits,); those that the task lacks come after its own.
         seed: of every draw and order.
     """
 

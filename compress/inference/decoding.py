@@ -66,13 +66,14 @@ def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, i
         classes: the task's class of each logit, as `map_labels` returns it.
 
     Returns:
-        By target: class numbers (n,) int64; zeros and ones (n, labels) float32; values (n,) float32; a list of tag
-        numbers (words,) int64; a list of texts, empty if there is no answer.
+        By target: class numbers (n,) int64; zeros and ones (n, labels) float32, those that only models know included; values (n,)
+        float32; a list of tag numbers (words,) int64; a list of texts, empty if there is no answer.
     """
     if input_spec.target == "class":
         return predicted_classes(outputs, classes)
     if input_spec.target == "labels":
-        return (outputs[:, logit_positions(classes)] > 0).astype(np.float32)  # sigmoid > 0.5
+        positions = logit_positions(classes)
+        return ((outputs[:, positions] > 0) & (positions != NO_CLASS)).astype(np.float32)  # sigmoid > 0.5
     if input_spec.target == "value":
         return outputs[:, 0].astype(np.float32)
     if input_spec.target == "tags":

@@ -77,4 +77,4 @@ class Evaluator:
             label: title of the progress bar; `validating` by default.
         """
         predictions = self.predict(forward, data, label=label or "validating")
-        return compute(self.task.spec.metrics, self.examples.labels, predictions, self.task.label_names)
+        return compute(self.task.spec.metrics, self.examples.labels, predictions, self.task.class_names)

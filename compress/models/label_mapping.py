@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from compress.core import console
 from compress.core.errors import DataError
 from compress.data.input_spec import Target
 from compress.data.task import Task
-from compress.models.config import agreed_target, class_names, only_numbered
+from compress.models.config import agreed_target, class_names, only_numbered, target_of
 from compress.models.types import Config
 
 NO_CLASS = -1
@@ -25,7 +26,10 @@ PREDICTIONS: dict[Target, str] = {
 
 
 def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
-    """Return the task's class of each logit of a model, (logits,) int64; -1 for logits of classes that the task lacks.
+    """Return the task's class of each logit of a model, (logits,) int64.
+
+    A class that the task lacks gets a number after the task's own, and its name stands in `task.class_names`: predictions of it
+    are wrong ones, and metrics must count them. Where the task only numbers its classes, `task.class_names` gets the model's names.
 
     Args:
         config: of the model, as in its `config.json`.
@@ -45,33 +49,95 @@ def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
     names = class_names(config)
     if expected in ("value", "span"):
         return np.arange(len(names))
-    return map_label_names(names, task.label_names, model_name)
+    classes = map_label_names(names, task.label_names, model_name)
+    return np.array([task.class_number(name, number) for name, number in zip(names, classes.tolist(), strict=True)], dtype=np.int64)
+
+
+def head_for_task(config: Config, task: Task, model_name: str) -> tuple[list[str], np.ndarray]:
+    """Return the names of a head's logits for training on a task, and the task's class of each logit.
+
+    A head that is trained for the task's classes is kept: in the task's order, with the model's names. One for more classes is
+    kept whole if the task only numbers its classes. For another head the names are the task's.
+
+    Args:
+        config: of the model to train.
+        task: to train on.
+        model_name: for messages.
+    """
+    target, names = task.spec.target, task.label_names
+    new = names, np.arange(len(names))
+    if target in ("value", "span") or target_of(config) is None or agreed_target(config, target) != target:
+        return new
+    own = class_names(config)
+    positions = None if only_numbered(own, names) else match_labels(own, names)
+    if positions is None:
+        return new
+    if len(own) == len(names):
+        map_labels(config, task, model_name)
+        return [own[position] for position in positions], new[1]
+    return (own, map_labels(config, task, model_name)) if label_numbers(names) is not None else new
+
+
+def label_numbers(labels: Sequence[str]) -> list[int] | None:
+    """Return the class numbers that all labels are (`3` or `LABEL_3`), or None."""
+    found = [re.fullmatch(r"(?:LABEL_)?(0|[1-9]\d*)", label, re.ASCII) for label in labels]
+    return [int(match[1]) for match in found if match] if all(found) else None
+
+
+def match_labels(model_labels: Sequence[str], task_labels: Sequence[str]) -> list[int] | None:
+    """Return the position of each of the task's labels in the model's, or None if they do not fit.
+
+    Labels are matched by name, else without regard to case if that is unambiguous. Numbers and LABEL_n are positions, if neither
+    the model nor the task has both words and numbers.
+    """
+    model = list(model_labels)
+    if set(task_labels) <= set(model):
+        return [model.index(label) for label in task_labels]
+    numbers = label_numbers(task_labels)
+    if numbers is not None and len(set(numbers)) == len(numbers) and max(numbers) < len(model):
+        words = not any(label.isdecimal() for label in model)
+        return numbers if words and label_numbers(model) in (None, list(range(len(model)))) else None
+    folded = [label.strip().casefold() for label in model]
+    positions = [folded.index(name) if folded.count(name) == 1 else -1 for name in (label.strip().casefold() for label in task_labels)]
+    return positions if min(positions) >= 0 and len(set(positions)) == len(positions) else None
 
 
 def map_label_names(model_labels: Sequence[str], task_labels: Sequence[str], model_name: str) -> np.ndarray:
-    """Return the task's class of each class of a model by name, (model classes,) int64; -1 if the task lacks the name.
+    """Return the task's class of each class of a model, (model classes,) int64; -1 if the task lacks the class.
 
-    A model whose classes are only numbered (LABEL_0, …) is assumed to use the task's order, with a warning.
+    See `match_labels`. A model whose classes are only numbered (LABEL_0, …) is assumed to use the task's order, with a warning.
 
     Raises:
         DataError: the model lacks a class of the task.
     """
-    if only_numbered(list(model_labels), list(task_labels)):
+    positions = match_labels(model_labels, task_labels)
+    if positions is None and only_numbered(list(model_labels), list(task_labels)):
         console.warn(f"{model_name} does not name its classes: they are assumed in the task's order ({', '.join(task_labels[:6])})")
         return np.arange(len(task_labels))
-    unknown = [label for label in task_labels if label not in model_labels]
-    if unknown:
+    if positions is None:
+        unknown = [label for label in task_labels if label not in model_labels]
         raise DataError(
             f"{model_name} does not know the label '{unknown[0]}' ({len(unknown)} of the task's {len(task_labels)} labels; "
             f"it knows: {', '.join(model_labels[:8])})",
             "use a model that was fine-tuned on this task, or give the task's 'labels' in the names that the model knows",
         )
-    numbers = {label: number for number, label in enumerate(task_labels)}
-    return np.array([numbers.get(label, NO_CLASS) for label in model_labels], dtype=np.int64)
+    _say_match(model_labels, task_labels, positions, model_name)
+    numbers = {position: number for number, position in enumerate(positions)}
+    return np.array([numbers.get(position, NO_CLASS) for position in range(len(model_labels))], dtype=np.int64)
+
+
+def _say_match(model_labels: Sequence[str], task_labels: Sequence[str], positions: Sequence[int], model_name: str) -> None:
+    """Say once which labels with other names are taken to be the same."""
+    pairs = [(label, model_labels[position]) for label, position in zip(task_labels, positions, strict=True)]
+    differing = [f"{label} is {name}" for label, name in pairs if label != name]
+    if differing and label_numbers(model_labels) is None:
+        by = "position" if label_numbers(task_labels) is not None else "name without regard to case"
+        shown = ", ".join(differing[:6]) + (", …" if len(differing) > 6 else "")
+        console.warn_once(f"labels are matched with the classes of {model_name} by {by}: {shown}")
 
 
 def logit_positions(classes: np.ndarray) -> np.ndarray:
-    """Return the logit of each class of the task, (task classes,) int64: the inverse of `map_labels`."""
+    """Return the logit of each class of the task, (task classes and more,) int64, -1 for none: the inverse of `map_labels`."""
     positions = np.full(int(classes.max()) + 1, NO_CLASS, dtype=np.int64)
     for position, number in enumerate(classes.tolist()):
         if number != NO_CLASS:
@@ -92,7 +158,7 @@ def to_model_labels(labels: Any, target: Target, classes: np.ndarray) -> Any:
         return positions[labels]
     if target == "labels":
         matrix = np.zeros((len(labels), len(classes)), dtype=np.float32)
-        matrix[:, positions] = labels
+        matrix[:, positions[: labels.shape[1]]] = labels
         return matrix
     if target == "tags":
         return [np.where(tags >= 0, positions[np.maximum(tags, 0)], tags) for tags in labels]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from compress.core import console, processes
@@ -17,6 +17,7 @@ from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config, target_of
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
+from compress.models.label_mapping import head_for_task, to_model_labels
 from compress.models.layers import find_submodule
 from compress.models.model_shape import count_params, model_shape
 from compress.models.types import TransformersModel
@@ -69,15 +70,18 @@ def _load(inputs: Inputs) -> tuple[TransformersModel, Encoded, Evaluator]:
     """Return the model with a head for the task, the encoded training data, and the evaluator on validation."""
     task, source, spec = inputs.task, inputs.source, inputs.task.spec
     torch.manual_seed(inputs.seed)  # for the initial weights of a new head
-    model = load_model(source, labels=task.label_names, target=spec.target)
+    config = read_config(source)
+    names, classes = head_for_task(config, task, source.name)
+    model = load_model(source, labels=names, target=spec.target)
     train = task.split("train")
-    evaluator = Evaluator(task, "validation", source, np.arange(len(task.label_names)))
+    evaluator = Evaluator(task, "validation", source, classes)
     _warn_of_overlap(task)
     labels = f", {len(task.label_names)} labels" if spec.target in ("class", "labels", "tags") else ""
     console.info(f"  {len(train)} training and {len(evaluator)} validation examples{labels}")
-    if spec.target == "value" and target_of(read_config(source)) != "value":
+    if spec.target == "value" and target_of(config) != "value":
         set_output_bias(model, float(train.labels.mean()))
-    return model, encode_for(source, train, spec.input_spec), evaluator
+    data = encode_for(source, train, spec.input_spec)
+    return model, replace(data, labels=to_model_labels(data.labels, spec.target, classes)), evaluator
 
 
 def set_output_bias(model: TransformersModel, mean: float) -> None:

@@ -146,6 +146,6 @@ def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suit
             rows[name]["reason"] = error.message
             workers.pop(name).close()
             continue
-        metric_rows = [METRICS[metric].rows(examples.labels, answers, task.label_names) for metric in task.spec.metrics]
+        metric_rows = [METRICS[metric].rows(examples.labels, answers, task.class_names) for metric in task.spec.metrics]
         rows[name] |= {"split": split, "n": len(examples), **score_rows(task.spec.metrics, metric_rows, first)}
         first = first or metric_rows

@@ -144,3 +144,17 @@ def test_a_score_of_all_rows_is_the_metric(pair: np.ndarray) -> None:
     for name in ("accuracy", "macro_f1", "matthews", "spearman"):
         rows = METRICS[name].rows(*pair, ())
         assert METRICS[name].score(rows[::-1]) == pytest.approx(METRICS[name](*pair), abs=1e-12)
+
+
+def test_a_label_that_only_the_model_knows_counts_as_wrong() -> None:
+    labels = np.array([[1, 0], [0, 1]], dtype=np.float32)
+    predictions = np.array([[1, 0, 1], [0, 1, 0]], dtype=np.float32)
+    padded = np.pad(labels, ((0, 0), (0, 1)))
+    assert METRICS["micro_f1"](labels, predictions) == pytest.approx(sklearn.metrics.f1_score(padded, predictions, average="micro"))
+    assert macro_f1(labels, predictions) == pytest.approx(sklearn.metrics.f1_score(padded, predictions, average="macro", zero_division=0))
+    assert accuracy(labels, predictions) == 0.5
+
+
+def test_a_label_without_rows_counts_as_in_scikit_learn() -> None:
+    labels = np.array([[1, 0], [1, 0]], dtype=np.float32)
+    assert macro_f1(labels, labels) == pytest.approx(sklearn.metrics.f1_score(labels, labels, average="macro", zero_division=0)) == 0.5

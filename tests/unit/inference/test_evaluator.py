@@ -95,3 +95,19 @@ def test_a_split_that_the_task_lacks(checkpoint: Maker, tiny_task: dict[str, Any
     document = {key: value for key, value in tiny_task.items() if key != "test"}
     with pytest.raises(DataError, match="has no test split"):
         Evaluator(Task(resolve(document)), "test", checkpoint(), np.arange(2))
+
+
+def test_predictions_of_a_class_that_the_file_lacks_count_as_wrong(checkpoint: Maker, tmp_path: Path) -> None:
+    """Entities of a kind that only the model knows are false positives, and labels of a text, too."""
+    (tmp_path / "tags.jsonl").write_text('{"tokens": ["a", "b"], "tags": ["B-PER", "O"]}\n', encoding="utf-8")
+    document = {"kind": "token-classification", "text": ["tokens"], "label": "tags", "metrics": ["entity_f1"]}
+    task = Task(resolve({**document, "test": str(tmp_path / "tags.jsonl")}))
+    config = {"architectures": ["BertForTokenClassification"], "id2label": {"0": "O", "1": "B-MISC", "2": "B-PER"}}
+    evaluator = Evaluator(task, "test", checkpoint(), map_labels(config, task, "model"))
+
+    def always(tags: list[int]) -> Any:
+        rows = np.eye(3, dtype=np.float32)[[0, *tags, 0]][None]
+        return lambda batch: rows
+
+    assert evaluator.score(always([2, 0])) == {"entity_f1": 1.0}
+    assert evaluator.score(always([2, 1])) == {"entity_f1": pytest.approx(2 / 3)}

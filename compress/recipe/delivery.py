@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from compress.core import artifacts, files
+from compress.core import artifacts, console, files
+from compress.recipe.provenance import public_manifest
 from compress.recipe.schema import Recipe, stage_of
 from compress.recipe.workspace import Workspace
 from compress.results import StageManifest
@@ -29,7 +30,9 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
         return name
     with files.atomic_folder(folder) as temporary:
         for path in source.iterdir():
-            if path.is_file():
+            if path.name == artifacts.MANIFEST:
+                files.write_json(temporary / path.name, console.finite(public_manifest(files.read_json(path))))
+            elif path.is_file():
                 (temporary / path.name).write_bytes(path.read_bytes())
         (temporary / artifacts.CARD).write_text(card, encoding="utf-8")
     return name

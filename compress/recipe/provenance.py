@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from compress.core import artifacts, console, digests, files, machine
+from compress.core.public_names import with_public_names
 from compress.core.version import __version__
+from compress.data.dataset_objects import SPLITS
 from compress.models.config import read_config
 from compress.models.family import family_of
 from compress.models.reference import digest_model
@@ -20,6 +22,7 @@ from compress.recipe.workspace import Workspace
 from compress.results import GateDocument, RunDocument, StageManifest
 
 MANIFEST_SCHEMA = 1
+WITH_PATHS = ("settings", "inputs", "lineage")  # keys of a manifest that name files and folders, besides its task's
 OF_THE_STAGE = ("key", "models", "seeds", "chosen", "curve")  # keys of a stage that are not repeated for each of its models
 
 
@@ -43,12 +46,22 @@ def stage_manifest(
         "versions": machine.versions() | {"compress": __version__},
         **document,
     }
+    manifest = public_manifest(manifest)
     if stage.verb.makes == "checkpoint":
         manifest |= loads_plainly(folder)
         write_model_manifests(folder, manifest)
     manifest["files"] = artifacts.digest_files(folder)
     manifest["digest"] = digests.digest_json(console.finite({**document})) if stage.verb.makes == "measurement" else digest_model(folder)
     return cast("StageManifest", manifest)
+
+
+def public_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest that may be published with its model: files and folders are named without their paths."""
+    task = manifest.get("task")
+    public = {key: with_public_names(value) if key in WITH_PATHS else value for key, value in manifest.items()}
+    if isinstance(task, Mapping):
+        public["task"] = {key: with_public_names(value) if key in SPLITS else value for key, value in task.items()}
+    return public
 
 
 def now() -> str:

@@ -21,7 +21,7 @@ from compress.recipe.preflight import check_inputs
 from compress.recipe.provenance import run_manifest
 from compress.recipe.resolve import resolved
 from compress.recipe.schema import Recipe
-from compress.recipe.workspace import Workspace
+from compress.recipe.workspace import Workspace, external_models
 from compress.results import RunDocument, StageManifest
 
 RECIPE_FILE = "recipe.resolved.yaml"
@@ -42,10 +42,10 @@ def run_recipe(recipe: Recipe, output: Path) -> RunDocument:
 
 def _run_in_main_process(recipe: Recipe, output: Path) -> RunDocument:
     output = outputs.nameable(output)
-    outputs.check_output(output, [])
-    if output.is_dir() and any(output.iterdir()) and not (output / RECIPE_FILE).is_file():
-        raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
-    with locks.locked(output):
+    outputs.check_output(output, external_models(recipe))
+    with locks.locked(output):  # before the folder is judged: a run that has just begun has not written its recipe yet
+        if output.is_dir() and any(output.iterdir()) and not (output / RECIPE_FILE).is_file():
+            raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
         check_inputs(recipe)
         output.mkdir(exist_ok=True)
         files.write_text(output / RECIPE_FILE, yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True))

@@ -64,6 +64,17 @@ class Workspace:
         self.runtime_of[stage] = manifest.get("runtime")
 
 
+def external_models(recipe: Recipe) -> list[Path]:
+    """Return the folders of the models that a recipe reads and does not make.
+
+    Raises:
+        ModelError, ResourceError: as `locate` raises them.
+    """
+    workspace, stages = Workspace(recipe), recipe.stages.values()
+    names = [name for stage in stages for name in stage.references() if stage_of(name) not in recipe.stages]
+    return [workspace.folder(name) for name in dict.fromkeys(names)]
+
+
 def _chosen_seed(folder: Path, name: str) -> str:
     """Return the folder that `best` or `median` stands for; any other name unchanged."""
     if name not in ("best", "median"):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import yaml
 
+from compress.core.public_names import markdown_code, markdown_text, public_name, with_public_names
 from compress.data.input_spec import InputSpec, Target
 from compress.data.spec import target_of_kind
 from compress.models.reference import LEGACY
@@ -31,6 +32,7 @@ _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 
 def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
     """Write the card of a stage's model (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
+    manifests = {name: _with_public_models(manifest) for name, manifest in manifests.items()}
     manifest = manifests[stage]
     run = Run({}, manifests, {}, "", delivered=stage)
     rows = [row for row in summarize(run) if row["accuracy"] is not None or row["p50_ms"]]
@@ -39,8 +41,8 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
     return "\n".join(
         [
             f"---\n{matter}---\n",
-            f"# {recipe}: {stage}\n",
-            *(f"{sentence}\n" for sentence in measured),
+            f"# {markdown_text(recipe)}: {markdown_text(stage)}\n",
+            *(f"{markdown_text(sentence)}\n" for sentence in measured),
             "## Use\n",
             *_use(manifest),
             "## What was done\n",
@@ -55,6 +57,18 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
             "",
         ]
     )
+
+
+def _with_public_models(manifest: Document) -> Document:
+    """Return a manifest whose measured models are named without the paths of the machine that measured them."""
+    results = manifest.get("results")
+    return {**manifest, "results": [_with_public_model(entry) for entry in results]} if results else manifest
+
+
+def _with_public_model(entry: Document) -> Document:
+    speedup = entry.get("speedup")
+    named = {"speedup": {**speedup, "vs": public_name(str(speedup["vs"]))}} if speedup and "vs" in speedup else {}
+    return {**entry, "model": public_name(str(entry["model"])), **named}
 
 
 def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Document:
@@ -141,10 +155,11 @@ def _step(step: Document) -> str:
     if "model" in step:
         name = str(step["model"])
         if name.startswith("builtin:") or base_model(name):
-            return f"started from `{name}`"
-        return f"started from a local model, `{name.rstrip('/').rpartition('/')[-1]}`"  # the path is private
-    settings = {key: value for key, value in step["settings"].items() if value is not None}
-    return f"`{step['verb']}` (seed {step['seed']}; " + ", ".join(f"{key} {value}" for key, value in settings.items()) + ")"
+            return f"started from {markdown_code(name)}"
+        return f"started from a local model, {markdown_code(public_name(name))}"
+    settings = {key: with_public_names(value) for key, value in step["settings"].items() if value is not None}
+    shown = ", ".join(markdown_text(f"{key} {value}") for key, value in settings.items())
+    return f"{markdown_code(str(step['verb']))} (seed {step['seed']}; {shown})"
 
 
 def _shape(manifest: Document) -> list[str]:
@@ -192,14 +207,14 @@ def _speed(stage: str, run: Run) -> list[str]:
             for entry in entries
         ]
         if rows:
-            lines += ["## Latency\n", f"On {(manifest.get('machine') or {}).get('cpu', 'an unknown machine')}:\n"]
+            lines += ["## Latency\n", f"On {markdown_text((manifest.get('machine') or {}).get('cpu', 'an unknown machine'))}:\n"]
             lines += _table(["Runs on", "Threads", "Batch", "Tokens", "p50, ms", "Speedup"], rows)
     return lines
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return [*("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines), ""]
+    shown = [columns, ["---"] * len(columns), *([markdown_text(cell) for cell in row] for row in rows)]
+    return [*("| " + " | ".join(line) + " |" for line in shown), ""]
 
 
 def _limits(stage: str, run: Run) -> list[str]:
@@ -213,7 +228,7 @@ def _limits(stage: str, run: Run) -> list[str]:
     timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
     if timed:
         inputs = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"
-        cpu = (timed[-1].get("machine") or {}).get("cpu", "one machine")
+        cpu = markdown_text((timed[-1].get("machine") or {}).get("cpu", "one machine"))
         limits.append(f"Latency was measured on {cpu}{inputs}, without tokenization and queueing.")
     of_precision = LIMITS.get(str(manifest.get("precision")))
     if of_precision is not None:

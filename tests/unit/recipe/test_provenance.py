@@ -42,3 +42,18 @@ def test_each_model_of_a_stage_has_a_manifest_of_its_own(tmp_path: Path) -> None
     tiny.edit_config(tmp_path / "2x", compress=config_entry(model_shape(tiny.make_model())))
     assert module.loads_plainly(tmp_path / "2x") == {"plain": False}
     assert "2x/compress.json" in artifacts.digest_files(tmp_path)
+
+
+def test_a_manifest_names_files_and_folders_without_their_paths() -> None:
+    manifest = {
+        "settings": {"unlabeled": "/home/me/texts.txt", "lr": 1e-5},
+        "task": {"train": "/home/me/train.csv", "labels": ["/m/01", "/m/02"]},
+        "inputs": {"/home/me/teacher": "d1"},
+        "lineage": [{"model": "/home/me/teacher"}, {"verb": "prune", "settings": {"unlabeled": "/home/me/texts.txt"}}],
+    }
+    assert module.public_manifest(manifest) == {
+        "settings": {"unlabeled": "texts.txt", "lr": 1e-5},
+        "task": {"train": "train.csv", "labels": ["/m/01", "/m/02"]},
+        "inputs": {"teacher": "d1"},
+        "lineage": [{"model": "teacher"}, {"verb": "prune", "settings": {"unlabeled": "texts.txt"}}],
+    }

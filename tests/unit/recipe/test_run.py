@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from compress.core import artifacts, console, files
+from compress.core import artifacts, console, files, locks
 from compress.core.errors import DataError, GateMissed, Locked, ModelError, UsageError
 from compress.inference.artifact import load_onnx
 from compress.models.checkpoint import load_model
@@ -144,9 +144,27 @@ def test_every_stage_has_its_manifest(first: Path) -> None:
     assert {"torch", "transformers", "compress"} <= set(manifest["versions"])
 
 
+def test_what_is_shipped_holds_no_path_of_this_machine(first: Path, document: Document) -> None:
+    private = [str(Path(document["model"]).parent).encode(), str(first.parent).encode()]
+    for path in [*(first / "model").rglob("*"), *(first / "stages").rglob("*")]:
+        assert path.is_dir() or not any(name in path.read_bytes() for name in private), path
+
+
+def test_a_run_inside_its_model_is_refused(document: Document) -> None:
+    with pytest.raises(UsageError, match="lies inside the input"):
+        go(document, Path(document["model"]) / "run")
+
+
+def test_a_second_process_in_a_run_that_has_just_begun_is_told_so(document: Document, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.resolved.yaml.tmp-1").write_text("", encoding="utf-8")
+    with locks.locked(tmp_path / "run"), pytest.raises(Locked):
+        go(document, tmp_path / "run")
+
+
 def test_lineage_tells_the_whole_way(first: Path, document: Document) -> None:
     lineage = manifest_of(first, "int8")["lineage"]
-    assert lineage[0] == {"model": document["model"]}
+    assert lineage[0] == {"model": Path(document["model"]).name}
     assert [entry["verb"] for entry in lineage[1:]] == ["finetune", "prune", "distill", "export", "quantize"]
     assert manifest_of(first, "proof")["lineage"] == []
 

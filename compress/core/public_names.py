@@ -1,0 +1,49 @@
+"""Names that may be published: a path of the owner's machine becomes the name of its file or folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_PRIVATE = re.compile(r"(?:/|~|\.\.?/|[A-Za-z]:\\).*", re.DOTALL)
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|&$~]|(?<![^\W_])_|_(?![^\W_])")
+
+
+def public_name(reference: str) -> str:
+    """Return a reference without the folders of this machine; hub ids, names of stages and relative names stay."""
+    if not _PRIVATE.fullmatch(reference) and "/../" not in reference:
+        return reference
+    return re.split(r"[/\\]", reference.rstrip("/\\"))[-1] or "folder"
+
+
+def with_public_names(value: Any) -> Any:
+    """Return a JSON value with every string in it, and every key, as a public name."""
+    if isinstance(value, str):
+        return public_name(value)
+    if isinstance(value, Mapping):
+        return _renamed({str(key): with_public_names(item) for key, item in value.items()})
+    if isinstance(value, list | tuple):
+        return [with_public_names(item) for item in value]
+    return value
+
+
+def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the document with public keys; keys that become equal are numbered."""
+    renamed: dict[str, Any] = {}
+    for key, item in document.items():
+        name, number = public_name(key), 2
+        while name in renamed:
+            name, number = f"{public_name(key)} ({number})", number + 1
+        renamed[name] = item
+    return renamed
+
+
+def markdown_text(text: str) -> str:
+    """Return a text that Markdown shows as it is, on one line: its special characters are escaped."""
+    return _MARKDOWN.sub(lambda found: "\\" + found[0], " ".join(text.split()))
+
+
+def markdown_code(text: str) -> str:
+    """Return a text as inline code, on one line."""
+    return "`" + " ".join(text.split()).replace("`", "'") + "`"

@@ -28,7 +28,7 @@ from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.results import TrainingDocument
 from compress.settings import DistillSettings
-from compress.training.label_loss import label_loss
+from compress.training.label_loss import loss_on_labels
 from compress.training.loop import Loss, TrainingPlan, TrainingResult, fit
 
 
@@ -126,7 +126,7 @@ def _theseus_loss(student: Student, teachers: Teachers, task: Task, data: Encode
     check_replaceable(*shapes, from_layers, family_of(student.model.config.model_type))
     steps = (settings.epochs or 1) * math.ceil(len(data) / settings.batch_size)
     mixed = ModuleReplacement(student.model, teachers.model, steps, plan.seed)
-    return label_loss(mixed, data, task.spec.target, plan.device, before_step=mixed.select_layers)
+    return loss_on_labels(mixed, data, task.spec.target, plan.device, before_step=mixed.select_layers)
 
 
 def _distillation_losses(

@@ -25,7 +25,7 @@ from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
 from compress.training.budget import TimeBudget, estimate_scoring_seconds
-from compress.training.label_loss import label_loss
+from compress.training.label_loss import loss_on_labels
 from compress.training.loop import TrainingPlan, fit
 from compress.training.modes import training_mode
 from compress.training.seeds import run_seeds
@@ -48,7 +48,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
         if plan.budget:
             frozen = settings.mode == "frozen"
             plan.budget.reserve(estimate_scoring_seconds(forward, validation_inputs) if frozen else final_scoring, final_scoring)
-        loss = label_loss(model, train_inputs, target, device)
+        loss = loss_on_labels(model, train_inputs, target, device)
         result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[task.spec.main_metric])
         trained, share = trained_share(model)
     metrics = processes.from_main(lambda: evaluator.score(forward))

@@ -15,7 +15,7 @@ from compress.models.task_loss import logits_of, task_loss
 from compress.training.loop import Loss
 
 
-def label_loss(
+def loss_on_labels(
     model: Callable[..., Any], data: Encoded, target: Target, device: torch.device, before_step: Callable[[int], None] | None = None
 ) -> Loss:
     """Return the task's loss of a model on the labels of `data`.

@@ -18,7 +18,7 @@ from compress.models.layers import layer_list
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings
-from compress.training.label_loss import label_loss
+from compress.training.label_loss import loss_on_labels
 from compress.training.loop import TrainingPlan, fit
 from tests import tiny
 from tests.unit.distill.helpers import inputs, run
@@ -70,7 +70,7 @@ def test_theseus_trains_the_student_and_not_the_teacher() -> None:
         mixed.select_layers(step)
 
     settings = DistillSettings.model_validate({"epochs": 2, "batch_size": 8, "lr": 1e-3, "precision": "fp32", "device": "cpu"})
-    fit(student, data, label_loss(mixed, data, "class", CPU, before_step), TrainingPlan(settings, 0))
+    fit(student, data, loss_on_labels(mixed, data, "class", CPU, before_step), TrainingPlan(settings, 0))
     assert steps == list(range(6))
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     taken = take_layers(teacher, 2).state_dict()

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from compress.models.device import to_tensors
-from compress.training.label_loss import label_loss
+from compress.training.label_loss import loss_on_labels
 from tests import tiny
 
 CPU = torch.device("cpu")
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def test_it_is_the_cross_entropy_of_the_examples_at_these_positions() -> None:
     model, data, positions = tiny.make_model(), tiny.encoded(), np.array([5, 0, 3])
     steps: list[int] = []
-    loss = label_loss(model, data, "class", CPU, steps.append)
+    loss = loss_on_labels(model, data, "class", CPU, steps.append)
     batch = to_tensors(data.batch(positions), model, CPU)
     with torch.no_grad():
         expected = functional.cross_entropy(model(**batch).logits, torch.from_numpy(data.labels[positions]))
@@ -39,5 +39,5 @@ def test_the_model_may_be_any_function_of_a_batch() -> None:
         return model(**batch)
 
     positions = np.arange(2)
-    label_loss(forward, data, "class", CPU).function(to_tensors(data.batch(positions), model, CPU), positions)
+    loss_on_labels(forward, data, "class", CPU).function(to_tensors(data.batch(positions), model, CPU), positions)
     assert "input_ids" in received[0]

@@ -18,8 +18,9 @@ from compress.models.model_shape import count_params, model_shape
 from compress.models.sketch import sketch_layers
 from compress.prune.coarse import CoarsePruning
 from compress.prune.context import PruneContext
-from compress.prune.cost_model import CostModel, measured_cost_model
+from compress.prune.cost_model import CostModel
 from compress.prune.curve import Curve, Pruned
+from compress.prune.measurements import measured_cost_model
 from compress.prune.methods import COARSE, SIZE_ONLY, STRUCTURED
 from compress.prune.scoring import rank_units
 from compress.prune.search import solve

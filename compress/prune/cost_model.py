@@ -7,10 +7,7 @@ from typing import Literal, Protocol
 from compress.models.model_shape import model_shape
 from compress.models.shape import Shape
 from compress.models.types import TransformersModel
-from compress.prune.context import PruneContext
-from compress.prune.costs import Costs, counted_costs
-from compress.prune.latency_table import latency_table
-from compress.prune.serving_clock import ServingClock
+from compress.prune.costs import Costs
 
 Unit = Literal["time", "flops", "params"]
 Speedup = tuple[float, list[float]]  # a ratio of times, and its 95 % interval
@@ -82,12 +79,3 @@ class CostModel:
         speedup = self.clock.speedup(model)
         self.correction = speedup[0] / self.predicted(shape)
         return speedup
-
-
-def measured_cost_model(context: PruneContext) -> CostModel:
-    """Return the cost model of the settings' target; for a target of time the latency table is measured, or read from the cache."""
-    settings, dense = context.settings, context.dense
-    unit: Unit = "flops" if settings.target_flops else "params" if settings.target_params else "time"
-    costs = latency_table(dense.model, context.serving) if unit == "time" else counted_costs(dense.shape, unit, context.seq_len)
-    clock = ServingClock(dense.model, context.serving, dense.seed)
-    return CostModel(dense.shape, unit, context.seq_len, costs, clock, context.serving.describe())

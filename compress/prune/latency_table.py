@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ ROUNDS = 40
 KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of a sublayer's units; between them time is a straight line
 MIXTURES = 24  # timed models of heads and neurons of all sizes
 LayerSizes = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
+Once = Callable[[str, Callable[[], Any]], Any]
 Times = Callable[[Sequence[LayerSizes]], np.ndarray]  # seconds of models of given sizes, (models,)
 
 
@@ -58,12 +59,13 @@ class Table(TypedDict):
     error: float
 
 
-def latency_table(model: TransformersModel, serving: Serving) -> Costs:
+def latency_table(model: TransformersModel, serving: Serving, once: Once | None = None) -> Costs:
     """Return what a model's sublayers cost in milliseconds, from the cache or measured now.
 
     Args:
         model: dense or pruned; only its dimensions matter, and it is not changed.
         serving: how models are served.
+        once: returns what this run has used under a name, or calls a function for it; None: nothing was used before.
 
     Raises:
         ResourceError: the runtime is not installed, or the timing process ended.
@@ -79,7 +81,10 @@ def latency_table(model: TransformersModel, serving: Serving) -> Costs:
         console.info(f"  timing sublayers: {serving.describe()}")
         return dict(measure_table(lambda sizes: time_models(model, serving, sizes), heads, ffn, first_token))
 
-    table, _ = measured_once("latency", [VERSION, dimensions, asdict(serving)], measure)
+    def cached() -> dict[str, Any]:
+        return measured_once("latency", [VERSION, dimensions, asdict(serving)], measure)[0]
+
+    table = once("latency table", cached) if once else cached()
     return interpolated(cast("Table", table), heads, ffn)
 
 

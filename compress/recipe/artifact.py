@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from compress.core import artifacts, console, files, outputs
-from compress.core.errors import Diverged
+from compress.core.errors import CompressError, Diverged, ResourceError
 from compress.recipe.call import call_stage
 from compress.recipe.provenance import MANIFEST_SCHEMA, stage_manifest
 from compress.recipe.schema import Stage
@@ -25,10 +25,14 @@ def write_stage(stage: Stage, workspace: Workspace, folder: Path, key: str, card
         try:
             seconds, document = call_stage(stage, workspace, temporary, resume)
         except Diverged as error:
+            shutil.rmtree(resume, ignore_errors=True)
             if not (temporary / "config.json").is_file():
                 raise
-            shutil.rmtree(resume, ignore_errors=True)
             raise _keep_best_epoch(error, stage, temporary, folder) from error
+        except CompressError as error:
+            if not isinstance(error, ResourceError):  # the same call would fail again
+                shutil.rmtree(resume, ignore_errors=True)
+            raise
         manifest = stage_manifest(stage, workspace, key, seconds, document, temporary)
         if card and stage.verb.makes == "onnx":
             _write_card(temporary, folder.name, stage.name, manifest)

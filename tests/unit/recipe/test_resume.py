@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 import signal
@@ -165,7 +166,7 @@ def test_a_diverged_training_keeps_its_best_epoch(
         begun += 1
         return task_loss(*args) * (math.nan if begun == 12 else 1)
 
-    monkeypatch.setattr("compress.training.label_loss.task_loss", diverging_loss)
+    monkeypatch.setattr(importlib.import_module("compress.training.label_loss"), "task_loss", diverging_loss)
     with pytest.raises(Diverged, match=r"in epoch 2, step 12; the best epoch before is kept in .*out\.diverged") as caught:
         compress.finetune(source, tiny_task, tmp_path / "out", **settings)
     assert caught.value.hint == "lower the learning rate (it was 0.002): --lr 0.0007"
@@ -191,7 +192,7 @@ def test_a_folder_of_somebody_else_is_not_written_over(tiny_task: dict[str, Any]
         return task_loss(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("compress.training.label_loss.task_loss", diverging_loss)
+        patch.setattr(importlib.import_module("compress.training.label_loss"), "task_loss", diverging_loss)
         with pytest.raises(Diverged, match=r"^gone$"):
             compress.finetune(checkpoint(), tiny_task, tmp_path / "out", **SETTINGS)
     assert [path.name for path in (tmp_path / "out.diverged").iterdir()] == ["notes.txt"]

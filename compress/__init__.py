@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
 class _Package(ModuleType):
     """Keeps `compress.prune` the function: importing the package `compress.prune` would replace it."""
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if not (name in _HOMES and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 

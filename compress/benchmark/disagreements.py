@@ -17,12 +17,12 @@ Readable = str | float | list[str] | list[str | None] | None
 
 
 class ErrorEntry(TypedDict):
-    """One example; `gold` is its label, `answers` are the predictions by model, `wrong` the models that are wrong."""
+    """One example; `expected` is its label, `predictions` are by model, `wrong` names the models that are wrong."""
 
     row: int
     text: str | list[str]
-    gold: Readable
-    answers: dict[str, Readable]
+    expected: Readable
+    predictions: dict[str, Readable]
     wrong: list[str]
     disagree: bool
 
@@ -47,7 +47,9 @@ def list_errors(examples: Examples, predictions: Mapping[str, Any], task: Task) 
         disagree = any(not _agree(prediction, first, margin, task) for prediction in readable.values())
         if wrong or disagree:
             text = " ".join(texts) if task.spec.target == "tags" else list(texts) if len(texts) > 1 else "".join(texts)
-            entries.append({"row": position, "text": text, "gold": label, "answers": readable, "wrong": wrong, "disagree": disagree})
+            entries.append(
+                {"row": position, "text": text, "expected": label, "predictions": readable, "wrong": wrong, "disagree": disagree}
+            )
     return sorted(entries, key=lambda entry: (not entry["disagree"], entry["row"]))
 
 

@@ -11,6 +11,7 @@ from compress.core.errors import UsageError
 from compress.inference.routes import ONNXRUNTIME, OPENVINO, recorded_runtimes
 from compress.models.config import max_tokens, read_config
 from compress.models.layout import OPENVINO_GRAPH, is_graph
+from compress.results.graphs import RuntimeHints
 from compress.results.measurements import CellDocument
 from compress.settings import BenchSettings
 
@@ -62,7 +63,7 @@ def candidates_of(name: str, folder: Path, settings: BenchSettings) -> list[Cand
     """
     vocab_size, graph = read_config(folder)["vocab_size"], is_graph(folder)
     manifest = artifacts.read_manifest(folder) or {}
-    hints = manifest.get("runtime", {}) if settings.device == "cpu" else {}
+    hints: RuntimeHints = manifest.get("runtime", {}) if settings.device == "cpu" else {}
     default = "+".join(sorted(recorded_runtimes(hints))) if graph else PYTORCH
     runtimes = _usable_runtimes(name, graph, default, settings)
     recorded = manifest.get("precision", "fp32") if graph else "fp32"

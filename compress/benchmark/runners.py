@@ -10,18 +10,25 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from compress.core import artifacts
 from compress.core.errors import UsageError
+from compress.data.examples import Examples
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.forward import open_forward
 from compress.inference.onnx_session import without_lingering_threads
 from compress.inference.openvino_session import openvino_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
+from compress.models.types import TransformersModel
+
+if TYPE_CHECKING:
+    import torch
+    from onnxruntime import InferenceSession, IOBinding, OrtValue
 
 Batch = dict[str, np.ndarray]
 ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that runs each batch in the faster runtime
@@ -42,14 +49,14 @@ class Runner(Protocol):
 class ClockRunner:
     """Times a synchronous forward function by the clock."""
 
-    def __init__(self, forward: Callable[[Any], Any]) -> None:
+    def __init__(self, forward: Callable[[Batch], object]) -> None:
         self.forward = forward
 
-    def prepare(self, batch: Any) -> Any:
+    def prepare(self, batch: Batch) -> Batch:
         """Return the batch unchanged."""
         return batch
 
-    def seconds(self, prepared: Any) -> float:
+    def seconds(self, prepared: Batch) -> float:
         """Run once and return the seconds."""
         start = time.perf_counter()
         self.forward(prepared)
@@ -59,14 +66,14 @@ class ClockRunner:
 class TokenizingRunner:
     """Times tokenization too: encodes texts and passes the batch to another runner."""
 
-    def __init__(self, encode: Callable[[Any], Batch], runner: Runner) -> None:
+    def __init__(self, encode: Callable[[Examples], Batch], runner: Runner) -> None:
         self.encode, self.runner = encode, runner
 
-    def prepare(self, batch: Any) -> Any:
+    def prepare(self, batch: Examples) -> Examples:
         """Return the texts unchanged."""
         return batch
 
-    def seconds(self, prepared: Any) -> float:
+    def seconds(self, prepared: Examples) -> float:
         """Encode and run once, and return the seconds of both."""
         start = time.perf_counter()
         self.runner.seconds(self.runner.prepare(self.encode(prepared)))
@@ -76,10 +83,12 @@ class TokenizingRunner:
 class TorchCudaRunner:
     """PyTorch on a GPU, timed with CUDA events."""
 
-    def __init__(self, model: Any, torch: Any, context: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+    def __init__(
+        self, model: TransformersModel, torch: ModuleType, context: Callable[[], AbstractContextManager[object]] = nullcontext
+    ) -> None:
         self.model, self.torch, self.context = model, torch, context
 
-    def prepare(self, batch: Batch) -> Any:
+    def prepare(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Move the batch to the GPU."""
         from compress.models.device import to_tensors
 
@@ -87,7 +96,7 @@ class TorchCudaRunner:
         self.torch.cuda.synchronize()
         return tensors
 
-    def seconds(self, prepared: Any) -> float:
+    def seconds(self, prepared: dict[str, torch.Tensor]) -> float:
         """Run once and return the seconds between two events on the stream."""
         start, end = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
         with self.torch.inference_mode(), self.context():
@@ -101,10 +110,10 @@ class TorchCudaRunner:
 class OrtCudaRunner:
     """ONNX Runtime on a GPU with IO binding, so that copies between host and device are not timed."""
 
-    def __init__(self, session: Any, value_of: Callable[[np.ndarray], Any]) -> None:
+    def __init__(self, session: InferenceSession, value_of: Callable[[np.ndarray], OrtValue]) -> None:
         self.session, self.value_of = session, value_of
 
-    def prepare(self, batch: Batch) -> Any:
+    def prepare(self, batch: Batch) -> IOBinding:
         """Copy the batch to the GPU and bind inputs and outputs there."""
         binding = self.session.io_binding()
         for entry in self.session.get_inputs():
@@ -114,7 +123,7 @@ class OrtCudaRunner:
         binding.synchronize_inputs()
         return binding
 
-    def seconds(self, prepared: Any) -> float:
+    def seconds(self, prepared: IOBinding) -> float:
         """Run once and return the seconds until the outputs are ready."""
         start = time.perf_counter()
         self.session.run_with_iobinding(prepared)
@@ -139,11 +148,11 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
     if runtime == ONNXRUNTIME:
         if device == "cpu":
             artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded))
-            return ClockRunner(artifact.open_runtime(ONNXRUNTIME)), artifact.session.get_providers()
+            return ClockRunner(artifact.open_runtime(ONNXRUNTIME)), list(artifact.session.get_providers())
         from onnxruntime import OrtValue
 
         session = OnnxModel(folder, threads, device).session
-        return OrtCudaRunner(session, lambda array: OrtValue.ortvalue_from_numpy(array, "cuda", 0)), session.get_providers()
+        return OrtCudaRunner(session, lambda array: OrtValue.ortvalue_from_numpy(array, "cuda", 0)), list(session.get_providers())
     if device == "cpu":
         return ClockRunner(torch_cpu_forward(folder, precision, threads)), ["PyTorch CPU"]
     return open_torch_cuda(folder, precision), ["PyTorch CUDA"]

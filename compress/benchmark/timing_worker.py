@@ -112,7 +112,7 @@ def open_served(folder: Path, serving: ServingSettings) -> Forward:
     """Open a graph as it will be served."""
     if serving["runtime"] == OPENVINO:
         return openvino_forward(folder, serving["precision"], "cpu", serving["threads"])
-    return session_forward(open_session(folder / GRAPH, serving["threads"], "cpu", dict(serving["hints"])))
+    return session_forward(open_session(folder / GRAPH, serving["threads"], "cpu", serving["hints"]))
 
 
 def main() -> None:

@@ -172,7 +172,8 @@ def compare_cell(cell: Cell, times: Times, names: Mapping[str, str]) -> dict[str
         times: by runner.
         names: the two runners by the keys of their latencies.
     """
-    ratio, interval = median_ratio(*(times[name] for name in names.values()))
+    baseline, candidate = names.values()
+    ratio, interval = median_ratio(times[baseline], times[candidate])
     medians = {key: float(1e3 * np.median(times[name])) for key, name in names.items()}
     shape = {"threads": cell.threads, "batch_size": cell.batch_size, "seq_len": cell.seq_len}
     return {**shape, **medians, "speedup": ratio, "ci95": list(interval)}

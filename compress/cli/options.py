@@ -117,7 +117,7 @@ class NumberOrAuto(click.ParamType):
 
     name = "integer|auto"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number, or `auto` unchanged."""
         return value if value == "auto" else click.INT.convert(value, param, ctx)
 

@@ -55,7 +55,7 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
     console.result({"predictions": collected}, lambda: None)
 
 
-def is_tagged(prediction: Any) -> bool:
+def is_tagged(prediction: object) -> bool:
     """Return whether a prediction is a list of tagged words, whose line holds the text already."""
     return isinstance(prediction, list) and bool(prediction) and hasattr(prediction[0], "word")
 

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 LOG_EVERY_SECONDS = 15.0
 _STARTED = time.monotonic()
@@ -115,7 +114,7 @@ def result(document: Mapping[str, object], human: Callable[[], None]) -> None:
         human()
 
 
-def finite(value: Any) -> Any:
+def finite(value: object) -> object:
     """Replace NaN and infinities by None, at any depth: they are not JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return None

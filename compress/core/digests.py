@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 
 def digest_bytes(data: bytes) -> str:
@@ -13,7 +12,7 @@ def digest_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def digest_json(document: Any) -> str:
+def digest_json(document: object) -> str:
     """Return the SHA-256 of a JSON document in canonical form (sorted keys, no spaces)."""
     return digest_bytes(json.dumps(document, sort_keys=True, separators=(",", ":"), default=str).encode())
 

@@ -26,7 +26,7 @@ def read_json(path: Path, limit: int = 64 << 20) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_json(path: Path, document: Any) -> None:
+def write_json(path: Path, document: object) -> None:
     """Write a JSON file atomically (temporary sibling, fsync, rename)."""
     write_text(path, json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
 

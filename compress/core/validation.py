@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from compress.core.errors import CompressError, did_you_mean
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def validate(model: type[Model], document: Any, where: str, error_class: type[CompressError]) -> Model:
+def validate(model: type[Model], document: object, where: str, error_class: type[CompressError]) -> Model:
     """Validate `document` against `model`.
 
     Raises:
@@ -25,7 +28,7 @@ def validate(model: type[Model], document: Any, where: str, error_class: type[Co
         raise error_class(f"{where}: {text}") from error
 
 
-def _sentence(model: type[BaseModel], fault: Any) -> str:
+def _sentence(model: type[BaseModel], fault: ErrorDetails) -> str:
     path = [str(part) for part in fault["loc"]]
     key = ".".join(path)
     if fault["type"] == "extra_forbidden":

@@ -87,7 +87,7 @@ def entity_counts(labels: Tags, predictions: Tags, names: Names) -> np.ndarray:
     from seqeval.metrics.sequence_labeling import get_entities  # pyright: ignore[reportMissingTypeStubs]
 
     def entities(tags: np.ndarray) -> set[object]:
-        return set(get_entities([names[tag] if tag >= 0 else "O" for tag in tags.tolist()]))
+        return set(get_entities(_tag_names(tags, names, "O")))
 
     return _set_counts([entities(tags) for tags in labels], [entities(tags) for tags in predictions])
 
@@ -96,9 +96,15 @@ def word_counts(labels: Tags, predictions: Tags, names: Names) -> np.ndarray:
     """Return true positives, predicted and actual words, (n, 3), as the SIGHAN bakeoffs score word segmentation."""
 
     def words(tags: np.ndarray) -> set[tuple[int, int]]:
-        return words_from_tags([names[tag] if tag >= 0 else "S" for tag in tags.tolist()])
+        return words_from_tags(_tag_names(tags, names, "S"))
 
     return _set_counts([words(tags) for tags in labels], [words(tags) for tags in predictions])
+
+
+def _tag_names(tags: np.ndarray, names: Names, ignored: str) -> list[str]:
+    """Return the name of each tag, and `ignored` for a negative one."""
+    numbers: list[int] = tags.tolist()
+    return [names[number] if number >= 0 else ignored for number in numbers]
 
 
 def words_from_tags(tags: Sequence[str]) -> set[tuple[int, int]]:

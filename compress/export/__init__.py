@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 
@@ -28,13 +27,11 @@ from compress.models.config import max_tokens, read_config
 from compress.models.inputs import input_spec_of
 from compress.models.layout import GRAPH
 from compress.models.model_shape import count_params, model_shape
+from compress.models.types import TransformersModel
 from compress.results import ExportDocument
 from compress.results.graphs import VerificationDocument
 from compress.settings import ExportSettings
 from compress.stage import Inputs
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 __all__ = ["RUNTIME_HINTS", "run", "write_artifact"]
 
@@ -106,11 +103,12 @@ def _verify(
                 "if the model's logits are very large, allow more with --tolerance; otherwise this is a bug of ours: please report it",
             )
         announce_verification(verification, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO")
-        documents[runtime] = {**verification.as_json(), "against": "PyTorch", "texts": texts, "tolerance": TOLERANCE}
+        document = VerificationDocument(**verification.as_json(), against="PyTorch", texts=texts, tolerance=TOLERANCE)
         if tolerance is not None:
-            documents[runtime]["tolerance"] = tolerance
+            document["tolerance"] = tolerance
         elif is_relative(precision, tolerance):
-            documents[runtime] |= {"tolerance": BF16_TOLERANCE, "tolerance_of": "the largest logit"}
+            document |= {"tolerance": BF16_TOLERANCE, "tolerance_of": "the largest logit"}
+        documents[runtime] = document
     return documents
 
 
@@ -119,7 +117,7 @@ def openvino_precision(settings: ExportSettings) -> str:
     return "bf16" if settings.precision == "auto" and machine.has_fast_bf16() else "fp32"
 
 
-def tunable_graphs(model: PreTrainedModel, settings: ExportSettings) -> TunableGraphs:
+def tunable_graphs(model: TransformersModel, settings: ExportSettings) -> TunableGraphs:
     """Return the forms of a model's graph that the settings leave open, the default one first.
 
     Raises:

@@ -36,7 +36,7 @@ def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:
 
 def served_forwards(folder: Path, hints: RuntimeHints) -> dict[str, Forward]:
     """Open a new artifact by its hints; returns the forward function of ONNX Runtime and of each runtime that serves it."""
-    artifact = OnnxModel(folder, hints=dict(hints))
+    artifact = OnnxModel(folder, hints=hints)
     return {runtime: artifact.open_runtime(runtime) for runtime in dict.fromkeys([ONNXRUNTIME, *recorded_runtimes(hints)])}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that 
 GELU_OPSET = 20  # the first with Gelu as one operator
 MICROSOFT = "com.microsoft"
 Attribute = int | float | str | list[int]
+Output = tuple[str, list[str | int]]  # a value, and its axes: names or sizes
 WORTH_SHARING = 1024  # bytes; smaller constants are not shared
 
 
@@ -32,9 +34,11 @@ class GraphBuilder:
         self.initializers: dict[str, onnx.TensorProto] = {}
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
-    def node(self, op: str, inputs: list[str], name: str, **attributes: Attribute) -> str:
+    def node(self, op: str, inputs: list[str], name: str, domain: str | None = None, **attributes: Attribute) -> str:
         """Add a node with one output, which has the name of the node."""
-        self.nodes.append(helper.make_node(op, inputs, [name], name=name, **attributes))
+        node = helper.make_node(op, inputs, [name], name=name, domain=domain)
+        node.attribute.extend(helper.make_attribute(key, value) for key, value in sorted(attributes.items()))
+        self.nodes.append(node)
         return name
 
     def has(self, name: str) -> bool:
@@ -43,7 +47,7 @@ class GraphBuilder:
 
     def shared(self, op: str, inputs: list[str], name: str, **attributes: Attribute) -> str:
         """Add a node unless it exists already."""
-        return name if self.has(name) else self.node(op, inputs, name, **attributes)
+        return name if self.has(name) else self.node(op, inputs, name, None, **attributes)
 
     def constant(self, array: np.ndarray, name: str) -> str:
         """Add an initializer, or return an equal one: layers may share their weights."""
@@ -105,7 +109,7 @@ class GraphBuilder:
         bias = self.constant(norm.bias.astype(np.float32), f"{name}.bias")
         return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=norm.epsilon)
 
-    def model(self, inputs: list[str], outputs: dict[str, tuple[str, list[str | int]]]) -> onnx.ModelProto:
+    def model(self, inputs: list[str], outputs: Mapping[str, Output]) -> onnx.ModelProto:
         """Return the finished model.
 
         Args:

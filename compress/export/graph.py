@@ -8,31 +8,31 @@ attention on, no other token is computed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from compress.core.errors import ModelError
 from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias
-from compress.export.builder import GraphBuilder, RowGraph
+from compress.export.builder import GraphBuilder, Output, RowGraph
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
 from compress.models.family import BILSTM, TOKEN_HEADS, family_of
 from compress.models.layers import activation_name, find_submodule
-from compress.models.low_rank import FactoredEmbedding
+from compress.models.low_rank import FactoredEmbedding, FactoredLinear
 from compress.models.model_shape import model_shape
+from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
 
 GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 
 
-def build_graph(model: PreTrainedModel, form: GraphForm = PLAIN) -> onnx.ModelProto:
+def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.ModelProto:
     """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
 
     Args:
@@ -46,17 +46,18 @@ def build_graph(model: PreTrainedModel, form: GraphForm = PLAIN) -> onnx.ModelPr
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     every_token = head is not None
+    labels = len(model.config.id2label or {})
     hidden = lstm_rows(graph, model, every_token) if family.recurrent else _encoder(graph, model, form, every_token)
     if head is None:
-        return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", model.config.num_labels])})
+        return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", labels])})
     rows = _linear(graph, hidden, find_submodule(model, head), head)
-    logits = graph.shaped(rows, [model.config.num_labels], f"{head}.tokens")
+    logits = graph.shaped(rows, [labels], f"{head}.tokens")
     if head == TOKEN_HEADS["ForQuestionAnswering"]:
         return graph.model(inputs, _ends(graph, logits))
-    return graph.model(inputs, {"logits": (logits, ["batch", "sequence", model.config.num_labels])})
+    return graph.model(inputs, {"logits": (logits, ["batch", "sequence", labels])})
 
 
-def _encoder(graph: RowGraph, model: PreTrainedModel, form: GraphForm, every_token: bool) -> str:
+def _encoder(graph: RowGraph, model: TransformersModel, form: GraphForm, every_token: bool) -> str:
     """Add embeddings and layers; returns (batch, hidden) of first tokens, or (batch * sequence, hidden) of every token."""
     shape, activation = model_shape(model), activation_name(model)
     weights = encoder_weights(model, fold_scale=form.scale == "folded")
@@ -86,10 +87,10 @@ def _encoder(graph: RowGraph, model: PreTrainedModel, form: GraphForm, every_tok
     return hidden
 
 
-def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | int]]]:
+def _ends(graph: GraphBuilder, logits: str) -> dict[str, Output]:
     """Split (batch, sequence, 2) into the logits of a span's first and last token, (batch, sequence) each."""
     axis = graph.integers([2], "axis.2")
-    outputs: dict[str, tuple[str, list[str | int]]] = {}
+    outputs: dict[str, Output] = {}
     for position, name in enumerate(("start", "end")):
         begin, end = graph.integers([position], f"{name}.from"), graph.integers([position + 1], f"{name}.to")
         part = graph.node("Slice", [logits, begin, end, axis], f"{name}.slice")
@@ -97,7 +98,7 @@ def _ends(graph: GraphBuilder, logits: str) -> dict[str, tuple[str, list[str | i
     return outputs
 
 
-def _linear(graph: GraphBuilder, value: str, linear: nn.Module, name: str) -> str:
+def _linear(graph: GraphBuilder, value: str, linear: nn.Linear | FactoredLinear, name: str) -> str:
     return graph.linear(value, LinearWeights.of(linear), name)
 
 
@@ -118,7 +119,7 @@ def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWe
     return graph.gemm(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
 
-def _embeddings(graph: RowGraph, model: PreTrainedModel, weights: EncoderWeights, first_only: bool) -> str:
+def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeights, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family, config = family_of(model.config.model_type), model.config
     embeddings = find_submodule(model, family.encoder).embeddings
@@ -144,7 +145,7 @@ def _embeddings(graph: RowGraph, model: PreTrainedModel, weights: EncoderWeights
     return hidden if weights.project is None else graph.linear(hidden, weights.project, "embeddings.project")
 
 
-def _words(graph: GraphBuilder, module: nn.Module) -> tuple[str, np.ndarray | np.float32]:
+def _words(graph: GraphBuilder, module: nn.Embedding | FactoredEmbedding) -> tuple[str, np.ndarray | np.float32]:
     """Look up the word embeddings: (batch, sequence, width), and a bias to add to each of them."""
     factored = isinstance(module, FactoredEmbedding)
     table = graph.constant(array_of(module.table.weight if factored else module.weight), "embeddings.word")
@@ -164,31 +165,37 @@ def _roberta_positions(graph: GraphBuilder, pad: int) -> str:
     return graph.add(graph.node("Mul", [counted, real], "count.real"), padding, "position_ids")
 
 
-def _bert_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
-    pooled = _activation(graph, _linear(graph, first, model.bert.pooler.dense, "pooler"), "tanh", "pooler.tanh")
-    return _linear(graph, pooled, model.classifier, "classifier")
+def _bert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
+    pooled = _activation(graph, _linear(graph, first, find_submodule(model, "bert.pooler.dense"), "pooler"), "tanh", "pooler.tanh")
+    return _linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
 
 
-def _roberta_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
-    inner = _activation(graph, _linear(graph, first, model.classifier.dense, "classifier.dense"), "tanh", "classifier.tanh")
-    return _linear(graph, inner, model.classifier.out_proj, "classifier.out")
+def _roberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
+    inner = _activation(
+        graph, _linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "tanh", "classifier.tanh"
+    )
+    return _linear(graph, inner, find_submodule(model, "classifier.out_proj"), "classifier.out")
 
 
-def _electra_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
-    inner = _activation(graph, _linear(graph, first, model.classifier.dense, "classifier.dense"), "gelu", "classifier.gelu")
-    return _linear(graph, inner, model.classifier.out_proj, "classifier.out")
+def _electra_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
+    inner = _activation(
+        graph, _linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "gelu", "classifier.gelu"
+    )
+    return _linear(graph, inner, find_submodule(model, "classifier.out_proj"), "classifier.out")
 
 
-def _distilbert_head(graph: GraphBuilder, model: PreTrainedModel, first: str) -> str:
-    inner = _activation(graph, _linear(graph, first, model.pre_classifier, "pre_classifier"), "relu", "pre_classifier.relu")
-    return _linear(graph, inner, model.classifier, "classifier")
+def _distilbert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
+    inner = _activation(
+        graph, _linear(graph, first, find_submodule(model, "pre_classifier"), "pre_classifier"), "relu", "pre_classifier.relu"
+    )
+    return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
 
 
-def _bilstm_head(graph: GraphBuilder, model: PreTrainedModel, read: str) -> str:
-    return _linear(graph, read, model.classifier, "classifier")
+def _bilstm_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str:
+    return _linear(graph, read, find_submodule(model, "classifier"), "classifier")
 
 
-HEADS: dict[str, Callable[[GraphBuilder, Any, str], str]] = {
+HEADS: dict[str, Callable[[GraphBuilder, TransformersModel, str], str]] = {
     "bert": _bert_head,
     "roberta": _roberta_head,
     "xlm-roberta": _roberta_head,

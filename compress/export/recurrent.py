@@ -10,15 +10,16 @@ from onnx import helper
 
 from compress.export.builder import RowGraph
 from compress.export.weights import LinearWeights, array_of
+from compress.models.layers import find_submodule
+from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
     from torch import nn
-    from transformers import PreTrainedModel
 
 GATES = (0, 3, 1, 2)  # PyTorch's rows are input, forget, cell, output; ONNX's input, output, forget, cell
 
 
-def lstm_rows(graph: RowGraph, model: PreTrainedModel, every_token: bool) -> str:
+def lstm_rows(graph: RowGraph, model: TransformersModel, every_token: bool) -> str:
     """Add the hidden layer; returns (batch, ffn) of texts, or (batch * sequence, ffn) of every token.
 
     The LSTM stops at the length of each text, so padding is never read.
@@ -28,7 +29,8 @@ def lstm_rows(graph: RowGraph, model: PreTrainedModel, every_token: bool) -> str
         model: a BiLSTM.
         every_token: return every token.
     """
-    encoder, units = model.bilstm, model.bilstm.lstm.hidden_size
+    encoder = find_submodule(model, "bilstm")
+    units = encoder.lstm.hidden_size
     table = graph.constant(array_of(encoder.embeddings.word_embeddings.weight), "embeddings.word")
     steps = graph.node("Transpose", ["input_ids"], "input_ids.steps", perm=[1, 0])
     words = graph.node("Gather", [table, steps], "embeddings.words")  # (sequence, batch, width)

@@ -18,11 +18,11 @@ from compress.models.layers import encoder_layers, find_submodule
 from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_by_distance, bias_columns
+from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
-    from transformers import PreTrainedModel
 
 Factors = tuple[np.ndarray, ...]  # matrices that rows are multiplied by in turn: (in, out), or (in, rank) and (rank, out)
 
@@ -35,7 +35,7 @@ class LinearWeights:
     bias: np.ndarray
 
     @classmethod
-    def of(cls, module: nn.Module, scale: float = 1.0) -> LinearWeights:
+    def of(cls, module: nn.Linear | FactoredLinear, scale: float = 1.0) -> LinearWeights:
         """Read a linear layer of PyTorch, or a factorized one, scaled."""
         if isinstance(module, FactoredLinear):
             last = cls.of(module.up, scale)
@@ -58,7 +58,7 @@ class NormWeights:
     epsilon: float
 
     @classmethod
-    def of(cls, module: nn.Module) -> NormWeights:
+    def of(cls, module: nn.LayerNorm) -> NormWeights:
         """Read a PyTorch LayerNorm."""
         return cls(array_of(module.weight).astype(np.float64), array_of(module.bias).astype(np.float64), float(module.eps))
 
@@ -104,7 +104,7 @@ class EncoderWeights:
     position_bias: np.ndarray | None = None
 
 
-def encoder_weights(model: PreTrainedModel, fold_scale: bool = True) -> EncoderWeights:
+def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> EncoderWeights:
     """Return a model's weights, with the biases of the output projections folded into the norms of their residuals.
 
     The scale of the scores, `1/sqrt(head size)`, is folded into the query's weights unless `fold_scale` is false.
@@ -141,7 +141,7 @@ def encoder_weights(model: PreTrainedModel, fold_scale: bool = True) -> EncoderW
     return encoder
 
 
-def _output(module: nn.Module, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
+def _output(module: nn.Linear, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
     """Read an output projection and its adapter; the bias of the result is the constant that both add, to be folded.
 
     A projection that is not `used` has no input, so its output and that of its adapter are constant.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,12 @@ def _check_provider(session: InferenceSession, provider: str) -> None:
             if provider == PROVIDERS["tensorrt"]
             else "put the libraries of CUDA and cuDNN on LD_LIBRARY_PATH",
         )
+
+
+def run_arrays(session: InferenceSession, names: Sequence[str], batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the named outputs of a session for a batch, which may have more arrays than the session has inputs."""
+    outputs = session.run(list(names), {entry.name: batch[entry.name] for entry in session.get_inputs()})
+    return [np.asarray(output) for output in outputs]
 
 
 def session_forward(session: InferenceSession) -> Forward:

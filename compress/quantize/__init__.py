@@ -78,7 +78,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
             "method": method,
             "weights": WEIGHTS.get(method, target.weights),
             "target": {"name": target.name, "here": target.here},
-            "made_for": target.instruction_sets,
+            "instruction_sets": target.instruction_sets,
             "calibration": variants.calibration_document(method),
             "candidates": choice.candidates,
             "float_groups": choice.float_groups,

@@ -15,7 +15,7 @@ from compress.core import console
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.export.graph_editing import expose_values
-from compress.inference.onnx_session import open_session
+from compress.inference.onnx_session import open_session, run_arrays
 from compress.quantize.ranges import Histogram
 
 BATCH_TOKENS = 1024  # only the activations of one batch are held at a time
@@ -31,12 +31,11 @@ def stream_activations(model: onnx.ModelProto, names: Sequence[str], data: Encod
         label: title of the progress bar.
     """
     session = open_session(expose_values(model, names).SerializeToString(), None, "cpu", {})
-    inputs = [entry.name for entry in session.get_inputs()]
     batches = evaluation_batches(data.lengths, max(1, BATCH_TOKENS // int(data.lengths.max())))
     with console.progress(label, len(batches)) as advance:
         for positions in batches:
             batch = data.batch(positions)
-            values = session.run(list(names), {name: batch[name] for name in inputs})
+            values = run_arrays(session, names, batch)
             yield {name: without_padding(value, batch["attention_mask"]) for name, value in zip(names, values, strict=True)}
             advance()
 

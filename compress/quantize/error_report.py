@@ -10,7 +10,7 @@ from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.export.graph_editing import expose_values
 from compress.export.verify import subsample
-from compress.inference.onnx_session import open_session
+from compress.inference.onnx_session import open_session, run_arrays
 from compress.quantize.calibrate import BATCH_TOKENS, without_padding
 from compress.quantize.matmuls import MatMul, find_matmuls
 from compress.quantize.variants import CALIBRATED, GraphVariants
@@ -75,7 +75,7 @@ def output_errors(before: onnx.ModelProto, after: onnx.ModelProto, names: list[s
     with console.progress("comparing matmuls", len(batches)) as advance:
         for positions in batches:
             batch = sample.batch(positions)
-            values = [session.run(names, {entry.name: batch[entry.name] for entry in session.get_inputs()}) for session in sessions]
+            values = [run_arrays(session, names, batch) for session in sessions]
             for row, (expected, value) in enumerate(zip(*values, strict=True)):
                 exact = without_padding(expected, batch["attention_mask"]).astype(np.float64)
                 difference = without_padding(value, batch["attention_mask"]) - exact

@@ -11,7 +11,7 @@ from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
 from compress.export.graph_editing import FLOAT, GraphEditor, expose_values
 from compress.export.verify import subsample
-from compress.inference.onnx_session import open_session
+from compress.inference.onnx_session import open_session, run_arrays
 from compress.quantize.calibrate import BATCH_TOKENS
 
 LARGEST_FP16 = float(np.finfo(np.float16).max)
@@ -61,11 +61,10 @@ def check_fp16_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) 
     """
     names = [name for node in model.graph.node for name in node.output if name]
     session = open_session(expose_values(model, names).SerializeToString(), None, "cpu", {})
-    inputs = [entry.name for entry in session.get_inputs()]
     sample = subsample(data, examples)
     for positions in evaluation_batches(sample.lengths, examples, BATCH_TOKENS):
         batch = sample.batch(positions)
-        for name, value in zip(names, session.run(names, {key: batch[key] for key in inputs}), strict=True):
+        for name, value in zip(names, run_arrays(session, names, batch), strict=True):
             if value.dtype == np.float32 and value.size and not np.abs(value).max() <= LARGEST_FP16:
                 raise ModelError(
                     f"{name} reaches {np.abs(value).max():g}, beyond {LARGEST_FP16:g}, the largest number of float16",

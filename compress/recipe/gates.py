@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from compress.core.errors import GateMissed
 from compress.data.metrics import points_lost
@@ -19,7 +19,7 @@ def check_gates(recipe: Recipe, manifests: Mapping[str, StageManifest]) -> list[
     return [GATES[name](limit, gated[name]) for name, limit in limits.items()]
 
 
-def max_drop(limit: float, manifest: Any) -> GateDocument:
+def max_drop(limit: float, manifest: object) -> GateDocument:
     """Return the points of the main metric that the last model loses against the first."""
     document = cast("EvalDocument", manifest)
     first, last = document["results"][0], document["results"][-1]
@@ -29,7 +29,7 @@ def max_drop(limit: float, manifest: Any) -> GateDocument:
     return {"gate": "max_drop", "limit": limit, "measured": drop, "passed": drop <= limit, "where": where}
 
 
-def min_speedup(limit: float, manifest: Any) -> GateDocument:
+def min_speedup(limit: float, manifest: object) -> GateDocument:
     """Return the speedup of the last model over the first in the first cell of the benchmark."""
     results = cast("BenchDocument", manifest)["results"]
     keys = ("threads", "batch_size", "seq_len", "lengths")
@@ -41,7 +41,7 @@ def min_speedup(limit: float, manifest: Any) -> GateDocument:
     return {"gate": "min_speedup", "limit": limit, "measured": ratio, "passed": ratio >= limit, "where": where}
 
 
-GATES: dict[str, Callable[[float, Any], GateDocument]] = {"max_drop": max_drop, "min_speedup": min_speedup}
+GATES: dict[str, Callable[[float, object], GateDocument]] = {"max_drop": max_drop, "min_speedup": min_speedup}
 
 
 def raise_if_missed(gates: list[GateDocument], output: Path, document: RunDocument) -> None:

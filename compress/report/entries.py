@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from compress.report.run_folder import Document
 
 CELL = ("threads", "batch_size", "seq_len")
+CellKey = tuple[object, ...]  # the values of `CELL`, and whether the task's texts were timed
 
 
-def is_interval(value: Any) -> TypeGuard[list[float]]:
+def is_interval(value: object) -> TypeGuard[list[float]]:
     """Return whether `value` is a pair of numbers; an interval that could not be computed contains None."""
     return isinstance(value, list) and len(value) == 2 and all(isinstance(bound, int | float) for bound in value)
 
 
-def cell_of(entry: Document) -> tuple[Any, ...]:
+def cell_of(entry: Document) -> CellKey:
     """Return the threads, batch size and length of a benchmark's entry, and whether the task's texts were timed."""
     return (*(entry.get(key) for key in CELL), has_own_lengths(entry))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import TypeGuard
 
 from compress.report.formatting import number, times_100
 from compress.report.run_folder import Document, Run
@@ -75,10 +75,12 @@ def _shade(share: float, right: bool) -> str:
 
 def disagreement_table(examples: Sequence[Document], first: str, name: str, stage: Document) -> str:
     """Return the table of examples on which the first and the delivered model disagree, with the count of who is right."""
-    differing = [entry for entry in examples if {first, name} <= set(entry.get("answers") or {}) and _differ(entry, first, name)]
+    differing = [entry for entry in examples if {first, name} <= set(entry.get("predictions") or {}) and _differ(entry, first, name)]
     if not differing:
         return ""
-    values = [abs(entry["answers"][first] - entry["answers"][name]) for entry in differing if _is_value(entry["answers"][first])]
+    values = [
+        abs(entry["predictions"][first] - entry["predictions"][name]) for entry in differing if _is_value(entry["predictions"][first])
+    ]
     if len(values) == len(differing):
         differing = [entry for _, entry in sorted(zip(values, differing, strict=True), key=lambda pair: -pair[0])]
         summary = f"Largest differences between {first} and {name} first."
@@ -94,13 +96,13 @@ def disagreement_table(examples: Sequence[Document], first: str, name: str, stag
     return f"<h3>Where {escape(first)} and {escape(name)} disagree</h3>\n{note(summary)}\n{parts[0]}{rest}"
 
 
-def _is_value(answer: Any) -> bool:
-    return isinstance(answer, int | float)
+def _is_value(prediction: object) -> TypeGuard[int | float]:
+    return isinstance(prediction, int | float)
 
 
 def _differ(entry: Document, first: str, name: str) -> bool:
-    one, other = entry["answers"][first], entry["answers"][name]
-    if isinstance(one, str) and isinstance(other, str) and isinstance(entry.get("gold"), list):  # spans, as SQuAD compares them
+    one, other = entry["predictions"][first], entry["predictions"][name]
+    if isinstance(one, str) and isinstance(other, str) and isinstance(entry.get("expected"), list):  # spans, as SQuAD compares them
         from compress.data.squad import normalize_answer
 
         return normalize_answer(one) != normalize_answer(other)
@@ -118,7 +120,7 @@ def _who_is_right(examples: Sequence[Document], first: str, name: str) -> str:
 
 def _has_tags(entry: Document) -> bool:
     """Return whether the predictions are one tag per word: lists as long as the sentence."""
-    sides = [entry.get("gold"), *entry["answers"].values()]
+    sides = [entry.get("expected"), *entry["predictions"].values()]
     return isinstance(entry.get("text"), str) and all(isinstance(side, list) and len(side) == len(_words(entry)) for side in sides)
 
 
@@ -127,20 +129,22 @@ def _words(entry: Document) -> list[str]:
 
 
 def _line(entry: Document, first: str, name: str, tagged: bool) -> list[Cell]:
-    gold, wrong = entry.get("gold"), entry.get("wrong") or []
-    sides = [gold, entry["answers"][first], entry["answers"][name]]
+    expected, wrong = entry.get("expected"), entry.get("wrong") or []
+    sides = [expected, entry["predictions"][first], entry["predictions"][name]]
     if tagged:
         differing = [place for place, (one, other) in enumerate(zip(sides[1], sides[2], strict=True)) if one != other]
         texts = [" ".join(f"{_words(entry)[place]}/{side[place] or '–'}" for place in differing) for side in sides]
     else:
-        texts = [_answer(side) for side in sides]
-        texts[0] = "no answer" if gold == [] and isinstance(sides[1], str) else texts[0]
+        texts = [_formatted(side) for side in sides]
+        texts[0] = "no answer" if expected == [] and isinstance(sides[1], str) else texts[0]
     marks = ["wrong" if model in wrong else "right" for model in (first, name)]
-    answers: list[Cell] = [(cut(text), f"{'✗' if mark == 'wrong' else '✓'} {mark}") for text, mark in zip(texts[1:], marks, strict=True)]
-    return [str(entry.get("row", "–")), excerpt(entry.get("text"), gold), cut(texts[0]), *answers]
+    predictions: list[Cell] = [
+        (cut(text), f"{'✗' if mark == 'wrong' else '✓'} {mark}") for text, mark in zip(texts[1:], marks, strict=True)
+    ]
+    return [str(entry.get("row", "–")), excerpt(entry.get("text"), expected), cut(texts[0]), *predictions]
 
 
-def _answer(side: Any) -> str:
+def _formatted(side: object) -> str:
     """Format a true label or a prediction: a label, labels, a number, or one of several texts."""
     if isinstance(side, list):
         return ", ".join(dict.fromkeys(str(item) for item in side)) or "none"
@@ -154,12 +158,12 @@ def cut(text: str, limit: int = TEXT) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
 
 
-def excerpt(text: Any, gold: Any) -> str:
+def excerpt(text: object, expected: object) -> str:
     """Cut a text or a text pair; the second text (a context) may start later, shortly before the true answer."""
     if not isinstance(text, list):
         return cut(str(text))
     first, second = cut(str(text[0]), TEXT // 2), " ".join(str(part) for part in text[1:])
-    answer = str(gold[0]) if isinstance(gold, list) and gold else ""
+    answer = str(expected[0]) if isinstance(expected, list) and expected else ""
     room = TEXT - len(first) - 3
     start = second.find(answer) if answer else 0
     if len(second) > room and start > room // 2:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from compress.report.entries import has_own_lengths, is_interval
 from compress.report.run_folder import Document
 
@@ -55,7 +53,7 @@ def times_100(value: float | None) -> float | None:
     return None if value is None else 100 * value
 
 
-def interval_text(bounds: Any, digits: int = 2, scale: float = 1, signed: bool = False) -> str:
+def interval_text(bounds: object, digits: int = 2, scale: float = 1, signed: bool = False) -> str:
     """Format an interval as `a to b`; an empty text if there is none."""
     if not is_interval(bounds):
         return ""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from compress.report.entries import CELL, cell_of, has_own_lengths
+from compress.report.entries import CELL, CellKey, cell_of, has_own_lengths
 from compress.report.formatting import length_text
 from compress.report.run_folder import Document
 from compress.report.style import LEGEND, MUTED, colors, empty_figure, log_ticks, short, widened
@@ -22,7 +22,7 @@ def length_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.Fi
     fixed = [
         entry for entry in results if not has_own_lengths(entry) and (entry.get("latency_ms") or {}).get("p50") and entry.get("seq_len")
     ]
-    groups: dict[tuple[Any, ...], list[Document]] = {}
+    groups: dict[CellKey, list[Document]] = {}
     for entry in fixed:
         groups.setdefault(cell_of(entry)[:2], []).append(entry)
     group = next((entries for entries in groups.values() if len({entry["seq_len"] for entry in entries}) > 1), [])
@@ -81,13 +81,13 @@ def latency_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.F
     return figure
 
 
-def cell_names(cells: Sequence[tuple[Any, ...]]) -> list[str]:
+def cell_names(cells: Sequence[CellKey]) -> list[str]:
     """Name the cells of a benchmark by what differs between them: `32 tokens`, `batch 8, 128 tokens`."""
     words = {"threads": "threads {}", "batch_size": "batch {}", "seq_len": "{}"}
     lengths = [(*cell[:2], cell[2:]) for cell in cells]  # the task's own length differs from the same fixed length
     varying = [key for position, key in enumerate(CELL) if len({cell[position] for cell in lengths}) > 1] or ["seq_len"]
 
-    def value(cell: tuple[Any, ...], key: str) -> str:
+    def value(cell: CellKey, key: str) -> str:
         if key != "seq_len":
             return str(cell[CELL.index(key)])
         return length_text({"seq_len": cell[2], "lengths": "task"}) if cell[-1] else f"{cell[2]} tokens"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from compress.report.run_folder import Document, Run
 
@@ -22,7 +21,7 @@ def layer_shapes(run: Run) -> tuple[list[Document], list[Document] | None]:
     return kept, None if same else before
 
 
-def _drawn(layers: Sequence[Document]) -> list[tuple[Any, Any]]:
+def _drawn(layers: Sequence[Document]) -> list[tuple[object, object]]:
     """Return what is drawn of the layers: heads and neurons, not the ranks of factorized linears."""
     return [(layer.get("heads"), layer.get("ffn")) for layer in layers]
 

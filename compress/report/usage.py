@@ -6,8 +6,7 @@ A test executes these lines. They have no placeholders and run in the model's fo
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from compress.data.input_spec import InputSpec, Target
 
@@ -76,7 +75,7 @@ def by_compress(target: Target, columns: int) -> str:
 
 
 def by_onnxruntime(
-    input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: dict[str, Any],
+    input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: Mapping[str, str],
     basic: bool = False,
 ) -> str:  # fmt: skip
     """Return the five lines from an input to logits with onnxruntime, tokenizers and numpy only, with their imports.

@@ -196,7 +196,7 @@ class QuantizeDocument(GraphDocument):
     """Format of the weights."""
     target: TargetDocument
     """The machine that the graph is quantized for."""
-    made_for: list[str] | str
+    instruction_sets: list[str] | str
     """Instruction sets of the target; for a GPU its name."""
     calibration: CalibrationDocument | None
     """How activation ranges were calibrated; null without calibration."""

@@ -254,7 +254,7 @@ class QuantizeResult(ArtifactResult):
     """Format of the weights."""
     target: TargetDocument
     """The machine that the graph is quantized for."""
-    made_for: list[str] | str
+    instruction_sets: list[str] | str
     """Instruction sets of the target; for a GPU its name."""
     calibration: CalibrationDocument | None
     """How activation ranges were calibrated; null without calibration."""

@@ -162,7 +162,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check_conditions(cls, document: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+    def _check_conditions(cls, document: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Refuse a setting that was given and that the other settings make meaningless; defaults are never refused."""
         settings = validate(document)
         if isinstance(document, Mapping):

@@ -91,7 +91,7 @@ class DistillSettings(TrainSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _method_defaults(cls, document: Any) -> Any:
+    def _method_defaults(cls, document: object) -> object:
         if not isinstance(document, dict):
             return document
         defaults = {**distill_losses.DEFAULTS, **distill_losses.METHOD_DEFAULTS.get(_only_method(document), {})}

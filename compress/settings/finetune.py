@@ -73,7 +73,7 @@ class TrainSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _epochs_or_budget(cls, document: Any) -> Any:
+    def _epochs_or_budget(cls, document: object) -> object:
         if not isinstance(document, dict):
             return document
         epochs, budget = document.get("epochs"), document.get("budget")
@@ -116,10 +116,11 @@ class FinetuneSettings(TrainSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _mode_defaults(cls, document: Any) -> Any:
-        defaults = mode_defaults(document) if isinstance(document, dict) else {}
-        filled = {key: value for key, value in defaults.items() if key != "epochs" and document.get(key) is None}
-        return {**document, **filled} if filled else document
+    def _mode_defaults(cls, document: object) -> object:
+        if not isinstance(document, dict):
+            return document
+        defaults = mode_defaults(document)
+        return {**document, **{key: value for key, value in defaults.items() if key != "epochs" and document.get(key) is None}}
 
     @classmethod
     def usual_epochs(cls, document: dict[str, Any]) -> int:

@@ -170,4 +170,4 @@ def test_errors_and_classes_agree_with_the_metric(checkpoint: Maker, own_checkpo
     disputed = [error["disagree"] for error in listed]
     assert disputed == sorted(disputed, reverse=True)
     assert document["errors"] == {"n": len(listed), "disagreements": sum(disputed)}
-    assert all(error["gold"] in tiny.LABELS and set(error["answers"]) == {"a", "b"} for error in listed)
+    assert all(error["expected"] in tiny.LABELS and set(error["predictions"]) == {"a", "b"} for error in listed)

@@ -148,7 +148,7 @@ def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
 ) -> None:
     made = run(graph, tmp_path / "out", tiny_task, method="static", target=target, calib_samples=40)
     assert f"the graph is for {target}" in capsys.readouterr().err
-    assert (made["target"], made["made_for"], made["runtime"]) == ({"name": target, "here": False}, [target], {})
+    assert (made["target"], made["instruction_sets"], made["runtime"]) == ({"name": target, "here": False}, [target], {})
     model = onnx.load(str(tmp_path / "out" / GRAPH))
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:

@@ -167,7 +167,7 @@ def test_the_target_decides_the_bits(graph: Path, tmp_path: Path) -> None:
     made = run(graph, tmp_path / "out", target="avx2")
     assert made["weights"] == "int8 per channel, 7 bits"
     assert made["target"]["name"] == "avx2"
-    assert made["made_for"] == ["avx2"]
+    assert made["instruction_sets"] == ["avx2"]
 
 
 @pytest.mark.parametrize("method", ["dynamic", "static", "smooth"])

@@ -166,7 +166,7 @@ def test_a_target_that_is_not_here_is_not_timed(
     graph, document = planted
     made = run(graph, tmp_path / "auto", document, method="auto", target="arm64", max_drop=100.0)
     assert made["target"] == {"name": "arm64", "here": False}
-    assert made["made_for"] == ["asimd"]
+    assert made["instruction_sets"] == ["asimd"]
     assert all("speedup" not in entry for entry in made["candidates"])
     assert "this processor has no arm64" in capsys.readouterr().err
     lost = {entry["method"]: entry["drop_points"] for entry in made["candidates"]}

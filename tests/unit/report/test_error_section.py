@@ -1,4 +1,4 @@
-"""The section about errors: every form of gold and answer, cut, escaped, and gone with its data."""
+"""The section about errors: every form of label and prediction, cut, escaped, and gone with its data."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def classes(labels: list[str]) -> Document:
     return {"per_class": table, "confusion": [[3 if row == column else 1 for column in labels] for row in labels]}
 
 
-def entry(text: Any, gold: Any, first: Any, last: Any, wrong: list[str], row: int = 7) -> Document:
-    answers = {"teacher": first, "slim": first, "int8": last}
-    return {"row": row, "text": text, "gold": gold, "answers": answers, "wrong": wrong, "disagree": True}
+def entry(text: Any, expected: Any, first: Any, last: Any, wrong: list[str], row: int = 7) -> Document:
+    predictions = {"teacher": first, "slim": first, "int8": last}
+    return {"row": row, "text": text, "expected": expected, "predictions": predictions, "wrong": wrong, "disagree": True}
 
 
 def run_of(folder: Path, examples: list[Document], described: Document | None = None, delivered: str | None = None) -> Path:
@@ -79,7 +79,7 @@ def test_values_come_by_their_difference(tmp_path: Path) -> None:
 
 def test_only_the_first_and_the_delivered_model_count(tmp_path: Path) -> None:
     same = entry("they agree", "a", "b", "b", [])
-    same["answers"]["slim"] = "a"
+    same["predictions"]["slim"] = "a"
     also = entry(["q", "They agree but for an article."], ["Ada"], "the Ada", "Ada", [])
     _, seen = read(run_of(tmp_path / "run", [same, also]))
     assert "disagree" not in seen.text

@@ -66,7 +66,7 @@ def compress(home: Path) -> Command:
 @pytest.fixture(scope="session")
 def data(home: Path) -> dict[str, str]:
     """A slice of BBC News as CSV files: column names of their own, so that nothing is a preset."""
-    rows = bbc_news.load()
+    rows = bbc_news.read_splits()
     files = {}
     for split, count in SLICE.items():
         path = home / f"{split}.csv"

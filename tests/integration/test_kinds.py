@@ -30,7 +30,7 @@ def tag(word: str) -> str:
 
 def rows(target: str, count: int) -> list[dict[str, Any]]:
     """Sentences of the BBC's articles with answers that are in the text itself."""
-    texts = [row["text"][:160] for row in bbc_news.load()["train"] if NUMBER.search(row["text"][:160])]
+    texts = [row["text"][:160] for row in bbc_news.read_splits()["train"] if NUMBER.search(row["text"][:160])]
     found = []
     for text in texts[:count]:
         words = re.findall(r"\w+|[^\w\s]", text)

@@ -85,8 +85,8 @@ HANDLERS = ("build", "open", "prepare", "time", "logits")
 
 
 def main() -> None:
-    """Answer requests until the caller closes the pipe."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    """Reply to requests until the caller closes the pipe."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # output of libraries goes to the log
     service = Service()
     for line in sys.stdin:
@@ -94,13 +94,13 @@ def main() -> None:
             request = json.loads(line)
             if request["do"] not in HANDLERS:
                 raise ValueError(f"unknown request {request['do']!r}")
-            answer = getattr(service, request["do"])(request)
+            reply = getattr(service, request["do"])(request)
         except Exception as error:  # the failure of a tool is the result of its row
             traceback.print_exc()
             message = (str(error).strip().splitlines() or [""])[0]
-            answer = {"error": f"{type(error).__name__}: {message}" if message else type(error).__name__}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            reply = {"error": f"{type(error).__name__}: {message}" if message else type(error).__name__}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def _renamed(document: dict[str, Any]) -> dict[str, Any]:
 
 def markdown_text(text: str) -> str:
     """Return a text that Markdown shows as it is, on one line: its special characters are escaped."""
-    return _MARKDOWN.sub(lambda found: "\\" + found[0], " ".join(text.split()))
+    return _MARKDOWN.sub(lambda special: "\\" + special[0], " ".join(text.split()))
 
 
 def markdown_code(text: str) -> str:

@@ -40,7 +40,7 @@ def as_list(value: object, separator: str | None) -> list[object]:
     """Return a cell as a list: text is split at the separator (None: at whitespace), a missing value is an empty list.
 
     Raises:
-        DataError: text in brackets that is not a list.
+        DataError: text in brackets, but no list.
     """
     if isinstance(value, str):
         if value.startswith("[") and value.endswith("]"):

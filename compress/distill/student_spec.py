@@ -52,7 +52,7 @@ def parse_spec(text: str) -> StudentSpec:
     """Read a SPEC.
 
     Raises:
-        UsageError: an unknown or repeated key, a value that is not a positive number, a width that the heads do not divide, or keys
+        UsageError: an unknown or repeated key, a value other than a positive number, a width that the heads do not divide, or keys
             of a transformer together with those of a BiLSTM.
     """
     fields: dict[str, int] = {}

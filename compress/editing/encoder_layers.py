@@ -16,7 +16,7 @@ from compress.models.types import TransformersModel
 
 
 def keep_layers(model: TransformersModel, kept: Sequence[int]) -> None:
-    """Remove every layer that is not kept, in place; embeddings and head stay.
+    """Remove all layers except the kept ones, in place; embeddings and head stay.
 
     The config's number of layers is updated, so plain transformers loads a dense model cut like this.
 

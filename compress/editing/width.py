@@ -91,7 +91,7 @@ def top_positions(scores: torch.Tensor, count: int) -> list[int]:
 
 
 def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
-    """Remove every hidden dimension that is not kept, in place, from all weights that torch-pruning finds coupled to it.
+    """Remove all hidden dimensions except the kept ones, in place, from all weights that torch-pruning finds coupled to it.
 
     Heads keep their size (the config's `compress` entry records it), and the kept dimensions their order. An ELECTRA model that
     projects its embeddings keeps the embeddings; one that does not loses columns of them, like other families.

@@ -107,7 +107,7 @@ def _verify(
         if tolerance is not None:
             document["tolerance"] = tolerance
         elif is_relative(precision, tolerance):
-            document |= {"tolerance": BF16_TOLERANCE, "tolerance_of": "the largest logit"}
+            document["tolerance"], document["tolerance_of"] = BF16_TOLERANCE, "the largest logit"
         documents[runtime] = document
     return documents
 

@@ -144,7 +144,7 @@ def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> Encode
 def _output(module: nn.Linear, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
     """Read an output projection and its adapter; the bias of the result is the constant that both add, to be folded.
 
-    A projection that is not `used` has no input, so its output and that of its adapter are constant.
+    If it is not `used`, the projection has no input, so its output and that of its adapter are constant.
     """
     linear, adapter = LinearWeights.of(module), adapter_of(module)
     if adapter is None:

@@ -10,7 +10,7 @@ from compress.core.errors import UsageError
 from compress.editing.knapsack import knapsack
 from compress.models.shape import Shape, factor_weights
 
-WHOLE = 0  # the rank of a linear that is not factorized
+WHOLE = 0  # the rank of a dense linear
 RANK_STEP = 8  # ranks are multiples of this if at least four of them fit
 CELLS = 16_384  # of the knapsack's grid; each linear wastes at most one
 Size = tuple[int, int]  # inputs and outputs of a linear
@@ -63,7 +63,7 @@ def allocate(sizes: Sequence[Size], losses: Sequence[np.ndarray], budget: int) -
 
 
 def fixed_ranks(sizes: Sequence[Size], rank: int | None, ratio: float | None) -> list[int]:
-    """Return one rank for all linears, or the ranks that keep a share of the weights; `WHOLE` where that is not smaller.
+    """Return one rank for all linears, or the ranks that keep a share of the weights; `WHOLE` where factors would not be smaller.
 
     Raises:
         UsageError: no linear would be smaller.
@@ -81,7 +81,7 @@ def weight_budget(before: Shape, current: Shape, flops: float | None, params: fl
 
     Args:
         before: the dense model.
-        current: the model with factorized embeddings, if any; the part that is not the linears' weights is already spent.
+        current: the model with factorized embeddings, if any; the weights outside the linears are already spent.
         flops: share to keep, or None.
         params: share to keep, or None.
         seq_len: tokens of a text, for FLOPs.

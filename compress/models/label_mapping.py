@@ -68,20 +68,20 @@ def head_for_task(config: Config, task: Task, model_name: str) -> tuple[list[str
     new = names, np.arange(len(names))
     if target in ("value", "span") or target_of(config) is None or agreed_target(config, target) != target:
         return new
-    own = class_names(config)
-    positions = None if only_numbered(own, names) else match_labels(own, names)
+    model_names = class_names(config)
+    positions = None if only_numbered(model_names, names) else match_labels(model_names, names)
     if positions is None:
         return new
-    if len(own) == len(names):
+    if len(model_names) == len(names):
         map_labels(config, task, model_name)
-        return [own[position] for position in positions], new[1]
-    return (own, map_labels(config, task, model_name)) if label_numbers(names) is not None else new
+        return [model_names[position] for position in positions], new[1]
+    return (model_names, map_labels(config, task, model_name)) if label_numbers(names) is not None else new
 
 
 def label_numbers(labels: Sequence[str]) -> list[int] | None:
     """Return the class numbers that all labels are (`3` or `LABEL_3`), or None."""
-    found = [re.fullmatch(r"(?:LABEL_)?(0|[1-9]\d*)", label, re.ASCII) for label in labels]
-    return [int(match[1]) for match in found if match] if all(found) else None
+    matches = [re.fullmatch(r"(?:LABEL_)?(0|[1-9]\d*)", label, re.ASCII) for label in labels]
+    return [int(match[1]) for match in matches if match] if all(matches) else None
 
 
 def match_labels(model_labels: Sequence[str], task_labels: Sequence[str]) -> list[int] | None:

@@ -19,7 +19,7 @@ def columns(heads: Sequence[int], head_size: int) -> list[int]:
 
 
 def slice_model(model: TransformersModel, kept: Sequence[Kept]) -> None:
-    """Remove every head and neuron that is not kept, in place.
+    """Remove all heads and neurons except the kept ones, in place.
 
     Query, key and value lose rows, the output projections lose columns; a sublayer without units keeps its bias and
     LayerNorm. The result computes the same as the masked model, up to rounding.
@@ -47,7 +47,7 @@ def slice_model(model: TransformersModel, kept: Sequence[Kept]) -> None:
 
 
 def mask_model(model: TransformersModel, kept: Sequence[Kept]) -> None:
-    """Zero the output columns of every head and neuron that is not kept, in place: the same function at full size."""
+    """Zero the output columns of all heads and neurons except the kept ones, in place: the same function at full size."""
     size = model_shape(model).head_size
     with torch.no_grad():
         for layer, units in zip(encoder_layers(model), kept, strict=True):

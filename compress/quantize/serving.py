@@ -29,7 +29,7 @@ ROUNDING = 1e-3
 
 
 def fixed_serving(choice: MethodChoice, gpu: bool) -> TunedGraph:
-    """Return how a graph is served that is not chosen by time: int4, fp16, bf16, and every graph for a GPU."""
+    """Return how a graph is served without timing it: int4, fp16, bf16, and every graph for a GPU."""
     return TunedGraph(choice.graph, None, {"method": choice.method}, _fixed_hints(choice.method, gpu), None)
 
 

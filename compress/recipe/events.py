@@ -18,7 +18,7 @@ def logged_events(path: Path) -> Iterator[None]:
     with path.open("a", encoding="utf-8") as stream:
 
         def write(event: dict[str, object]) -> None:
-            stream.write(json.dumps({"time": datetime.now(UTC).isoformat(), **console.finite(event)}, default=str) + "\n")
+            stream.write(json.dumps(console.finite({"time": datetime.now(UTC).isoformat(), **event}), default=str) + "\n")
             stream.flush()
 
         with console.observed(write):

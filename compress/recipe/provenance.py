@@ -89,20 +89,20 @@ def loads_plainly(folder: Path) -> dict[str, bool]:
 
 
 def write_model_manifests(folder: Path, manifest: dict[str, Any]) -> None:
-    """Write the manifest of each model of a stage with several, as if the model had been made alone.
+    """Write the manifest of each model of a stage with several, as if the model had been created alone.
 
     They have no cache key; the manifest of the stage lists them among its files.
     """
     common = {key: value for key, value in manifest.items() if key not in OF_THE_STAGE}
     for model in manifest.get("models") or []:
-        own = folder / model["folder"]
-        part = {**common, **model, **loads_plainly(own)}
+        target = folder / model["folder"]
+        part = {**common, **model, **loads_plainly(target)}
         *before, last = common["lineage"]
         if "seed" in model:
             part["settings"] = {**common["settings"], "seeds": None}
             last = {**last, "settings": part["settings"], "seed": model["seed"]}
-        part |= {"lineage": [*before, last], "files": artifacts.digest_files(own), "digest": digest_model(own)}
-        files.write_json(own / artifacts.MANIFEST, console.finite(part))
+        part |= {"lineage": [*before, last], "files": artifacts.digest_files(target), "digest": digest_model(target)}
+        files.write_json(target / artifacts.MANIFEST, console.finite(part))
 
 
 def run_manifest(

@@ -72,7 +72,7 @@ def _run_and_deliver(recipe: Recipe, output: Path) -> RunDocument:
 
 
 def _run_stages(recipe: Recipe, output: Path, workspace: Workspace) -> tuple[dict[str, StageManifest], int]:
-    """Run every stage that is not finished; returns all manifests, and how many stages ran."""
+    """Run the unfinished stages; returns all manifests, and how many stages ran."""
     manifests: dict[str, StageManifest] = {}
     ran = 0
     for number, (name, folder) in enumerate(stage_folders(recipe, output).items(), 1):

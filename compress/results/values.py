@@ -16,7 +16,7 @@ class LayerDocument(TypedDict):
     ffn: int
     """Neurons of the feed-forward network."""
     ranks: NotRequired[dict[str, int]]
-    """Ranks of the factorized linear layers by role; a role that is not named is dense."""
+    """Ranks of the factorized linear layers by role; other roles are dense."""
 
 
 class Ratio(TypedDict):

@@ -30,7 +30,7 @@ def parse_method(text: str) -> tuple[str, float | None]:
     """Parse `name` or `name:weight`; the weight is None if it is not given.
 
     Raises:
-        ValueError: an unknown name, or a weight that is not a positive number.
+        ValueError: an unknown name, or a weight other than a positive number.
     """
     name, colon, number = text.strip().partition(":")
     if name not in METHODS:
@@ -84,7 +84,7 @@ def parse_match(text: str | None, methods: list[str]) -> dict[str, str | Pairs]:
         A keyword or pairs for each of the methods.
 
     Raises:
-        ValueError: a malformed entry, or an entry for a loss that is not in use.
+        ValueError: a malformed entry, or an entry for an unused loss.
     """
     default, by_loss = None, {}
     entries = [] if text is None else [entry.strip() for entry in text.split(";")]

@@ -139,13 +139,13 @@ def _accuracy(workers: dict[str, Worker], rows: dict[str, Document], suite: Suit
     for name in [name for name in workers if name != CONTROL]:
         console.info(f"accuracy of {name} on {split}")
         try:
-            answers = evaluator.predict(workers[name].logits, batch_size=EVAL_BATCH)
+            predictions = evaluator.predict(workers[name].logits, batch_size=EVAL_BATCH)
         except WorkerFailed as error:
             if first is None:
                 raise
             rows[name]["reason"] = error.message
             workers.pop(name).close()
             continue
-        metric_rows = [METRICS[metric].rows(examples.labels, answers, task.class_names) for metric in task.spec.metrics]
+        metric_rows = [METRICS[metric].rows(examples.labels, predictions, task.class_names) for metric in task.spec.metrics]
         rows[name] |= {"split": split, "n": len(examples), **score_rows(task.spec.metrics, metric_rows, first)}
         first = first or metric_rows

@@ -36,7 +36,7 @@ needs_openvino = pytest.mark.skipif(not HERE, reason="OpenVINO is not installed"
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[str, int], float]], list[str]]:
-    """Return a function that puts made-up seconds, by a runner's name and its tokens, in the place of the clock."""
+    """Return a function that replaces the clock by made-up seconds, by a runner's name and its tokens."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
 
     def use(seconds: Callable[[str, int], float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How models are served, and the clock that times them in a process apart."""
+"""How models are served, and the clock that times them in a separate process."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ needs_openvino = pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[str, int], float]], list[str]]:
-    """Return a function that puts made-up seconds, by a runner's name and its tokens, in the place of the clock."""
+    """Return a function that replaces the clock by made-up seconds, by a runner's name and its tokens."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(statistics, "RESAMPLES", 100)
     monkeypatch.setattr(importlib.import_module("compress.quantize.method_search"), "measure_speedup", lambda *args: (1.0, [0.9, 1.1]))

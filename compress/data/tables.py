@@ -1,28 +1,35 @@
-"""Read Parquet, CSV, TSV and JSON lines through `datasets`, in batches of rows and without a copy on disk.
+"""Read Parquet, CSV, TSV, JSON and CoNLL files in batches of rows, without a copy on disk.
 
-Nothing is guessed: in CSV and TSV every cell is text, Parquet has its schema, and a line of JSON is parsed as it is. (The JSON
-reader of `datasets` infers a type per chunk and turns objects into text, so its reader of lines is used instead.)
+Nothing is guessed: in CSV and TSV every cell is text (`delimited`), Parquet has its schema and is read through `datasets`, JSON is
+parsed as it is (`json_files`), and a CoNLL file has a list of tokens and a list of tags per sentence (`conll`).
 """
 
 from __future__ import annotations
 
 import glob
-import json
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.core import console
 from compress.core.errors import DataError, did_you_mean
+from compress.data import conll, delimited
+from compress.data.json_files import json_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
 BATCH_ROWS = 10_000
-FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+FORMATS = {
+    **{".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"},
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
+    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".txt"), "conll"),
+}
+SEPARATORS = {"csv": ",", "tsv": "\t"}
 GZIP_RATIO = 4  # of text, roughly
 Batch = dict[str, list[Any]]  # column -> values; all columns have the same length
 
@@ -41,23 +48,16 @@ def existing_file(path: str) -> Path:
 
 
 def file_format(path: Path) -> str:
-    """Return `parquet`, `csv`, `tsv` or `jsonl` by the file's ending; all may be followed by `.gz`, except Parquet.
+    """Return `parquet`, `csv`, `tsv`, `json` or `conll` by the file's ending; all may be followed by `.gz`, except Parquet.
 
     Raises:
         DataError: another ending.
     """
-    name = path.name.lower().removesuffix(".gz")
-    for ending, known in (
-        (".parquet", "parquet"),
-        (".csv", "csv"),
-        (".tsv", "tsv"),
-        (".jsonl", "jsonl"),
-        (".ndjson", "jsonl"),
-        (".json", "jsonl"),
-    ):
-        if name.endswith(ending):
-            return known
-    raise DataError(f"{path}: unknown kind of file", "use .parquet, .csv, .tsv or .jsonl")
+    packed = path.suffix.lower() == ".gz"
+    known = FORMATS.get(Path(path.stem).suffix.lower() if packed else path.suffix.lower())
+    if known is None or (packed and known == "parquet"):
+        raise DataError(f"{path}: unknown kind of file", "use .parquet, .csv, .tsv, .jsonl, .json or .conll")
+    return known
 
 
 def uncompressed_size(path: Path) -> int:
@@ -83,17 +83,16 @@ def column_names(path: Path, expected: Sequence[str] = ()) -> list[str]:
             import pyarrow.parquet as pq
 
             return pq.read_schema(path).names
-        if kind == "jsonl":
+        if kind == "json":
             seen: dict[str, None] = {}
-            for rows in _json_rows(path):
-                for row in rows:
-                    seen |= dict.fromkeys(row)
-                if set(expected) <= set(seen):
+            for row in json_rows(path):
+                seen |= dict.fromkeys(row)
+                if expected and set(expected) <= set(seen):
                     break
             return list(seen)
-        import pandas as pd
-
-        return [str(name) for name in pd.read_csv(path, nrows=0, **_csv_options(kind)).columns]
+        if kind == "conll":
+            return list(conll.column_numbers(path))
+        return delimited.header(path, SEPARATORS[kind])
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
@@ -108,9 +107,11 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
     """
     kind = file_format(path)
     with _as_data_errors(path):
-        if kind == "jsonl":
-            for rows in _json_rows(path):
-                yield {column: [row.get(column) for row in rows] for column in columns}
+        if kind == "json":
+            yield from _batches(([row.get(column) for column in columns] for row in json_rows(path)), columns)
+        elif kind == "conll":
+            numbers = [conll.column_numbers(path)[column] for column in columns]
+            yield from _batches(([sentence[number] for number in numbers] for sentence in conll.conll_rows(path)), columns)
         elif kind == "parquet":
             import pyarrow.parquet as pq
             from pyarrow.dataset import ParquetFragmentScanOptions
@@ -121,14 +122,15 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
             for table in _stream("parquet", path, features, **options):
                 yield as_batch(table)
         else:
-            joined = 0
-            for table in _stream("csv", path, _text_features(column_names(path)), **_csv_options(kind)):
-                joined += _rows_with_line_breaks(table) if kind == "tsv" else 0
-                yield as_batch(table.select(list(columns)))
-            if joined:
-                console.warn(
-                    f"{joined} rows of {path} hold line breaks between quotes: if quotes are plain characters there, save it as .jsonl"
-                )
+            names = delimited.header(path, SEPARATORS[kind])
+            numbers = [names.index(column) for column in columns]
+            yield from _batches(([row[number] for number in numbers] for row in delimited.rows(path, SEPARATORS[kind])), columns)
+
+
+def _batches(rows: Iterator[list[Any]], columns: Sequence[str]) -> Iterator[Batch]:
+    """Turn rows of values into batches."""
+    while block := list(islice(rows, BATCH_ROWS)):
+        yield {column: list(values) for column, values in zip(columns, zip(*block, strict=True), strict=True)}
 
 
 def as_batch(table: pa.Table) -> Batch:
@@ -176,31 +178,6 @@ def storage_features(schema: pa.Schema, columns: Sequence[str]) -> Features:
     return Features.from_arrow_schema(pa.schema([stored(schema.field(column)) for column in dict.fromkeys(columns)]))
 
 
-def _text_features(columns: Sequence[str]) -> Features:
-    from datasets import Features, Value
-
-    return Features(dict.fromkeys(columns, Value("string")))
-
-
-def _csv_options(kind: str) -> dict[str, Any]:
-    return {"sep": "\t" if kind == "tsv" else ",", "keep_default_na": False, "encoding": "utf-8-sig"}
-
-
-def _rows_with_line_breaks(table: pa.Table) -> int:
-    """Count the rows that quotes spread over lines: some writers mean a quote as a character, which would join rows silently."""
-    return sum(any(cell and "\n" in cell for cell in row) for row in zip(*table.to_pydict().values(), strict=True))
-
-
-def _json_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
-    """Yield the objects of a JSON lines file; blank lines are skipped."""
-    for table in _stream("text", path, _text_features(["text"])):
-        rows = [json.loads(line) for line in table["text"].to_pylist() if line.strip()]
-        for row in rows:
-            if not isinstance(row, dict):
-                raise ValueError(f"a line holds {json.dumps(row)[:60]}, and not a JSON object")
-        yield rows
-
-
 def _stream(builder: str, path: Path, features: Features, **options: Any) -> Iterator[pa.Table]:
     """Read a file with a builder of `datasets` as a stream of Arrow tables: no copy is written, no network is used."""
     from datasets import config, load_dataset
@@ -224,15 +201,12 @@ def _stream(builder: str, path: Path, features: Features, **options: Any) -> Ite
 @contextmanager
 def _as_data_errors(path: Path) -> Iterator[None]:
     """Turn what readers raise into a DataError with the path and one line."""
-    import pandas as pd
     import pyarrow as pa
     from datasets.exceptions import DatasetsError
 
     try:
         yield
-    except pd.errors.EmptyDataError as error:
-        raise DataError(f"{path} is empty") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
-    except (ValueError, TypeError, OSError, pd.errors.ParserError, pa.ArrowException, DatasetsError) as error:
+    except (ValueError, TypeError, OSError, EOFError, zlib.error, pa.ArrowException, DatasetsError) as error:
         raise DataError(f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}") from error

@@ -50,13 +50,6 @@ def test_json_rows_may_lack_keys(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "x.jsonl", "b", "a") == [(None, 1), (2, None)]
 
 
-@pytest.mark.parametrize("content", ['[{"a": 1}]', "3", '"a"', '{"a": 1'])
-def test_json_that_is_no_object_per_line(tmp_path: Path, content: str) -> None:
-    (tmp_path / "x.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=r"x\.json cannot be read"):
-        rows_of(tmp_path / "x.json", "a")
-
-
 def test_parquet_reads_only_the_columns_that_are_named(tmp_path: Path) -> None:
     table = pa.table({"t": pa.array(["a", "b", None]).dictionary_encode(), "n": [1, 2, 3], "odd": pa.array([[b"x"]] * 3)})
     pq.write_table(table, tmp_path / "x.parquet")

@@ -152,7 +152,6 @@ def test_a_file_without_rows(tmp_path: Path, ending: str) -> None:
         ("a.csv", b'text,label\na,"1\n'),
         ("a.csv", b"text,label\na,1\nb,2,3,4\n"),
         ("a.csv", "text,label\né,1\n".encode("latin-1")),
-        ("a.csv", "text,label\na,1\n".encode("utf-16")),
         ("a.csv.gz", b"not gzip"),
         ("a.tsv", b"\0\0\0"),
     ],
@@ -165,7 +164,7 @@ def test_damaged_files_are_data_errors(tmp_path: Path, name: str, content: bytes
     assert "\n" not in caught.value.message
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.xlsx", "a", "a.gz", "parquet"])
+@pytest.mark.parametrize("name", ["a.doc", "a.xlsx", "a", "a.gz", "parquet"])
 def test_unknown_kinds_of_files(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("text,label\n", encoding="utf-8")
     with pytest.raises(DataError, match="unknown kind of file"):

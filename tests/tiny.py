@@ -114,7 +114,8 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     pad = "<pad>" if roberta else "[PAD]"
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown}
+    inputs = ["input_ids", *([] if roberta or family == "distilbert" else ["token_type_ids"]), "attention_mask"]
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown, "model_input_names": inputs}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
 CHARACTERS = 8  # of a token, of most languages at most on average
+MAX_LENGTH = 2**31 - 1  # more tokens than any input has: truncates nothing
 BLOCK = 4096  # streamed texts that are tokenized at once
 
 
@@ -53,14 +54,24 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Texts], labels: Any, max_length
 
 
 def cut_texts(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
-    """Let the tokenizer cut inputs to `max_length` tokens, and return it.
+    """Let the tokenizer cut inputs to `max_length` tokens on its side, and return it.
 
     A tokenizer that does so already is not changed, so that threads may share it.
     """
-    truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": "right"}
+    truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": _side(tokenizer)}
     if tokenizer.truncation != truncation:
         tokenizer.enable_truncation(**truncation)  # pyright: ignore[reportArgumentType]
     return tokenizer
+
+
+def cut_on_the_left(tokenizer: Tokenizer) -> Tokenizer:
+    """Note in a tokenizer, which truncates nothing so far, that `cut_texts` is to cut on the left, and return it."""
+    tokenizer.enable_truncation(MAX_LENGTH, direction="left")
+    return tokenizer
+
+
+def _side(tokenizer: Tokenizer) -> str:
+    return tokenizer.truncation["direction"] if tokenizer.truncation else "right"
 
 
 def ready_tokenizer(tokenizer: Tokenizer, input_spec: InputSpec) -> Tokenizer:
@@ -94,7 +105,7 @@ def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Any], max_length: int)
     """
     from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 
-    if not isinstance(tokenizer.pre_tokenizer, (BertPreTokenizer, ByteLevel)):
+    if _side(tokenizer) == "left" or not isinstance(tokenizer.pre_tokenizer, (BertPreTokenizer, ByteLevel)):
         return tokenizer.encode_batch_fast(inputs)
     ends = [text.find(" ", CHARACTERS * max_length) if isinstance(text, str) else -1 for text in inputs]
     encodings = tokenizer.encode_batch_fast([text[:end] if end > 0 else text for text, end in zip(inputs, ends, strict=True)])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import ModelError
 from compress.data.encoding import split_words
+from compress.models.resolved_tokenizer import mark_resolved, read_settings
 from compress.models.tokenizer import save_tokenizer
 
 if TYPE_CHECKING:
@@ -113,11 +114,12 @@ def shrink_tokenizer(source: Path, target: Path, kept: Sequence[int]) -> None:
     if (target / "vocab.txt").is_file():
         names = _token_names(document["model"])
         (target / "vocab.txt").write_text("".join(f"{names[number]}\n" for number in sorted(names)), encoding="utf-8")
-    path = target / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if "added_tokens_decoder" in config:
-        added = {str(new_ids[int(old)]): token for old, token in config["added_tokens_decoder"].items() if int(old) in new_ids}
-        path.write_text(json.dumps(config | {"added_tokens_decoder": added}, indent=2, ensure_ascii=False), encoding="utf-8")
+    (target / "added_tokens.json").unlink(missing_ok=True)
+    settings = read_settings(target)
+    if "added_tokens_decoder" in settings:
+        decoder = settings["added_tokens_decoder"]
+        settings["added_tokens_decoder"] = {str(new_ids[int(old)]): token for old, token in decoder.items() if int(old) in new_ids}
+    mark_resolved(target, settings)
 
 
 def _shrink_model(model: Document, new_ids: dict[int, int], kept: Sequence[int]) -> None:

@@ -24,6 +24,7 @@ _PATTERNS = [
     "vocab.*",
     "merges.txt",
     "special_tokens_map.json",
+    "added_tokens.json",
 ]
 _verified: set[Path] = set()
 LEGACY = {  # names without an owner, from before the hub required one

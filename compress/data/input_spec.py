@@ -8,6 +8,7 @@ from typing import Literal
 from compress.results.values import InputSpecDocument
 
 Target = Literal["class", "labels", "value", "tags", "span"]
+Activation = Literal["none", "sigmoid"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class InputSpec:
     max_answer: int = 30
     no_answer: bool = False
     null_threshold: float = 0.0
+    activation: Activation = "none"  # from the logit to the value; config.json records it
 
     def as_json(self) -> InputSpecDocument:
         """Return the fields as a JSON document."""

@@ -20,6 +20,7 @@ from compress.distill.student_training import Student, train_student
 from compress.distill.students import StudentInit, create_student
 from compress.distill.teachers import load_teachers
 from compress.distill.training_data import labeled_and_unlabeled
+from compress.models.activation import take_activation
 from compress.models.checkpoint import save_model
 from compress.models.config import read_config
 from compress.models.family import family_of
@@ -47,6 +48,8 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     with tempfile.TemporaryDirectory() as scratch:
         init = StudentInit(InitTexts(texts, teachers.folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
         model, tokenizer = create_student(inputs.student, teachers.model, teachers.folder, init, target, task.label_names)
+        if target == "value":
+            take_activation(model.config, teachers.model.config)
         student = Student(model, tokenizer, from_teacher=isinstance(inputs.student, str))
         settings = _without_unmatchable(settings, model_shape(teachers.model), model_shape(model))
         result = train_student(student, teachers, task, TrainingPlan(settings, inputs.seed, inputs.resume, budget), unlabeled)

@@ -16,6 +16,7 @@ from compress.distill.losses import dkd_logits_loss, hidden_mse, hidden_nmse, lo
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, ordered_assignment, pkd_mse
 from compress.distill.training_data import TrainingData
+from compress.models.activation import activation_of
 from compress.models.device import Batch, to_tensors
 from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of, task_loss
@@ -88,7 +89,7 @@ class DistillationLoss:
             else:
                 continue
             loss = loss + (1 - hard) * weight * term
-        return loss + hard * task_loss(logits, labels, mask, data.target) if hard else loss
+        return loss + hard * task_loss(logits, labels, mask, data.target, activation=activation_of(self.student)) if hard else loss
 
     def _teacher_features(self, batch: Batch, positions: np.ndarray) -> Features:
         """Return the teacher's features, cached or computed now, with as many tokens as the student's batch has."""

@@ -13,6 +13,7 @@ import torch
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec, Target
 from compress.distill.losses import logits_loss
+from compress.models.activation import activation_of
 from compress.models.device import Batch, to_tensors
 from compress.models.inputs import encode_for
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
@@ -68,12 +69,13 @@ class InitTexts:
 
     def batches_with_loss(self, model: TransformersModel) -> tuple[list[LabeledBatch], Callable[[LabeledBatch], torch.Tensor]]:
         """Return batches, and a function from a batch to its loss, summed over examples, on labels drawn from the predictions."""
+        activation = activation_of(model)
         generator = torch.Generator().manual_seed(self.seed)
 
         def loss_of(batch: LabeledBatch) -> torch.Tensor:
             inputs, labels = batch
             logits, mask = logits_of(model(**inputs)), inputs["attention_mask"]
-            drawn = sampled_labels(logits.detach(), labels, mask, self.target, generator)
-            return task_loss(logits, drawn, mask, self.target, summed=True)
+            drawn = sampled_labels(logits.detach(), labels, mask, self.target, generator, activation)
+            return task_loss(logits, drawn, mask, self.target, summed=True, activation=activation)
 
         return list(zip(self.batches(model), (labels for _, labels in self.sample), strict=True)), loss_of

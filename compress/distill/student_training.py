@@ -21,6 +21,7 @@ from compress.distill.training_data import training_texts, with_teacher_outputs
 from compress.editing.gradients import dropout_disabled
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
+from compress.models.activation import activation_of
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
 from compress.models.label_mapping import to_model_labels
@@ -94,7 +95,7 @@ def train_student(
     match_layers(plan.settings, model_shape(teachers.model), model_shape(student.model))  # fails before any work
     examples, labeled = training_texts(task, unlabeled, plan, [student.tokenizer, *teachers.folders])
     data = encode_for(student.tokenizer, examples, task.spec.input_spec)
-    evaluator = Evaluator(task, "validation", student.tokenizer, teachers.classes)
+    evaluator = Evaluator(task, "validation", student.tokenizer, teachers.classes, activation=activation_of(student.model))
     plan = replace(plan, settings=_settings(plan.settings, student, teachers, labeled, len(data)))
     if labeled:
         data = replace(data, labels=to_model_labels(data.labels, task.spec.target, teachers.classes))
@@ -126,7 +127,8 @@ def _theseus_loss(student: Student, teachers: Teachers, task: Task, data: Encode
     check_replaceable(*shapes, from_layers, family_of(student.model.config.model_type))
     steps = (settings.epochs or 1) * math.ceil(len(data) / settings.batch_size)
     mixed = ModuleReplacement(student.model, teachers.model, steps, plan.seed)
-    return loss_on_labels(mixed, data, task.spec.target, plan.device, before_step=mixed.select_layers)
+    activation = activation_of(student.model)
+    return loss_on_labels(mixed, data, task.spec.target, plan.device, before_step=mixed.select_layers, activation=activation)
 
 
 def _distillation_losses(

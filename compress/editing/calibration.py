@@ -14,6 +14,7 @@ from compress.data.encoded import Encoded
 from compress.data.examples import Examples
 from compress.data.input_spec import Target
 from compress.editing.least_squares import shuffle_batches
+from compress.models.activation import activation_of
 from compress.models.device import Batch, to_tensors
 from compress.models.task_loss import logits_of, sampled_labels, task_loss
 from compress.models.types import TransformersModel
@@ -68,15 +69,15 @@ class Calibration:
             summed: sum over the examples (so that each example's gradient is its own) instead of averaging.
         """
         draw = torch.Generator().manual_seed(self.seed)
-        sampled = sampled or not self.labeled
+        sampled, activation = sampled or not self.labeled, activation_of(model)
 
         def loss_of(positions: np.ndarray) -> torch.Tensor:
             batch = self.inputs(positions, model, model.device)
             logits = logits_of(model(**batch))
             labels = torch.from_numpy(self.data.targets(positions)).to(model.device)
             if sampled:
-                labels = sampled_labels(logits.detach(), labels, batch["attention_mask"], self.target, draw)
-            return task_loss(logits, labels, batch["attention_mask"], self.target, summed=summed)
+                labels = sampled_labels(logits.detach(), labels, batch["attention_mask"], self.target, draw, activation)
+            return task_loss(logits, labels, batch["attention_mask"], self.target, summed=summed, activation=activation)
 
         return loss_of
 

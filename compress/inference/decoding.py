@@ -75,10 +75,16 @@ def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, i
         positions = logit_positions(classes)
         return ((outputs[:, positions] > 0) & (positions != NO_CLASS)).astype(np.float32)  # sigmoid > 0.5
     if input_spec.target == "value":
-        return outputs[:, 0].astype(np.float32)
+        return values(outputs, input_spec).astype(np.float32)
     if input_spec.target == "tags":
         return word_values(predicted_classes(outputs, classes), data, examples)
     return [best_answer(spans, input_spec).text for spans in best_spans(outputs, data, examples, input_spec)]
+
+
+def values(outputs: np.ndarray, input_spec: InputSpec) -> np.ndarray:
+    """Return the values that a model predicts from its logits: (n, 1) -> (n,)."""
+    logits = outputs[:, 0]
+    return sigmoid(logits) if input_spec.activation == "sigmoid" else logits
 
 
 def _windows(data: Encoded) -> tuple[list[int], list[np.ndarray]]:
@@ -177,7 +183,7 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, inp
         labels: names of its logits.
     """
     if input_spec.target == "value":
-        return [Value(float(row[0])) for row in outputs]
+        return [Value(float(value)) for value in values(outputs, input_spec)]
     if input_spec.target == "labels":
         scores = sigmoid(outputs)
         order = np.argsort(-scores, axis=1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from compress.data.encoded import Encoded
+from compress.data.input_spec import Activation
 from compress.data.metrics import compute
 from compress.data.task import Task
 from compress.inference.batches import Forward, run_batches
 from compress.inference.decoding import decode_predictions
+from compress.models.activation import value_activation
+from compress.models.config import read_config
 from compress.models.inputs import encode_for
 
 
@@ -26,13 +30,18 @@ class Evaluator:
         tokenizer: the model folder whose tokenizer and length limit encode the split.
         classes: the task's class of each logit, as `compress.models.label_mapping.map_labels` returns it.
         limit: use the first examples only, at most this many.
+        activation: from a logit to the value; by default that of the model in `tokenizer`.
 
     Raises:
         DataError: the task has no such split, or its data is unusable.
     """
 
-    def __init__(self, task: Task, split: str, tokenizer: Path, classes: np.ndarray, limit: int | None = None) -> None:
+    def __init__(
+        self, task: Task, split: str, tokenizer: Path, classes: np.ndarray, limit: int | None = None,
+        activation: Activation | None = None,
+    ) -> None:  # fmt: skip
         self.task, self.tokenizer, self.classes = task, tokenizer, classes
+        self._activation: Activation = value_activation(read_config(tokenizer)) if activation is None else activation
         examples = task.split(split)
         self.examples = examples if limit is None or len(examples) <= limit else examples.take(np.arange(limit))
         self._encoded: dict[Path, Encoded] = {}
@@ -66,7 +75,8 @@ class Evaluator:
         """
         data = self.data if data is None else data
         outputs = run_batches(forward, data, batch_size, label)
-        return decode_predictions(outputs, data, self.examples, self.task.spec.input_spec, self.classes)
+        input_spec = replace(self.task.spec.input_spec, activation=self._activation)
+        return decode_predictions(outputs, data, self.examples, input_spec, self.classes)
 
     def score(self, forward: Forward, data: Encoded | None = None, label: str | None = None) -> dict[str, float]:
         """Return the task's metrics of a model, by name, each a fraction from 0 to 1 (correlations from -1).

@@ -11,6 +11,7 @@ from compress.core import console, disk
 from compress.core.errors import ModelError
 from compress.data.input_spec import Target
 from compress.models import shape as shapes
+from compress.models.activation import set_regression, value_activation
 from compress.models.adapters import add_adapters
 from compress.models.config import agreed_target, class_names, only_numbered, target_of
 from compress.models.family import Family, family_of
@@ -68,7 +69,10 @@ def load_model(
         if renamed and f"{last}.weight" not in missing:
             console.warn(f"the model does not name its classes: they are taken to be {', '.join(old[:6])}")
         reorder_classes(find_submodule(model, last), old, labels)
-    model.config.problem_type = PROBLEM_TYPES.get(predicted)
+    if predicted != "value" or value_activation(config) == "none":
+        model.config.problem_type = PROBLEM_TYPES.get(predicted)
+    if predicted == "value" and recorded != "value":
+        set_regression(model.config)
     check_finite(model, folder)
     return model.eval()
 

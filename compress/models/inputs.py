@@ -13,6 +13,7 @@ from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
+from compress.models.activation import value_activation
 from compress.models.config import agreed_target, max_tokens, read_config
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.models.types import Config
@@ -43,7 +44,8 @@ def input_spec_of(config: Config, manifest: Mapping[str, Any] | None) -> InputSp
     known = {field.name: recorded[field.name] for field in fields(InputSpec) if recorded.get(field.name) is not None}
     limit = max_tokens(config)
     known["max_length"] = min(known.get("max_length") or manifest.get("max_length") or limit, limit)
-    return InputSpec(**{**known, "target": agreed_target(config, known.get("target")) or "class"})
+    target = agreed_target(config, known.get("target")) or "class"
+    return InputSpec(**{**known, "target": target, "activation": value_activation(config)})
 
 
 def encode_calibration(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:

@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional
 
 from compress.data.encoded import IGNORED
-from compress.data.input_spec import Target
+from compress.data.input_spec import Activation, Target
+from compress.models.activation import activated
 
 
 def logits_of(outputs: object) -> torch.Tensor:
@@ -21,7 +22,12 @@ def logits_of(outputs: object) -> torch.Tensor:
 
 
 def task_loss(
-    logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, target: Target, summed: bool = False
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    attention_mask: torch.Tensor,
+    target: Target,
+    summed: bool = False,
+    activation: Activation = "none",
 ) -> torch.Tensor:
     """Return the loss of a batch: cross-entropy (classes, tags, span ends), binary cross-entropy (labels), squared error (values).
 
@@ -32,6 +38,7 @@ def task_loss(
         attention_mask: (batch, length), 1 for real tokens.
         target: what the logits predict.
         summed: return the sum over examples (tags: over tokens) instead of the mean.
+        activation: from a logit to the value.
     """
     reduction = "sum" if summed else "mean"
     logits = logits.float()
@@ -42,7 +49,7 @@ def task_loss(
         each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
         return each.sum() if summed else each.mean()
     if target == "value":
-        return functional.mse_loss(logits.squeeze(-1), labels, reduction=reduction)
+        return functional.mse_loss(activated(logits.squeeze(-1), activation), labels, reduction=reduction)
     if target == "tags":
         total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return total if summed else total / (labels != IGNORED).sum().clamp_min(1)  # a window may have no tag at all
@@ -51,7 +58,12 @@ def task_loss(
 
 
 def sampled_labels(
-    logits: torch.Tensor, labels: torch.Tensor, attention_mask: torch.Tensor, target: Target, draw: torch.Generator
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    attention_mask: torch.Tensor,
+    target: Target,
+    draw: torch.Generator,
+    activation: Activation = "none",
 ) -> torch.Tensor:
     """Draw labels from the model's predictive distribution; with these, squared gradients estimate the Fisher information.
 
@@ -64,11 +76,12 @@ def sampled_labels(
         attention_mask: (batch, length).
         target: what the logits predict.
         draw: the random generator, on the CPU.
+        activation: from a logit to the value.
     """
     logits = logits.float().cpu()
     if target == "value":
         noise = torch.randn(len(logits), generator=draw) * 0.5**0.5
-        return (logits.squeeze(-1) + noise).to(labels.device)
+        return (activated(logits.squeeze(-1), activation) + noise).to(labels.device)
     if target == "labels":
         return torch.bernoulli(torch.sigmoid(logits), generator=draw).to(labels.device)
     if target == "span":

@@ -43,6 +43,11 @@ def truncation_side(folder: Path) -> str:
     return _resolve(folder).truncation_side
 
 
+def splits_special_tokens(folder: Path) -> bool:
+    """Return whether special tokens in a text are read as ordinary text."""
+    return _resolve(folder).split_special_tokens
+
+
 def _resolve(folder: Path) -> ResolvedTokenizer:
     if not any((folder / name).is_file() for name in (TOKENIZER, "vocab.txt", "vocab.json")):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt)", "copy the tokenizer files of its base model into it")

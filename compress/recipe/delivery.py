@@ -24,7 +24,8 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
         return None
     source, folder = workspace.folder(name), output / "model"
     manifest = manifests.get(name) or artifacts.read_manifest(source) or manifests[stage_of(name)]
-    card = model_card(recipe.name, name, {**{stage: {**entry} for stage, entry in manifests.items()}, name: {**manifest}})
+    documents = {**{stage: {**entry} for stage, entry in manifests.items()}, name: {**manifest}}
+    card = model_card(recipe.name, name, documents, source)
     delivered, readme = artifacts.read_manifest(folder), folder / artifacts.CARD
     if delivered and delivered.get("digest") == manifest["digest"] and readme.is_file() and readme.read_text(encoding="utf-8") == card:
         return name

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import yaml
 
 from compress.core.public_names import markdown_code, markdown_text, public_name, with_public_names
 from compress.data.input_spec import InputSpec, Target
 from compress.data.spec import target_of_kind
+from compress.models.activation import value_activation
+from compress.models.config import read_config
 from compress.models.reference import LEGACY
 from compress.models.sketch import sketch_layers
+from compress.models.tokenizer import splits_special_tokens, truncation_side
 from compress.report.entries import has_own_lengths, is_interval
 from compress.report.formatting import capitalized, interval_text, length_text, metric_name, number, runtime_text
 from compress.report.run_folder import Document, Run
@@ -30,7 +35,7 @@ HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 
 
-def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
+def model_card(recipe: str, stage: str, manifests: dict[str, Document], folder: Path | None = None) -> str:
     """Write the card of a stage's model (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
     manifests = {name: _with_public_models(manifest) for name, manifest in manifests.items()}
     manifest = manifests[stage]
@@ -44,7 +49,7 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document]) -> str:
             f"# {markdown_text(recipe)}: {markdown_text(stage)}\n",
             *(f"{markdown_text(sentence)}\n" for sentence in measured),
             "## Use\n",
-            *_use(manifest),
+            *_use(manifest, folder),
             "## What was done\n",
             "Created by `compress` in these steps:\n",
             *(f"- {_step(step)}" for step in manifest["lineage"]),
@@ -126,7 +131,7 @@ def _input_spec_from(manifest: Document) -> InputSpec:
     return InputSpec(_target(manifest), **{key: recorded[key] for key in keys if recorded.get(key) is not None})
 
 
-def _use(manifest: Document) -> list[str]:
+def _use(manifest: Document, folder: Path | None) -> list[str]:
     """Return the section on running the model from its folder."""
     columns = len((manifest.get("task") or {}).get("text") or [""])
     input_spec = _input_spec_from(manifest)
@@ -135,9 +140,15 @@ def _use(manifest: Document) -> list[str]:
         pair = "--pair " if columns > 1 else ""
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
+    side, split = "right", False
+    if folder is not None:
+        input_spec = replace(input_spec, activation=value_activation(read_config(folder)))
+        side, split = truncation_side(folder), splits_special_tokens(folder)
     hints = manifest.get("runtime") or {}
     names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
-    plain = by_onnxruntime(input_spec, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic)
+    plain = by_onnxruntime(
+        input_spec, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic, side, split
+    )
     windows = (
         " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in PIPELINES else ""
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from compress.data.input_spec import InputSpec, Target
+from compress.data.input_spec import Activation, InputSpec, Target
 
 TEXT, OTHER = "The new phone lasts two days.", "Its battery holds out for 48 hours."
 QUESTION, CONTEXT = "When did it open?", "The bridge opened in 1932, after eight years of work."
@@ -31,6 +31,7 @@ print(answer.text, answer.score, answer.start, answer.end)""",
 INPUT: dict[Target, str] = {"tags": "words = [{given}]", "span": "question, context = {given}"}
 ENCODE: dict[Target, str] = {"tags": '[" " + word for word in words], is_pretokenized=True', "span": "question, context"}
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # attribute of an encoding, by graph input
+VALUES: dict[Activation, str] = {"none": "logits[0, 0]", "sigmoid": "1 / (1 + np.exp(-logits[0, 0]))"}
 RUN: dict[Target, str] = {"span": 'start, end = session.run(["start_logits", "end_logits"], {batch})'}
 
 LABELS = 'labels = json.load(open("config.json")).get("id2label", {{}})'
@@ -43,7 +44,7 @@ print(answer, shares.max())""",
 shares = 1 / (1 + np.exp(-logits[0]))
 answer = [labels.get(str(number), number) for number, share in enumerate(shares) if share > 0.5]
 print(answer, shares)""",
-    "value": """answer = float(logits[0, 0])
+    "value": """answer = float({value})
 print(answer)""",
     "tags": f"""{LABELS}
 tags = {{{{}}}}
@@ -76,14 +77,16 @@ def by_compress(target: Target, columns: int) -> str:
 
 def by_onnxruntime(
     input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: Mapping[str, str],
-    basic: bool = False,
+    basic: bool = False, direction: str = "right", split_special_tokens: bool = False,
 ) -> str:  # fmt: skip
     """Return the five lines from an input to logits with onnxruntime, tokenizers and numpy only, with their imports.
 
-    `names` are the graph's inputs; `basic` is for artifacts that run with basic graph optimizations.
+    `names` are the graph's inputs; `basic` is for artifacts that run with basic graph optimizations; `direction` is the side on which
+    long texts are cut; with `split_special_tokens` the names of special tokens in a text are read as text.
     """
     target = input_spec.target
     only = ', strategy="only_second"' if target == "span" else ""
+    only += f', direction="{direction}"' if direction != "right" else ""
     pair = columns > 1
     options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
     options += ["options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC"] if basic else []
@@ -98,6 +101,7 @@ def by_onnxruntime(
             "",
             *options,
             'tokenizer = Tokenizer.from_file("tokenizer.json")',
+            *(["tokenizer.encode_special_tokens = True"] if split_special_tokens else []),
             f"tokenizer.enable_truncation({input_spec.max_length}{only})",
             f"session = onnxruntime.InferenceSession({', '.join(arguments)})",
             f"encoding = tokenizer.encode({ENCODE.get(target, 'text, other' if pair else 'text')})",
@@ -111,5 +115,6 @@ def by_numpy(input_spec: InputSpec) -> str:
     """Return the lines that compute the prediction from the logits of `by_onnxruntime`."""
     threshold = f" + {input_spec.null_threshold:g}" if input_spec.null_threshold else ""
     no_answer = f' if start[0][0] + end[0][0] <= pairs.max(){threshold} else ""' if input_spec.no_answer else ""
-    lines = DECODE[input_spec.target].format(max_answer=input_spec.max_answer, no_answer=no_answer)
+    value = VALUES[input_spec.activation]
+    lines = DECODE[input_spec.target].format(max_answer=input_spec.max_answer, no_answer=no_answer, value=value)
     return f"import json\n\n{lines}\n" if "json." in lines else f"{lines}\n"

@@ -13,6 +13,7 @@ from compress.data.examples import overlap
 from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
+from compress.models.activation import activation_of
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config, target_of
 from compress.models.family import family_of
@@ -48,7 +49,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
         if plan.budget:
             frozen = settings.mode == "frozen"
             plan.budget.reserve(estimate_scoring_seconds(forward, validation_inputs) if frozen else final_scoring, final_scoring)
-        loss = loss_on_labels(model, train_inputs, target, device)
+        loss = loss_on_labels(model, train_inputs, target, device, activation=activation_of(model))
         result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[task.spec.main_metric])
         trained, share = trained_share(model)
     metrics = processes.from_main(lambda: evaluator.score(forward))
@@ -74,7 +75,7 @@ def _load(inputs: Inputs) -> tuple[TransformersModel, Encoded, Evaluator]:
     names, classes = head_for_task(config, task, source.name)
     model = load_model(source, labels=names, target=spec.target)
     train = task.split("train")
-    evaluator = Evaluator(task, "validation", source, classes)
+    evaluator = Evaluator(task, "validation", source, classes, activation=activation_of(model))
     _warn_of_overlap(task)
     labels = f", {len(task.label_names)} labels" if spec.target in ("class", "labels", "tags") else ""
     console.info(f"  {len(train)} training and {len(evaluator)} validation examples{labels}")

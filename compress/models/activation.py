@@ -1,0 +1,64 @@
+"""The activation between the logit and the value of a model with one logit: none, or the sigmoid of most cross-encoders."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from compress.data.input_spec import Activation
+from compress.models.config import target_of
+from compress.models.types import Config
+
+if TYPE_CHECKING:
+    import torch
+
+RECORD, OLD_RECORD = "sentence_transformers", "sbert_ce_default_activation_function"  # keys of sentence-transformers
+NAMES: dict[str, Activation] = {"Identity": "none", "Sigmoid": "sigmoid"}
+
+
+def recorded_activation(config: Config) -> str | None:
+    """Return the class name of the activation that sentence-transformers recorded, such as `Sigmoid`; None without one."""
+    entry = config.get(RECORD)
+    name = (entry.get("activation_fn") if isinstance(entry, dict) else None) or config.get(OLD_RECORD)
+    return str(name).rpartition(".")[2].removesuffix("()") if name else None
+
+
+def value_activation(config: Config) -> Activation:
+    """Return the activation that turns a model's one logit into its value; `none` for other models.
+
+    What sentence-transformers recorded decides. Without a record, a model with the `problem_type` regression has none; others get
+    the sigmoid that transformers' pipeline and `CrossEncoder` apply.
+    """
+    if target_of(config) != "value":
+        return "none"
+    recorded = recorded_activation(config)
+    if recorded is not None:
+        return NAMES[recorded]
+    return "none" if config.get("problem_type") == "regression" else "sigmoid"
+
+
+def activation_of(model: Any) -> Activation:
+    """Return the activation of a loaded model's value; see `value_activation`."""
+    config = model.config.to_dict()
+    return value_activation(config | {"architectures": [type(model).__name__]})
+
+
+def activated(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
+    """Return the values of logits, the same shape."""
+    return logits.sigmoid() if activation == "sigmoid" else logits
+
+
+def set_regression(config: Any) -> None:
+    """Let a model's config describe a value without activation, in place: for a new head."""
+    config.problem_type = "regression"
+    for key in (RECORD, OLD_RECORD):
+        if hasattr(config, key):
+            delattr(config, key)
+
+
+def take_activation(config: Any, source: Any) -> None:
+    """Let a student's config record the activation of its teacher's, in place: it learns the teacher's logits."""
+    set_regression(config)
+    config.problem_type = source.problem_type
+    for key in (RECORD, OLD_RECORD):
+        if hasattr(source, key):
+            setattr(config, key, getattr(source, key))

@@ -18,7 +18,7 @@ from compress.editing.encoder_layers import keep_layers
 from compress.editing.vocabulary import frequent_tokens, keep_tokens
 from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model
-from compress.models.config import only_numbered
+from compress.models.config_heads import only_numbered
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel

@@ -20,16 +20,13 @@ from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
 from compress.models.family import BILSTM, TOKEN_HEADS, family_of
-from compress.models.layers import activation_name, find_submodule
+from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
     from torch import nn
-
-GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh"}
 
 
 def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.ModelProto:
@@ -107,7 +104,9 @@ def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
         return graph.gelu(value, name, GELU[kind])
     if kind in PLAIN_ACTIVATIONS:
         return graph.node(PLAIN_ACTIVATIONS[kind], [value], name)
-    raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join([*GELU, *PLAIN_ACTIVATIONS])}")
+    if kind in SWISH:
+        return graph.node("Mul", [value, graph.node("Sigmoid", [value], f"{name}.sigmoid")], name)
+    raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
 
 
 def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWeights | None, residual: str, name: str) -> str:
@@ -121,10 +120,8 @@ def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWe
 
 def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeights, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
-    family, config = family_of(model.config.model_type), model.config
+    family = family_of(model.config.model_type)
     embeddings = find_submodule(model, family.encoder).embeddings
-    if getattr(config, "position_embedding_type", "absolute") != "absolute":
-        raise ModelError(f"position embeddings of type '{config.position_embedding_type}' cannot be exported", "supported: absolute")
     words, bias = _words(graph, embeddings.word_embeddings)
     table = graph.constant(array_of(embeddings.position_embeddings.weight) + bias, "embeddings.position")
     if family.positions_after_padding:

@@ -21,7 +21,8 @@ from compress.inference.decoding import Output, describe_outputs, sigmoid, softm
 from compress.inference.onnx_session import open_session, session_forward
 from compress.inference.openvino_session import openvino_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO, routed_forward, single_route
-from compress.models.config import class_names, read_config
+from compress.models.config import read_config
+from compress.models.config_heads import class_names
 from compress.models.inputs import input_spec_of
 from compress.models.layout import GRAPH
 from compress.models.reference import locate

@@ -11,7 +11,8 @@ from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.decoding import Output, describe_outputs
 from compress.inference.forward import open_forward
-from compress.models.config import class_names, read_config
+from compress.models.config import read_config
+from compress.models.config_heads import class_names
 from compress.models.inputs import encode_for, input_spec_of
 from compress.models.layout import is_graph
 from compress.models.reference import locate

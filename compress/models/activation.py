@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from compress.data.input_spec import Activation
-from compress.models.config import target_of
+from compress.models.config_heads import target_of
 from compress.models.types import Config
 
 if TYPE_CHECKING:

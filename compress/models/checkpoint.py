@@ -13,7 +13,7 @@ from compress.data.input_spec import Target
 from compress.models import shape as shapes
 from compress.models.activation import set_regression, value_activation
 from compress.models.adapters import add_adapters
-from compress.models.config import agreed_target, class_names, only_numbered, target_of
+from compress.models.config_heads import agreed_target, class_names, only_numbered, target_of
 from compress.models.family import Family, family_of
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
 from compress.models.layers import find_submodule

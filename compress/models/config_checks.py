@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from compress.core.errors import ModelError
+from compress.models.config_keys import check_keys
 from compress.models.family import Family, family_of
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, EMBEDDING_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
 from compress.models.types import Config
@@ -38,11 +39,10 @@ def check_config(config: object, path: Path) -> None:
         raise ModelError(f"{path} has the key '{code[0]}', which can make a loader run code", "remove it if you trust the model")
     family = family_of(config.get("model_type"))
     _check_bounds(config, family, path)
-    if config.get("is_decoder") or config.get("add_cross_attention"):
-        raise ModelError(f"{path} describes a decoder; only encoders are supported")
     names = config.get("id2label")
     if names is not None and not (isinstance(names, dict) and all(str(key).isdecimal() for key in names)):
         raise ModelError(f"{path}: id2label does not map numbers to names")
+    check_keys(config, family, path)
     if config.get(CONFIG_KEY) is not None:
         _check_entry(config[CONFIG_KEY], config, family, f"{path}: the entry '{CONFIG_KEY}'")
 

@@ -14,7 +14,8 @@ from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.models.activation import value_activation
-from compress.models.config import agreed_target, max_tokens, read_config
+from compress.models.config import max_tokens, read_config
+from compress.models.config_heads import agreed_target
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.models.types import Config
 

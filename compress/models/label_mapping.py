@@ -12,7 +12,7 @@ from compress.core import console
 from compress.core.errors import DataError
 from compress.data.input_spec import Target
 from compress.data.task import Task
-from compress.models.config import agreed_target, class_names, only_numbered, target_of
+from compress.models.config_heads import agreed_target, class_names, only_numbered, target_of
 from compress.models.types import Config
 
 NO_CLASS = -1

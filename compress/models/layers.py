@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import UsageError
-from compress.models.family import family_of
+from compress.models.family import Family, family_of
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+GELU = {  # transformers' names, by the approximation of ONNX's Gelu
+    **dict.fromkeys(("gelu", "gelu_python"), "none"),
+    **dict.fromkeys(("gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"), "tanh"),
+}
+PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+SWISH = ("silu", "swish")
+ACTIVATIONS = {*GELU, *PLAIN_ACTIVATIONS, *SWISH}
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,14 @@ def refuse_recurrent(model: TransformersModel, verb: str) -> None:
         )
 
 
+def activation_key(family: Family) -> str:
+    """Return the key of `config.json` that names the FFN's activation function."""
+    return "activation" if family.model_type == "distilbert" else "hidden_act"
+
+
 def activation_name(model: TransformersModel) -> str:
     """Return the name of the FFN's activation function in transformers."""
-    return getattr(model.config, "hidden_act", None) or getattr(model.config, "activation", "gelu")
+    return getattr(model.config, activation_key(family_of(model.config.model_type)), "gelu")
 
 
 def ffn_activation(model: TransformersModel) -> Callable[[torch.Tensor], torch.Tensor]:

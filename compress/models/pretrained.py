@@ -42,7 +42,7 @@ def check_folder(folder: Path, needed: str, hint: str) -> Config:
     if is_graph(folder):
         raise ModelError(f"{folder} is an ONNX artifact, and this needs {needed}", hint)
     config = read_config(folder)
-    check_weights(folder)
+    check_weights(folder, config)
     check_weight_count(folder, config)
     _check_memory(folder)
     return config

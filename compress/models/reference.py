@@ -9,6 +9,7 @@ from compress.core import digests, hub
 from compress.core.errors import ModelError, did_you_mean
 from compress.core.extras import demo_package
 from compress.models.layout import GRAPH, OPENVINO_GRAPH
+from compress.models.resolved_tokenizer import SOURCES
 
 BUILTIN = "builtin:minilm-l6"
 BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
@@ -94,7 +95,7 @@ def digest_model(folder: Path) -> str:
 
     For a folder of models (several pruning targets), it is the digest of them all.
     """
-    names = {"config.json", GRAPH, OPENVINO_GRAPH, "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt"}
+    names = {"config.json", GRAPH, OPENVINO_GRAPH, *SOURCES}
     weights = (".safetensors", ".data", ".onnx_data")
     paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in names or path.name.endswith(weights)))
     if not paths:

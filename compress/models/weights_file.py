@@ -9,13 +9,14 @@ from pathlib import Path
 from compress.core import files
 from compress.core.errors import ModelError
 from compress.models.layout import INDEX, WEIGHTS
+from compress.models.pickled_weights import missing_weights
 from compress.models.shape import shape_of_config
 from compress.models.types import Config
 
 MAX_HEADER = 100 << 20  # bytes
 
 
-def check_weights(folder: Path) -> None:
+def check_weights(folder: Path, config: Config) -> None:
     """Check that the weights are safetensors, and that every file is exactly as long as its header says.
 
     Raises:
@@ -23,13 +24,7 @@ def check_weights(folder: Path) -> None:
     """
     paths = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else _shards(folder)
     if not paths:
-        pickles = [*folder.glob("pytorch_model*.bin"), *folder.glob("*.pt"), *folder.glob("*.ckpt")]
-        if pickles:
-            raise ModelError(
-                f"{folder} has only pickled weights ({pickles[0].name}), which can run code when loaded",
-                "convert them where you trust them: AutoModel.from_pretrained(DIR).save_pretrained(NEW)",
-            )
-        raise ModelError(f"{folder} has no {WEIGHTS}")
+        raise missing_weights(folder, config)
     for path in paths:
         _check_header(path)
 

@@ -146,9 +146,8 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
         side, split = truncation_side(folder), splits_special_tokens(folder)
     hints = manifest.get("runtime") or {}
     names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
-    plain = by_onnxruntime(
-        input_spec, columns, names, hints.get("disabled_optimizers") or [], hints.get("session_config") or {}, basic, side, split
-    )
+    disabled, session = hints.get("disabled_optimizers") or [], hints.get("session_config") or {}
+    plain = by_onnxruntime(input_spec, columns, names, disabled, session, basic, side, split)
     windows = (
         " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in PIPELINES else ""
     )

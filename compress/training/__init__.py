@@ -15,7 +15,8 @@ from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.activation import activation_of
 from compress.models.checkpoint import load_model, save_model
-from compress.models.config import read_config, target_of
+from compress.models.config import read_config
+from compress.models.config_heads import target_of
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
 from compress.models.label_mapping import head_for_task, to_model_labels

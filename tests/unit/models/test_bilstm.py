@@ -18,7 +18,8 @@ from compress.data.task import Task
 from compress.editing.vocabulary import shrink_embeddings
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
-from compress.models.config import read_config, target_of
+from compress.models.config import read_config
+from compress.models.config_heads import target_of
 from compress.models.family import BILSTM, FAMILIES, family_of
 from compress.models.head import model_labels
 from compress.models.layers import encoder_layers

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from compress.models.config import class_names, max_tokens, read_config
+from compress.models.config import max_tokens, read_config
+from compress.models.config_heads import class_names
 from compress.models.layout import is_graph
 from compress.models.weights_file import check_weights
 from tests import tiny
@@ -19,7 +20,7 @@ Maker = Callable[..., Path]
 
 def test_a_sound_folder_is_read(checkpoint: Maker, family: str) -> None:
     config = read_config(checkpoint(family))
-    check_weights(checkpoint(family))
+    check_weights(checkpoint(family), {})
     assert config["model_type"] == family
     assert not is_graph(checkpoint(family))
     assert max_tokens(config) == tiny.POSITIONS

@@ -12,7 +12,8 @@ import pytest
 
 from compress.core.errors import CompressError, ModelError
 from compress.models.checkpoint import load_model
-from compress.models.config import class_names, max_tokens, read_config
+from compress.models.config import max_tokens, read_config
+from compress.models.config_heads import class_names
 from tests import tiny
 from tests.unit.models.folders import refused, write_pruned
 

@@ -12,7 +12,7 @@ import pytest
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.models import inputs
-from compress.models.config import agreed_target
+from compress.models.config_heads import agreed_target
 from compress.models.inputs import calibration_examples, encode_calibration, input_spec_of
 from tests import tiny
 

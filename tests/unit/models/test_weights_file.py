@@ -62,14 +62,14 @@ def test_header_longer_than_the_file(own_checkpoint: Maker, length: int) -> None
 def test_header_that_is_not_json(tmp_path: Path, header: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(64))
     with pytest.raises(ModelError, match="damaged"):
-        check_weights(tmp_path)
+        check_weights(tmp_path, {})
 
 
 def test_header_whose_offsets_are_strings(tmp_path: Path) -> None:
     header = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": ["0", "4"]}}'
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     with pytest.raises(ModelError, match="damaged"):
-        check_weights(tmp_path)
+        check_weights(tmp_path, {})
 
 
 def test_header_whose_tensors_overlap(own_checkpoint: Maker) -> None:

@@ -1,6 +1,6 @@
 """`python -m compress`."""
 
-from compress.cli.main import main
+from compress.cli.start import main
 
 if __name__ == "__main__":
     main()

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack, cast
 
 from compress.core.errors import UsageError
+from compress.core.scratch import folder as scratch_folder
 from compress.recipe import load as loading
 from compress.recipe.one_stage import ModelLike, TaskLike, one_stage
 from compress.recipe.run import run_recipe
@@ -173,9 +173,9 @@ def evaluate(
     target = Path(errors).absolute()
     if target.is_dir() or not target.parent.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
         raise UsageError(f"{errors} cannot be written", "name a file in a folder that exists and may be written")
-    with tempfile.TemporaryDirectory() as scratch:
-        document = run_single(recipe, Path(scratch) / "eval")
-        shutil.copyfile(Path(scratch) / "eval" / ERRORS_FILE, errors)
+    with scratch_folder() as scratch:
+        document = run_single(recipe, scratch / "eval")
+        shutil.copyfile(scratch / "eval" / ERRORS_FILE, errors)
     return EvalResult(document | {"output": str(errors)})
 
 

@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import traceback
@@ -16,7 +15,8 @@ import click
 import cloup
 from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
-from compress.core import console, hub, processes
+from compress.cli import signals
+from compress.core import console, hub, processes, scratch, system_errors
 from compress.core.errors import CompressError, ResourceError, did_you_mean
 from compress.core.version import __version__
 
@@ -48,8 +48,6 @@ GROUPS = {
 }
 VERBS = {verb: text for verbs in GROUPS.values() for verb, text in verbs.items()}
 MODULES = {"eval": "evaluate"}  # of verbs whose module has another name
-AGAIN = "run the same command again; it resumes after the finished stages and from the saved training state"
-TERMINATED = 128 + signal.SIGTERM
 HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly.
 
 \b
@@ -119,6 +117,7 @@ class LazyGroup(cloup.Group):
 @click.version_option(__version__, prog_name="compress")
 def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
     """Configure output and network access for the verb."""
+    scratch.adopt()
     console.configure(json_output=json_output, quiet=quiet, debug=debug)
     if not processes.is_main():
         console.mute()
@@ -132,19 +131,30 @@ def main(arguments: list[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):
             stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, _terminate)
     json_output = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    signals.install(json_output)
     code = _run(arguments, json_output)
+    signals.disarm()
     processes.exit_process(code)
     sys.exit(code)
 
 
-def _terminate(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 def _run(arguments: list[str] | None, json_output: bool) -> int:
     """Run the group; returns the exit code."""
+    try:
+        return _invoke(arguments, json_output)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except Exception as error:
+        code = signals.stopped()
+        if code is None:
+            return _failed(error, json_output)
+    return _fail(json_output, signals.name_of(code), signals.AGAIN, code) if code in (130, 143) else code
+
+
+def _invoke(arguments: list[str] | None, json_output: bool) -> int:
     try:
         cli.main(args=arguments, prog_name="compress", standalone_mode=False)
         sys.stdout.flush()
@@ -154,45 +164,48 @@ def _run(arguments: list[str] | None, json_output: bool) -> int:
         if processes.is_main():
             error.show()
         return _fail(json_output, error.format_message(), None, 2, shown=True)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail(json_output, "interrupted", AGAIN, 130)
-    except SystemExit as stop:
-        return _fail(json_output, "terminated", AGAIN, int(stop.code or 0)) if stop.code == TERMINATED else int(stop.code or 0)
     except (BrokenPipeError, ClosedPipe):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except CompressError as error:
+    return 0
+
+
+def _failed(error: Exception, json_output: bool) -> int:
+    """Print what failed; returns the exit code."""
+    error = system_errors.typed(error) or error
+    if isinstance(error, CompressError):
         return _fail(json_output, error.message, error.hint, error.exit_code, document=getattr(error, "document", {}))
-    except (MemoryError, subprocess.TimeoutExpired) as error:
-        return _fail(
-            json_output,
-            f"resources are exhausted: {str(error) or 'out of memory'}",
-            "use a smaller batch or model",
-            ResourceError.exit_code,
-        )
-    except OSError as error:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return _fail(json_output, f"resources are exhausted: {error}", "try again when the machine is idle", ResourceError.exit_code)
+    if isinstance(error, OSError):
         message = (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
         return _fail(json_output, message, "check free disk space and the permissions of the folder", ResourceError.exit_code)
-    except Exception as error:
-        hint = "run again with --debug for the traceback, and please report it"
-        return _fail(json_output, f"this is a bug in compress: {type(error).__name__}: {error}", hint, 1)
-    return 0
+    hint = "run again with --debug for the traceback, and please report it"
+    return _fail(json_output, f"this is a bug in compress: {type(error).__name__}: {error}", hint, 1)
 
 
 def _fail(
     json_output: bool, message: str, hint: str | None, code: int, shown: bool = False, document: Mapping[str, object] | None = None
 ) -> int:
     """Print an error on stderr, and with `--json` as the one JSON document; returns the exit code."""
+    with contextlib.suppress(OSError, ValueError):  # the stream is full or closed: the exit code still tells
+        _print_failure(json_output, message, hint, code, shown, document)
+    return code
+
+
+def _print_failure(
+    json_output: bool, message: str, hint: str | None, code: int, shown: bool, document: Mapping[str, object] | None
+) -> None:
     if console.debugging() and sys.exc_info()[0] is not None:
         traceback.print_exc()
     if not processes.is_main():  # the first process prints what they share
         if not shown and code < 128:  # the launcher stops the other processes after a failure
             print(f"process {os.environ['RANK']}: {message}", file=sys.stderr)
-        return code
+        return
     if not shown:
         print(f"error: {message}", file=sys.stderr)
         if hint:
             print(f"  try: {hint}", file=sys.stderr)
     if json_output:
-        print(json.dumps(console.finite({**(document or {}), "error": message, "hint": hint, "exit_code": code}), ensure_ascii=False))
-    return code
+        failure = {**(document or {}), "error": message, "hint": hint, "exit_code": code}
+        print(json.dumps(console.finite(failure), ensure_ascii=False), flush=True)

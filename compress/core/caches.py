@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.core import console, machine
+from compress.core import console, machine, scratch
 from compress.core.digests import digest_json
 from compress.core.files import read_json, write_json
 
@@ -19,7 +20,31 @@ def cache_root() -> Path:
     explicit = os.environ.get("COMPRESS_CACHE")
     if explicit:
         return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "compress"
+    base = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "compress"
+    except RuntimeError:  # a user without a home
+        return scratch.root() / "cache"
+
+
+def writable_root() -> Path:
+    """Return the cache's folder if it can be written, else a temporary one, with one warning; creates it.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    folder = cache_root()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        reason = "not writable"
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        reason = error.strerror
+    console.warn_once(f"nothing is cached: {folder} cannot be used ({reason}); set COMPRESS_CACHE to another folder")
+    return scratch.root()
 
 
 def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Document]) -> tuple[Document, bool]:
@@ -43,6 +68,7 @@ def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Docu
         return stored, True
     measured = measure()
     try:
+        path = writable_root() / kind / path.name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"measured": measured, "facts": known})
     except OSError as error:

@@ -34,7 +34,7 @@ def write_json(path: Path, document: object) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically (temporary sibling, fsync, rename)."""
     with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files need not be UTF-8
 
 
 @contextlib.contextmanager
@@ -56,6 +56,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     On any exception the temporary folder is removed and `target` is left as it was. What a killed process
     left behind is removed by the next call, which is safe because the caller holds the lock of the folder.
     """
+    target = followed(target)
     make_parent(target)
     remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
@@ -79,6 +80,19 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def followed(target: Path) -> Path:
+    """Return where a folder is to be written: a symbolic link is followed, so that a folder that was moved to another disk stays there.
+
+    Raises:
+        ResourceError: the link leads nowhere.
+    """
+    if not target.is_symlink():
+        return target
+    if not target.exists():
+        raise ResourceError(f"{target} is a symbolic link to {target.readlink()}, which is missing", "mount its disk, or remove the link")
+    return target.resolve()
+
+
 def make_parent(target: Path) -> None:
     """Create the parent of `target`.
 
@@ -97,7 +111,9 @@ def remove_leftovers(target: Path) -> None:
     """Clean up after a killed process: remove unfinished siblings, and restore a folder that was being replaced."""
     name = glob.escape(target.name)
     for old in target.parent.glob(f".{name}.old-*"):
-        if target.exists():
+        if old.is_symlink():
+            old.unlink() if target.exists() else old.rename(target)
+        elif target.exists():
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(target)

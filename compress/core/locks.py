@@ -12,6 +12,13 @@ from pathlib import Path
 from compress.core.errors import Locked
 from compress.core.files import make_parent
 
+_held: set[Path] = set()
+
+
+def any_held() -> bool:
+    """Return whether this process holds the lock of an output folder."""
+    return bool(_held)
+
 
 @contextlib.contextmanager
 def locked(target: Path, wait: bool = False) -> Iterator[None]:
@@ -31,12 +38,16 @@ def locked(target: Path, wait: bool = False) -> Iterator[None]:
         holder = _holder(path)
         raise Locked(f"{target} is in use by {holder}", "wait for it to end, or choose another folder with -o") from None
     try:
+        _held.add(path)
         path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
         yield
     finally:
         # Unlinking while we hold the lock is safe: filelock checks after locking that the inode is still the named one.
-        path.unlink(missing_ok=True)
-        lock.release()
+        try:
+            path.unlink(missing_ok=True)
+        finally:
+            _held.discard(path)
+            lock.release()
 
 
 def _holder(path: Path) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from compress.core import console
 from compress.core.errors import CompressError, Diverged, ResourceError
+from compress.core.system_errors import typed_errors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +69,14 @@ def run_led(work: Callable[[], Document], part: Callable[[Document], None]) -> D
         ResourceError: another process has ended.
     """
     if launched() == 1:
-        return work()
+        with typed_errors():
+            return work()
     _join()
     if not is_main():
         return _follow(part)
     try:
-        document = work()
+        with typed_errors():
+            document = work()
     except CompressError as error:
         if not _state.together:  # the others wait to be called
             _sent({"failed": error.exit_code})

@@ -7,7 +7,6 @@ parsed as it is (`json_files`), and a CoNLL file has a list of tokens and a list
 from __future__ import annotations
 
 import glob
-import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import DataError, did_you_mean
+from compress.core.scratch import folder as scratch_folder
 from compress.data import conll, delimited
 from compress.data.json_files import json_rows
 
@@ -184,7 +184,7 @@ def _stream(builder: str, path: Path, features: Features, **options: Any) -> Ite
     from datasets.utils import logging
 
     counted, level = config.HF_UPDATE_DOWNLOAD_COUNTS, logging.get_verbosity()
-    with tempfile.TemporaryDirectory() as locks:
+    with scratch_folder() as locks:
         config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else every call sends a request
         logging.set_verbosity(logging.CRITICAL)  # a failure is told once, as a DataError
         try:

@@ -8,7 +8,7 @@ from typing import IO, overload
 
 import numpy as np
 
-from compress.core.caches import cache_root
+from compress.core.caches import writable_root
 from compress.core.disk import check_space
 
 
@@ -47,9 +47,8 @@ class TokenWriter:
     """
 
     def __init__(self, dtype: type[np.generic], expected: int) -> None:
-        folder = cache_root()
+        folder = writable_root()
         check_space(folder, expected, "set COMPRESS_CACHE to a folder on another disk")
-        folder.mkdir(parents=True, exist_ok=True)
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (the memory map keeps it)
         self._dtype = np.dtype(dtype)
         self._lengths: list[np.ndarray] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import reduce
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 
 from compress.core import console, processes
 from compress.core.errors import UsageError
+from compress.core.scratch import folder as scratch_folder
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
 from compress.distill.explain import explain_training
 from compress.distill.init_texts import InitTexts
@@ -45,8 +45,8 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     teachers = load_teachers(_teacher(inputs), inputs.more_teachers, task)
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
     texts = reduce(append_unlabeled, labeled_and_unlabeled(task, unlabeled))
-    with tempfile.TemporaryDirectory() as scratch:
-        init = StudentInit(InitTexts(texts, teachers.folder, task.spec.input_spec, inputs.seed), Path(scratch), settings.init)
+    with scratch_folder() as scratch:
+        init = StudentInit(InitTexts(texts, teachers.folder, task.spec.input_spec, inputs.seed), scratch, settings.init)
         model, tokenizer = create_student(inputs.student, teachers.model, teachers.folder, init, target, task.label_names)
         if target == "value":
             take_activation(model.config, teachers.model.config)

@@ -82,8 +82,10 @@ def compute_teacher_outputs(
     tokens = digests.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
     libraries = [machine.version_of(name) for name in ("torch", "transformers")]
 
+    cache = caches.writable_root()
+
     def entry(features: list[Feature]) -> Path:
-        return caches.cache_root() / "teachers" / digests.digest_json([VERSION, digest, tokens, features, *libraries])
+        return cache / "teachers" / digests.digest_json([VERSION, digest, tokens, features, *libraries])
 
     folder = entry(features)
     fits = bytes_needed <= MAX_FEATURE_BYTES and (is_cached(folder) or bytes_needed <= disk.free_space(folder))

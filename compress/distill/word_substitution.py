@@ -94,7 +94,7 @@ def substitute_words(
             files.write_json(folder / "texts.json", [list(text) for text in variants])
             return {"kind": "variants"}
 
-        with cached_folder(caches.cache_root() / "variants" / key, needed, compute, "augmented texts") as folder:
+        with cached_folder(caches.writable_root() / "variants" / key, needed, compute, "augmented texts") as folder:
             return files.read_json(folder / "texts.json", limit=1 << 40)
 
     return examples_from_texts([tuple(text) for text in processes.from_main(cached)], input_spec)

@@ -6,7 +6,6 @@ the latency.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from compress.benchmark.tuning import Point, SearchSpace, describe_point, search
 from compress.core import console, digests
 from compress.core.caches import measured_once
 from compress.core.errors import ModelError
+from compress.core.scratch import folder as scratch_folder
 from compress.export.runtime_hints import DEFAULT_OPTIONS, OPTIONS, session_hints
 from compress.inference.batches import Forward
 from compress.inference.onnx_session import open_session, session_forward, without_lingering_threads
@@ -91,8 +91,8 @@ def tune_graph(
     point: Point = {axis: values[0] for axis, values in graphs.axes.items()} | DEFAULT_OPTIONS
     routes, tuning = single_route(runtime), TuningDocument()
     if settings.tune or settings.runtime == "auto":
-        with tempfile.TemporaryDirectory() as scratch:
-            opener = _Opener(graphs, openvino_floats, Path(scratch))
+        with scratch_folder() as scratch:
+            opener = _Opener(graphs, openvino_floats, scratch)
             tuner = _Tuner(opener, settings, runtime, check, vocab_size, longest)
             point, routes, tuning = tuner.run(point)
         _announce(tuning, routes)

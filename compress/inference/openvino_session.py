@@ -7,7 +7,6 @@ OpenVINO reads `openvino.onnx` if that file exists next to `model.onnx`: another
 from __future__ import annotations
 
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.core.errors import ModelError, ResourceError, UsageError
+from compress.core.scratch import folder as scratch_folder
 from compress.inference.batches import Forward
 from compress.inference.onnx_session import EXTERNAL_DATA, refuse_linked_weights
 from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
@@ -102,7 +102,7 @@ def _without_links(graph: Path) -> Iterator[Path]:
     if not (graph.is_symlink() or weights.is_symlink()):
         yield graph
         return
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         for path in (graph, weights):
-            shutil.copyfile(path, Path(scratch) / path.name)
-        yield Path(scratch) / graph.name
+            shutil.copyfile(path, scratch / path.name)
+        yield scratch / graph.name

@@ -13,6 +13,7 @@ import torch
 
 from compress.benchmark.microbenchmark import MAX_ROUNDS, measure_speedup, median_seconds, random_batch
 from compress.benchmark.timing_worker import TimingWorker
+from compress.core import scratch
 from compress.core.errors import ResourceError, UsageError
 from compress.export import RUNTIME_HINTS
 from compress.export.graph import build_graph
@@ -80,7 +81,7 @@ class ServingClock:
 
     def __init__(self, model: TransformersModel, serving: Serving, seed: int = 0) -> None:
         self.model, self.serving, self.seed = model, serving, seed
-        self._scratch = tempfile.TemporaryDirectory(prefix="compress-")
+        self._scratch = tempfile.TemporaryDirectory(dir=scratch.root(), ignore_cleanup_errors=True)
         self._worker = TimingWorker(
             runtime=serving.runtime, precision=serving.precision, threads=serving.threads, hints=RUNTIME_HINTS,
             batch_size=serving.batch_size, seq_len=serving.seq_len, vocab_size=model.config.vocab_size, seed=seed,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from pathlib import Path
 from typing import cast
 
 from compress.core import console
+from compress.core.scratch import folder as scratch_folder
 from compress.editing.vocabulary import prune_vocab
 from compress.models.checkpoint import save_model
 from compress.models.model_shape import count_params
@@ -21,9 +21,9 @@ def write_smaller_file(context: PruneContext, output: Path) -> PruneDocument:
     """Remove unused tokens or single weights by the settings' method, write the checkpoint, and return its results."""
     dense, settings = context.dense, context.settings
     model = copy.deepcopy(dense.model)
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         if settings.method == "vocab":
-            facts, tokenizer = _prune_tokens(context, model, Path(scratch)), Path(scratch)
+            facts, tokenizer = _prune_tokens(context, model, scratch), scratch
         else:
             facts, tokenizer = _sparsify(context, model), dense.source
         save_model(model, output, tokenizer)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from compress.core import artifacts, console
 from compress.core.errors import ModelError
+from compress.core.scratch import folder as scratch_folder
 from compress.data.encoded import Encoded
 from compress.export.artifact import recorded_input_spec, served_forwards, verification_data, write_artifact
 from compress.export.runtime_hints import RUNTIME_HINTS
@@ -54,8 +54,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
     """
     method = resolve_method(inputs, settings)
     target = hardware_target(settings.target)
-    with tempfile.TemporaryDirectory() as scratch:
-        source = float_artifact(inputs, Path(scratch))
+    with scratch_folder() as scratch:
+        source = float_artifact(inputs, scratch)
         data, texts = verification_data(inputs, source)
         calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
         variants = GraphVariants(source / GRAPH, settings, target, calibration)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Collection
-from pathlib import Path
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from compress.core.scratch import folder as scratch_folder
 from compress.export.graph_editing import FLOAT, GraphEditor, check_opset
 from compress.quantize.int8_weights import WeightQuantizer
 from compress.quantize.matmuls import MatMul, find_matmuls, recurrent_nodes, split_gemms, transpose_weights
@@ -81,8 +80,8 @@ def _quantize_lstms(graph: onnx.ModelProto, names: list[str], seven_bits: bool) 
     previous = logging.root.level
     logging.root.setLevel(logging.ERROR)  # it warns about a pre-processing step that this graph does not need
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "int8.onnx"
+        with scratch_folder() as folder:
+            path = folder / "int8.onnx"
             quantize_dynamic(
                 graph,
                 str(path),

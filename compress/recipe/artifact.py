@@ -44,7 +44,8 @@ def write_stage(stage: Stage, workspace: Workspace, folder: Path, key: str, card
 def _write_card(folder: Path, title: str, name: str, manifest: StageManifest) -> None:
     from compress.report.card import model_card
 
-    (folder / artifacts.CARD).write_text(model_card(title, name, {name: {**manifest}}, folder), encoding="utf-8")
+    card = model_card(title, name, {name: {**manifest}}, folder)
+    (folder / artifacts.CARD).write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
 def _keep_best_epoch(error: Diverged, stage: Stage, written: Path, folder: Path) -> Diverged:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from compress.core import processes
+from compress.core.scratch import folder as scratch_folder
 from compress.recipe.schema import Recipe, Stage
 from compress.recipe.workspace import Workspace
 from compress.stage import Inputs, is_spec
@@ -75,5 +75,5 @@ def take_part(recipe: Recipe, order: WorkOrder) -> None:
         more_teachers=tuple(Path(path) for path in order["more_teachers"]),
         resume=folders.get("resume"),
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        stage.verb.load()(inputs, stage.settings, Path(scratch))
+    with scratch_folder() as scratch:
+        stage.verb.load()(inputs, stage.settings, scratch)

@@ -26,8 +26,9 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
     manifest = manifests.get(name) or artifacts.read_manifest(source) or manifests[stage_of(name)]
     documents = {**{stage: {**entry} for stage, entry in manifests.items()}, name: {**manifest}}
     card = model_card(recipe.name, name, documents, source)
+    text = card.encode("utf-8", "backslashreplace")
     delivered, readme = artifacts.read_manifest(folder), folder / artifacts.CARD
-    if delivered and delivered.get("digest") == manifest["digest"] and readme.is_file() and readme.read_text(encoding="utf-8") == card:
+    if delivered and delivered.get("digest") == manifest["digest"] and readme.is_file() and readme.read_bytes() == text:
         return name
     with files.atomic_folder(folder) as temporary:
         for path in source.iterdir():
@@ -35,7 +36,7 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
                 files.write_json(temporary / path.name, console.finite(public_manifest(files.read_json(path))))
             elif path.is_file():
                 (temporary / path.name).write_bytes(path.read_bytes())
-        (temporary / artifacts.CARD).write_text(card, encoding="utf-8")
+        (temporary / artifacts.CARD).write_bytes(text)
     return name
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
 from compress.core import artifacts, console, locks, outputs, processes
 from compress.core.errors import UsageError
+from compress.core.scratch import folder as scratch_folder
 from compress.recipe.artifact import write_stage
 from compress.recipe.cache_key import cache_key
 from compress.recipe.call import WorkOrder, call_stage, stage_inputs, take_part
@@ -36,8 +36,8 @@ def _run_in_main_process(recipe: Recipe, output: Path | None, overwrite: bool) -
     if processes.launched() > 1 and not stage.verb.distributed:
         raise UsageError(f"{stage.verb.name} runs in one process, and there are {processes.launched()}", "start it without a launcher")
     if output is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            seconds, document = call_stage(stage, workspace, Path(scratch))
+        with scratch_folder() as scratch:
+            seconds, document = call_stage(stage, workspace, scratch)
             return {"output": None, "seconds": seconds, **document}
     output = outputs.nameable(output)
     outputs.check_output(output, [workspace.folder(name) for name in stage.references()])

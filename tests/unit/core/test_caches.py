@@ -78,4 +78,4 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "file"))
     assert caches.measured_once("speed", [], Measurement()) == ({"number": 1}, False)
-    assert "could not be cached" in capsys.readouterr().err
+    assert "nothing is cached" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+"""The start of a process of the command line: before anything else is imported.
+
+Closed standard streams, a locale that is not UTF-8 and an early Ctrl-C would else fail somewhere in a library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from types import FrameType
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def main() -> None:
+    """Run the command line and exit with the documented exit code."""
+    signal.signal(signal.SIGINT, _leave)
+    open_standard_streams()
+    use_utf8()
+    from compress.cli import signals
+    from compress.cli.main import main as run
+
+    try:
+        run()
+    except SystemExit as stop:
+        signals.ignore()
+        sys.exit(flushed(int(stop.code or 0)))
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"error: interrupted\n")
+    if "--json" in sys.argv:
+        os.write(1, b'{"error": "interrupted", "hint": null, "exit_code": 130}\n')
+    os._exit(INTERRUPTED)
+
+
+def open_standard_streams() -> None:
+    """Open closed standard streams on /dev/null: else the next file would get their number, and what is printed."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", errors="replace", closefd=False))  # noqa: SIM115
+
+
+def use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding: file names and texts are UTF-8."""
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def flushed(code: int) -> int:
+    """Flush stdout, and return the exit code: that of missing resources if the output cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if code == 0:
+            with contextlib.suppress(OSError):
+                print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr, flush=True)
+            return 5
+    except ValueError:  # closed
+        return code
+    return code

@@ -1,0 +1,97 @@
+"""Temporary files: one folder per process, which a later process removes if this one is killed.
+
+The folder lies in `$TMPDIR` and holds a locked file. The kernel frees the lock when the process ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+PREFIX = "compress-tmp-"
+LOCK = ".lock"
+
+
+@dataclass
+class _State:
+    folder: Path | None = None
+    lock: int = -1
+    owner: int = 0  # process id: a forked process has another
+
+
+_state = _State()
+
+
+def root() -> Path:
+    """Return this process's folder for temporary files, created at the first call.
+
+    Raises:
+        OSError: `$TMPDIR` is full or not writable.
+    """
+    if _state.folder is None or _state.owner != os.getpid() or not _state.folder.is_dir():
+        base = Path(tempfile.gettempdir())
+        remove_abandoned(base)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        try:
+            lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        _state.folder, _state.lock, _state.owner = folder, lock, os.getpid()
+        atexit.register(remove)
+    return _state.folder
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    """Yield an empty temporary folder, and remove it.
+
+    Raises:
+        OSError: `$TMPDIR` is full or not writable.
+    """
+    with tempfile.TemporaryDirectory(dir=root(), ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def adopt() -> None:
+    """Let the libraries of this process, and the processes that it starts, write their temporary files into its folder, too."""
+    with contextlib.suppress(OSError):  # what needs a temporary file will say so
+        tempfile.tempdir = os.environ["TMPDIR"] = str(root())
+
+
+def remove() -> None:
+    """Remove the folder of this process, if it has one."""
+    if _state.folder is None or _state.owner != os.getpid():
+        return
+    taken = str(_state.folder)
+    shutil.rmtree(_state.folder, ignore_errors=True)
+    os.close(_state.lock)
+    _state.folder = None
+    if tempfile.tempdir == taken:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(Path(taken).parent)
+
+
+def remove_abandoned(base: Path) -> None:
+    """Remove what processes of this user that were killed have left in a folder for temporary files."""
+    for path in base.glob(f"{PREFIX}*"):
+        try:
+            if path.is_symlink() or path.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # its process lives
+            continue
+        finally:
+            os.close(lock)

@@ -1,0 +1,52 @@
+"""Closed and full standard streams, and locales that are not UTF-8."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = f"exec {sys.executable} -m compress"
+
+
+def shell(line: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a command line in a shell."""
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, timeout=60, env={**os.environ, **environment}, check=False)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str, tmp_path: Path) -> None:
+    done = shell(f"cd {tmp_path}; {COMMAND} tasks list {closed}")
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+    assert shell(f"{COMMAND} tasks {closed}").returncode in (0, 2)
+    assert shell(f"{COMMAND} --json bench /nowhere {closed}").returncode == 4
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(("arguments", "code"), [("tasks list", 5), ("--json tasks list", 5), ("--json bench /nowhere", 4), ("--help", 5)])
+def test_a_full_stdout(arguments: str, code: int) -> None:
+    done = shell(f"{COMMAND} {arguments} > /dev/full")
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+    assert b"error: " in done.stderr
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+def test_names_in_a_locale_without_utf8(tmp_path: Path, locale: str) -> None:
+    folder = tmp_path / "modèle ü"
+    folder.mkdir()
+    done = shell(f"{COMMAND} predict '{folder}' x", LC_ALL=locale, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == 4
+    assert "modèle ü" in done.stderr.decode("utf-8")
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path) + b"/a\xff"
+    os.mkdir(folder)
+    done = subprocess.run([sys.executable, "-m", "compress", "predict", folder, "x"], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 4
+    assert b"has no config.json" in done.stderr

@@ -1,0 +1,59 @@
+"""Temporary files of a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from compress.core import scratch
+
+KILLED = """
+import os, signal, tempfile
+from compress.core import scratch
+scratch.adopt()
+tempfile.mkdtemp()
+scratch.folder().__enter__()
+{end}
+"""
+
+
+def run(base: Path, end: str) -> int:
+    """Run a process that leaves temporary folders behind when it ends."""
+    environment = {**os.environ, "TMPDIR": str(base)}
+    return subprocess.run([sys.executable, "-c", KILLED.format(end=end)], env=environment, timeout=60, check=False).returncode
+
+
+def test_a_killed_process_is_cleaned_up_after_by_the_next(tmp_path: Path) -> None:
+    assert run(tmp_path, "os.kill(os.getpid(), signal.SIGKILL)") == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    assert run(tmp_path, "") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_process_leaves_nothing(tmp_path: Path) -> None:
+    assert run(tmp_path, "1 / 0") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_of_living_processes_and_of_others_stay(tmp_path: Path) -> None:
+    (tmp_path / f"{scratch.PREFIX}mine").mkdir()
+    (tmp_path / "compress-data").mkdir()
+    scratch.remove_abandoned(scratch.root().parent)
+    scratch.remove_abandoned(tmp_path)
+    assert scratch.root().is_dir()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_is_removed_after_a_failure() -> None:
+    try:
+        with scratch.folder() as folder:
+            (folder / "file").write_bytes(b"x")
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert not folder.exists()
+    assert Path(tempfile.gettempdir()).is_dir()

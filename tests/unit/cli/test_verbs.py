@@ -379,4 +379,4 @@ def test_distill_from_two_teachers(own_checkpoint: Maker, checkpoint: Maker, cap
     made = machine(capsys, *words, "-o", "student")
     assert len(made["layers"]) == 1
     manifest = json.loads(Path("student/compress.json").read_text(encoding="utf-8"))
-    assert set(manifest["inputs"]) == {str(checkpoint()), str(other)}
+    assert set(manifest["inputs"]) == {checkpoint().name, other.name}

@@ -11,15 +11,22 @@ from compress.core.errors import UsageError
 from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
 
-TASK_FIELDS = ("kind", "multi_label", "no_answer", "train", "validation", "test", "text", "label", "max_length", "metric")
+TASK_FIELDS = ("kind", "multi_label", "no_answer", "separator", "train", "validation", "test", "text", "label", "max_length", "metric")
 FILES = ("train", "validation", "test")
-FIXED = ("kind", "multi_label", "no_answer", "text", "label")  # what a preset or a task file fixes
+FIXED = ("kind", "multi_label", "no_answer", "separator", "text", "label")  # what a preset or a task file fixes
 KINDS = get_args(Kind)
 METRIC_NAMES = get_args(MetricName)
 OPTIONS = (
     option("--task", section=TASK, metavar="NAME|FILE", help="A preset (see 'compress tasks list') or a task file (YAML)."),
     option("--kind", section=TASK, type=click.Choice(KINDS), help="Kind of task, for local files.  [default: text-classification]"),
-    option("--multi-label", section=TASK, is_flag=True, default=None, help="A text may have any number of labels (a list, or a|b)."),
+    option(
+        "--multi-label",
+        section=TASK,
+        is_flag=True,
+        default=None,
+        help="A text may have any number of labels (a list, or a|b).",
+    ),
+    option("--separator", section=TASK, metavar="TEXT", help="Between the labels of a text, with --multi-label.  [default: |]"),
     option("--no-answer", section=TASK, is_flag=True, default=None, help="A question may have no answer in its context (SQuAD 2.0)."),
     option("--train", section=TASK, metavar="FILE", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
     option(
@@ -84,7 +91,7 @@ def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
         raise UsageError("no data file was given", "add --train FILE, --validation FILE or --test FILE")
     if "text" not in flags:
         raise UsageError("no text column was given", "add --text COLUMN (twice for text pairs)")
-    fields = {name: flags[name] for name in ("kind", "multi_label", "no_answer", "label", "max_length") if name in flags}
+    fields = {name: flags[name] for name in ("kind", "multi_label", "no_answer", "separator", "label", "max_length") if name in flags}
     document = {"text": list(flags["text"]), **files, **fields}
     return document | ({"metrics": list(flags["metric"])} if "metric" in flags else {})
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from compress.core.errors import DataError, did_you_mean
 from compress.data.cells import is_missing, is_nested, shorten, tokens_of
+from compress.data.label_vectors import vectors_of
 from compress.data.sequence_labels import segment_words
 from compress.data.sources import Source
 from compress.data.spec import TaskSpec
@@ -36,32 +37,40 @@ def read_columns(source: Source, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTE
     shared: dict[str, str] = {}  # equal label texts are one object
     texts: list[Texts] = []
     cells: list[object] = []
+    sentences: list[object] = []
     first: Batch = {}
     for batch in source.batches(columns):
         for column in spec.text:
             missing[column] += sum(map(is_missing, batch[column]))
         first = first or {column: values[:1] for column, values in batch.items()}
         cells += [shared.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in batch[spec.label]]
-        if not stream:
-            texts += batch_texts(batch, spec)
+        if spec.target == "tags":
+            sentences += batch[spec.text[0]]
+        elif not stream:
+            texts += batch_texts(batch, spec, source.where)
     if not cells:
         raise DataError(f"{source.where} has no rows")
     for column in spec.text:
         if missing[column]:
             raise DataError(f"{missing[column]} of {len(cells)} rows of {source.where} have no text in column '{column}'")
-    _refuse_lists(first, spec, source.where)
+    _refuse_lists(first, cells, spec, source.where)
     if stream:
         return streamed_texts(source, spec, len(cells)), cells
+    if spec.target == "tags":
+        texts = batch_texts({spec.text[0]: sentences}, spec, f"{source.where}, column '{spec.text[0]}'")
     if spec.segment:
         characters, tags = segment_words(texts)
         return characters, list(tags)
     return texts, cells
 
 
-def batch_texts(batch: Batch, spec: TaskSpec) -> list[Texts]:
-    """Return the texts of a batch of rows: the tokens of a sentence for tags, else one or two texts."""
+def batch_texts(batch: Batch, spec: TaskSpec, where: str) -> list[Texts]:
+    """Return the texts of a batch of rows: the tokens of a sentence for tags, else one or two texts.
+
+    For tags the batch is the whole column: whether text in brackets is a list depends on all rows.
+    """
     if spec.target == "tags":
-        return [tokens_of(cell) for cell in batch[spec.text[0]]]
+        return list(tokens_of(batch[spec.text[0]], where))
     return list(zip(*([str(cell) for cell in batch[column]] for column in spec.text), strict=True))
 
 
@@ -70,7 +79,7 @@ def streamed_texts(source: Source, spec: TaskSpec, count: int) -> StreamedTexts:
 
     def read() -> Iterator[Texts]:
         for batch in source.batches(spec.text):
-            yield from batch_texts(batch, spec)
+            yield from batch_texts(batch, spec, source.where)
 
     return StreamedTexts(read, np.arange(count))
 
@@ -86,7 +95,7 @@ def _require_columns(names: list[str], columns: Sequence[str], where: str) -> No
             )
 
 
-def _refuse_lists(first: Batch, spec: TaskSpec, where: str) -> None:
+def _refuse_lists(first: Batch, cells: Sequence[object], spec: TaskSpec, where: str) -> None:
     """Refuse columns of lists, by their `first` row, where the task needs single values: they belong to another kind of task.
 
     Raises:
@@ -94,7 +103,8 @@ def _refuse_lists(first: Batch, spec: TaskSpec, where: str) -> None:
     """
     if spec.target == "tags":
         return
-    if spec.target in ("class", "value") and is_nested(first[spec.label][0]):
+    one_hot = spec.target == "class" and vectors_of(cells, where) is not None
+    if spec.target in ("class", "value") and is_nested(first[spec.label][0]) and not one_hot:
         raise DataError(
             f"column '{spec.label}' of {where} holds lists, and {spec.kind} needs one answer a row", "for several labels add --multi-label"
         )

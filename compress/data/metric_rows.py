@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from compress.data.sequence_labels import Answer
+from compress.data.answers import Answer
 from compress.data.squad import answer_f1, normalize_answer, same_answer
 
 Names = Sequence[str]  # label names

@@ -65,6 +65,7 @@ class TaskSpec(BaseModel):
         min_length=1, max_length=2, description="one or two text columns; the column of tokens; question and context columns"
     )
     label: str = Field("label", description="the column of the label, number, tags or answers")
+    separator: str = Field("|", min_length=1, max_length=8, description="multi_label: between the labels of a row that are one text")
     labels: list[str] | None = Field(None, min_length=2, description="label names in the order of their numbers")
     max_length: Annotated[int, Field(ge=4, le=8192)] = 128
     stride: Annotated[int, Field(ge=0, le=4096)] = Field(

@@ -9,12 +9,13 @@ import numpy as np
 from compress.core import console, digests, hub
 from compress.core.errors import DataError
 from compress.data import bbc_news
+from compress.data.answers import place_answers, read_spans
 from compress.data.columns import IN_MEMORY_BYTES, read_columns
 from compress.data.dataset_objects import SPLITS
 from compress.data.examples import Examples
 from compress.data.input_spec import Target
 from compress.data.labels import discover_labels, read_classes, read_label_sets, read_values
-from compress.data.sequence_labels import check_spans, check_tags, read_spans, read_tags
+from compress.data.sequence_labels import check_tags, read_tags
 from compress.data.sources import DatasetSource, FileSource, RowSource, Source
 from compress.data.spec import HubSource, TaskSpec
 from compress.data.splits import held_out_positions
@@ -60,7 +61,7 @@ class Task:
         if recorded := self._sources[first].class_names(self.spec.label):
             return recorded
         _, cells = read_columns(self._sources[first], self.spec, self.in_memory)
-        return discover_labels(cells, self.spec.target, self.spec.label, first)
+        return discover_labels(cells, self.spec.target, self._label_column(first), first == "train", self.spec.separator)
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -124,6 +125,10 @@ class Task:
             return _hub_sources(spec.hub)
         return {split: FileSource((existing_file(path),)) for split, path in spec.local_files().items()}
 
+    def _label_column(self, split: str) -> str:
+        """Return what messages call the label column of a split."""
+        return f"{self._sources[split].where}, column '{self.spec.label}'"
+
     def _hold_out(self) -> tuple[Examples, Examples]:
         everything = self._read("train")
         classes = everything.labels if self.spec.target == "class" else None
@@ -132,14 +137,16 @@ class Task:
         return everything.take(kept), everything.take(held_out)
 
     def _read(self, name: str) -> Examples:
-        spec, where = self.spec, f"the {name} split"
+        spec, where = self.spec, self._label_column(name)
         texts, cells = read_columns(self._sources[name], spec, self.in_memory)
         numbers_allowed = spec.labels is not None or bool(self._sources[self.available[0]].class_names(spec.label))
-        labels = READERS[spec.target](cells, self.label_names, numbers_allowed, where)
+        separator = {"separator": spec.separator} if spec.target == "labels" else {}
+        labels = READERS[spec.target](cells, self.label_names, numbers_allowed, where, **separator)
         if spec.target == "tags":
             check_tags(texts, labels, where)
         if spec.target == "span":
-            check_spans([context for _, context in texts], labels, spec.no_answer, where)
+            kept, labels = place_answers([context for _, context in texts], labels, spec.no_answer, where)
+            texts = [texts[row] for row in kept.tolist()]
         if name == "train" and spec.target in ("class", "value") and len(np.unique(labels)) < 2:
             only = self.label_names[int(labels[0])] if spec.target == "class" else float(labels[0])
             raise DataError(f"every row of the train split has the label {only!r}: there is nothing to learn")

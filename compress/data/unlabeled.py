@@ -61,8 +61,7 @@ def _table_texts(path: Path, spec: TaskSpec) -> list[Texts]:
     for column in columns:
         if column not in names:
             raise DataError(f"{path} has no column '{column}'{did_you_mean(column, names)}; it has: {shorten(names)}")
-    texts: list[Texts] = []
+    complete: list[tuple[object, ...]] = []
     for batch in read_batches(path, columns):
-        complete = [row for row in zip(*batch.values(), strict=True) if not any(map(is_missing, row))]
-        texts += batch_texts({column: [row[number] for row in complete] for number, column in enumerate(columns)}, spec)
-    return texts
+        complete += [row for row in zip(*batch.values(), strict=True) if not any(map(is_missing, row))]
+    return batch_texts({column: [row[number] for row in complete] for number, column in enumerate(columns)}, spec, str(path))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.core.errors import DataError
+from compress.data.answers import Answer
 from compress.data.encoded import IGNORED, Encoded
-from compress.data.sequence_labels import Answer
 from compress.data.streamed import Texts
 
 if TYPE_CHECKING:

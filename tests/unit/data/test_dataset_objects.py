@@ -97,7 +97,7 @@ def test_a_presets_columns_on_other_data() -> None:
 
 
 def test_unlabelled_rows_are_refused() -> None:
-    with pytest.raises(DataError, match="1 of 40 labels of the test split are unusable, the first is -1"):
+    with pytest.raises(DataError, match=r"1 of 40 labels of .* are unusable, the first is -1"):
         task_of({"test": labeled(["no", "yes"], label=[-1, *ROWS["label"][1:]])}).split("test")
 
 

@@ -196,7 +196,7 @@ BAD_LABELS = [None, float("nan"), -1, "maybe", "", 2, 0.5]
 def test_labels_that_the_task_does_not_know(tmp_path: Path, ending: str, bad: Any) -> None:
     values = [0, 1, bad] if not isinstance(bad, str) else ["0", "1", bad]
     rows = [(f"text {number}", value) for number, value in enumerate(values)]
-    with pytest.raises(DataError, match=r"1 of 3 labels of the train split are unusable.*known: no, yes"):
+    with pytest.raises(DataError, match=r"1 of 3 labels of .* are unusable.*known: no, yes"):
         from_rows(tmp_path, rows, ending, labels=["no", "yes"]).split("train")
 
 
@@ -373,7 +373,7 @@ def test_unlabelled_rows_of_the_hub_are_refused(hub_cache: Path) -> None:
     spec = resolve("sst2")
     assert spec.hub is not None
     hidden = spec.model_copy(update={"hub": spec.hub.model_copy(update={"test": "sst2/test-*.parquet"})})
-    with pytest.raises(DataError, match="1 of 1 labels of the test split are unusable, the first is -1"):
+    with pytest.raises(DataError, match=r"1 of 1 labels of .* are unusable, the first is -1"):
         Task(hidden).split("test")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TypedDict
 
 import numpy as np
 
@@ -11,22 +10,11 @@ from compress.core import console
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.batches import Forward
+from compress.results.graphs import VerificationFacts
 
 ROWS = 32
 MAX_BATCH_TOKENS = 4096  # of the widest batch: at 512 tokens the attention of 32 texts alone would take a gigabyte
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
-
-
-class VerificationFacts(TypedDict):
-    """The fields of `Verification`, as results record them."""
-
-    max_abs: float
-    max_rel: float
-    agreement: float
-    examples: int
-    worst_case: str
-    cases: list[str]
-    largest: float
 
 
 @dataclass(frozen=True)

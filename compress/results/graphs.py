@@ -7,8 +7,8 @@ from typing import NotRequired, TypedDict
 from compress.results.values import InputSpecDocument, Interval, LayerDocument, Metrics, Speedup
 
 
-class VerificationDocument(TypedDict):
-    """How far the logits of a graph agree with those of its reference."""
+class VerificationFacts(TypedDict):
+    """How far the logits of two models agree."""
 
     max_abs: float
     """Largest absolute difference of the logits."""
@@ -24,6 +24,11 @@ class VerificationDocument(TypedDict):
     """The batch shapes that were compared."""
     largest: float
     """Largest absolute logit of the reference."""
+
+
+class VerificationDocument(VerificationFacts):
+    """How far the logits of a graph agree with those of its reference."""
+
     against: str
     """The reference."""
     texts: str

@@ -17,7 +17,6 @@ from compress.inference.onnx_session import open_session, session_forward
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.dynamic import count_quantized, dynamic_graph
-from compress.quantize.instruction_sets import needs_seven_bits
 from compress.quantize.int8_weights import WeightQuantizer
 from tests import tiny
 
@@ -29,23 +28,6 @@ def quantized(family: str, seven_bits: bool = True, kept: list[Kept] | None = No
         slice_model(model, kept)
     plain = build_graph(model)
     return plain, dynamic_graph(plain, seven_bits)
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ([], True),
-        (["avx2"], True),
-        (["avx2", "avx512f"], True),
-        (["avx512f", "avx512_vnni"], False),
-        (["avx_vnni"], False),
-        (["amx_int8"], False),
-        (["asimd"], True),
-        (["asimd", "asimddp"], False),
-    ],
-)
-def test_seven_bits_where_products_are_added_in_sixteen(flags: list[str], expected: bool) -> None:
-    assert needs_seven_bits(flags) is expected
 
 
 def test_every_constant_product_becomes_int8(family: str) -> None:

@@ -26,14 +26,6 @@ Maker = Callable[..., Path]
 export = importlib.import_module("compress.export").run
 
 
-@pytest.fixture
-def graph(checkpoint: Maker, tmp_path: Path) -> Path:
-    """An fp32 artifact of the tiny BERT."""
-    (tmp_path / "graph").mkdir()
-    export(Inputs({"model": checkpoint()}), ExportSettings.model_validate({}), tmp_path / "graph")
-    return tmp_path / "graph"
-
-
 def test_checkpoint_and_graph_give_the_same_artifact(checkpoint: Maker, graph: Path, tiny_task: dict[str, Any], tmp_path: Path) -> None:
     first = run(checkpoint(), tmp_path / "a", tiny_task)
     second = run(graph, tmp_path / "b", tiny_task)
@@ -168,24 +160,6 @@ def test_the_target_decides_the_bits(graph: Path, tmp_path: Path) -> None:
     assert made["weights"] == "int8 per channel, 7 bits"
     assert made["target"]["name"] == "avx2"
     assert made["instruction_sets"] == ["avx2"]
-
-
-@pytest.mark.parametrize("method", ["dynamic", "static", "smooth"])
-def test_the_report_tells_of_every_product(graph: Path, tiny_task: dict[str, Any], method: str, tmp_path: Path) -> None:
-    ranges = {} if method == "dynamic" else {"calib_method": "percentile"}
-    made = run(graph, tmp_path / "out", tiny_task, method=method, report=True, **ranges)
-    told = {entry["matmul"]: entry for entry in made["explain"]}
-    assert len(told) == 6 * tiny.LAYERS + 2
-    for entry in told.values():
-        assert 0 < entry["error"] < 0.5
-        assert not entry["float"]
-        if method == "dynamic":
-            assert entry["range"] is None
-        else:
-            low, high = entry["range"]
-            assert entry["seen"][0] <= low <= 0 <= high <= entry["seen"][1]
-            assert 0 <= entry["saturated"] < 1e-3
-    assert "explain" not in run(graph, tmp_path / "other", tiny_task, method=method)
 
 
 @pytest.mark.parametrize(

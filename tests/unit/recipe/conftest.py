@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests import tiny
+from tests.unit.recipe.recipe_file import TEXT
 
 Maker = Callable[..., Path]
 
@@ -32,3 +33,12 @@ def document(own_checkpoint: Maker, tmp_path: Path) -> dict[str, Any]:
             "speed": {"do": "bench", "from": ["slim", "int8"]},
         },
     }
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe file in a folder whose name has a space."""
+    folder = tmp_path / "my recipes"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(TEXT, encoding="utf-8")
+    return folder / "mine.yaml"

@@ -1,11 +1,9 @@
-"""The stage `quantize` with int4, fp16 and bf16, for GPUs, and with inputs that are not what they should be."""
+"""The methods of the stage `quantize`: int4, fp16 and bf16, and int8 for GPUs."""
 
 from __future__ import annotations
 
 import importlib
 import json
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from compress.core.errors import CompressError, DataError, GateMissed, ModelError, UsageError
+from compress.core.errors import GateMissed, ModelError
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.evaluator import Evaluator
@@ -23,22 +21,12 @@ from compress.models.checkpoint import load_model, save_model
 from compress.models.layout import GRAPH
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.settings import ExportSettings
-from compress.stage import Inputs
 from tests import tiny
 from tests.unit.quantize.stage import run
 
 Maker = Callable[..., Path]
 export = importlib.import_module("compress.export").run
 FORMATS = ["int4", "fp16", "bf16"]
-
-
-@pytest.fixture
-def graph(checkpoint: Maker, tmp_path: Path) -> Path:
-    """An fp32 artifact of the tiny BERT."""
-    (tmp_path / "graph").mkdir()
-    export(Inputs({"model": checkpoint()}), ExportSettings.model_validate({}), tmp_path / "graph")
-    return tmp_path / "graph"
 
 
 @pytest.mark.parametrize("method", FORMATS)
@@ -115,26 +103,6 @@ def test_bf16_without_openvino_is_checked_in_part(
     assert "OpenVINO is not installed" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("where", ["inside", "logits"])
-def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tmp_path: Path) -> None:
-    """In the middle of the model, or at its end: ONNX Runtime's CPU kernels alone would not show it."""
-    source = own_checkpoint()
-    model = load_model(source)
-    if where == "inside":
-        layer = model.bert.encoder.layer[1]
-        layer.intermediate.dense.bias.data[:] = 3e4
-        layer.output.dense.weight.data[:] = 1.0
-    else:
-        model.bert.pooler.dense.bias.data[:] = 5.0
-        model.classifier.weight.data[:] = 1e4
-    tiny.save_pretrained(model, source)
-    (tmp_path / "graph").mkdir()
-    export(Inputs({"model": source}), ExportSettings.model_validate({"tolerance": 10.0}), tmp_path / "graph")
-    with pytest.raises(ModelError, match=r"(layer\.1\.ffn\.out|classifier) reaches .*, beyond 65504") as caught:
-        run(tmp_path / "graph", tmp_path / "out", method="fp16")
-    assert "bf16" in (caught.value.hint or "")
-
-
 def test_answers_that_are_no_numbers_are_refused(graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = lambda batch: np.full((len(batch["input_ids"]), 3), np.inf, dtype=np.float32)  # noqa: E731
     monkeypatch.setattr(OnnxModel, "open_runtime", lambda model, runtime: broken)
@@ -160,81 +128,3 @@ def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
     assert scales
     assert all(scale.ndim == 1 for scale in scales)  # of each output channel
     assert made["verification"]["agreement"] > 0.8
-
-
-def test_auto_for_gpus(graph: Path, tiny_task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.import_module("compress.quantize.method_search"), "measure_speedup", lambda *args: pytest.fail("timed"))
-    assert run(graph, tmp_path / "cuda", tiny_task, method="auto", target="cuda")["precision"] == "fp16"
-    made = run(graph, tmp_path / "tensorrt", tiny_task, method="auto", target="tensorrt", max_drop=100.0)
-    assert (made["method"], [entry["method"] for entry in made["candidates"]]) == ("static", ["static"])
-    for method, message in (("dynamic", "does not support dynamic int8"), ("auto", "needs texts to calibrate on")):
-        with pytest.raises(UsageError, match=message):
-            run(graph, tmp_path / method, target="tensorrt", method=method)
-
-
-def test_weights_that_are_no_numbers(graph: Path, tmp_path: Path) -> None:
-    model = onnx.load(str(graph / GRAPH))
-    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "layer.1.ffn.in.weight")
-    array = numpy_helper.to_array(tensor).copy()
-    array[0, 0] = np.nan
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    onnx.save(model, str(graph / GRAPH))
-    with pytest.raises(ModelError, match=r"the weights 'layer\.1\.ffn\.in\.weight' are not finite"):
-        run(graph, tmp_path / "out")
-
-
-@pytest.mark.parametrize("method", ["dynamic", "int4"])
-def test_an_artifact_without_a_tokenizer(graph: Path, method: str, tmp_path: Path) -> None:
-    (graph / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match="has no tokenizer") as caught:
-        run(graph, tmp_path / "out", method=method)
-    assert caught.value.exit_code == 4
-
-
-@pytest.mark.parametrize("how", ["..", "symlink", "hard link"])
-def test_weights_outside_the_folder(graph: Path, how: str, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    model = onnx.load(str(graph / GRAPH))
-    onnx.save(model, str(tmp_path / "elsewhere" / GRAPH), save_as_external_data=True, location="secret.data", size_threshold=64)
-    moved = onnx.load(str(tmp_path / "elsewhere" / GRAPH), load_external_data=False)
-    for tensor in moved.graph.initializer:
-        for entry in tensor.external_data:
-            if entry.key == "location" and how == "..":
-                entry.value = "../elsewhere/secret.data"
-    (graph / GRAPH).write_bytes(moved.SerializeToString())
-    if how == "symlink":
-        (graph / "secret.data").symlink_to(tmp_path / "elsewhere" / "secret.data")
-    elif how == "hard link":
-        os.link(tmp_path / "elsewhere" / "secret.data", graph / "secret.data")
-    with pytest.raises(ModelError):
-        run(graph, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("empty.txt", "", "has no texts"),
-        ("blank.txt", "\n \n", "has no texts"),
-        ("missing.txt", None, "missing.txt"),
-        ("columns.csv", "other\nred dog\n", "has no column 'text'"),
-        ("latin.txt", "caf\xe9".encode("latin-1"), "not UTF-8"),
-    ],
-)
-def test_calibration_files_that_will_not_do(graph: Path, name: str, content: Any, message: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(DataError) as caught:
-        run(graph, tmp_path / "out", method="static", unlabeled=str(path))
-    assert re.search(message, str(caught.value))
-    assert isinstance(caught.value, CompressError)
-
-
-@pytest.mark.parametrize("method", ["minmax", "entropy"])
-def test_fewer_texts_than_a_batch_calibrate_with_a_warning(
-    graph: Path, method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "one.txt").write_text("the red dog\n", encoding="utf-8")
-    made = run(graph, tmp_path / "out", method="static", calib_method=method, unlabeled=str(tmp_path / "one.txt"))
-    assert made["calibration"]["examples"] == 1
-    assert "calibrated on 1 texts" in capsys.readouterr().err

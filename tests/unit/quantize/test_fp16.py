@@ -1,0 +1,65 @@
+"""fp16 graphs: values and weights within the range of the format."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from compress.core.errors import ModelError
+from compress.export.graph import build_graph
+from compress.models.checkpoint import load_model
+from compress.quantize.bf16 import bf16_graph
+from compress.quantize.fp16 import fp16_graph
+from compress.settings import ExportSettings
+from compress.stage import Inputs
+from tests import tiny
+from tests.unit.quantize import half_precision
+from tests.unit.quantize.stage import run
+
+Maker = Callable[..., Path]
+export = importlib.import_module("compress.export").run
+
+
+@pytest.mark.parametrize("where", ["inside", "logits"])
+def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tmp_path: Path) -> None:
+    """In the middle of the model, or at its end: ONNX Runtime's CPU kernels alone would not show it."""
+    source = own_checkpoint()
+    model = load_model(source)
+    if where == "inside":
+        layer = model.bert.encoder.layer[1]
+        layer.intermediate.dense.bias.data[:] = 3e4
+        layer.output.dense.weight.data[:] = 1.0
+    else:
+        model.bert.pooler.dense.bias.data[:] = 5.0
+        model.classifier.weight.data[:] = 1e4
+    tiny.save_pretrained(model, source)
+    (tmp_path / "graph").mkdir()
+    export(Inputs({"model": source}), ExportSettings.model_validate({"tolerance": 10.0}), tmp_path / "graph")
+    with pytest.raises(ModelError, match=r"(layer\.1\.ffn\.out|classifier) reaches .*, beyond 65504") as caught:
+        run(tmp_path / "graph", tmp_path / "out", method="fp16")
+    assert "bf16" in (caught.value.hint or "")
+
+
+def test_weights_beyond_float16_are_named() -> None:
+    model = tiny.make_model()
+    model.bert.encoder.layer[1].intermediate.dense.weight.data[0, 0] = 1e5
+    with pytest.raises(ModelError, match=r"'layer\.1\.ffn\.in\.weight' exceed 65504, the largest number of float16") as caught:
+        fp16_graph(build_graph(model))
+    assert "bf16" in (caught.value.hint or "")
+    bf16_graph(build_graph(model))
+
+
+def test_every_family_gives_nearly_the_same_logits_in_fp16(family: str) -> None:
+    half_precision.check_logits(fp16_graph, family, 0.01)
+
+
+def test_fused_attention_stays_close_in_fp16() -> None:
+    half_precision.check_fused_attention(fp16_graph)
+
+
+@pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
+def test_every_kind_of_output_is_float32_in_fp16(target: str) -> None:
+    half_precision.check_output_type(fp16_graph, target)

@@ -6,15 +6,12 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from compress.benchmark import statistics, tuning
-from compress.benchmark.interleaving import Times
 from compress.core import artifacts, files
 from compress.core.errors import ResourceError
 from compress.export import tune
@@ -27,6 +24,7 @@ from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
+from tests.made_up_clock import replace_clock
 
 Maker = Callable[..., Path]
 module = importlib.import_module("compress.export")  # `compress.export` is the verb
@@ -39,19 +37,7 @@ def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable
     """Return a function that replaces the clock by made-up seconds, by a runner's name and its tokens."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
 
-    def use(seconds: Callable[[str, int], float]) -> list[str]:
-        timed: list[str] = []
-
-        def fake(runners: Any, batches: Any, rounds: int, limit: float, rng: np.random.Generator, advance: Any) -> Times:
-            timed.extend(runners)
-            return {name: seconds(name, batches[name][0]["input_ids"].size) * (1 + 0.001 * rng.random(9)) for name in runners}
-
-        monkeypatch.setattr(tuning, "interleaved", fake)
-        monkeypatch.setattr(tuning, "gc", SimpleNamespace(collect=lambda: 0))  # slow with torch loaded
-        monkeypatch.setattr(statistics, "RESAMPLES", 100)  # quickly
-        return timed
-
-    return use
+    return lambda seconds: replace_clock(monkeypatch, seconds)
 
 
 def export(source: Path, output: Path, **settings: Any) -> dict[str, Any]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from compress.benchmark import statistics, tuning
-from compress.benchmark.interleaving import Times
 from compress.core import artifacts, files, machine
 from compress.core.errors import GateMissed
 from compress.export import tune
@@ -23,6 +20,7 @@ from compress.quantize import serving
 from compress.quantize.method_search import MethodChoice
 from compress.settings import QuantizeSettings
 from tests import tiny
+from tests.made_up_clock import replace_clock
 from tests.unit.quantize.stage import run
 
 Maker = Callable[..., Path]
@@ -33,21 +31,9 @@ needs_openvino = pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not 
 def clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[str, int], float]], list[str]]:
     """Return a function that replaces the clock by made-up seconds, by a runner's name and its tokens."""
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(statistics, "RESAMPLES", 100)
     monkeypatch.setattr(importlib.import_module("compress.quantize.method_search"), "measure_speedup", lambda *args: (1.0, [0.9, 1.1]))
 
-    def use(seconds: Callable[[str, int], float]) -> list[str]:
-        timed: list[str] = []
-
-        def fake(runners: Any, batches: Any, rounds: int, limit: float, rng: np.random.Generator, advance: Any) -> Times:
-            timed.extend(runners)
-            return {name: seconds(name, batches[name][0]["input_ids"].size) * (1 + 0.001 * rng.random(9)) for name in runners}
-
-        monkeypatch.setattr(tuning, "interleaved", fake)
-        monkeypatch.setattr(tuning, "gc", SimpleNamespace(collect=lambda: 0))  # slow with torch loaded
-        return timed
-
-    return use
+    return lambda seconds: replace_clock(monkeypatch, seconds)
 
 
 def quantize(source: Path, output: Path, document: Any, **settings: Any) -> dict[str, Any]:

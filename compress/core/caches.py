@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def writable_root() -> Path:
 def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Document]) -> tuple[Document, bool]:
     """Return a measurement from the cache, or measure now and store it.
 
-    A file that is missing, damaged or not writable only costs a new measurement.
+    A file that is missing, incomplete, edited, damaged or not writable only costs a new measurement.
 
     Args:
         kind: of measurement, the name of its folder in the cache.
@@ -70,7 +71,7 @@ def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Docu
     try:
         path = writable_root() / kind / path.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"measured": measured, "facts": known})
+        write_json(path, {"measured": measured, "digest": _digest(measured), "facts": known})
     except OSError as error:
         console.warn(f"the measurement could not be cached in {path.parent}: {error.strerror}")
     return measured, False
@@ -83,4 +84,9 @@ def _read_measurement(path: Path) -> Document | None:
     except (OSError, ValueError, RecursionError):
         return None
     measured = document.get("measured") if isinstance(document, dict) else None
-    return measured if isinstance(measured, dict) and measured else None
+    return measured if isinstance(measured, dict) and document.get("digest") == _digest(measured) else None
+
+
+def _digest(measured: Document) -> str:
+    """Return the digest of a measurement as a file holds it: keys are strings there."""
+    return digest_json(json.loads(json.dumps(measured, default=str)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 _PRIVATE = re.compile(r"(?:/|~|\.\.?/|[A-Za-z]:\\).*", re.DOTALL)
@@ -28,15 +28,32 @@ def with_public_names(value: Any) -> Any:
     return value
 
 
+def public_names(references: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return the public name of each reference; different references get different names.
+
+    Args:
+        references: names of stages, hub ids and paths.
+        taken: names of stages. A path whose public name is one of them becomes `./NAME`, so that it is no reference to the stage.
+    """
+    references = list(dict.fromkeys(references))
+    names = {reference: reference for reference in references if public_name(reference) == reference}
+    used = {*taken, *names}
+    for reference in references:
+        if reference not in names:
+            base, number = public_name(reference), 2
+            base = f"./{base}" if any(base == name or base.startswith(f"{name} (") for name in taken) else base
+            name = base
+            while name in used:
+                name, number = f"{base} ({number})", number + 1
+            names[reference] = name
+            used.add(name)
+    return {reference: names[reference] for reference in references}
+
+
 def _renamed(document: dict[str, Any]) -> dict[str, Any]:
     """Return the document with public keys; keys that become equal are numbered."""
-    renamed: dict[str, Any] = {}
-    for key, item in document.items():
-        name, number = public_name(key), 2
-        while name in renamed:
-            name, number = f"{public_name(key)} ({number})", number + 1
-        renamed[name] = item
-    return renamed
+    names = public_names(document)
+    return {names[key]: item for key, item in document.items()}
 
 
 def markdown_text(text: str) -> str:

@@ -33,7 +33,7 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
     with files.atomic_folder(folder) as temporary:
         for path in source.iterdir():
             if path.name == artifacts.MANIFEST:
-                files.write_json(temporary / path.name, console.finite(public_manifest(files.read_json(path))))
+                files.write_json(temporary / path.name, console.finite(public_manifest(files.read_json(path), recipe.stages)))
             elif path.is_file():
                 (temporary / path.name).write_bytes(path.read_bytes())
         (temporary / artifacts.CARD).write_bytes(text)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 from compress.core import artifacts, console, digests, files, machine
-from compress.core.public_names import with_public_names
+from compress.core.public_names import public_names, with_public_names
 from compress.core.version import __version__
 from compress.data.dataset_objects import SPLITS
 from compress.models.config import read_config
@@ -22,7 +22,7 @@ from compress.recipe.workspace import Workspace
 from compress.results import GateDocument, RunDocument, StageManifest
 
 MANIFEST_SCHEMA = 1
-WITH_PATHS = ("settings", "inputs", "lineage")  # keys of a manifest that name files and folders, besides its task's
+WITH_PATHS = ("settings", "lineage")  # keys of a manifest that name files and folders, besides its inputs and its task's
 OF_THE_STAGE = ("key", "models", "seeds", "chosen", "curve")  # keys of a stage that are not repeated for each of its models
 
 
@@ -46,7 +46,7 @@ def stage_manifest(
         "versions": machine.versions() | {"compress": __version__},
         **document,
     }
-    manifest = public_manifest(manifest)
+    manifest = public_manifest(manifest, workspace.recipe.stages)
     if stage.verb.makes == "checkpoint":
         manifest |= loads_plainly(folder)
         write_model_manifests(folder, manifest)
@@ -55,10 +55,18 @@ def stage_manifest(
     return cast("StageManifest", manifest)
 
 
-def public_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest that may be published with its model: files and folders are named without their paths."""
-    task = manifest.get("task")
+def public_manifest(manifest: Mapping[str, Any], stages: Collection[str]) -> dict[str, Any]:
+    """Return a manifest that may be published with its model: files and folders are named without their paths.
+
+    Args:
+        manifest: of a stage or of one of its models.
+        stages: names of the recipe's stages. Among the inputs, no other model gets the name of one.
+    """
+    task, inputs = manifest.get("task"), manifest.get("inputs")
     public = {key: with_public_names(value) if key in WITH_PATHS else value for key, value in manifest.items()}
+    if isinstance(inputs, Mapping):
+        names = public_names(inputs, taken={MODEL, *stages})
+        public["inputs"] = {names[name]: digest for name, digest in inputs.items()}
     if isinstance(task, Mapping):
         public["task"] = {key: with_public_names(value) if key in SPLITS else value for key, value in task.items()}
     return public

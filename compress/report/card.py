@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from compress.core.public_names import markdown_code, markdown_text, public_name, with_public_names
+from compress.core.public_names import markdown_code, markdown_text, public_name, public_names, with_public_names
 from compress.data.input_spec import InputSpec, Target
 from compress.data.spec import target_of_kind
 from compress.models.activation import value_activation
@@ -37,7 +37,7 @@ _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 
 def model_card(recipe: str, stage: str, manifests: dict[str, Document], folder: Path | None = None) -> str:
     """Write the card of a stage's model (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
-    manifests = {name: _with_public_models(manifest) for name, manifest in manifests.items()}
+    manifests = _with_public_models(manifests)
     manifest = manifests[stage]
     run = Run({}, manifests, {}, "", delivered=stage)
     rows = [row for row in summarize(run) if row["accuracy"] is not None or row["p50_ms"]]
@@ -64,16 +64,26 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document], folder: 
     )
 
 
-def _with_public_models(manifest: Document) -> Document:
-    """Return a manifest whose measured models are named without the paths of the machine that measured them."""
-    results = manifest.get("results")
-    return {**manifest, "results": [_with_public_model(entry) for entry in results]} if results else manifest
+def _with_public_models(manifests: dict[str, Document]) -> dict[str, Document]:
+    """Return manifests whose measured models are named without the paths of the machine that measured them.
+
+    A model outside of the run never gets the name of a stage: its scores are not those of the stage.
+    """
+    entries = [entry for manifest in manifests.values() for entry in manifest.get("results") or []]
+    measured = [str(name) for entry in entries for name in [entry["model"], *_baselines(entry).values()]]
+    names = public_names(measured, taken=manifests)
+
+    def renamed(entry: Document) -> Document:
+        against = {key: {**entry[key], "vs": names[str(baseline)]} for key, baseline in _baselines(entry).items()}
+        return {**entry, "model": names[str(entry["model"])], **against}
+
+    public = {stage: [renamed(entry) for entry in manifest.get("results") or []] for stage, manifest in manifests.items()}
+    return {stage: {**manifest, "results": public[stage]} if public[stage] else manifest for stage, manifest in manifests.items()}
 
 
-def _with_public_model(entry: Document) -> Document:
-    speedup = entry.get("speedup")
-    named = {"speedup": {**speedup, "vs": public_name(str(speedup["vs"]))}} if speedup and "vs" in speedup else {}
-    return {**entry, "model": public_name(str(entry["model"])), **named}
+def _baselines(entry: Document) -> dict[str, str]:
+    """Return the models that a model's latency was compared with."""
+    return {key: entry[key]["vs"] for key in ("speedup", "speedup_vs_onnx") if "vs" in (entry.get(key) or {})}
 
 
 def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Document:

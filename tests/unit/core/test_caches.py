@@ -56,7 +56,10 @@ def test_other_facts_kinds_and_machines_are_measured_anew(cache: Path, monkeypat
     assert caches.measured_once("speed", ["a"], measure) == ({"number": 5}, False)
 
 
-@pytest.mark.parametrize("content", ["", "nonsense", "{}", "[]", '{"measured": 3}', '{"measured": {}}', "[" * 100_000], ids=range(7))
+DAMAGED = ["", "nonsense", "{}", "[]", '{"measured": 3}', '{"measured": {}}', '{"measured": {"x": 1}}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_a_damaged_file_is_measured_again(cache: Path, content: str) -> None:
     measure = Measurement()
     caches.measured_once("speed", [], measure)
@@ -64,6 +67,16 @@ def test_a_damaged_file_is_measured_again(cache: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8")
     assert caches.measured_once("speed", [], measure) == ({"number": 2}, False)
     assert caches.measured_once("speed", [], measure) == ({"number": 2}, True)
+
+
+def test_a_measurement_that_was_edited_is_measured_again(cache: Path) -> None:
+    caches.measured_once("speed", [], lambda: {"of": {2: 0.1, 10: None}, "sizes": (1, 2)})
+    assert caches.measured_once("speed", [], dict) == ({"of": {"2": 0.1, "10": None}, "sizes": [1, 2]}, True)
+    (path,) = (cache / "speed").iterdir()
+    document = files.read_json(path)
+    del document["measured"]["sizes"]
+    files.write_json(path, document)
+    assert caches.measured_once("speed", [], lambda: {"new": 1}) == ({"new": 1}, False)
 
 
 def test_an_error_of_the_measurement_is_not_hidden(cache: Path) -> None:

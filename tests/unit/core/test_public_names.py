@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from compress.core.public_names import markdown_code, markdown_text, public_name, with_public_names
+from compress.core.public_names import markdown_code, markdown_text, public_name, public_names, with_public_names
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,14 @@ def test_names_are_replaced_at_any_depth_and_keys_stay_distinct() -> None:
     assert with_public_names(value) == {
         "unlabeled": "b.txt", "seeds": [1, 2], "inputs": {"teacher": "1", "teacher (2)": "2"}, "lr": 1e-5, "none": None,
     }  # fmt: skip
+
+
+def test_no_path_gets_the_name_of_a_stage_or_of_another_model() -> None:
+    given = ["/old/student", "/older/student", "/old/student (openvino)", "student", "/a/x", "/b/x", "owner/x", "x (2)"]
+    names = public_names(given, taken={"student"})
+    assert list(names.values()) == ["./student", "./student (2)", "./student (openvino)", "student", "x", "x (3)", "owner/x", "x (2)"]
+    again = public_names(names.values(), taken={"student"})
+    assert list(again.values()) == list(names.values())  # of a manifest that is public already
 
 
 def test_text_is_shown_as_it_is_by_markdown() -> None:

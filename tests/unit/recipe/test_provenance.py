@@ -51,9 +51,16 @@ def test_a_manifest_names_files_and_folders_without_their_paths() -> None:
         "inputs": {"/home/me/teacher": "d1"},
         "lineage": [{"model": "/home/me/teacher"}, {"verb": "prune", "settings": {"unlabeled": "/home/me/texts.txt"}}],
     }
-    assert module.public_manifest(manifest) == {
+    assert module.public_manifest(manifest, ["slim"]) == {
         "settings": {"unlabeled": "texts.txt", "lr": 1e-5},
         "task": {"train": "train.csv", "labels": ["/m/01", "/m/02"]},
         "inputs": {"teacher": "d1"},
         "lineage": [{"model": "teacher"}, {"verb": "prune", "settings": {"unlabeled": "texts.txt"}}],
     }
+
+
+def test_a_model_outside_of_the_run_is_no_stage_of_it() -> None:
+    inputs = {"/old/teacher": "d1", "teacher": "d2", "./model": "d3", "slim/2x": "d4"}
+    once = module.public_manifest({"inputs": inputs}, ["teacher", "slim"])
+    assert once == {"inputs": {"./teacher": "d1", "teacher": "d2", "./model": "d3", "slim/2x": "d4"}}
+    assert module.public_manifest(once, ["teacher", "slim"]) == once

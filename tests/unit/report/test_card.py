@@ -119,6 +119,23 @@ def test_a_card_without_measurements_or_a_task() -> None:
     assert "VNNI" not in card
 
 
+def test_another_model_with_the_name_of_the_stage_lends_it_no_scores() -> None:
+    documents = manifests("class")
+    old = {**documents["proof"]["results"][0], "model": "/home/me/old/int8", "metrics": {"accuracy": 0.123}}
+    documents["proof"]["results"][0] = old
+    timed = documents["speed"]["results"]
+    slow = {**timed[0], "model": "/home/me/old/int8 (openvino)", "latency_ms": {"p50": 77.7}}
+    documents["speed"]["results"] = [slow, {**timed[0], "speedup": {**timed[0]["speedup"], "vs": "/home/me/old/int8"}}]
+    documents["speed"]["results"][1]["speedup_vs_onnx"] = {"vs": "/home/me/old/int8 (openvino)", "ratio": 2.0, "ci95": [1.9, 2.1]}
+    card = model_card("demo", "int8", documents)
+    (result,) = front(card)["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == pytest.approx(0.9)
+    assert "| ./int8 | 12.30" in card
+    assert "77.7" not in card
+    assert "/home/me" not in card
+    assert "int8 is 4.0× faster than ./int8" in card
+
+
 def test_values_of_none_are_left_out() -> None:
     documents = manifests("pairs")
     documents["proof"]["results"][1] |= {"metrics": {"accuracy": 0.9, "f1": None}, "ci95": {"accuracy": [None, None], "f1": None}}

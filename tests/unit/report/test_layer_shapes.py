@@ -21,3 +21,8 @@ def test_layers_of_a_shallower_student_are_not_drawn_over_its_teacher() -> None:
         "layers": [{**layer, "ranks": {"query": 4}} for layer in DENSE],
     }
     assert layer_shapes(Run({}, {"small": ranks}, {}, "")) == ([], None)  # heads and neurons are what they were
+
+
+def test_a_model_outside_of_the_run_is_no_ancestor() -> None:
+    graph = {**GRAPH, "inputs": {"./slim": "0"}}
+    assert layer_shapes(Run({}, {"slim": SLIM, "graph": graph}, {}, ""))[1] is None

@@ -71,8 +71,9 @@ def encode_questions(
 ) -> Encoded:
     """Tokenize questions with their contexts; a long context becomes several windows that share up to `stride` tokens.
 
-    The label of a window is the (first, last) token of the first answer, or (0, 0) if the window does not hold all of it
-    (Devlin et al. 2019, section 4.3). `places` are the characters of the context that a token covers.
+    A question is cut to half of the room if it does not fit
+    with its context. The label of a window is the (first, last) token of the first answer, or (0, 0) if the window does not hold all
+    of it (Devlin et al. 2019, section 4.3). `places` are the characters of the context that a token covers.
 
     Raises:
         DataError: `max_length` leaves no room for a question and a part of its context.
@@ -84,7 +85,7 @@ def encode_questions(
     collected = _Windows()
     for number, (text, _) in enumerate(texts):
         question = tokenizer.encode(text.strip(), add_special_tokens=False)
-        question.truncate(max(1, room // 2))
+        question.truncate(max(1, room // 2, room - len(contexts[number].ids)))
         for window in _windows(contexts[number], room - len(question.ids), stride):
             offsets = np.array(window.offsets, dtype=np.int64).reshape(-1, 2)  # post-processing again would trim them twice
             complete = tokenizer.post_process(question, window, True)

@@ -109,7 +109,7 @@ class TaskSpec(BaseModel):
             filled.setdefault("label", "answers")
         if filled.get("segment"):
             filled.setdefault("labels", list(SEGMENT_TAGS))
-            filled.setdefault("label", next(iter(filled.get("text") or ["tokens"])))
+            filled.setdefault("label", next(iter(text if isinstance(text := filled.get("text"), list) and text else ["tokens"])))
         if not filled.get("metrics"):
             target = target_of_kind(filled.get("kind", "text-classification"), bool(filled.get("multi_label")))
             filled["metrics"] = DEFAULT_METRICS.get(target, ["accuracy"])  # pyright: ignore[reportArgumentType]
@@ -170,5 +170,7 @@ def target_of_kind(kind: Any, multi_label: bool = False) -> Target:
     """Return what a kind of task predicts."""
     if kind == "text-classification" and multi_label:
         return "labels"
+    if not isinstance(kind, str):
+        return "class"  # its field will be refused
     targets: dict[Any, Target] = {"regression": "value", "token-classification": "tags", "question-answering": "span"}
     return targets.get(kind, "class")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Texts = str | tuple[str, ...]
 ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
+MAX_THREADS, MAX_BATCH = 1024, 65_536  # far more than any machine makes use of
 BATCH_TOKENS = 4096  # of a micro-batch, with padding: bounds the memory of long texts
 
 
@@ -133,6 +134,7 @@ class OnnxModel:
 
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
         """Return the logits of examples, and the examples as they were encoded."""
+        check_count("batch_size", batch_size, MAX_BATCH)
         data = encode_examples(self.tokenizer, examples, self.input_spec, self._pad_id)
         return run_batches(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
 
@@ -157,6 +159,16 @@ class OnnxModel:
         return describe_outputs(outputs, data, examples, self.input_spec, self.labels)
 
 
+def check_count(name: str, value: object, most: int) -> None:
+    """Refuse a number that is not whole or out of bounds.
+
+    Raises:
+        UsageError: it is.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
+        raise UsageError(f"{name} is {value!r}, not a whole number from 1 to {most}")
+
+
 def load_onnx(reference: str | Path, threads: int | None = None, device: str = "cpu", runtime: str | None = None) -> OnnxModel:
     """Open an ONNX artifact; see `OnnxModel`.
 
@@ -172,6 +184,8 @@ def load_onnx(reference: str | Path, threads: int | None = None, device: str = "
     """
     if runtime not in (None, ONNXRUNTIME, OPENVINO):
         raise UsageError(f"there is no runtime '{runtime}'", f"choose {ONNXRUNTIME} or {OPENVINO}")
+    if threads is not None:
+        check_count("threads", threads, MAX_THREADS)
     folder = locate(reference)
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder} has no {GRAPH}: it is not an ONNX artifact", "write one with: compress export MODEL -o DIR")

@@ -112,13 +112,13 @@ def refuse_linked_weights(graph: Path) -> None:
     """Refuse a graph whose external data may be a hard link; ONNX Runtime and onnx refuse `..`, absolute paths and symbolic links.
 
     Raises:
-        ModelError: the graph has external data, and a file next to it is a hard link.
+        ModelError: the graph has external data, and a file in its folder or below is a hard link.
     """
     if not graph.stat().st_size:
         return  # cannot be mapped; opening it reports the error
     with graph.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as contents:
         if contents.find(EXTERNAL_DATA) == -1:
             return
-    linked = [path.name for path in graph.parent.iterdir() if path.is_file() and path.stat().st_nlink > 1]
+    linked = [path.relative_to(graph.parent) for path in graph.parent.rglob("*") if path.is_file() and path.stat().st_nlink > 1]
     if linked:
         raise ModelError(f"External data of {graph}: {linked[0]} is a hard link to a file that may lie elsewhere", "copy the file instead")

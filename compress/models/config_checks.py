@@ -20,6 +20,7 @@ MORE_BOUNDS = {  # smallest and largest value, if the config has the key
     "embedding_size": (1, 16_384),
     "num_labels": (1, 1_000_000),
 }
+SIZES_OF_TABLES = {"max_position_embeddings", "type_vocab_size"}  # never null: transformers allocates by them
 
 
 def check_config(config: object, path: Path) -> None:
@@ -57,7 +58,7 @@ def _check_bounds(config: Config, family: Family, path: Path) -> None:
             raise ModelError(f"{path}: {key} is {config.get(key)!r}, not a whole number from 1 to {BOUNDS[role]}")
     for key, (low, high) in MORE_BOUNDS.items():
         required = key == "vocab_size" or (family.recurrent and key == "embedding_size")
-        if (required or config.get(key) is not None) and not _is_count(config.get(key), low, high):
+        if (required or key in SIZES_OF_TABLES & set(config) or config.get(key) is not None) and not _is_count(config.get(key), low, high):
             raise ModelError(f"{path}: {key} is {config.get(key)!r}, not a whole number from {low} to {high}")
     padding = config.get("pad_token_id")
     if padding is not None and not _is_count(padding, 0, config["vocab_size"] - 1):

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from compress.core.errors import ModelError
 from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import InputSpec, Target
 from compress.models.activation import value_activation
 from compress.models.config import max_tokens, read_config
 from compress.models.config_heads import agreed_target
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.models.types import Config
 
+COUNTS = {"max_length": (1, 1_000_000), "stride": (0, 1_000_000), "max_answer": (1, 1_000_000)}  # keys of an input spec
 MAX_TOKENS = 50_000  # of calibration data; more would cost time and change little
 
 
@@ -39,14 +42,41 @@ def input_spec_of(config: Config, manifest: Mapping[str, Any] | None) -> InputSp
     Args:
         config: the folder's `config.json`.
         manifest: its `compress.json`; None: it has none.
+
+    Raises:
+        ModelError: the manifest records something that cannot be.
     """
     manifest = manifest or {}
     recorded = manifest.get("input_spec") or manifest.get("reading") or manifest.get("task") or {}  # "reading": older artifacts
-    known = {field.name: recorded[field.name] for field in fields(InputSpec) if recorded.get(field.name) is not None}
+    known = _checked(recorded, manifest.get("max_length"))
     limit = max_tokens(config)
-    known["max_length"] = min(known.get("max_length") or manifest.get("max_length") or limit, limit)
+    known["max_length"] = min(known.get("max_length") or limit, limit)
     target = agreed_target(config, known.get("target")) or "class"
     return InputSpec(**{**known, "target": target, "activation": value_activation(config)})
+
+
+def _checked(recorded: object, max_length: object) -> dict[str, Any]:
+    """Return what a manifest records of the input spec, if every value is of its type and within its bounds.
+
+    Raises:
+        ModelError: one is not; the message names the key.
+    """
+    if not isinstance(recorded, Mapping):
+        raise ModelError("compress.json is malformed: its input spec is no mapping", "write the artifact again")
+    values = {"max_length": max_length, **{key: value for key, value in recorded.items() if value is not None}}
+    known = {field.name: values[field.name] for field in fields(InputSpec) if values.get(field.name) is not None}
+    for key, value in known.items():
+        low, high = COUNTS.get(key, (0, 0))
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        valid = {
+            "target": isinstance(value, str) and value in get_args(Target),
+            "no_answer": isinstance(value, bool),
+            "null_threshold": number and math.isfinite(value),
+            **dict.fromkeys(COUNTS, number and isinstance(value, int) and low <= value <= high),
+        }
+        if not valid.get(key, isinstance(value, str)):
+            raise ModelError(f"compress.json is malformed: {key} is {value!r}", "write the artifact again")
+    return known
 
 
 def encode_calibration(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:

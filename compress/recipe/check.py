@@ -25,6 +25,8 @@ def check(document: dict[str, Any], resolve_task: Callable[[Any], TaskSpec], whe
         RecipeError: unknown or missing keys, wrong values, or stages that refer to later or missing ones.
     """
     version = document.get("schema")
+    if isinstance(version, bool):
+        raise RecipeError(f"{where}: schema is {version}, not a number", f"write: schema: {SCHEMA}")
     if isinstance(version, int) and version > SCHEMA:
         raise RecipeError(f"{where}: schema {version} is newer than this compress understands ({SCHEMA})", "upgrade compress")
     top = validate(RecipeDocument, document, where, RecipeError)

@@ -241,3 +241,22 @@ def test_reading_json_is_bounded(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "a.json", limit=102) == "x" * 100
     with pytest.raises(ValueError, match="larger"):
         files.read_json(tmp_path / "a.json", limit=101)
+
+
+def test_a_folder_that_was_moved_and_linked_is_replaced_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "stage").mkdir(parents=True)
+    (tmp_path / "disk" / "stage" / "old").touch()
+    (tmp_path / "stage").symlink_to(tmp_path / "disk" / "stage")
+    with files.atomic_folder(tmp_path / "stage") as temporary:
+        (temporary / "new").touch()
+    assert (tmp_path / "stage").is_symlink()
+    assert [path.name for path in (tmp_path / "disk" / "stage").iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "stage"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["stage"]
+
+
+def test_a_link_that_leads_nowhere_is_refused_before_anything_is_renamed(tmp_path: Path) -> None:
+    (tmp_path / "stage").symlink_to(tmp_path / "gone")
+    with pytest.raises(ResourceError, match="symbolic link"), files.atomic_folder(tmp_path / "stage"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["stage"]

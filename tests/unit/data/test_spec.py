@@ -134,3 +134,11 @@ def test_local_files_replace_every_other_source(tmp_path: Path, monkeypatch: pyt
         assert replaced.local_files() == {"train": str(tmp_path / "x.csv")}
         assert (replaced.hub, replaced.builtin) == (None, None)
         assert (replaced.text, replaced.labels, replaced.name) == (spec.text, spec.labels, spec.name)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"kind": ["x"]}, {"kind": {"a": 1}}, {"kind": None}, {"segment": True, "text": 5}, {"kind": 3, "text": {}}]
+)
+def test_values_of_other_types_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(RecipeError):
+        resolve({"text": ["a"], "train": "x.csv", **fields})

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from compress.core import artifacts, files
-from compress.core.errors import ModelError, ResourceError
+from compress.core.errors import ModelError, ResourceError, UsageError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
 from compress.inference import artifact as module
@@ -149,7 +149,8 @@ def with_external_weights(artifact: Path, secret: Path, how: str) -> None:
     graph = onnx.load(str(artifact / "model.onnx"))
     onnx.save(graph, str(secret.parent / "model.onnx"), save_as_external_data=True, location=secret.name, size_threshold=1024)
     moved = onnx.load(str(secret.parent / "model.onnx"), load_external_data=False)
-    location = {"..": f"../{secret.parent.name}/{secret.name}", "absolute": str(secret)}.get(how, secret.name)
+    places = {"..": f"../{secret.parent.name}/{secret.name}", "absolute": str(secret), "hard link below": f"sub/{secret.name}"}
+    location = places.get(how, secret.name)
     for tensor in moved.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
@@ -157,7 +158,8 @@ def with_external_weights(artifact: Path, secret: Path, how: str) -> None:
     (artifact / "model.onnx").write_bytes(moved.SerializeToString())
     if how == "symlink":
         (artifact / location).symlink_to(secret)
-    elif how == "hard link":
+    elif how.startswith("hard link"):
+        (artifact / location).parent.mkdir(exist_ok=True)
         os.link(secret, artifact / location)
     elif how == "moved":
         secret.rename(artifact / location)
@@ -170,7 +172,7 @@ def test_weights_inside_the_folder_are_read(artifact: Path, tmp_path: Path) -> N
     np.testing.assert_array_equal(load_onnx(artifact).probabilities(TEXTS), before)
 
 
-@pytest.mark.parametrize("how", ["..", "absolute", "symlink", "hard link"])
+@pytest.mark.parametrize("how", ["..", "absolute", "symlink", "hard link", "hard link below"])
 def test_weights_outside_the_folder_are_refused(artifact: Path, tmp_path: Path, how: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     with_external_weights(artifact, tmp_path / "elsewhere" / "secret.data", how)
@@ -182,3 +184,11 @@ def test_softmax_is_stable_and_shift_invariant() -> None:
     logits = np.array([[1000.0, 1001.0], [-1000.0, -1001.0]], dtype=np.float32)
     expected = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(softmax(logits), [[1 - expected, expected], [expected, 1 - expected]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 10**6, True, "2", 1.5])
+def test_numbers_of_threads_and_texts_are_bounded(artifact: Path, threads: Any) -> None:
+    with pytest.raises(UsageError, match="threads"):
+        load_onnx(artifact, threads=threads)
+    with pytest.raises(UsageError, match="batch_size"):
+        load_onnx(artifact)(["a text"], batch_size=threads)

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.core.errors import ModelError
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.models import inputs
+from compress.models.config import read_config
 from compress.models.config_heads import agreed_target
 from compress.models.inputs import calibration_examples, encode_calibration, input_spec_of
 from tests import tiny
@@ -51,3 +53,24 @@ def test_calibration_takes_fewer_of_long_texts(checkpoint: Callable[..., Path], 
     examples = Examples([("dog " * 100,)] * 40, np.zeros(40, dtype=int))
     data = encode_calibration(checkpoint(), examples, InputSpec(max_length=20), 30, seed=0)
     assert int(data.lengths.sum()) == 100 == 5 * min(20, tiny.POSITIONS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("max_length", -5),
+        ("max_length", 2**80),
+        ("max_length", "128"),
+        ("stride", -1),
+        ("max_answer", 0),
+        ("no_answer", "yes"),
+        ("null_threshold", float("nan")),
+        ("target", "x"),
+        ("target", ["class"]),
+    ],
+)
+def test_a_manifest_that_records_nonsense_is_refused(key: str, value: object, checkpoint: Callable[..., Path]) -> None:
+    with pytest.raises(ModelError, match=key):
+        input_spec_of(read_config(checkpoint()), {"input_spec": {key: value}})
+    with pytest.raises(ModelError):
+        input_spec_of(read_config(checkpoint()), {"input_spec": [1]})

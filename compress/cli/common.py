@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -36,9 +37,14 @@ def show_result(document: dict[str, Any]) -> None:
                 if isinstance(scores, dict):
                     values = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
                     print(f"{split} (n = {scores.get('n', '?')}): {values}")
-        print(f"{document['output']}  ({console.duration(document['seconds'])})")
+        show_output(document)
 
     console.result(document, human)
+
+
+def show_output(document: Mapping[str, Any]) -> None:
+    """Print the folder that a verb wrote, and how long it took."""
+    print(f"wrote {str(document['output']).rstrip('/')}/ ({console.duration(document['seconds'])})")
 
 
 def _show_spread(document: dict[str, Any]) -> None:

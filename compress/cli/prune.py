@@ -61,22 +61,17 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
 
 
 def _show(document: dict[str, Any]) -> None:
-    """Print the curve and the models that were written."""
+    """Print the steps and the models that were written."""
     from compress.models.sketch import sketch_curve
 
-    points = [
-        (point.get("measured_speedup") or point["predicted_speedup"], point["score"])
-        for point in document.get("curve") or []
-        if point.get("score") is not None
-    ]
+    points = [point for point in document.get("curve") or [] if point.get("score") is not None]
     if len(points) > 1:
-        print("  speedup  validation")
-        print(sketch_curve(sorted(points)))
+        print(sketch_curve(points))
     for model in document.get("models") or [document]:
         speed = f"measured {model['measured_speedup']:.2f}x as fast" if model.get("measured_speedup") else "not faster"
         where = f"{document['output']}/{model['folder']}: " if "models" in document else ""
         print(f"{where}{model['params']:,} parameters, {speed}")
-    print(f"{document['output']}  ({console.duration(document['seconds'])})")
+    common.show_output(document)
 
 
 def _show_plan(document: PrunePlan) -> None:

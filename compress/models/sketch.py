@@ -1,10 +1,11 @@
-"""Draw a model's layers, and a curve of speedup and accuracy, for a terminal. No torch in this module."""
+"""Draw a model's layers, and the steps of pruning with speedup and accuracy, for a terminal. No torch in this module."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from compress.results import LayerDocument
+from compress.results.checkpoints import CurvePoint
 
 
 def sketch_layers(layers: Sequence[LayerDocument]) -> str:
@@ -13,10 +14,12 @@ def sketch_layers(layers: Sequence[LayerDocument]) -> str:
     return f"  heads {heads}\n  ffn   " + " ".join(f"{layer['ffn']:>5}" for layer in layers)
 
 
-def sketch_curve(points: Sequence[tuple[float, float]], width: int = 40) -> str:
-    """Return a line with a bar for each (speedup, score); bars start just below the lowest score, so that losses show."""
-    low = min(score for _, score in points)
-    high = max(score for _, score in points)
-    floor = low - max(0.01, 0.25 * (high - low))
-    bars = ["#" * max(1, round(width * (score - floor) / (high - floor))) for _, score in points]
-    return "\n".join(f"  {speedup:>6.2f}x  {100 * score:6.2f} {bar}" for (speedup, score), bar in zip(points, bars, strict=True))
+def sketch_curve(points: Sequence[CurvePoint]) -> str:
+    """Return a line for each step of pruning, in their order: speedup, whether it was measured, score, and the target that it ends at."""
+    lines = ["  step   speedup             validation"]
+    for step, point in enumerate(points, 1):
+        measured = point.get("measured_speedup")
+        speedup = f"{point['predicted_speedup']:>6.2f}x predicted" if measured is None else f"{measured:>6.2f}x measured "
+        target = f"  target {point['target']}" if "target" in point else ""
+        lines.append(f"  {step:>4}  {speedup}  {100 * point['score']:>11.2f}{target}")
+    return "\n".join(lines)

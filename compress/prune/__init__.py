@@ -26,7 +26,7 @@ from compress.prune.scoring import rank_units
 from compress.prune.search import solve
 from compress.prune.smaller_file import write_smaller_file
 from compress.prune.strategy import fastest_within, reach
-from compress.prune.structured import StructuredPruning
+from compress.prune.structured import TOLERANCE, StructuredPruning
 from compress.prune.targets import targets_of
 from compress.prune.uniform import REMOVED, solve_uniform
 from compress.results.checkpoints import PrunedModel, PruneDocument, PrunePlan, PrunePlanEntry
@@ -140,12 +140,23 @@ def _write(context: PruneContext, cost_model: CostModel, pruned: Pruned, folder:
     }
 
 
+def _missed(pruned: Pruned) -> str:
+    """Return what to do about a model that is slower than its target by more than the tolerance; empty if it is not."""
+    wanted = pruned.target.speedup
+    if wanted is None or pruned.measured >= wanted * (1 - TOLERANCE):
+        return ""
+    return "run again on a quiet machine, or ask for more"
+
+
 def _announce(context: PruneContext, pruned: Pruned, after: shapes.Shape) -> None:
     """Print a pruned model's speed, size, score and shape."""
     before = context.dense.shape
     flops, params = after.flops(context.seq_len) / before.flops(context.seq_len), after.params() / before.params()
-    speed = f"{pruned.measured:.2f}x as fast ({context.serving.describe()}), predicted {pruned.predicted:.2f}x"
+    measured = f"{pruned.measured:.2f}x [{pruned.interval[0]:.2f}, {pruned.interval[1]:.2f}]"
+    speed = f"{measured} as fast ({context.serving.describe()}), predicted {pruned.predicted:.2f}x"
     console.info(f"  {pruned.target.name}: {speed}")
+    if missed := _missed(pruned):
+        console.warn(f"{pruned.target.name} was not reached: measured {measured}; {missed}")
     console.info(f"  {100 * flops:.1f} % of the encoder's FLOPs, {100 * params:.1f} % of its parameters")
     if pruned.metrics:
         main = context.main_metric

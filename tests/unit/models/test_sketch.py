@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compress.models.sketch import sketch_layers
+from compress.models.sketch import sketch_curve, sketch_layers
 
 
 def test_sketch_has_a_column_a_layer() -> None:
@@ -10,3 +10,13 @@ def test_sketch_has_a_column_a_layer() -> None:
     assert heads.split() == ["heads", "12", "0"]
     assert ffn.split() == ["ffn", "3072", "16"]
     assert len(heads) == len(ffn)
+
+
+def test_steps_keep_their_order_and_say_what_was_measured() -> None:
+    steps = [
+        {"predicted_speedup": 2.5, "score": 0.875, "layers": []},
+        {"predicted_speedup": 3.1, "measured_speedup": 2.44, "target": "3x", "score": 0.86, "layers": []},
+    ]
+    _, first, last = sketch_curve(steps).splitlines()
+    assert first.split() == ["1", "2.50x", "predicted", "87.50"]
+    assert last.split() == ["2", "2.44x", "measured", "86.00", "target", "3x"]

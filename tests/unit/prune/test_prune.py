@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from compress.core.errors import DataError, ModelError, UsageError
 from compress.data import resolve
@@ -14,10 +15,12 @@ from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.models.checkpoint import load_model, save_model
 from compress.models.model_shape import count_params, model_shape
-from compress.prune import plan, plan_targets
+from compress.prune import _missed, plan, plan_targets
 from compress.prune import run as prune
+from compress.prune.curve import Pruned
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
+from compress.prune.targets import PruneTarget
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -188,3 +191,9 @@ def test_a_plan_predicts_what_one_step_would_cut(tiny_task: dict[str, Any], chec
 def test_only_given_sizes_of_units_have_a_plan(tiny_task: dict[str, Any], checkpoint: Maker, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no plan"):
         plan(Inputs({"model": checkpoint()}, 0, Task(resolve(tiny_task))), PruneSettings(**options))
+
+
+@pytest.mark.parametrize(("measured", "missed"), [(2.44, True), (2.92, True), (2.95, False), (3.4, False)])
+def test_a_speedup_below_its_target_is_a_miss(measured: float, missed: bool) -> None:
+    pruned = Pruned(PruneTarget("3x", 1.0, speedup=3.0), torch.nn.Identity(), 3.0, measured, [measured - 0.1, measured + 0.1], {}, {})  # type: ignore[arg-type]
+    assert bool(_missed(pruned)) == missed

@@ -79,7 +79,7 @@ class Task:
         if number < 0:
             names += [] if name in names else [name]
             return names.index(name)
-        if names[number].isdecimal() and name not in names and not name.startswith("LABEL_"):
+        if names[number].removeprefix("LABEL_").isdecimal() and name not in names and not name.startswith("LABEL_"):
             names[number] = name
         return number
 

@@ -29,7 +29,8 @@ def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
     """Return the task's class of each logit of a model, (logits,) int64.
 
     A class that the task lacks gets a number after the task's own, and its name stands in `task.class_names`: predictions of it
-    are wrong ones, and metrics must count them. Where the task only numbers its classes, `task.class_names` gets the model's names.
+    are wrong ones, and metrics must count them. Where the task only numbers its classes, `task.class_names` gets the names of the
+    first model that has names, and later models are matched with these names.
 
     Args:
         config: of the model, as in its `config.json`.
@@ -37,7 +38,8 @@ def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
         model_name: for messages.
 
     Raises:
-        DataError: the model predicts something else than the task needs, or lacks one of its labels.
+        DataError: the model predicts something else than the task needs, lacks one of its labels, or has other names for them than
+            an earlier model.
     """
     expected, predicted = task.spec.target, agreed_target(config, task.spec.target)
     if predicted is not None and predicted != expected:
@@ -49,8 +51,28 @@ def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
     names = class_names(config)
     if expected in ("value", "span"):
         return np.arange(len(names))
-    classes = map_label_names(names, task.label_names, model_name)
+    classes = _map_to_adopted(names, task, model_name)
+    if classes is None:
+        classes = map_label_names(names, task.label_names, model_name)
     return np.array([task.class_number(name, number) for name, number in zip(names, classes.tolist(), strict=True)], dtype=np.int64)
+
+
+def _map_to_adopted(names: list[str], task: Task, model_name: str) -> np.ndarray | None:
+    """Return the task's class of each class of a model, by the names that an earlier model has given to the task's numbers.
+
+    None if no model has named them, or if this one has numbers for its classes, too.
+    """
+    adopted = task.class_names[: len(task.label_names)]
+    if adopted == task.label_names or label_numbers(names) is not None:
+        return None
+    positions = match_labels(names, adopted)
+    if positions is None:
+        raise DataError(
+            f"the data numbers its classes, and {model_name} has other names for them than an earlier model: "
+            f"{', '.join(names[:8])} instead of {', '.join(adopted[:8])}",
+            "use models with the same class names, or give the labels of the data by name ('labels' in the task file)",
+        )
+    return _numbers_of(positions, names)
 
 
 def head_for_task(config: Config, task: Task, model_name: str) -> tuple[list[str], np.ndarray]:
@@ -122,6 +144,11 @@ def map_label_names(model_labels: Sequence[str], task_labels: Sequence[str], mod
             "use a model that was fine-tuned on this task, or give the task's 'labels' in the names that the model knows",
         )
     _say_match(model_labels, task_labels, positions, model_name)
+    return _numbers_of(positions, model_labels)
+
+
+def _numbers_of(positions: Sequence[int], model_labels: Sequence[str]) -> np.ndarray:
+    """Return the task's class of each class of a model, from the position of each of the task's classes in the model's."""
     numbers = {position: number for number, position in enumerate(positions)}
     return np.array([numbers.get(position, NO_CLASS) for position in range(len(model_labels))], dtype=np.int64)
 

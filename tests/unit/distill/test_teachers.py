@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 
@@ -36,3 +37,14 @@ def test_a_teacher_without_a_label_is_refused(tiny_task: dict[str, Any], checkpo
     other = tiny.write_checkpoint(tmp_path / "other", labels=["x", "y", "z"])
     with pytest.raises(DataError):
         load_teachers(checkpoint(), [other], Task(resolve(tiny_task)))
+
+
+def test_teachers_with_other_label_orders_are_matched_by_name_where_the_data_has_numbers(checkpoint: Maker, tmp_path: Path) -> None:
+    reversed_labels = tiny.write_checkpoint(tmp_path / "reversed_labels", labels=tiny.LABELS[::-1])
+    renamed = tiny.write_checkpoint(tmp_path / "renamed", labels=["x", "y", "z"])
+    data = datasets.Dataset.from_dict({"text": ["x", "y", "z"], "label": [0, 1, 2]})
+    spec = resolve({"text": ["text"], "data": {"train": data}})
+    teachers = load_teachers(checkpoint(), [reversed_labels], Task(spec))
+    assert teachers.additional[0].order.tolist() == [2, 1, 0]
+    with pytest.raises(DataError, match="other names"):
+        load_teachers(checkpoint(), [renamed], Task(spec))

@@ -98,6 +98,33 @@ def test_numbers_get_the_names_that_the_model_knows() -> None:
     assert task.class_names == ["a", "c", "b"]
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 2], ["LABEL_0", "LABEL_1", "LABEL_2"]])
+@pytest.mark.parametrize(
+    ("later", "expected"),
+    [
+        (["c", "a", "b"], [2, 0, 1]),
+        (["B", "A", "c"], [1, 0, 2]),
+        (["x", "c", "b", "a"], [3, 2, 1, 0]),
+        (["LABEL_0", "LABEL_1", "LABEL_2"], [0, 1, 2]),
+    ],
+)
+def test_once_a_model_has_named_the_classes_others_are_matched_by_these_names(
+    labels: list[object], later: list[str], expected: list[int]
+) -> None:
+    task = task_of(labels)
+    assert map_labels(CONFIG, task, "first").tolist() == [0, 1, 2]
+    other = {**CONFIG, "id2label": {str(number): name for number, name in enumerate(later)}}
+    assert map_labels(other, task, "other").tolist() == expected
+    assert map_labels(CONFIG, task, "first").tolist() == [0, 1, 2]
+
+
+def test_a_model_with_other_names_for_numbered_classes_is_refused() -> None:
+    task = task_of([0, 1])
+    map_labels({**CONFIG, "id2label": {"0": "neg", "1": "pos"}}, task, "first")
+    with pytest.raises(DataError, match="other has other names for them than an earlier model: bad, good instead of neg, pos"):
+        map_labels({**CONFIG, "id2label": {"0": "bad", "1": "good"}}, task, "other")
+
+
 @pytest.mark.parametrize(
     ("labels", "names", "classes"),
     [

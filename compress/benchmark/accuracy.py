@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -13,6 +14,7 @@ from compress.benchmark import statistics
 from compress.benchmark.class_metrics import class_metrics
 from compress.benchmark.disagreements import list_errors
 from compress.core import console
+from compress.core.errors import DataError
 from compress.data.metrics import METRICS
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import open_forward
@@ -42,6 +44,8 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     task = inputs.task
     split = task.evaluation_split(settings.split)
     examples = task.split(split)
+    with suppress(DataError):  # training data is not needed here
+        task.warn_of_overlap([split])
     predictions: dict[str, Any] = {}
     results: list[EvalEntry] = []
     first: list[np.ndarray] | None = None

@@ -54,16 +54,25 @@ class FileSource:
 
     @property
     def where(self) -> str:
-        """The paths."""
-        return ", ".join(str(path) for path in self.paths)
+        """The path, or the first one and how many there are."""
+        return str(self.paths[0]) + (f" and {len(self.paths) - 1} more files" if len(self.paths) > 1 else "")
 
     def size(self) -> int:
         """Return the size of the files, uncompressed."""
         return sum(tables.uncompressed_size(path) for path in self.paths)
 
     def column_names(self, expected: Sequence[str]) -> list[str]:
-        """Return the columns of the first file."""
-        return tables.column_names(self.paths[0], expected)
+        """Return the columns of the first file.
+
+        Raises:
+            DataError: another file lacks one of `expected`.
+        """
+        names = tables.column_names(self.paths[0], expected)
+        for path in self.paths[1:]:
+            lacking = [column for column in expected if column in names and column not in tables.column_names(path, expected)]
+            if lacking:
+                raise DataError(f"{path} has no column '{lacking[0]}', and {self.paths[0]} has", "give shards with the same columns")
+        return names
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         """Yield the rows of all files."""

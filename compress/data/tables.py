@@ -14,10 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from compress.core.errors import DataError, did_you_mean
+from compress.core.errors import DataError, ResourceError, did_you_mean
 from compress.core.scratch import folder as scratch_folder
 from compress.data import conll, delimited
 from compress.data.json_files import json_rows
+from compress.data.text_files import FREE_BYTES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +32,8 @@ FORMATS = {
 }
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 GZIP_RATIO = 4  # of text, roughly
+MAX_PARQUET_RATIO = 1000  # of claimed to stored bytes, and of rows to stored bytes
+MAX_FREE_ROWS = 10_000_000  # that any Parquet file may claim
 Batch = dict[str, list[Any]]  # column -> values; all columns have the same length
 
 
@@ -67,7 +70,14 @@ def uncompressed_size(path: Path) -> int:
 
         with _as_data_errors(path):
             metadata = pq.read_metadata(path)
-            return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+            size = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+        largest = MAX_PARQUET_RATIO * path.stat().st_size
+        if size > max(FREE_BYTES, largest) or metadata.num_rows > max(MAX_FREE_ROWS, largest):
+            raise DataError(
+                f"{path} claims {metadata.num_rows:,} rows and {size:,} bytes, too much for a file of {path.stat().st_size:,} bytes",
+                "it is damaged or a bomb: write it again, or give the rows as JSON lines",
+            )
+        return size
     return path.stat().st_size * (GZIP_RATIO if path.suffix.lower() == ".gz" else 1)
 
 
@@ -206,6 +216,10 @@ def _as_data_errors(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError as error:  # Arrow's is one, too
+        raise ResourceError(
+            f"{path} does not fit in memory: {(str(error).splitlines() or ['no reason given'])[0]}", "is it damaged? else split its rows"
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
     except (ValueError, TypeError, OSError, EOFError, zlib.error, pa.ArrowException, DatasetsError) as error:

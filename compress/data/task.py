@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,14 +13,14 @@ from compress.data import bbc_news
 from compress.data.answers import place_answers, read_spans
 from compress.data.columns import IN_MEMORY_BYTES, read_columns
 from compress.data.dataset_objects import SPLITS
-from compress.data.examples import Examples
+from compress.data.examples import Examples, overlap
 from compress.data.input_spec import Target
 from compress.data.labels import discover_labels, read_classes, read_label_sets, read_values
+from compress.data.local_sources import local_source
 from compress.data.sequence_labels import check_tags, read_tags
 from compress.data.sources import DatasetSource, FileSource, RowSource, Source
 from compress.data.spec import HubSource, TaskSpec
 from compress.data.splits import held_out_positions
-from compress.data.tables import existing_file
 
 FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "end"]}
 READERS = {"class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans}
@@ -113,6 +114,14 @@ class Task:
             return name
         return "test" if "test" in self.available else "validation"
 
+    def warn_of_overlap(self, names: Sequence[str] = ("validation", "test")) -> None:
+        """Warn if examples of these splits are also training examples."""
+        for name in names:
+            if name != "train" and {"train", name} <= set(self.available) and (shared := overlap(self.split("train"), self.split(name))):
+                console.warn_once(
+                    f"{shared} of {len(self.split(name))} {name} examples are also training examples: scores on them are too optimistic"
+                )
+
     @cached_property
     def _sources(self) -> dict[str, Source]:
         """The source of each split that the task gives."""
@@ -123,7 +132,7 @@ class Task:
             return {split: DatasetSource(dataset, split) for split, dataset in spec.data.items()}
         if spec.hub is not None:
             return _hub_sources(spec.hub)
-        return {split: FileSource((existing_file(path),)) for split, path in spec.local_files().items()}
+        return {split: local_source(path, split) for split, path in spec.local_files().items()}
 
     def _label_column(self, split: str) -> str:
         """Return what messages call the label column of a split."""

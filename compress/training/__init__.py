@@ -9,8 +9,6 @@ import torch
 
 from compress.core import console, processes
 from compress.data.encoded import Encoded
-from compress.data.examples import overlap
-from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.activation import activation_of
@@ -77,7 +75,7 @@ def _load(inputs: Inputs) -> tuple[TransformersModel, Encoded, Evaluator]:
     model = load_model(source, labels=names, target=spec.target)
     train = task.split("train")
     evaluator = Evaluator(task, "validation", source, classes, activation=activation_of(model))
-    _warn_of_overlap(task)
+    task.warn_of_overlap()
     labels = f", {len(task.label_names)} labels" if spec.target in ("class", "labels", "tags") else ""
     console.info(f"  {len(train)} training and {len(evaluator)} validation examples{labels}")
     if spec.target == "value" and target_of(config) != "value":
@@ -91,12 +89,3 @@ def set_output_bias(model: TransformersModel, mean: float) -> None:
     family = family_of(model.config.model_type)
     with torch.no_grad():
         find_submodule(model, family.last_linear("value")).bias.fill_(mean)
-
-
-def _warn_of_overlap(task: Task) -> None:
-    """Warn if validation or test examples are also training examples."""
-    for name in ("validation", "test"):
-        if name in task.available and (shared := overlap(task.split("train"), task.split(name))):
-            console.warn(
-                f"{shared} of {len(task.split(name))} {name} examples are also training examples: scores on them are too optimistic"
-            )

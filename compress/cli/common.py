@@ -35,11 +35,18 @@ def show_result(document: dict[str, Any]) -> None:
         else:
             for split, scores in document.get("metrics", {}).items():
                 if isinstance(scores, dict):
-                    values = ", ".join(f"{name} {value:.4f}" for name, value in scores.items() if isinstance(value, float))
-                    print(f"{split} (n = {scores.get('n', '?')}): {values}")
+                    print(f"{split} (n = {scores.get('n', '?')}): {_in_points(scores)}")
         show_output(document)
 
     console.result(document, human)
+
+
+def _in_points(scores: Mapping[str, Any]) -> str:
+    """Return scores times 100, as `eval` prints them, and the drop in words."""
+    from compress.data.metrics import describe_drop
+
+    values = {name: value for name, value in scores.items() if isinstance(value, float)}
+    return ", ".join(describe_drop(value) if name == "drop_points" else f"{name} {100 * value:.2f}" for name, value in values.items())
 
 
 def show_output(document: Mapping[str, Any]) -> None:
@@ -52,6 +59,9 @@ def _show_spread(document: dict[str, Any]) -> None:
     for split, metrics in document["seeds"].items():
         print(f"{split} (n = {document['metrics'][split]['n']}), {len(document['models'])} seeds:")
         for name, spread in metrics.items():
-            print(f"  {name} {spread['mean']:.4f}, standard deviation {spread['std']:.4f}, from {spread['min']:.4f} to {spread['max']:.4f}")
+            print(
+                f"  {name} {100 * spread['mean']:.2f}, standard deviation {100 * spread['std']:.2f}, "
+                f"from {100 * spread['min']:.2f} to {100 * spread['max']:.2f}"
+            )
     chosen = document["chosen"]
     print(f"by {chosen['metric']}: best {chosen['best']}, median {chosen['median']}")

@@ -104,3 +104,14 @@ def compute(metrics: Sequence[str], labels: Any, predictions: Any, label_names: 
 def points_lost(before: float, after: float) -> float:
     """Return by how many hundredths a score fell, without the rounding error that makes 2 points 2.0000000000000018."""
     return round(100 * (before - after), 9)
+
+
+def describe_drop(points: float) -> str:
+    """Return a drop in points in words.
+
+    >>> describe_drop(1.5), describe_drop(-0.333), describe_drop(0.0)
+    ('1.50 points lost', '0.33 points gained', 'no loss')
+    """
+    if round(abs(points), 2) == 0:
+        return "no loss"
+    return f"{abs(points):.2f} points {'lost' if points > 0 else 'gained'}"

@@ -11,6 +11,7 @@ import onnx
 from compress.benchmark.microbenchmark import measure_speedup, random_batch
 from compress.core import console
 from compress.core.errors import GateMissed
+from compress.data.metrics import describe_drop
 from compress.export.runtime_hints import RUNTIME_HINTS
 from compress.export.verify import subsample
 from compress.inference.batches import Forward, run_batches
@@ -75,7 +76,9 @@ def search_method(variants: GraphVariants, points_lost: PointsLost, reference: F
     candidates = _candidates(lost, speedup)
     passing = [method for method in methods if lost[method] <= limit]
     if passing:
-        method = faster_method(passing, lost, speedup[1] if speedup else None)
+        interval = speedup[1] if speedup else None
+        method = faster_method(passing, lost, interval)
+        console.info(f"  kept: {method} ({_reason(passing, lost, interval, limit)})")
         return MethodChoice(method, graphs[method], candidates, passing={name: graphs[name] for name in passing})
     del graphs
     method = min(methods, key=lambda name: lost[name])
@@ -105,6 +108,16 @@ def faster_method(passing: Sequence[str], lost: dict[str, float], interval: Sequ
     return METHODS[1] if interval[0] > 1 else METHODS[0]
 
 
+def _reason(passing: Sequence[str], lost: dict[str, float], interval: Sequence[float] | None, limit: float) -> str:
+    """Return in words why `faster_method` keeps its method; the arguments are its own, and the points that may be lost."""
+    if len(passing) == 1:
+        return f"no other loses at most {limit:g} points" if len(lost) > 1 else f"it loses at most {limit:g} points"
+    if interval is not None and not interval[0] <= 1 <= interval[1]:
+        return "it is faster"
+    times = "times were not measured" if interval is None else "times do not differ"
+    return f"{times}; {'it loses fewer points' if len({lost[name] for name in passing}) > 1 else 'the accuracy is the same'}"
+
+
 def _static_speedup(graphs: dict[str, onnx.ModelProto], vocab_size: int) -> tuple[float, list[float]]:
     """Return the speedup of static over dynamic int8, with its 95 % interval."""
     batch = random_batch(np.random.default_rng(0), vocab_size, 1, TIMED_LENGTH)
@@ -120,7 +133,7 @@ def _candidates(lost: dict[str, float], speedup: tuple[float, list[float]] | Non
     for entry in candidates:
         timing = entry.get("speedup")
         timed = f", {timing['ratio']:.2f}x as fast as {timing['vs']} [{timing['ci95'][0]:.2f}, {timing['ci95'][1]:.2f}]" if timing else ""
-        console.info(f"  {entry['method']} int8: {entry['drop_points']:+.2f} points lost on validation{timed}")
+        console.info(f"  {entry['method']} int8: {describe_drop(entry['drop_points'])} on validation{timed}")
     return candidates
 
 
@@ -144,10 +157,10 @@ def _keep_sensitive_groups_float(
     entries: list[FloatGroup] = []
     for group in gate.floats:
         restored, points = sensitivity[group], gate.lost_without[group]
-        reason = f"in float it removes {100 * restored:.0f} % of the squared error of the logits; in int8 {points:.2f} points are lost"
+        reason = f"in float it removes {100 * restored:.0f} % of the squared error of the logits; in int8: {describe_drop(points)}"
         console.info(f"  stays float: {group} ({reason})")
         entries.append({"group": group, "sensitivity": restored, "drop_points_in_int8": points, "reason": reason})
-    console.info(f"  {len(gate.floats)} of {len(groups)} groups stay float: {gate.lost:+.2f} points lost")
+    console.info(f"  {len(gate.floats)} of {len(groups)} groups stay float: {describe_drop(gate.lost)}")
     return variants.graph(method, gate.floats), entries
 
 

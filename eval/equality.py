@@ -92,7 +92,7 @@ def _inputs(model: RandomModel, rng: np.random.Generator, count: int) -> list[An
 
 
 def _by_transformers(model: RandomModel, inputs: list[Any]) -> list[Reading | None]:
-    """Return transformers' readings; None for an input that compress would split into windows, or that has no token."""
+    """Return transformers' readings; None for an input that compress would split into windows, or without an answer."""
     import torch
     import transformers
 
@@ -158,7 +158,8 @@ def _span(outputs: Any, given: Any, text: tuple[str, str]) -> Reading | None:
         return None
     _, first, last = max(spans)
     offsets = given.encodings[0].offsets
-    return text[1][offsets[first][0] : offsets[last][1]].strip(), 0.0
+    found = text[1][offsets[first][0] : offsets[last][1]].strip()
+    return (found, 0.0) if found else None
 
 
 def _reading(model: RandomModel, output: Any) -> Reading:

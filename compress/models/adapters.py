@@ -87,5 +87,5 @@ def refuse_adapters(model: TransformersModel, verb: str) -> None:
     if adapter_size(model):
         raise UsageError(
             f"{verb} does not support models with adapters",
-            f"{verb} the model first, then add adapters to the result: compress finetune SMALL --mode adapter",
+            f"{verb} the model first, then add adapters to the result: compress finetune MODEL --mode adapter --task T -o DIR",
         )

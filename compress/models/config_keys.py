@@ -76,7 +76,7 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
     if positions not in (None, "absolute"):
         raise ModelError(f"{path}: position_embedding_type {positions!r} is not supported", "supported: absolute")
     if config.get("pruned_heads"):
-        raise ModelError(f"{path}: pruned_heads of transformers 4 is not supported", "use the dense model, and: compress prune MODEL")
+        raise ModelError(f"{path}: pruned_heads of transformers 4 is not supported", "start from the dense model that it was pruned from")
     if config.get("quantization_config") is not None:
         raise ModelError(f"{path}: the weights are quantized (quantization_config)", "use the float model that they were quantized from")
     key = activation_key(family)

@@ -48,6 +48,13 @@ def splits_special_tokens(folder: Path) -> bool:
     return _resolve(folder).split_special_tokens
 
 
+def splits_bytes(folder: Path) -> bool:
+    """Return whether the tokenizer is a byte-level one, which tells words by the space before them."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    return isinstance(load_tokenizer(folder).pre_tokenizer, ByteLevel)
+
+
 def _resolve(folder: Path) -> ResolvedTokenizer:
     if not any((folder / name).is_file() for name in (TOKENIZER, "vocab.txt", "vocab.json")):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt)", "copy the tokenizer files of its base model into it")

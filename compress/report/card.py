@@ -17,7 +17,7 @@ from compress.models.activation import value_activation
 from compress.models.config import read_config
 from compress.models.reference import LEGACY
 from compress.models.sketch import sketch_layers
-from compress.models.tokenizer import splits_special_tokens, truncation_side
+from compress.models.tokenizer import splits_bytes, splits_special_tokens, truncation_side
 from compress.report.entries import has_own_lengths, is_interval
 from compress.report.formatting import capitalized, interval_text, length_text, metric_name, number, runtime_text
 from compress.report.run_folder import Document, Run
@@ -150,14 +150,15 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
         pair = "--pair " if columns > 1 else ""
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
-    side, split = "right", False
+    side, split, spaced = "right", False, True
     if folder is not None:
         input_spec = replace(input_spec, activation=value_activation(read_config(folder)))
         side, split = truncation_side(folder), splits_special_tokens(folder)
+        spaced = splits_bytes(folder)
     hints = manifest.get("runtime") or {}
     names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
     disabled, session = hints.get("disabled_optimizers") or [], hints.get("session_config") or {}
-    plain = by_onnxruntime(input_spec, columns, names, disabled, session, basic, side, split)
+    plain = by_onnxruntime(input_spec, columns, names, disabled, session, basic, side, split, spaced)
     windows = (
         " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in PIPELINES else ""
     )

@@ -77,17 +77,19 @@ def by_compress(target: Target, columns: int) -> str:
 
 def by_onnxruntime(
     input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: Mapping[str, str],
-    basic: bool = False, direction: str = "right", split_special_tokens: bool = False,
+    basic: bool = False, direction: str = "right", split_special_tokens: bool = False, spaced: bool = True,
 ) -> str:  # fmt: skip
     """Return the five lines from an input to logits with onnxruntime, tokenizers and numpy only, with their imports.
 
     `names` are the graph's inputs; `basic` is for artifacts that run with basic graph optimizations; `direction` is the side on which
-    long texts are cut; with `split_special_tokens` the names of special tokens in a text are read as text.
+    long texts are cut; with `split_special_tokens` the names of special tokens in a text are read as text; `spaced` is for tokenizers
+    that tell words by the space before them.
     """
     target = input_spec.target
     only = ', strategy="only_second"' if target == "span" else ""
     only += f', direction="{direction}"' if direction != "right" else ""
     pair = columns > 1
+    encoded = ENCODE.get(target, "text, other" if pair else "text") if spaced or target != "tags" else "words, is_pretokenized=True"
     options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
     options += ["options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC"] if basic else []
     options += [f"options.add_session_config_entry({json.dumps(key)}, {json.dumps(str(value))})" for key, value in session_config.items()]
@@ -104,7 +106,7 @@ def by_onnxruntime(
             *(["tokenizer.encode_special_tokens = True"] if split_special_tokens else []),
             f"tokenizer.enable_truncation({input_spec.max_length}{only})",
             f"session = onnxruntime.InferenceSession({', '.join(arguments)})",
-            f"encoding = tokenizer.encode({ENCODE.get(target, 'text, other' if pair else 'text')})",
+            f"encoding = tokenizer.encode({encoded})",
             RUN.get(target, '(logits,) = session.run(["logits"], {batch})').format(batch=batch),
             "",
         ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from compress.core.errors import ModelError, UsageError
+from compress.core.errors import Diverged, ModelError, UsageError
 from compress.data.input_spec import Target
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers
@@ -64,12 +64,13 @@ def merge_lora(wrapper: PeftModel, predict: Callable[[], np.ndarray]) -> None:
 
     Raises:
         ModelError: the merged model's logits differ from those before.
+        Diverged: the update is not finite.
     """
     before = predict()
     try:
         wrapper.merge_and_unload(safe_merge=True)  # pyright: ignore[reportCallIssue]
     except ValueError as error:  # weights that are not finite
-        raise ModelError(f"the update cannot be merged: {error}", "lower the learning rate (--lr)") from error
+        raise Diverged(f"the update cannot be merged: {error}", "lower the learning rate (--lr)") from error
     after = predict()
     if not np.allclose(after, before, rtol=TOLERANCE, atol=TOLERANCE):
         raise ModelError(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from compress.core.errors import ModelError, UsageError
+from compress.core.errors import Diverged, ModelError, UsageError
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.layers import encoder_layers
@@ -88,7 +88,7 @@ def test_an_update_that_is_not_finite_is_refused() -> None:
     wrapper = add_lora(model, "class", 4, 8.0)
     randomise(model)
     next(parameter for name, parameter in model.named_parameters() if "lora_A" in name).data[0, 0] = torch.inf
-    with pytest.raises(ModelError, match="cannot be merged"):
+    with pytest.raises(Diverged, match="cannot be merged"):
         merge_lora(wrapper, lambda: np.zeros(1))
 
 

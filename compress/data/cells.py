@@ -14,9 +14,10 @@ from compress.data.literals import parse_literal
 SHOWN = 12
 
 
-def shorten(names: Sequence[object], limit: int = SHOWN) -> str:
-    """Join the first `limit` names; say how many there are if there are more."""
-    return ", ".join(str(name) for name in names[:limit]) + (f", … ({len(names)} in all)" if len(names) > limit else "")
+def shorten(names: Sequence[object], limit: int = SHOWN, width: int = 0) -> str:
+    """Join the first `limit` names, each cut to `width` characters (0: whole); say how many there are if there are more."""
+    texts = [text if not width or len(text) <= width else f"{text[:width]}…" for text in map(str, names[:limit])]
+    return ", ".join(texts) + (f", … ({len(names)} in all)" if len(names) > limit else "")
 
 
 def is_missing(value: object) -> bool:

@@ -17,6 +17,7 @@ from compress.data.separators import DEFAULT_SEPARATOR, better_separator
 
 NO_LABELS = {"", "nan", "<NA>"}  # how files write that a row has no label
 UNLABELED = -1  # the same in columns of numbers, as in GLUE's test files
+FEW_ROWS = 20  # with fewer, the labels of any column may differ
 MANY_LABELS = 200  # with more, a column whose labels hardly repeat does not hold classes
 _INTEGER = re.compile(r"(-?\d+)(?:\.0+)?", re.ASCII)
 _NUMBERED = re.compile(r"(?:LABEL_)?(\d+)", re.ASCII)
@@ -85,9 +86,12 @@ def discover_labels(cells: Sequence[object], target: Target, where: str, trainin
         )
     hint = "for numbers use --kind regression; or name another column with --label"
     if target == "class" and any(isinstance(cell, float) and math.isfinite(cell) and not cell.is_integer() for cell in cells):
-        raise DataError(f"{where} holds numbers with decimals: these are no classes", hint)
-    if target == "class" and len(names) > MANY_LABELS and 2 * len(names) > len(cells):
-        raise DataError(f"{where} has {len(names)} different labels in {len(cells)} rows: these are no classes", hint)
+        raise DataError(f"{where} holds numbers with decimals, which are not classes", hint)
+    if target == "class" and len(cells) > FEW_ROWS and 2 * len(names) > len(cells) and (training or len(names) > MANY_LABELS):
+        raise DataError(
+            f"{where} has {len(names)} different labels in {len(cells)} rows: is --label right? ({_some(names)})",
+            "name another column with --label; for numbers use --kind regression; for classes, list them as 'labels' in a task file",
+        )
     if target == "labels" and (better := better_separator(cells, separator)):
         console.warn_once(
             f"{where}: labels such as {better.example!r} are read as one label; if they are several, give --separator '{better.mark}'"
@@ -95,6 +99,11 @@ def discover_labels(cells: Sequence[object], target: Target, where: str, trainin
     if "None" in names:
         console.warn_once(f"{where}: 'None' is taken for the name of a class")
     return names
+
+
+def _some(names: Sequence[object]) -> str:
+    """Return five label names, cut to 20 characters, for a message."""
+    return shorten(names, 5, 20)
 
 
 def _unlabeled(cells: Sequence[object]) -> str:
@@ -148,7 +157,7 @@ def read_label_sets(
         found = [number_of(next(position_of)) for _ in row]
         if None in found and (better := better_separator(cells, separator)):
             raise DataError(
-                f"row {position + 1} of {where}: {row[found.index(None)]!r} is no label (known: {shorten(names)})",
+                f"row {position + 1} of {where}: {row[found.index(None)]!r} is no label (known: {_some(names)})",
                 f"for several labels in a text give --separator '{better.mark}'",
             )
         numbers = require_all(found, row, names, f"row {position + 1} of {where}")
@@ -215,7 +224,7 @@ def require_all(numbers: Sequence[int | None], cells: Sequence[object], names: l
             hint = "correct the label column, or the 'labels' of the task file"
         row = "" if where.startswith("row ") else f" in row {wrong[0] + 1}"
         raise DataError(
-            f"{len(wrong)} of {len(cells)} labels of {where} are unusable, the first is {cell!r}{row} (known: {shorten(names)})", hint
+            f"{len(wrong)} of {len(cells)} labels of {where} are unusable, the first is {cell!r}{row} (known: {_some(names)})", hint
         )
     return [number for number in numbers if number is not None]
 

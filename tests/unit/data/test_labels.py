@@ -160,3 +160,15 @@ def test_no_separator_is_proposed_for_names_with_marks(capsys: pytest.CaptureFix
     labels.discover_labels(["sci/tech", "rock & roll", "a b"], "labels", "names.csv", True)
     labels.discover_labels(["a|b, c", "c"], "labels", "names.csv", True)
     assert "separator" not in capsys.readouterr().err
+
+
+def test_texts_as_labels_are_refused() -> None:
+    """As with --text and --label swapped."""
+    column = [f"a long sentence with number {number}" for number in range(200)]
+    with pytest.raises(
+        DataError, match=r"column 's' has 200 different labels in 200 rows: is --label right\? \(a long sentence with…, "
+    ) as caught:
+        labels.discover_labels(column, "class", "column 's'", True)
+    assert len(caught.value.message) < 250
+    assert len(labels.discover_labels(column[:20], "class", "few rows", True)) == 20
+    assert len(labels.discover_labels(column, "class", "a small test split", False)) == 200

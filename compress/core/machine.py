@@ -12,7 +12,7 @@ from compress.core.version import __version__
 
 LIBRARIES = (
     "torch", "transformers", "tokenizers", "safetensors", "torch-pruning", "peft", "onnx", "onnxruntime", "openvino", "numpy",
-    "scikit-learn",
+    "scikit-learn", "datasets", "pyarrow",
 )  # fmt: skip
 INSTRUCTION_SETS = {
     "avx2": "AVX2",

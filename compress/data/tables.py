@@ -7,6 +7,7 @@ parsed as it is (`json_files`), and a CoNLL file has a list of tokens and a list
 from __future__ import annotations
 
 import glob
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -190,22 +191,48 @@ def storage_features(schema: pa.Schema, columns: Sequence[str]) -> Features:
 
 def _stream(builder: str, path: Path, features: Features, **options: Any) -> Iterator[pa.Table]:
     """Read a file with a builder of `datasets` as a stream of Arrow tables: no copy is written, no network is used."""
-    from datasets import config, load_dataset
-    from datasets.utils import logging
+    from datasets import load_dataset
 
-    counted, level = config.HF_UPDATE_DOWNLOAD_COUNTS, logging.get_verbosity()
-    with scratch_folder() as locks:
-        config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else every call sends a request
-        logging.set_verbosity(logging.CRITICAL)  # a failure is told once, as a DataError
-        try:
-            stream = load_dataset(
-                builder, data_files={"train": [glob.escape(str(path.absolute()))]}, split="train", streaming=True, cache_dir=locks,
-                features=features, **options,
-            )  # fmt: skip
-            yield from stream.with_format("arrow").iter(batch_size=BATCH_ROWS)
-        finally:
-            config.HF_UPDATE_DOWNLOAD_COUNTS = counted
-            logging.set_verbosity(level)
+    with scratch_folder() as locks, _QUIET:
+        stream = load_dataset(
+            builder, data_files={"train": [glob.escape(str(path.absolute()))]}, split="train", streaming=True, cache_dir=locks,
+            features=features, **options,
+        )  # fmt: skip
+        yield from stream.with_format("arrow").iter(batch_size=BATCH_ROWS)
+
+
+class _Quiet:
+    """Keeps `datasets` from logging and from sending requests while files are read.
+
+    Several may be read in turns, and one that is not read to its end ends late: what was set before returns with the last.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._readers, self._before = threading.Lock(), 0, (True, 0)
+
+    def __enter__(self) -> None:
+        from datasets import config
+        from datasets.utils import logging
+
+        with self._lock:
+            if not self._readers:
+                self._before = (config.HF_UPDATE_DOWNLOAD_COUNTS, logging.get_verbosity())
+                config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else every call sends a request
+                logging.set_verbosity(logging.CRITICAL)  # a failure is told once, as a DataError
+            self._readers += 1
+
+    def __exit__(self, *error: object) -> None:
+        from datasets import config
+        from datasets.utils import logging
+
+        with self._lock:
+            self._readers -= 1
+            if not self._readers:
+                config.HF_UPDATE_DOWNLOAD_COUNTS, level = self._before
+                logging.set_verbosity(level)
+
+
+_QUIET = _Quiet()
 
 
 @contextmanager

@@ -10,10 +10,23 @@ from compress.models.family import family_of
 from compress.quantize.instruction_sets import GPUS
 from compress.quantize.variants import CALIBRATED, HALF_PRECISION
 from compress.settings import QuantizeSettings
+from compress.settings.base import flag
 from compress.stage import Inputs
+
+CALIBRATION_SETTINGS = ("calib_method", "calib_samples", "unlabeled")
 
 
 def resolve_method(inputs: Inputs, settings: QuantizeSettings) -> str:
+    """Return the method, see `_method`; warns of settings of a calibration that `auto` does not do here."""
+    method = _method(inputs, settings)
+    fields = QuantizeSettings.model_fields
+    given = [name for name in CALIBRATION_SETTINGS if getattr(settings, name) != fields[name].default]
+    if given and settings.method == "auto" != method:
+        console.warn(f"ignored: {', '.join(map(flag, given))}; method auto is {method} here, which is not calibrated")
+    return method
+
+
+def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     """Return the method; `auto` becomes `dynamic` without a task to measure on or texts to calibrate on.
 
     Raises:

@@ -163,11 +163,11 @@ class Settings(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _check_conditions(cls, document: object, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Refuse a setting that was given and that the other settings make meaningless; defaults are never refused."""
+        """Refuse a setting that was given and that the other settings make meaningless; defaults are never refused, written out or not."""
         settings = validate(document)
         if isinstance(document, Mapping):
             for name, field in cls.model_fields.items():
-                if document.get(name) is not None:
+                if document.get(name) is not None and getattr(settings, name) != field.get_default(call_default_factory=True):
                     for condition in conditions_of(field):
                         settings.check(name, condition)
         return settings

@@ -35,7 +35,7 @@ class ExportSettings(TuneSettings):
         "Attention operator (opset 23); auto: plain, or the fastest with --tune.",
     )
     opset: Annotated[Literal[17, 20, 21, 23], METHOD] = Field(20, description="Version of the standard ONNX operators.")
-    precision: Annotated[Literal["auto", "fp32"], HARDWARE] = Field(
+    precision: Annotated[Literal["auto", "fp32"], HARDWARE, Only("runtime", "openvino", "auto")] = Field(
         "auto", description="Precision in which OpenVINO computes the fp32 graph; auto: bf16 on processors with AMX, else fp32."
     )
     tolerance: Annotated[float | None, METHOD] = Field(

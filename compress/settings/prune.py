@@ -15,6 +15,7 @@ from compress.settings.base import (
     TARGET,
     TRAINING,
     UNLABELED,
+    AnyOf,
     Device,
     Fraction,
     Only,
@@ -30,8 +31,9 @@ TARGETS = ("target_speedup", "target_latency_ms", "target_flops", "target_params
 
 STEPWISE = Only("method", "obs", "fisher")  # they score, cut and refit in steps
 TARGETED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden")  # they reach a target, and are timed
-CALIBRATED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden", "sparse")
 RECOVERY = Only("recover_epochs")
+CALIBRATED = AnyOf(Only("method", "obs", "fisher", "taylor", "layers", "hidden", "sparse"), RECOVERY)
+COMPUTED = Without("method", "vocab")  # unused tokens are counted, not computed
 
 
 class PruneSettings(Settings):
@@ -104,7 +106,7 @@ class PruneSettings(Settings):
     sparsity: Annotated[Fraction, METHOD, Only("method", "sparse"), Only("pattern", "unstructured")] = Field(
         0.5, description="Share of the weights to remove."
     )
-    device: Annotated[Device, HARDWARE] = Field("auto", description=DEVICE)
+    device: Annotated[Device, HARDWARE, COMPUTED] = Field("auto", description=DEVICE)
 
     @field_validator("target_speedup", mode="before")
     @classmethod

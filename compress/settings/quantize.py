@@ -55,6 +55,8 @@ class QuantizeSettings(TuneSettings):
     def _compatible(self) -> QuantizeSettings:
         if self.runtime == "openvino" and self.method == "dynamic":
             raise ValueError("OpenVINO runs dynamic int8 several times slower than ONNX Runtime: use method static, smooth or auto")
+        if self.method == "fp16" and self.target not in ("auto", "cuda", "tensorrt"):
+            raise ValueError(f"target {self.target} goes with int8: an fp16 graph is the same for every processor")
         if self.target in ("cuda", "tensorrt") and (self.tune or self.runtime != "onnxruntime"):
             raise ValueError(f"tune and runtime are measured on this processor: they do not go with target {self.target}")
         return self

@@ -19,6 +19,7 @@ def test_the_wheel_holds_the_package_its_recipes_and_nothing_else(tmp_path: Path
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"compress"}
     assert "compress/recipes/demo.yaml" in names
     assert "compress/data/presets.yaml" in names
+    assert "compress/py.typed" in names
     target = tmp_path / "unpacked"
     zipfile.ZipFile(wheel).extractall(target)
     listed = subprocess.run(

@@ -102,6 +102,17 @@ def test_nothing_is_written_beside_or_into_a_cache(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path != home] == ["x.csv"]
 
 
+def test_a_file_that_is_not_read_to_its_end_leaves_the_logging_of_datasets_as_it_was(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": list(range(30_000))}), tmp_path / "x.parquet")
+    before = datasets.logging.get_verbosity(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    one, other = (read_batches(tmp_path / "x.parquet", ["a"]) for _ in range(2))
+    next(one), next(other)
+    assert datasets.logging.get_verbosity() == datasets.logging.CRITICAL
+    one.close()  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(list(other)) == 2
+    assert (datasets.logging.get_verbosity(), datasets.config.HF_UPDATE_DOWNLOAD_COUNTS) == before
+
+
 def test_sizes_are_those_of_the_contents(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": ["word " * 100] * 1000})
     frame.to_parquet(tmp_path / "x.parquet", use_dictionary=False)

@@ -128,3 +128,11 @@ def test_static_for_a_gpu_is_symmetric_int8_with_float_biases(
     assert scales
     assert all(scale.ndim == 1 for scale in scales)  # of each output channel
     assert made["verification"]["agreement"] > 0.8
+
+
+def test_auto_warns_of_a_calibration_that_it_does_not_do(graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = run(graph, tmp_path / "out", method="auto", calib_method="mse", calib_samples=16)
+    assert made["method"] == "dynamic"
+    assert "ignored: --calib-method, --calib-samples; method auto is dynamic here" in capsys.readouterr().err
+    run(graph, tmp_path / "other", method="auto")
+    assert "ignored" not in capsys.readouterr().err

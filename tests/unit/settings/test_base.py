@@ -24,7 +24,7 @@ TABLE = [
 
 
 def value_of(verb: str, name: str) -> Any:
-    """Return a value that a field accepts."""
+    """Return a value that a field accepts, other than its default."""
     if name in VALUES:
         return VALUES[name]
     field = VERBS[verb].settings.model_fields[name]
@@ -32,8 +32,10 @@ def value_of(verb: str, name: str) -> Any:
     while get_origin(kind) not in (None, Literal, list):
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
-        return get_args(kind)[-1]
-    return [2] if get_origin(kind) is list else {bool: not field.default, int: 2, float: 0.25, str: "auto"}[kind]
+        return next(choice for choice in reversed(get_args(kind)) if choice != field.default)
+    return (
+        [2] if get_origin(kind) is list else {bool: not field.default, int: 3 if field.default == 2 else 2, float: 0.25, str: "auto"}[kind]
+    )
 
 
 def others(verb: str, condition: Only) -> list[Any]:
@@ -110,7 +112,7 @@ class _Toy(Settings):
     ("document", "message"),
     [
         ({"depth": 3}, "depth goes with method b or c, not a"),
-        ({"size": 1}, "size goes with method c, or with count"),
+        ({"size": 2}, "size goes with method c, or with count"),
         ({"steps": 2, "budget": 0}, "steps does not go with budget"),
     ],
 )
@@ -122,6 +124,30 @@ def test_messages_name_the_choices(document: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize("document", [{}, {"depth": None}, {"method": "c", "depth": 3, "size": 2}, {"count": 1, "size": 2}, {"steps": 2}])
 def test_what_is_not_given_or_goes_together_is_accepted(document: dict[str, Any]) -> None:
     _Toy.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("verb", "document"),
+    [
+        ("prune", {"method": "taylor", "target_flops": 0.5, "uniform": False, "refit": True, "recover": "after", "augment": 0}),
+        ("prune", {"method": "vocab", "device": "auto", "calib_samples": 2048}),
+        ("distill", {"method": ["theseus"], "augment": 0}),
+        ("quantize", {"method": "fp16", "target": "auto", "calib_method": "minmax", "runtime": "onnxruntime"}),
+        ("export", {"threads": [1], "precision": "auto"}),
+    ],
+)
+def test_a_default_that_is_written_out_is_accepted(verb: str, document: dict[str, Any]) -> None:
+    """Programs that call the Python API pass every keyword."""
+    settings = VERBS[verb].settings
+    assert settings.model_validate(document) == settings.model_validate(
+        {key: value for key, value in document.items() if key in ("method", "target_flops")}
+    )
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_all_defaults_written_out_are_accepted(verb: str) -> None:
+    settings = VERBS[verb].settings.model_validate(LEAST.get(verb, {}))
+    assert type(settings).model_validate(settings.model_dump()) == settings
 
 
 def test_help_says_where_a_setting_belongs() -> None:

@@ -60,6 +60,8 @@ def test_shares_lie_between_nothing_and_everything(share: float) -> None:
     [
         ({"target": "cuda", "method": "bf16"}, "target goes with method auto, .* or fp16, not bf16"),
         ({"target": "tensorrt", "method": "int4"}, "target goes with method auto, .* or fp16, not int4"),
+        ({"target": "avx2", "method": "fp16"}, "target avx2 goes with int8"),
+        ({"target": "arm64", "method": "fp16"}, "target arm64 goes with int8"),
         ({"target": "cuda", "tune": True}, "do not go with target cuda"),
         ({"target": "tensorrt", "runtime": "auto"}, "do not go with target tensorrt"),
     ],
@@ -67,6 +69,14 @@ def test_shares_lie_between_nothing_and_everything(share: float) -> None:
 def test_targets_that_are_gpus(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         validate(QuantizeSettings, given, "quantize", UsageError)
+
+
+@pytest.mark.parametrize("method", ["magnitude", "random"])
+def test_scores_of_weights_alone_need_no_calibration_unless_accuracy_is_recovered(method: str) -> None:
+    document = {"method": method, "target_flops": 0.5, "calib_samples": 64}
+    with pytest.raises(ValidationError, match="calib_samples goes with method obs"):
+        PruneSettings.model_validate(document)
+    PruneSettings.model_validate({**document, "recover_epochs": 1})
 
 
 def test_a_budget_names_tinybert() -> None:

@@ -135,7 +135,8 @@ def _by_pipeline(model: RandomModel, opened: Any, tokenizer: Any, text: Any) -> 
     if model.target == "value":
         return None, scores[0]["score"]
     if model.target == "labels":
-        return tuple(sorted(entry["label"] for entry in scores if entry["score"] > 0.5)), max(entry["score"] for entry in scores)
+        chosen = [entry for entry in scores if entry["score"] > 0.5]
+        return tuple(sorted(entry["label"] for entry in chosen)), chosen[0]["score"] if chosen else 0.0
     return scores[0]["label"], scores[0]["score"]
 
 
@@ -166,7 +167,7 @@ def _reading(model: RandomModel, output: Any) -> Reading:
     if model.target == "value":
         return None, output.value
     if model.target == "labels":
-        return tuple(sorted(entry.label for entry in output)), output[0].score if output else float("nan")
+        return tuple(sorted(entry.label for entry in output)), output[0].score if output else 0.0
     if model.target == "tags":
         return tuple(entry.label for entry in output), float(np.mean([entry.score for entry in output if entry.label] or [0.0]))
     if model.target == "span":
@@ -226,7 +227,7 @@ def _by_card(card: list[str], model: RandomModel, text: Any, graph: Path, right:
     if model.target == "value":
         return None, float(answer)
     if model.target == "labels":
-        return tuple(sorted(answer)), float(names["shares"].max())
+        return tuple(sorted(answer)), float(names["shares"].max()) if answer else 0.0
     if model.target == "tags":  # words without a token have no entry; the card prints tags alone
         tags = dict(zip([number for number, tag in enumerate(right[0]) if tag], [tag for _, tag in answer], strict=False))
         return tuple(tags.get(number, "") for number in range(len(text))), right[1]

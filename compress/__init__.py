@@ -1,4 +1,4 @@
-"""Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly."""
+"""Make BERT encoders small and fast: prune, distill, quantize, export, and measure the result."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import BenchSettings
 
+BUSY = 3  # p90 over p50, above which other work on the machine disturbs the times
 KEYS = ("machine", "results", "control", "waterfall", "seconds")
 
 
@@ -63,7 +64,13 @@ def show_benchmark(document: dict[str, Any]) -> None:
             ]
         )
     columns = ["model", "runtime", "threads", "batch", "length", "p50 ms", "p90 ms", "per s", "MB", "load ms", "peak MB"]
-    console.table([*columns, "speedup", "vs ONNX fp32"], rows, document["machine"]["cpu"])
+    columns += ["speedup", "vs ONNX fp32"]
+    if all(entry["speedup_vs_onnx"] is None for entry in document["results"]):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    console.table(columns, rows, document["machine"]["cpu"])
+    busy = [entry["model"] for entry in document["results"] if entry["latency_ms"]["p90"] > BUSY * entry["latency_ms"]["p50"]]
+    if busy:
+        console.warn(f"the times of {', '.join(dict.fromkeys(busy))} vary a lot (p90 over {BUSY} times p50): is the machine busy?")
     for control in document["control"]:
         low, high = control["ci95"]
         cell = f"threads {control['threads']}, batch {control['batch_size']}, length {cell_length(control)}"

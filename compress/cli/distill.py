@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,12 +12,28 @@ from compress.cli import common
 from compress.cli.options import SectionCommand, given, option, settings_options
 from compress.cli.task_options import required_task, task_options
 from compress.core import console
+from compress.core.errors import UsageError
 from compress.settings import DistillSettings
 from compress.settings.base import INPUT
 from compress.stage import STUDENTS
 
 
-@click.command("distill", cls=SectionCommand, short_help="Train a small student on its teacher's outputs.")
+class DistillCommand(SectionCommand):
+    """`distill`, which takes its models as options."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; models without options get the command line that was meant."""
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.MissingParameter as error:
+            models = list(itertools.takewhile(lambda argument: not argument.startswith("-"), args))
+            if not models:
+                raise
+            options = " ".join(f"--{role} {model}" for role, model in zip(("teacher", "student"), models, strict=False))
+            raise UsageError("the teacher and the student are options", f"compress distill {options}") from error
+
+
+@click.command("distill", cls=DistillCommand, short_help="Train a small student on its teacher's outputs.")
 @option(
     "--teacher",
     section=INPUT,
@@ -55,7 +72,6 @@ def command(
       compress distill --teacher teacher --student layers=3 --task sst2 --method hidden --match "hidden:0-0,6-3" --explain
     """
     from compress import api
-    from compress.core.errors import UsageError
 
     task = required_task("distill", values)
     settings = given(DistillSettings, values)

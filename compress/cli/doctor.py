@@ -56,7 +56,7 @@ def _show(document: dict[str, Any]) -> None:
     facts = document["machine"]
     libraries = {name: version for name, version in machine.versions().items() if name != "python"}
     rows = [
-        ["processor", f"{facts['cpu']}, {facts['cores']} cores"],
+        ["processor", f"{facts['cpu']}, {facts['cores']} core{'' if facts['cores'] == 1 else 's'}"],
         ["instruction sets", ", ".join(facts["instruction_sets"]) or "none that speed up compress"],
         ["memory", f"{facts['memory_gib']} GiB"],
         ["GPU", ", ".join(document["gpus"]) or "none: everything runs on the CPU"],

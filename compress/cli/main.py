@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -48,7 +49,7 @@ GROUPS = {
 }
 VERBS = {verb: text for verbs in GROUPS.values() for verb, text in verbs.items()}
 MODULES = {"eval": "evaluate"}  # of verbs whose module has another name
-HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure honestly.
+HELP = """Make BERT encoders small and fast: prune, distill, quantize, export, and measure the result.
 
 \b
 Start here:
@@ -161,13 +162,23 @@ def _invoke(arguments: list[str] | None, json_output: bool) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
-        if processes.is_main():
-            error.show()
-        return _fail(json_output, error.format_message(), None, 2, shown=True)
+        message, hint = _usage(error)
+        return _fail(json_output, message, hint, 2, shown=not processes.is_main())
     except (BrokenPipeError, ClosedPipe):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def _usage(error: click.ClickException) -> tuple[str, str]:
+    """Return the message and the hint of an error in the arguments."""
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.BadParameter) and error.param is not None and isinstance(error.param.type, click.Choice):
+        given = re.search(r"'([^']*)' is not one of", message)
+        message += did_you_mean(given[1], map(str, error.param.type.choices)) if given else ""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "compress"
+    return message[:1].lower() + message[1:], f"'{path} --help' shows the options and examples"
 
 
 def _failed(error: Exception, json_output: bool) -> int:

@@ -11,6 +11,7 @@ import click
 import cloup
 from click.core import ParameterSource
 
+from compress.core.errors import UsageError
 from compress.settings import Settings
 from compress.settings.base import SECTIONS, Section, flag, help_of, section_of
 
@@ -49,6 +50,35 @@ class SectionCommand(cloup.Command):
         """Parse the arguments, with `--threads 1 2` read as `--threads 1 --threads 2`."""
         several = {name for param in self.params if isinstance(param, SectionOption) and param.several for name in param.opts}
         return super().parse_args(ctx, repeated(args, several))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; an error in its settings names options."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            prefix = f"{self.name}: "
+            if not error.message.startswith(prefix):
+                raise
+            names = [param.name for param in self.params if isinstance(param, SectionOption) and param.name]
+            message = as_options(error.message.removeprefix(prefix), names)
+            raise UsageError(prefix + message, error.hint or f"'compress {self.name} --help' lists the options and their values") from error
+
+
+def as_options(message: str, names: Sequence[str]) -> str:
+    """Return a message about settings with the options of these names.
+
+    >>> as_options("target_speedup.0: should be greater than 1, not 0.5", ["target_speedup"])
+    '--target-speedup: should be greater than 1, not 0.5'
+    >>> as_options("steps goes with method obs or fisher, not taylor", ["steps", "method"])
+    '--steps goes with --method obs or fisher, not taylor'
+    """
+    long = "|".join(re.escape(name) for name in names if "_" in name)
+    every = "|".join(map(re.escape, names))
+    if long:
+        message = re.sub(rf"(?<![-\w])({long})\b(?:\.\d+)*", lambda match: flag(match[1]), message)
+    before = rf"(?m)(^(?:  - )?)({every})\b(?:\.\d+)*(?=: | goes with | does not go with )"
+    message = re.sub(before, lambda match: match[1] + flag(match[2]), message)
+    return re.sub(rf"( go(?:es)? with |, or with )({every})\b", lambda match: match[1] + flag(match[2]), message)
 
 
 def repeated(args: Sequence[str], several: set[str]) -> list[str]:

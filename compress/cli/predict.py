@@ -44,14 +44,17 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
             raise UsageError(f"--pair takes two texts, not {len(texts)}")
     else:
         inputs = (line.rstrip("\n") for line in _stdin())
-    collected = []
+    collected, found = [], False
     for chunk in _chunks(inputs):
+        found = True
         rows = [_split(text) if pair else text for text in chunk]
         for text, prediction in zip(chunk, predict(rows), strict=True):
             if console.is_json():
                 collected.append({"text": text, **as_document(prediction)})
             else:
                 print(as_line(prediction) if is_tagged(prediction) else f"{as_line(prediction)}\t{text}", flush=True)
+    if not found:
+        raise UsageError("no texts were given", "give them as arguments, or one per line on stdin")
     console.result({"predictions": collected}, lambda: None)
 
 

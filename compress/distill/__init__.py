@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from pathlib import Path
 
@@ -59,15 +60,22 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     if result.training.diverged:
         raise result.training.diverged
     if (after := result.metrics[task.spec.main_metric]) < result.score_before:
-        console.warn(
-            f"the student is worse than before training ({100 * after:.2f}, {100 * result.score_before:.2f} before): try a lower --lr"
-        )
+        console.warn(_worse(after, result.score_before, len(task.split("validation")), inputs.student))
     return {
         "metrics": {"validation": {"n": len(task.split("validation")), **result.metrics, "before": result.score_before}},
         "training": result.training_document(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
     }
+
+
+def _worse(after: float, before: float, n: int, student: Path | str | None) -> str:
+    """Return the warning about a student that lost by its training."""
+    scores = f"the student is worse than before training ({100 * after:.2f}, {100 * before:.2f} before, n = {n})"
+    noise = math.sqrt(2 * before * (1 - before) / n) if 0 <= before <= 1 else 0.0  # of the difference of two shares
+    within = "; the difference is within the noise" if before - after <= 1.96 * noise else ""
+    keep = f"keep {student}, or " if isinstance(student, Path) else ""
+    return f"{scores}{within}: {keep}try a lower --lr"
 
 
 def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:

@@ -92,5 +92,5 @@ def _check_reachable(speedups: list[float], cost_model: CostModel, uniform: bool
             raise UsageError(
                 f"a speedup of {speedup:.3g} is out of reach: with {remainder} left this model would be {limit:.1f}x as fast "
                 f"({cost_model.conditions})",
-                "choose a smaller target, or quantize as well (--precision int8 times that)",
+                f"ask for a speedup below {limit:.1f}; 'compress quantize' makes the pruned model faster still",
             )

@@ -134,4 +134,4 @@ def test_a_setting_that_the_method_ignores_is_a_usage_error() -> None:
     result = CliRunner().invoke(cli, ["prune", "teacher", "--task", "sst2", "--method", "sparse", "--recover-epochs", "3", "-o", "x"])
     assert isinstance(result.exception, UsageError)
     methods = "obs, fisher, taylor, magnitude, random, layers or hidden"
-    assert f"recover_epochs goes with method {methods}, not sparse" in str(result.exception)
+    assert f"--recover-epochs goes with --method {methods}, not sparse" in str(result.exception)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from compress.benchmark.runners import Batch, ClockRunner
+from compress.benchmark.runners import ArrayBatch, ClockRunner
 from compress.benchmark.statistics import median_ratio
 from compress.inference.batches import Forward
 
@@ -14,7 +14,7 @@ WARM_UPS = 3
 MAX_ROUNDS, MIN_SPEEDUP_ROUNDS, MAX_SECONDS = 100, 20, 4.0
 
 
-def measure_speedup(before: Forward, after: Forward, batch: Batch, rounds: int = MAX_ROUNDS) -> tuple[float, list[float]]:
+def measure_speedup(before: Forward, after: Forward, batch: ArrayBatch, rounds: int = MAX_ROUNDS) -> tuple[float, list[float]]:
     """Time two models in turns; returns the speedup of `after` over `before` and its 95 % interval.
 
     Slow models get fewer rounds: as many as fit into `MAX_SECONDS`, but at least `MIN_SPEEDUP_ROUNDS`.
@@ -36,13 +36,13 @@ def measure_speedup(before: Forward, after: Forward, batch: Batch, rounds: int =
     return ratio, list(interval)
 
 
-def median_seconds(forward: Forward, batch: Batch, runs: int = 40) -> float:
+def median_seconds(forward: Forward, batch: ArrayBatch, runs: int = 40) -> float:
     """Return the median seconds of a forward function on a batch, with warm caches."""
     runner = ClockRunner(forward)
     return float(np.median([runner.seconds(batch) for _ in range(WARM_UPS + runs)][WARM_UPS:]))
 
 
-def random_batch(rng: np.random.Generator, vocab_size: int, batch_size: int, length: int) -> Batch:
+def random_batch(rng: np.random.Generator, vocab_size: int, batch_size: int, length: int) -> ArrayBatch:
     """Return a batch of random token ids without padding: latency does not depend on which tokens they are."""
     ids = rng.integers(min(1000, vocab_size // 2), vocab_size, (batch_size, length))
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}

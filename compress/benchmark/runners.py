@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from onnxruntime import InferenceSession, IOBinding, OrtValue
 
-Batch = dict[str, np.ndarray]
+ArrayBatch = dict[str, np.ndarray]
 ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that runs each batch in the faster runtime
 
 
@@ -49,14 +49,14 @@ class Runner(Protocol):
 class ClockRunner:
     """Times a synchronous forward function by the clock."""
 
-    def __init__(self, forward: Callable[[Batch], object]) -> None:
+    def __init__(self, forward: Callable[[ArrayBatch], object]) -> None:
         self.forward = forward
 
-    def prepare(self, batch: Batch) -> Batch:
+    def prepare(self, batch: ArrayBatch) -> ArrayBatch:
         """Return the batch unchanged."""
         return batch
 
-    def seconds(self, prepared: Batch) -> float:
+    def seconds(self, prepared: ArrayBatch) -> float:
         """Run once and return the seconds."""
         start = time.perf_counter()
         self.forward(prepared)
@@ -66,7 +66,7 @@ class ClockRunner:
 class TokenizingRunner:
     """Times tokenization too: encodes texts and passes the batch to another runner."""
 
-    def __init__(self, encode: Callable[[Examples], Batch], runner: Runner) -> None:
+    def __init__(self, encode: Callable[[Examples], ArrayBatch], runner: Runner) -> None:
         self.encode, self.runner = encode, runner
 
     def prepare(self, batch: Examples) -> Examples:
@@ -88,7 +88,7 @@ class TorchCudaRunner:
     ) -> None:
         self.model, self.torch, self.context = model, torch, context
 
-    def prepare(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def prepare(self, batch: ArrayBatch) -> dict[str, torch.Tensor]:
         """Move the batch to the GPU."""
         from compress.models.device import to_tensors
 
@@ -113,7 +113,7 @@ class OrtCudaRunner:
     def __init__(self, session: InferenceSession, value_of: Callable[[np.ndarray], OrtValue]) -> None:
         self.session, self.value_of = session, value_of
 
-    def prepare(self, batch: Batch) -> IOBinding:
+    def prepare(self, batch: ArrayBatch) -> IOBinding:
         """Copy the batch to the GPU and bind inputs and outputs there."""
         binding = self.session.io_binding()
         for entry in self.session.get_inputs():
@@ -166,7 +166,7 @@ def torch_cpu_forward(folder: Path, precision: str, threads: int) -> Forward:
 
     forward = open_forward(folder)
 
-    def limited(batch: Batch) -> np.ndarray:
+    def limited(batch: ArrayBatch) -> np.ndarray:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from compress.benchmark.grid import Cell
-from compress.benchmark.runners import Batch
+from compress.benchmark.runners import ArrayBatch
 from compress.benchmark.tuning import ROUNDS, SearchSpace, by_threads, compare_cell, describe_point, time_points
 from compress.core import console
 from compress.inference.batches import Forward
@@ -19,7 +19,7 @@ MIN_LOG_GAIN = 0.03  # a second runtime must be about 3 % faster
 
 
 def compare_runtimes(
-    runtimes: Mapping[str, Callable[[int], Forward]], batch: Callable[[Cell], Batch], cells: Sequence[Cell], seed: int = 0
+    runtimes: Mapping[str, Callable[[int], Forward]], batch: Callable[[Cell], ArrayBatch], cells: Sequence[Cell], seed: int = 0
 ) -> tuple[list[Route], list[dict[str, object]]]:
     """Time two runtimes against each other; returns the routes of `compress.inference.runtime`, and the measurements by cell.
 

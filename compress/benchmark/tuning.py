@@ -16,7 +16,7 @@ import numpy as np
 
 from compress.benchmark.grid import Cell
 from compress.benchmark.interleaving import Times, interleaved
-from compress.benchmark.runners import Batch, ClockRunner, Runner
+from compress.benchmark.runners import ArrayBatch, ClockRunner, Runner
 from compress.benchmark.statistics import geometric_ratio, median_ratio
 from compress.core import console
 from compress.core.errors import ModelError
@@ -47,7 +47,7 @@ class SearchSpace:
     start: Point
     open_point: Callable[[Point, int], Forward]
     check: Callable[[Forward], str | None]
-    batch: Callable[[Cell], Batch]
+    batch: Callable[[Cell], ArrayBatch]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.benchmark.grid import Candidate, Cell
 from compress.benchmark.microbenchmark import random_batch
-from compress.benchmark.runners import Batch, Runner, TokenizingRunner
+from compress.benchmark.runners import ArrayBatch, Runner, TokenizingRunner
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
 from compress.data.task import Task
@@ -86,19 +86,19 @@ def task_workload(
     return Workload(runners, batches, round(tokens))
 
 
-def _encoder(candidate: Candidate, task: Task, limit: int, padding_id: int) -> Callable[[Examples], Batch]:
+def _encoder(candidate: Candidate, task: Task, limit: int, padding_id: int) -> Callable[[Examples], ArrayBatch]:
     """Return a function that tokenizes texts for a candidate into one padded batch."""
     tokenizer = load_tokenizer(candidate.folder, candidate.vocab_size)
     input_spec = replace(task.spec.input_spec, max_length=limit)
 
-    def encode(texts: Examples) -> Batch:
+    def encode(texts: Examples) -> ArrayBatch:
         data = encode_examples(tokenizer, texts, input_spec, padding_id)
         return data.batch(range(len(data)))
 
     return encode
 
 
-def pad_batch(batch: Batch, length: int, padding_id: int) -> Batch:
+def pad_batch(batch: ArrayBatch, length: int, padding_id: int) -> ArrayBatch:
     """Return a batch padded further on the right, to (batch, length)."""
     fill = {"input_ids": padding_id}
     return {

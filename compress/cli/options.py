@@ -15,8 +15,8 @@ from compress.core.errors import UsageError
 from compress.settings import Settings
 from compress.settings.base import SECTIONS, Section, flag, help_of, section_of
 
-Target = Callable[..., Any] | click.Command
-Decorator = Callable[[Target], Target]
+Decorated = Callable[..., Any] | click.Command
+Decorator = Callable[[Decorated], Decorated]
 NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -114,7 +114,7 @@ def option(*names: str, section: Section, **attributes: Any) -> Decorator:
 def settings_options(model: type[Settings], skip: tuple[str, ...] = ()) -> Decorator:
     """Add one option per field of `model`: `target_flops` becomes `--target-flops`, with its default, description and section."""
 
-    def decorate(function: Target) -> Target:
+    def decorate(function: Decorated) -> Decorated:
         for name in reversed(model.model_fields):
             if name not in skip:
                 function = _option(model, name)(function)

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from compress.cli.options import Target, option
+from compress.cli.options import Decorated, option
 from compress.core.errors import UsageError
 from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
@@ -52,7 +52,7 @@ OPTIONS = (
 )
 
 
-def task_options(function: Target) -> Target:
+def task_options(function: Decorated) -> Decorated:
     """Add `--task`, and the options that describe local files."""
     for add in reversed(OPTIONS):
         function = add(function)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 Document = dict[str, Any]
-Value = TypeVar("Value")
+Returned = TypeVar("Value")
 LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what both launchers set
 WAIT = timedelta(days=7)  # the others wait while the main process prunes, exports and measures
 TINY = 1e-12
@@ -131,7 +131,7 @@ def _together() -> Iterator[None]:
     _state.together = False  # not after a failure: the others do not wait for a summons then
 
 
-def from_main(function: Callable[[], Value]) -> Value:
+def from_main(function: Callable[[], Returned]) -> Returned:
     """Return what `function` returns in the main process, which alone calls it; a JSON value."""
     if world_size() == 1:
         return function()

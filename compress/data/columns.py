@@ -14,7 +14,7 @@ from compress.data.sequence_labels import segment_words
 from compress.data.sources import Source
 from compress.data.spec import TaskSpec
 from compress.data.streamed import StreamedTexts, Texts
-from compress.data.tables import Batch
+from compress.data.tables import ColumnBatch
 
 IN_MEMORY_BYTES = 256 << 20  # of a split's rows; the texts of larger ones are streamed
 
@@ -38,7 +38,7 @@ def read_columns(source: Source, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTE
     texts: list[Texts] = []
     cells: list[object] = []
     sentences: list[object] = []
-    first: Batch = {}
+    first: ColumnBatch = {}
     for batch in source.batches(columns):
         for column in spec.text:
             missing[column] += sum(map(is_missing, batch[column]))
@@ -64,7 +64,7 @@ def read_columns(source: Source, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTE
     return texts, cells
 
 
-def batch_texts(batch: Batch, spec: TaskSpec, where: str) -> list[Texts]:
+def batch_texts(batch: ColumnBatch, spec: TaskSpec, where: str) -> list[Texts]:
     """Return the texts of a batch of rows: the tokens of a sentence for tags, else one or two texts.
 
     For tags the batch is the whole column: whether text in brackets is a list depends on all rows.
@@ -95,7 +95,7 @@ def _require_columns(names: list[str], columns: Sequence[str], where: str) -> No
             )
 
 
-def _refuse_lists(first: Batch, cells: Sequence[object], spec: TaskSpec, where: str) -> None:
+def _refuse_lists(first: ColumnBatch, cells: Sequence[object], spec: TaskSpec, where: str) -> None:
     """Refuse columns of lists, by their `first` row, where the task needs single values: they belong to another kind of task.
 
     Raises:

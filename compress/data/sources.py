@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from compress.core import digests
 from compress.core.errors import DataError
 from compress.data import tables
-from compress.data.tables import BATCH_ROWS, Batch, class_label_names
+from compress.data.tables import BATCH_ROWS, ColumnBatch, class_label_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +33,7 @@ class Source(Protocol):
         """Return the names of the columns; a reader that must look at rows stops when all of `expected` were seen."""
         ...
 
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str]) -> Iterator[ColumnBatch]:
         """Yield the rows in order, some thousands at a time."""
         ...
 
@@ -74,7 +74,7 @@ class FileSource:
                 raise DataError(f"{path} has no column '{lacking[0]}', and {self.paths[0]} has", "give shards with the same columns")
         return names
 
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str]) -> Iterator[ColumnBatch]:
         """Yield the rows of all files."""
         for path in self.paths:
             yield from tables.read_batches(path, columns)
@@ -109,7 +109,7 @@ class DatasetSource:
         """Return the columns."""
         return self.dataset.column_names
 
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str]) -> Iterator[ColumnBatch]:
         """Yield the rows as they are stored.
 
         Raises:
@@ -158,7 +158,7 @@ class RowSource:
         """Return the keys of the rows."""
         return list(self.rows[0]) if self.rows else []
 
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str]) -> Iterator[ColumnBatch]:
         """Yield all rows at once."""
         yield {column: [row[column] for row in self.rows] for column in columns}
 

@@ -35,7 +35,7 @@ SEPARATORS = {"csv": ",", "tsv": "\t"}
 GZIP_RATIO = 4  # of text, roughly
 MAX_PARQUET_RATIO = 1000  # of claimed to stored bytes, and of rows to stored bytes
 MAX_FREE_ROWS = 10_000_000  # that any Parquet file may claim
-Batch = dict[str, list[Any]]  # column -> values; all columns have the same length
+ColumnBatch = dict[str, list[Any]]  # column -> values; all columns have the same length
 
 
 def existing_file(path: str) -> Path:
@@ -106,7 +106,7 @@ def column_names(path: Path, expected: Sequence[str] = ()) -> list[str]:
         return delimited.header(path, SEPARATORS[kind])
 
 
-def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
+def read_batches(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
     """Yield the rows of a table in order, `BATCH_ROWS` or fewer at a time; a value that is missing is None or NaN.
 
     Args:
@@ -138,13 +138,13 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[Batch]:
             yield from _batches(([row[number] for number in numbers] for row in delimited.rows(path, SEPARATORS[kind])), columns)
 
 
-def _batches(rows: Iterator[list[Any]], columns: Sequence[str]) -> Iterator[Batch]:
+def _batches(rows: Iterator[list[Any]], columns: Sequence[str]) -> Iterator[ColumnBatch]:
     """Turn rows of values into batches."""
     while block := list(islice(rows, BATCH_ROWS)):
         yield {column: list(values) for column, values in zip(columns, zip(*block, strict=True), strict=True)}
 
 
-def as_batch(table: pa.Table) -> Batch:
+def as_batch(table: pa.Table) -> ColumnBatch:
     """Turn an Arrow table into lists of values: text as str, lists as arrays, numbers as Python numbers."""
     import pyarrow as pa
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from compress.results import RuntimeHints
 
-Texts = str | tuple[str, ...]
-ManyTexts = list[str] | list[tuple[str, str]] | list[Texts]
+OneInput = str | tuple[str, ...]
+ManyTexts = list[str] | list[tuple[str, str]] | list[OneInput]
 MAX_THREADS, MAX_BATCH = 1024, 65_536  # far more than any machine makes use of
 BATCH_TOKENS = 4096  # of a micro-batch, with padding: bounds the memory of long texts
 
@@ -142,9 +142,9 @@ class OnnxModel:
     def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Output]: ...
 
     @overload
-    def __call__(self, texts: Texts, batch_size: int = 32) -> Output: ...
+    def __call__(self, texts: OneInput, batch_size: int = 32) -> Output: ...
 
-    def __call__(self, texts: Texts | ManyTexts, batch_size: int = 32) -> Output | list[Output]:
+    def __call__(self, texts: OneInput | ManyTexts, batch_size: int = 32) -> Output | list[Output]:
         """Return the prediction for a text (or pair), or a list of predictions for a list of them.
 
         By target: a `Prediction`; a list of `Prediction` (several labels); a `Value`; a list of `TaggedWord`; a `Span` of the

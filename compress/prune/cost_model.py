@@ -10,7 +10,7 @@ from compress.models.types import TransformersModel
 from compress.prune.costs import Costs
 
 Unit = Literal["time", "flops", "params"]
-Speedup = tuple[float, list[float]]  # a ratio of times, and its 95 % interval
+SpeedupInterval = tuple[float, list[float]]  # a ratio of times, and its 95 % interval
 
 
 class Clock(Protocol):
@@ -21,7 +21,7 @@ class Clock(Protocol):
         """The dense model's median seconds of a batch."""
         ...
 
-    def speedup(self, model: TransformersModel) -> Speedup:
+    def speedup(self, model: TransformersModel) -> SpeedupInterval:
         """Return the measured speedup of a model over the dense one."""
         ...
 
@@ -68,11 +68,11 @@ class CostModel:
         correction = self.correction if self.unit == "time" else 1.0
         return self._expected.setdefault(shape, self.predicted(shape) * correction)
 
-    def measured(self, model: TransformersModel) -> Speedup:
+    def measured(self, model: TransformersModel) -> SpeedupInterval:
         """Return the measured speedup of a model over the dense one, with its 95 % interval; corrects no prediction."""
         return self.clock.speedup(model)
 
-    def calibrated(self, model: TransformersModel) -> Speedup:
+    def calibrated(self, model: TransformersModel) -> SpeedupInterval:
         """Measure as `measured` does, and correct the predictions of later models by the outcome."""
         shape = model_shape(model)
         self.expected(shape)  # remembered before the outcome can change it

@@ -15,7 +15,7 @@ from compress.core import console, digests, files
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
-from compress.prune.cost_model import Clock, CostModel, Speedup, Unit
+from compress.prune.cost_model import Clock, CostModel, SpeedupInterval, Unit
 from compress.prune.costs import counted_costs
 from compress.prune.latency_table import latency_table
 from compress.prune.serving_clock import ServingClock
@@ -78,7 +78,7 @@ class RecordedClock:
         """The dense model's median seconds of a batch."""
         return self.measurements.once("dense seconds", lambda: self.clock.seconds)
 
-    def speedup(self, model: TransformersModel) -> Speedup:
+    def speedup(self, model: TransformersModel) -> SpeedupInterval:
         """Return the measured speedup of a model over the dense one, with its 95 % interval."""
         shape = model_shape(model)
         name = digests.digest_json([shape.hidden, shape.as_json()])

@@ -13,9 +13,9 @@ from typing import Literal
 from compress import settings
 from compress.settings import PruneSettings, Settings, TrainSettings
 
-Kind = Literal["checkpoint", "onnx", "measurement"]
-CHECKPOINT: tuple[Kind, ...] = ("checkpoint",)
-ANY_MODEL: tuple[Kind, ...] = ("checkpoint", "onnx")
+OutputKind = Literal["checkpoint", "onnx", "measurement"]
+CHECKPOINT: tuple[OutputKind, ...] = ("checkpoint",)
+ANY_MODEL: tuple[OutputKind, ...] = ("checkpoint", "onnx")
 DATA_FILES = ("unlabeled",)  # settings, of any verb, that name a data file
 MODEL_SETTINGS = ("augment_model",)  # settings, of any verb, that name a model
 
@@ -27,8 +27,8 @@ class Verb:
     name: str
     settings: type[Settings]
     function: str  # the stage, as module:function: (Inputs, settings, folder to write) -> the document of the verb
-    makes: Kind
-    reads: tuple[Kind, ...] = CHECKPOINT  # kinds of models that it starts from
+    makes: OutputKind
+    reads: tuple[OutputKind, ...] = CHECKPOINT  # kinds of models that it starts from
     roles: tuple[Literal["teacher", "student"], ...] = ()  # further inputs
     many: bool = False  # `from` may name several models
     needs_task: bool = True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compress.report.entries import is_interval
 from compress.report.formatting import metric_axis
 from compress.report.run_folder import Document
-from compress.report.style import INK, LETTER, accuracy_bounds, bars_figure, colors, short, widened
+from compress.report.style import INK, LETTER, accuracy_bounds, bars_figure, colors, padded_range, short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,7 +35,7 @@ def accuracy_chart(rows: Sequence[Document], metric: str) -> go.Figure | None:
         )
     low, high = zip(*(accuracy_bounds(row) for row in points), strict=True)
     title = f"{html.escape(metric_axis(metric))}, with 95 % intervals"
-    figure.update_xaxes(title_text=title, range=widened(min(low), max(high), 0.05))
+    figure.update_xaxes(title_text=title, range=padded_range(min(low), max(high), 0.05))
     return figure
 
 

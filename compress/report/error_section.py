@@ -8,7 +8,7 @@ from typing import TypeGuard
 
 from compress.report.formatting import number, times_100
 from compress.report.run_folder import Document, Run
-from compress.report.tables import Cell, folded, html_table, note
+from compress.report.tables import TableCell, folded, html_table, note
 
 SHOWN = 30  # examples
 OPEN = 8  # more examples are folded
@@ -33,7 +33,7 @@ def class_table(classes: Sequence[Document]) -> str:
     """Return the table of precision, recall and F1, one row per label."""
     if not classes:
         return ""
-    lines: list[list[Cell]] = [
+    lines: list[list[TableCell]] = [
         [
             str(entry.get("label")),
             *(number(times_100(entry.get(key)), 1) for key in ("precision", "recall", "f1")),
@@ -128,7 +128,7 @@ def _words(entry: Document) -> list[str]:
     return str(entry["text"]).split(" ")
 
 
-def _line(entry: Document, first: str, name: str, tagged: bool) -> list[Cell]:
+def _line(entry: Document, first: str, name: str, tagged: bool) -> list[TableCell]:
     expected, wrong = entry.get("expected"), entry.get("wrong") or []
     sides = [expected, entry["predictions"][first], entry["predictions"][name]]
     if tagged:
@@ -138,7 +138,7 @@ def _line(entry: Document, first: str, name: str, tagged: bool) -> list[Cell]:
         texts = [_formatted(side) for side in sides]
         texts[0] = "no answer" if expected == [] and isinstance(sides[1], str) else texts[0]
     marks = ["wrong" if model in wrong else "right" for model in (first, name)]
-    predictions: list[Cell] = [
+    predictions: list[TableCell] = [
         (cut(text), f"{'✗' if mark == 'wrong' else '✓'} {mark}") for text, mark in zip(texts[1:], marks, strict=True)
     ]
     return [str(entry.get("row", "–")), excerpt(entry.get("text"), expected), cut(texts[0]), *predictions]

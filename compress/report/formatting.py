@@ -6,7 +6,7 @@ from compress.report.entries import has_own_lengths, is_interval
 from compress.report.run_folder import Document
 
 RUNTIMES = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "onnxruntime+openvino": "ONNX Runtime + OpenVINO"}
-METRICS = {
+METRIC_NAMES = {
     "f1": "F1",
     "macro_f1": "macro F1",
     "micro_f1": "micro F1",
@@ -23,7 +23,7 @@ CORRELATIONS = {"matthews", "pearson", "spearman"}
 
 def metric_name(name: str) -> str:
     """Return a metric's name as text: `macro F1`."""
-    return METRICS.get(name, name.replace("_", " "))
+    return METRIC_NAMES.get(name, name.replace("_", " "))
 
 
 def metric_axis(name: str) -> str:

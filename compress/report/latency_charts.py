@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from compress.report.entries import CELL, CellKey, cell_of, has_own_lengths
 from compress.report.formatting import length_text
 from compress.report.run_folder import Document
-from compress.report.style import LEGEND, MUTED, colors, empty_figure, log_ticks, short, widened
+from compress.report.style import LEGEND, MUTED, colors, empty_figure, log_ticks, padded_range, short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -41,10 +41,10 @@ def length_chart(results: Sequence[Document], rows: Sequence[Document]) -> go.Fi
             hovertemplate="%{y:.2f} ms",
         )
     tokens, p50 = sorted({entry["seq_len"] for entry in group}), [entry["latency_ms"]["p50"] for entry in group]
-    ends = widened(math.log10(min(p50)), math.log10(max(p50)), 0.08)
+    ends = padded_range(math.log10(min(p50)), math.log10(max(p50)), 0.08)
     ticks = log_ticks(10 ** ends[0], 10 ** ends[1])
     figure.update_xaxes(
-        type="log", range=widened(math.log10(tokens[0]), math.log10(tokens[-1]), 0.06), title_text="length, tokens (logarithmic)",
+        type="log", range=padded_range(math.log10(tokens[0]), math.log10(tokens[-1]), 0.06), title_text="length, tokens (logarithmic)",
         tickvals=tokens, ticktext=[str(length) for length in tokens],
     )  # fmt: skip
     figure.update_yaxes(

@@ -18,7 +18,7 @@ from compress.report.formatting import (
     times_100,
 )
 from compress.report.run_folder import Document, Run
-from compress.report.tables import Cell, figure, folded, html_table, note, without_empty
+from compress.report.tables import TableCell, figure, folded, html_table, note, without_empty
 from compress.report.waterfall import waterfall_of
 
 
@@ -46,10 +46,10 @@ def accuracy_section(name: str, stage: Document) -> str:
     metrics, first = list(results[0].get("metrics") or {}), results[0]["model"]
     columns = ["Model", *(f"{capitalized(metric_name(metric))} × 100" for metric in metrics)]
     compared = any(entry.get("vs_first") for entry in results)
-    lines: list[list[Cell]] = []
+    lines: list[list[TableCell]] = []
     for entry in results:
         scores, bounds, against = entry.get("metrics") or {}, entry.get("ci95") or {}, entry.get("vs_first") or {}
-        line: list[Cell] = [entry["model"]]
+        line: list[TableCell] = [entry["model"]]
         line += [(number(times_100(scores.get(metric))), interval_text(bounds.get(metric), 1, 100)) for metric in metrics]
         if compared:
             line += [
@@ -76,7 +76,7 @@ def waterfall_section(run: Run, rows: Sequence[Document], charts: dict[str, str]
     runtimes = {row["model"]: runtime_text(row) for row in rows}
     factors = " × ".join(f"{number(step['ratio'])} ({step['what']})" for step in steps)
     product = 1.0
-    lines: list[list[Cell]] = []
+    lines: list[list[TableCell]] = []
     for step in steps:
         product *= step["ratio"]
         ends = [runtimes.get(step[end]) or "" for end in ("from", "to")]
@@ -100,10 +100,10 @@ def latency_section(name: str, stage: Document, charts: dict[str, str]) -> str:
     if not results:
         return ""
     columns = ["Model", "Threads", "Batch", "Length", "p50, ms", "p90", "p99", "Mean", "Per second", "Speedup", "vs ONNX fp32", "Rounds"]
-    lines: list[list[Cell]] = []
+    lines: list[list[TableCell]] = []
     for entry in results:
         times = entry.get("latency_ms") or {}
-        line: list[Cell] = [entry["model"], *(str(entry.get(key, "–")) for key in ("threads", "batch_size"))]
+        line: list[TableCell] = [entry["model"], *(str(entry.get(key, "–")) for key in ("threads", "batch_size"))]
         line.append((length_text(entry), "with tokenization" if entry.get("tokenized") else ""))
         line += [number(times.get(key)) for key in ("p50", "p90", "p99", "mean")]
         line.append(number(entry.get("throughput_per_s"), 1))
@@ -127,7 +127,7 @@ def cold_start_table(results: Sequence[Document]) -> str:
     """Return the table of cold starts: one row per model, because threads and lengths do not matter."""
     keys = {"load_ms": "Load, ms", "first_run_ms": "First run, ms", "peak_rss_mb": "Peak memory, MB"}
     models = {entry["model"]: entry for entry in reversed(results)}
-    lines: list[list[Cell]] = [[name, *(number(entry.get(key), 0) for key in keys)] for name, entry in reversed(models.items())]
+    lines: list[list[TableCell]] = [[name, *(number(entry.get(key), 0) for key in keys)] for name, entry in reversed(models.items())]
     columns, lines = without_empty(["Model", *keys.values()], lines)
     if len(columns) < 2:
         return ""
@@ -159,7 +159,7 @@ def padding_note(controls: Sequence[Document], model: str) -> str:
     )
 
 
-def speedup_cell(speedup: Document | None, model: str = "") -> Cell:
+def speedup_cell(speedup: Document | None, model: str = "") -> TableCell:
     """Return the cell of a speedup, with its interval."""
     if not speedup or speedup.get("ratio") is None:
         return "–"

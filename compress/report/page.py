@@ -16,7 +16,7 @@ from compress.report.layer_shapes import layer_shapes
 from compress.report.measurement_sections import accuracy_section, comparison_section, latency_section, speedup_cell, waterfall_section
 from compress.report.run_folder import Document, Run
 from compress.report.summary import metric_of, summarize
-from compress.report.tables import Cell, fact_table, figure, html_table, note, without_empty
+from compress.report.tables import TableCell, fact_table, figure, html_table, note, without_empty
 from compress.report.verdict import verdict
 
 LEGEND = "Small numbers: 95 % intervals. Dash: not measured."
@@ -127,7 +127,7 @@ def layer_section(run: Run, charts: dict[str, str]) -> str:
         return ""
     had = before or [{}] * len(kept)
 
-    def cell(layer: Document, old: Document, key: str) -> Cell:
+    def cell(layer: Document, old: Document, key: str) -> TableCell:
         return (str(layer.get(key)), f"of {old[key]}" if key in old else "")
 
     tables = ""

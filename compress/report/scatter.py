@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from compress.report.formatting import metric_axis, metric_name
 from compress.report.run_folder import Document
-from compress.report.style import INK, LETTER, MUTED, accuracy_bounds, colors, empty_figure, log_ticks, short, widened
+from compress.report.style import INK, LETTER, MUTED, accuracy_bounds, colors, empty_figure, log_ticks, padded_range, short
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -28,7 +28,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
     y = [100 * row["accuracy"] for row in points]
     right = [max(x_i, p90_ms.get(row["model"]) or x_i) for x_i, row in zip(x, points, strict=True)]
     low, high = zip(*(accuracy_bounds(row) for row in points), strict=True)
-    x_range, y_range = widened(math.log10(min(x)), math.log10(max(right)), 0.12), widened(min(low), max(high), 0.08)
+    x_range, y_range = padded_range(math.log10(min(x)), math.log10(max(right)), 0.12), padded_range(min(low), max(high), 0.08)
     figure = empty_figure(height=PLOT_HEIGHT + 90)
     front = pareto_front(list(zip(x, y, strict=True)))
     figure.add_scatter(

@@ -76,7 +76,7 @@ def accuracy_bounds(row: Document) -> tuple[float, float]:
     return 100 * min(low, row["accuracy"]), 100 * max(high, row["accuracy"])
 
 
-def widened(low: float, high: float, share: float) -> list[float]:
+def padded_range(low: float, high: float, share: float) -> list[float]:
     """Widen a range by a share of itself on both sides; a range of width 0 gets a small one."""
     pad = max(share * (high - low), 0.1)
     return [low - pad, high + pad]

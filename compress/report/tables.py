@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 OPEN_ROWS = 24  # longer tables are folded
-Cell = str | tuple[str, str]  # a tuple's second text is written small, below the first
+TableCell = str | tuple[str, str]  # a tuple's second text is written small, below the first
 
 
-def html_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], text: Sequence[int] = (), kind: str = "") -> str:
+def html_table(columns: Sequence[str], rows: Sequence[Sequence[TableCell]], text: Sequence[int] = (), kind: str = "") -> str:
     """Return a table.
 
     Args:
@@ -31,13 +31,13 @@ def html_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], text: Seq
     return f'<div class="scroll"><table{name}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table></div>'
 
 
-def _cell_html(cell: Cell) -> str:
+def _cell_html(cell: TableCell) -> str:
     if isinstance(cell, str):
         return escape(cell)
     return escape(cell[0]) + (f"<small>{escape(cell[1])}</small>" if cell[1] else "")
 
 
-def without_empty(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> tuple[list[str], list[list[Cell]]]:
+def without_empty(columns: Sequence[str], rows: Sequence[Sequence[TableCell]]) -> tuple[list[str], list[list[TableCell]]]:
     """Drop the columns that have a dash in every row."""
     used = [position for position in range(len(columns)) if any(row[position] not in {"–", ("–", "")} for row in rows)]
     return [columns[position] for position in used], [[row[position] for position in used] for row in rows]

@@ -14,7 +14,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 Split = Literal["auto", "train", "validation", "test"]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Speedup = Annotated[float, Field(gt=1, le=100)]
+TargetSpeedup = Annotated[float, Field(gt=1, le=100)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LONGEST = 7 * 24 * 3600  # seconds

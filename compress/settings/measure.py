@@ -8,7 +8,7 @@ from pydantic import Field
 
 from compress.settings.base import HARDWARE, METHOD, TASK, Device, Only, Positive, Settings, Split
 
-Runtime = Literal["auto", "pytorch", "onnxruntime", "openvino"]
+BenchRuntime = Literal["auto", "pytorch", "onnxruntime", "openvino"]
 
 
 class EvalSettings(Settings):
@@ -32,7 +32,7 @@ class BenchSettings(Settings):
     tokenize: Annotated[bool, METHOD, Only("task_lengths", option="--task")] = Field(
         False, description="Also time tokenization of the task's texts."
     )
-    runtime: Annotated[list[Runtime], HARDWARE] = Field(
+    runtime: Annotated[list[BenchRuntime], HARDWARE] = Field(
         ["auto"], min_length=1, max_length=4, description="Runtimes; auto: PyTorch for checkpoints, ONNX Runtime for artifacts."
     )
     precision: Annotated[Literal["fp32", "bf16", "fp16"], HARDWARE] = Field(

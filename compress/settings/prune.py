@@ -21,7 +21,7 @@ from compress.settings.base import (
     Only,
     Positive,
     Settings,
-    Speedup,
+    TargetSpeedup,
     Without,
     listed,
 )
@@ -32,7 +32,7 @@ TARGETS = ("target_speedup", "target_latency_ms", "target_flops", "target_params
 STEPWISE = Only("method", "obs", "fisher")  # they score, cut and refit in steps
 TARGETED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden")  # they reach a target, and are timed
 RECOVERY = Only("recover_epochs")
-CALIBRATED = AnyOf(Only("method", "obs", "fisher", "taylor", "layers", "hidden", "sparse"), RECOVERY)
+READS_TEXTS = AnyOf(Only("method", "obs", "fisher", "taylor", "layers", "hidden", "sparse"), RECOVERY)
 COMPUTED = Without("method", "vocab")  # unused tokens are counted, not computed
 
 
@@ -44,7 +44,7 @@ class PruneSettings(Settings):
         description="obs, fisher: score, exact search and least-squares refit, in steps; taylor, magnitude, random: remove what scores "
         "lowest, once; layers: whole layers; hidden: hidden dimensions; vocab: unused tokens; sparse: single weights.",
     )
-    target_speedup: Annotated[list[Speedup] | None, TARGET, TARGETED] = Field(
+    target_speedup: Annotated[list[TargetSpeedup] | None, TARGET, TARGETED] = Field(
         None,
         min_length=1,
         max_length=16,
@@ -83,7 +83,7 @@ class PruneSettings(Settings):
     refit_epochs: Annotated[Annotated[int, Field(ge=0, le=1000)], METHOD, STEPWISE, Only("refit")] = Field(
         2, description="Passes over the calibration texts of the final joint refit; 0: closed-form refits only."
     )
-    calib_samples: Annotated[Positive, CALIBRATION, CALIBRATED] = Field(
+    calib_samples: Annotated[Positive, CALIBRATION, READS_TEXTS] = Field(
         2048, description="Training examples for scores and refits; fewer if they exceed 50,000 tokens."
     )
     unlabeled: Annotated[str | None, CALIBRATION] = Field(

@@ -10,7 +10,7 @@ from compress.settings.base import CALIBRATION, HARDWARE, METHOD, TARGET, UNLABE
 from compress.settings.export import Runtime, TuneSettings
 
 INT8 = Only("method", "auto", "dynamic", "static", "smooth")
-CALIBRATED = Only("method", "auto", "static", "smooth")
+CALIBRATES = Only("method", "auto", "static", "smooth")
 
 
 class QuantizeSettings(TuneSettings):
@@ -31,11 +31,11 @@ class QuantizeSettings(TuneSettings):
     max_drop: Annotated[float | None, TARGET] = Field(
         None, ge=0, le=100, description="Accuracy budget in points: fail (exit code 6) if validation loses more."
     )
-    calib_method: Annotated[Literal["minmax", "percentile", "mse", "entropy"], CALIBRATION, CALIBRATED] = Field(
+    calib_method: Annotated[Literal["minmax", "percentile", "mse", "entropy"], CALIBRATION, CALIBRATES] = Field(
         "minmax", description="How ranges are computed from the calibration activations."
     )
-    calib_samples: Annotated[Positive, CALIBRATION, CALIBRATED] = Field(512, description="Training examples to calibrate on.")
-    unlabeled: Annotated[str | None, CALIBRATION, CALIBRATED] = Field(
+    calib_samples: Annotated[Positive, CALIBRATION, CALIBRATES] = Field(512, description="Training examples to calibrate on.")
+    unlabeled: Annotated[str | None, CALIBRATION, CALIBRATES] = Field(
         None, description=f"Unlabeled texts to calibrate on instead: {UNLABELED}"
     )
     smooth_alpha: Annotated[float, METHOD, Only("method", "smooth")] = Field(

@@ -17,7 +17,7 @@ from compress.models.sharing import Owners, share_parameters
 from compress.models.task_loss import logits_of
 from compress.models.types import TransformersModel
 
-Source = Literal["mean", "first", "last"]  # of a group's weights
+WeightSource = Literal["mean", "first", "last"]  # of a group's weights
 
 
 def can_share(model: TransformersModel, owners: Sequence[int]) -> bool:
@@ -36,7 +36,7 @@ def can_share(model: TransformersModel, owners: Sequence[int]) -> bool:
 
 
 @torch.no_grad()
-def share_layers(model: TransformersModel, owners: Sequence[int], how: Source) -> None:
+def share_layers(model: TransformersModel, owners: Sequence[int], how: WeightSource) -> None:
     """Let the layers of each group use the same weights, in place.
 
     Args:
@@ -55,7 +55,7 @@ def share_layers(model: TransformersModel, owners: Sequence[int], how: Source) -
     share_parameters(model, owners)
 
 
-def logits_change(model: TransformersModel, batches: Sequence[Batch], how: Source) -> Callable[[Owners], float]:
+def logits_change(model: TransformersModel, batches: Sequence[Batch], how: WeightSource) -> Callable[[Owners], float]:
     """Return a function from groups to the sum of squared differences of the logits, of texts or of real tokens.
 
     Args:

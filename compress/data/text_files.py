@@ -6,6 +6,7 @@ import gzip
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -17,40 +18,31 @@ FREE_BYTES = 256 << 20  # that any file may unpack to
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
-class _BoundedUnpacker(io.RawIOBase):
-    """The contents of a gzip file, up to `MAX_RATIO` times its size.
+@lru_cache(maxsize=256)
+def _check_unpacked(path: Path, _time: int, size: int, free: int) -> None:
+    """Unpack a gzip file without keeping it.
 
-    Raises (on reading):
-        DataError: it unpacks to more.
+    Raises:
+        DataError: it unpacks to more than `MAX_RATIO` times its size.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._stream, self._count = path, gzip.open(path), 0  # noqa: SIM115 (closed by `close`)
-        self._limit = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
-        chunk = self._stream.read(len(buffer))
-        self._count += len(chunk)
-        if self._count > self._limit:
-            raise DataError(
-                f"{self._path} unpacks to more than {self._limit >> 20} MB, {MAX_RATIO} times its size: it is damaged or a bomb",
-                "if it is meant, unpack it with gunzip and give the unpacked file",
-            )
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
+    limit, count = max(free, MAX_RATIO * size), 0
+    with gzip.open(path) as stream:
+        while chunk := stream.read(1 << 20):
+            count += len(chunk)
+            if count > limit:
+                raise DataError(
+                    f"{path} unpacks to more than {limit >> 20} MB, {MAX_RATIO} times its size: it is damaged or a bomb",
+                    "if it is meant, unpack it with gunzip and give the unpacked file",
+                )
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
     """Open a text file, plain or `.gz`, as UTF-8 or by its byte order mark; line ends are kept as they are."""
-    raw = io.BufferedReader(_BoundedUnpacker(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+    packed, state = path.suffix.lower() == ".gz", path.stat()
+    if packed:
+        _check_unpacked(path, state.st_mtime_ns, state.st_size, FREE_BYTES)
+    raw = io.BufferedReader(gzip.open(path)) if packed else path.open("rb")  # noqa: SIM115
     with raw:
         encoding = "utf-16" if raw.peek(2)[:2] in UTF16_MARKS else "utf-8-sig"
         with io.TextIOWrapper(raw, encoding=encoding, newline="") as text:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 Document = dict[str, Any]
-Returned = TypeVar("Value")
+Returned = TypeVar("Returned")
 LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what both launchers set
 WAIT = timedelta(days=7)  # the others wait while the main process prunes, exports and measures
 TINY = 1e-12

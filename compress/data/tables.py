@@ -195,7 +195,7 @@ def _stream(builder: str, path: Path, features: Features, **options: Any) -> Ite
 
     with scratch_folder() as locks, _QUIET:
         stream = load_dataset(
-            builder, data_files={"train": [glob.escape(str(path.absolute()))]}, split="train", streaming=True, cache_dir=locks,
+            builder, data_files={"train": [glob.escape(str(path.absolute()))]}, split="train", streaming=True, cache_dir=str(locks),
             features=features, **options,
         )  # fmt: skip
         yield from stream.with_format("arrow").iter(batch_size=BATCH_ROWS)

@@ -1,6 +1,6 @@
 """Write the tables of keys in docs/json.md from the types in `compress/results/`.
 
-A table stands between `<!-- keys:NAME -->` and `<!-- /keys -->`, where NAME is a type. `python tests/update_docs.py` writes it and
+A table stands between `<!-- keys:NAME -->` and `<!-- /keys -->`, where NAME is a type. `python -m tests.update_docs` writes it and
 `tests/unit/test_json_docs.py` checks that it is current.
 """
 

@@ -1,4 +1,4 @@
-"""Write the live help of every verb into its page under docs/verbs: `python tests/update_docs.py`.
+"""Write the live help of every verb into its page under docs/verbs: `python -m tests.update_docs`.
 
 The help stands between `<!-- help:VERB -->` and `<!-- /help -->`; `tests/unit/test_docs.py` checks that it is current.
 """

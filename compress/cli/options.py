@@ -17,6 +17,7 @@ from compress.settings.base import SECTIONS, Section, flag, help_of, section_of
 
 Decorated = Callable[..., Any] | click.Command
 Decorator = Callable[[Decorated], Decorated]
+METAVARS = {"unlabeled": "FILE", "augment_model": "MODEL"}
 NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -26,22 +27,32 @@ class SectionOption(cloup.Option):
     Args:
         section: where it stands.
         several: whether further numbers may follow the first one, as in `--threads 1 2`.
+        condition: when it may be given; the help states it at the option, or once for a section whose options all share it.
+        shown_default: the end of its help.
     """
 
-    def __init__(self, *args: Any, section: Section, several: bool = False, **attributes: Any) -> None:
+    def __init__(
+        self, *args: Any, section: Section, several: bool = False, condition: str = "", shown_default: str = "", **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
-        self.section, self.several = section, several
+        self.section, self.several, self.condition, self.shown_default = section, several, condition, shown_default
 
 
 class SectionCommand(cloup.Command):
     """A command whose help page lists its options in sections, in the order of `SECTIONS`."""
 
     def __init__(self, *args: Any, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
-        groups = {section: cloup.OptionGroup(section.title) for section in SECTIONS}
         params = params or []
         options = [param for param in params if isinstance(param, SectionOption)]
-        for option in options:
-            option.group = groups[option.section]
+        for section in SECTIONS:
+            members = [option for option in options if option.section == section]
+            conditions = {option.condition for option in members}
+            shared = conditions.pop() if len(members) > 1 and len(conditions) == 1 else ""
+            group = cloup.OptionGroup(f"{section.title} ({shared})" if shared else section.title)
+            for option in members:
+                option.group = group
+                condition = f" ({option.condition})" if option.condition and not shared else ""
+                option.help = f"{option.help or ''}{condition}{option.shown_default}"
         options.sort(key=lambda option: SECTIONS.index(option.section))
         others = [param for param in params if not isinstance(param, SectionOption)]
         super().__init__(*args, params=[*others, *options], **attributes)
@@ -127,7 +138,7 @@ def _option(model: type[Settings], name: str) -> Decorator:
     """Return the option of a field."""
     field, condition = model.model_fields[name], help_of(model, name)
     kind, default = _bare(field.annotation), field.default
-    attributes: dict[str, Any] = {"section": section_of(field)}
+    attributes: dict[str, Any] = {"section": section_of(field), "condition": condition}
     several, shown = "", ""
     if get_origin(kind) is list:
         item = _bare(get_args(kind)[0])
@@ -138,14 +149,17 @@ def _option(model: type[Settings], name: str) -> Decorator:
     else:
         attributes |= {"default": default, "show_default": default is not None} | ({} if kind is bool else {"type": _click_type(kind)})
     names = f"{flag(name)}/--no-{flag(name).removeprefix('--')}" if kind is bool else flag(name)
-    help_text = f"{field.description}{several}{f' ({condition})' if condition else ''}{shown}"
-    return option(names, name, help=help_text, **attributes)
+    if isinstance(attributes.get("type"), NumberOrAuto):
+        attributes["metavar"] = "N|auto"
+    if name in METAVARS:
+        attributes["metavar"] = METAVARS[name]
+    return option(names, name, help=f"{field.description}{several}", shown_default=shown, **attributes)
 
 
 class NumberOrAuto(click.ParamType):
     """A whole number, or `auto`."""
 
-    name = "integer|auto"
+    name = "N|auto"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         """Return the number, or `auto` unchanged."""

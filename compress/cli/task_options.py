@@ -38,7 +38,7 @@ OPTIONS = (
         section=TASK,
         multiple=True,
         metavar="COLUMN",
-        help="Column of the text or tokens. Give it twice for text pairs, or for question and context.",
+        help="Column of the text or tokens. For text pairs, or question and context: --text a --text b.",
     ),
     option("--label", section=TASK, metavar="COLUMN", help="Column of the labels, values, tags or answers.  [default: label, or answers]"),
     option("--max-length", section=TASK, type=int, help="Longest input in tokens.  [default: the task's, or 128]"),

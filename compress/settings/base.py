@@ -38,7 +38,7 @@ CALIBRATION = Section("Calibration")
 TRAINING = Section("Training")
 HARDWARE = Section("Hardware")
 ADVANCED = Section("Advanced")
-SECTIONS = (INPUT, TASK, TARGET, METHOD, CALIBRATION, TRAINING, HARDWARE, ADVANCED)  # in the order of a help page
+SECTIONS = (INPUT, TARGET, METHOD, TASK, CALIBRATION, TRAINING, HARDWARE, ADVANCED)  # in the order of a help page
 
 
 @dataclass(frozen=True, init=False)

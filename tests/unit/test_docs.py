@@ -36,7 +36,7 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_a_page_that_ends_with_its_live_help(verb: str) -> None:
     text = read(update_docs.PAGES / f"{verb}.md")
-    assert text == update_docs.updated(text, verb), "run: python tests/update_docs.py"
+    assert text == update_docs.updated(text, verb), "run: python -m tests.update_docs"
     assert text.rstrip().endswith("<!-- /help -->")
     assert "\n## Options\n" in text
 
@@ -114,7 +114,7 @@ def test_the_index_leads_to_every_page() -> None:
 
 def test_the_index_calls_every_decision_by_its_title() -> None:
     text = read(update_docs.INDEX)
-    assert text == update_docs.with_decisions(text), "run: python tests/update_docs.py"
+    assert text == update_docs.with_decisions(text), "run: python -m tests.update_docs"
 
 
 def test_the_recipe_page_names_every_key() -> None:
@@ -145,6 +145,8 @@ def commands(text: str) -> list[str]:
     text = text.replace("\\\n", " ")
     for name, value in re.findall(r'^(\w+)="(.*)"$', text, re.MULTILINE):
         text = text.replace(f"${name}", value)
+    for name, value in re.findall(r"^(\w+)=\((.*?)\)", text, re.MULTILINE):
+        text = text.replace(f'"${{{name}[@]}}"', value)
     lines = re.findall(
         r"^\s*(?:\$ |torchrun .* -m |accelerate .* -m )?(compress (?:\w+) .*)$", "\n".join(FENCED.findall(text)), re.MULTILINE
     )

@@ -16,7 +16,7 @@ EXAMPLES = re.findall(r"<!-- example:([\w+]+) -->\n```json\n(.*?)```", TEXT, re.
 
 
 def test_the_tables_are_current() -> None:
-    assert json_reference.updated(TEXT) == TEXT, "run: python tests/update_docs.py"
+    assert json_reference.updated(TEXT) == TEXT, "run: python -m tests.update_docs"
 
 
 @pytest.mark.parametrize(

@@ -209,9 +209,12 @@ def test_predict_reads_pairs(graph: Path, capsys: Printed, monkeypatch: pytest.M
     assert "has no tab" in capsys.readouterr().err
 
 
-def test_predict_of_nothing_is_nothing(graph: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_of_nothing_is_refused(graph: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8"))
-    assert human(capsys, "predict", graph) == ""
+    with pytest.raises(SystemExit) as caught:
+        main(["predict", str(graph)])
+    assert caught.value.code == 2
+    assert "error: no texts were given" in capsys.readouterr().err
 
 
 def test_predict_takes_lines_that_are_not_utf8(graph: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:

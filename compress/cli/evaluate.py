@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,10 +43,16 @@ def command(models: tuple[str, ...], per_class: bool, errors: str | None, **valu
 
     task = required_task("eval", values)
     document = api.evaluate(models, task, errors=errors, **given(EvalSettings, values))
-    console.result({key: document[key] for key in KEYS}, lambda: show_evaluation(document, per_class))
+    console.result({key: document[key] for key in KEYS}, lambda: show_evaluation(document, per_class, _data_name(task, document)))
 
 
-def show_evaluation(document: dict[str, Any], per_class: bool = False) -> None:
+def _data_name(task: str | dict[str, Any], document: dict[str, Any]) -> str:
+    """Return what the data are called: the task's name, or the file's name of a task without one."""
+    file = task.get(document["split"]) if isinstance(task, dict) and "name" not in task else None
+    return Path(file).name if isinstance(file, str) else f"{document['task']}, {document['split']}"
+
+
+def show_evaluation(document: dict[str, Any], per_class: bool = False, data_name: str = "") -> None:
     """Print the results as a table; `per_class`: also the scores per label."""
     names = list(document["results"][0]["metrics"])
     rows = []
@@ -61,7 +68,7 @@ def show_evaluation(document: dict[str, Any], per_class: bool = False) -> None:
         else:
             row += ["", ""]
         rows.append(row)
-    title = f"{document['task']}, {document['split']}, n = {document['n']} (in points, 95 % intervals)"
+    title = f"{data_name or document['task']}, n = {document['n']} (in points, 95 % intervals)"
     console.table(["model", *names, "against the first", "p"], rows, title)
     errors = document["errors"]
     if len(document["results"]) > 1:

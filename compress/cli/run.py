@@ -45,7 +45,7 @@ def command(
     loaded = loading.load(recipe, overrides, files or None)
     folder = Path(output) if output else api.default_output(loaded)
     if dry_run:
-        _show_plan(loaded, folder)
+        _show_plan(loaded, folder, overrides)
         return
     from compress.cli.report import show_summary
     from compress.recipe.run import run_recipe
@@ -59,8 +59,8 @@ def command(
     console.result(document | {"report": str(folder / "report.html")}, lambda: show_summary(folder))
 
 
-def _show_plan(recipe: Recipe, folder: Path) -> None:
-
+def _show_plan(recipe: Recipe, folder: Path, overrides: tuple[str, ...]) -> None:
+    """Print the stages, and the values that were changed."""
     from compress.recipe.plan import plan_run
 
     planned = list(plan_run(recipe, folder))
@@ -81,5 +81,7 @@ def _show_plan(recipe: Recipe, folder: Path) -> None:
             for number, entry in enumerate(stages, 1)
         ]
         console.table(["#", "stage", "verb", "from", "plan", "key"], rows, f"{recipe.name} in {folder}")
+        for override in overrides:
+            print(f"set {override}")
 
     console.result({"output": str(folder), "recipe": recipe.name, "stages": stages}, human)

@@ -162,6 +162,10 @@ def _invoke(arguments: list[str] | None, json_output: bool) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as error:
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):  # no arguments: the help is the message
+            if processes.is_main():
+                error.show()
+            return _fail(json_output, "no command was given", None, 2, shown=True)
         message, hint = _usage(error)
         return _fail(json_output, message, hint, 2, shown=not processes.is_main())
     except (BrokenPipeError, ClosedPipe):

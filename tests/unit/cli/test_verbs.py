@@ -113,7 +113,7 @@ def test_factorize_and_share(checkpoint: Maker, capsys: Printed) -> None:
     shared = machine(capsys, "share", checkpoint(), "--task", "tiny.yaml", "--groups", "0-1", "-o", "shared")
     assert (shared["groups"], shared["shared"]) == ([[0, 1], [2]], [0, 0, 2])
     out = human(capsys, "factorize", checkpoint(), "--task", "tiny.yaml", "--rank", 4, "-o", "other")
-    assert "other  (" in out
+    assert "wrote other/ (" in out
     with pytest.raises(SystemExit) as caught:
         main(["share", str(checkpoint()), "--task", "tiny.yaml", "-o", "no"])
     assert caught.value.code == 2
@@ -128,15 +128,15 @@ def test_cheaper_modes_tell_what_they_trained(mode: str, checkpoint: Maker, caps
     with pytest.raises(SystemExit) as caught:
         main(["finetune", str(checkpoint()), "--task", "tiny.yaml", "--mode", mode, "--adapter-size", "4", "-o", "other"])
     assert caught.value.code == 2
-    assert f"adapter_size goes with mode adapter, not {mode}" in capsys.readouterr().err
+    assert f"--adapter-size goes with --mode adapter, not {mode}" in capsys.readouterr().err
 
 
 def test_makers_tell_people_where_the_output_is(checkpoint: Maker, capsys: Printed) -> None:
     out = human(capsys, "finetune", checkpoint(), "--task", "tiny.yaml", "-o", "my teacher", *FAST)
     assert "validation (n = 24): accuracy " in out
-    assert out.splitlines()[-1].startswith("my teacher  (")
+    assert out.splitlines()[-1].startswith("wrote my teacher/ (")
     out = human(capsys, "prune", "my teacher", "--task", "tiny.yaml", "--target-flops", 0.5, "-o", "slim", "--device", "cpu")
-    assert out.splitlines()[-1].startswith("slim  (")
+    assert out.splitlines()[-1].startswith("wrote slim/ (")
 
 
 def test_quantize_reports_every_product(graph: Path, capsys: Printed) -> None:
@@ -146,7 +146,7 @@ def test_quantize_reports_every_product(graph: Path, capsys: Printed) -> None:
     for entry in document["explain"]:
         assert entry["matmul"] in out
     assert "input range" in out
-    assert out.splitlines()[-1].startswith("static  (")
+    assert out.splitlines()[-1].startswith("wrote static/ (")
 
 
 def test_eval_prints_a_document_or_a_table(checkpoint: Maker, graph: Path, capsys: Printed) -> None:

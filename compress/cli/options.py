@@ -83,6 +83,7 @@ def as_options(message: str, names: Sequence[str]) -> str:
     >>> as_options("steps goes with method obs or fisher, not taylor", ["steps", "method"])
     '--steps goes with --method obs or fisher, not taylor'
     """
+    message = re.sub(r"\w+ \((--[-\w]+) on the command line\)", r"\1", message)
     long = "|".join(re.escape(name) for name in names if "_" in name)
     every = "|".join(map(re.escape, names))
     if long:

@@ -13,8 +13,8 @@ import torch
 from compress.core.errors import DataError, UsageError
 from compress.data import resolve
 from compress.data.task import Task
+from compress.distill import _worse, student_training
 from compress.distill import run as distill
-from compress.distill import student_training
 from compress.distill.losses import soft_cross_entropy
 from compress.models.checkpoint import load_model, save_model
 from compress.models.head import model_labels
@@ -172,3 +172,13 @@ def test_dropout_is_off_by_default(
     run(checkpoint(), "layers=2", tiny_task, tmp_path / "out", epochs=1, **given)
     assert seen == [0.1 if dropped else 0.0]
     assert load_model(tmp_path / "out").config.hidden_dropout_prob == 0.1
+
+
+def test_a_student_that_lost_is_named_with_its_noise() -> None:
+    near, far = (_worse(after, 0.85, 100, Path("slim")) for after in (0.84, 0.5))
+    assert near == (
+        "the student is worse than before training (84.00, 85.00 before, n = 100); the difference is within the noise: "
+        "keep slim, or try a lower --lr"
+    )
+    assert "noise" not in far
+    assert "keep" not in _worse(0.5, 0.85, 100, "layers=3")

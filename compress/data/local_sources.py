@@ -48,7 +48,7 @@ def _saved(folder: Path, split: str) -> DatasetSource | None:
         raise DataError(f"{folder} cannot be read as a data set of save_to_disk: {(str(error).splitlines() or ['damaged'])[0]}") from error
     if isinstance(saved, DatasetDict):
         if split not in saved:
-            raise DataError(f"{folder} has no {split} split{did_you_mean(split, list(saved))}; it has: {', '.join(map(str, saved))}")
+            raise DataError(f"{folder} has no {split} split{did_you_mean(split, map(str, saved))}; it has: {', '.join(map(str, saved))}")
         return DatasetSource(saved[split], split)
     return DatasetSource(cast("Dataset", saved), split)
 

@@ -157,7 +157,8 @@ class Task:
             kept, labels = place_answers([context for _, context in texts], labels, spec.no_answer, where)
             texts = [texts[row] for row in kept.tolist()]
         if name == "train" and spec.target in ("class", "value") and len(np.unique(labels)) < 2:
-            only = self.label_names[int(labels[0])] if spec.target == "class" else float(labels[0])
+            first = np.asarray(labels)[0]
+            only = self.label_names[int(first)] if spec.target == "class" else float(first)
             raise DataError(f"every row of the train split has the label {only!r}: there is nothing to learn")
         return Examples(texts, labels)
 

@@ -67,12 +67,12 @@ def _checked(recorded: object, max_length: object) -> dict[str, Any]:
     known = {field.name: values[field.name] for field in fields(InputSpec) if values.get(field.name) is not None}
     for key, value in known.items():
         low, high = COUNTS.get(key, (0, 0))
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
         valid = {
             "target": isinstance(value, str) and value in get_args(Target),
             "no_answer": isinstance(value, bool),
-            "null_threshold": number and math.isfinite(value),
-            **dict.fromkeys(COUNTS, number and isinstance(value, int) and low <= value <= high),
+            "null_threshold": number is not None and math.isfinite(number),
+            **dict.fromkeys(COUNTS, number is not None and isinstance(value, int) and low <= value <= high),
         }
         if not valid.get(key, isinstance(value, str)):
             raise ModelError(f"compress.json is malformed: {key} is {value!r}", "write the artifact again")

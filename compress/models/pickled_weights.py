@@ -21,7 +21,7 @@ def missing_weights(folder: Path, config: Config) -> ModelError:
     repo = _hub_name(folder)
     if not pickles and repo is None:
         return ModelError(f"{folder} has no model.safetensors")
-    if not pickles:
+    if repo is not None and not pickles:
         return ModelError(f"{repo} has no safetensors on the Hub", _hint(repo, config))
     problem = f"{folder} has only pickled weights ({pickles[0].name}), which can run code when loaded"
     if not any((folder / name).is_file() for name in READABLE):

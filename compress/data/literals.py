@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-from typing import Any
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -20,7 +19,7 @@ _WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False
 MAX_DEPTH = 20
 
 
-def parse_literal(text: str) -> Any:
+def parse_literal(text: str) -> object:
     """Return the value that a text writes: of strings, numbers, lists and mappings.
 
     Lists are separated by commas or, as numpy prints them, by blanks, but not by both: two strings are never joined.
@@ -44,7 +43,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text, self.position, self.depth = text.rstrip(), 0, 0
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """Read a value."""
         kind, read = self._next()
         if kind == "string":
@@ -81,12 +80,12 @@ class _Parser:
         if self._next()[1] != token:
             raise ValueError(f"{token!r} is missing")
 
-    def _list(self, close: str) -> list[Any]:
+    def _list(self, close: str) -> list[object]:
         """Read what follows an opening bracket."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise ValueError("nested too deeply")
-        values: list[Any] = []
+        values: list[object] = []
         commas: bool | None = None
         while self._peek() != close:
             before = self.position
@@ -105,8 +104,8 @@ class _Parser:
         self.depth -= 1
         return values
 
-    def _mapping(self) -> dict[Any, Any]:
-        values: dict[Any, Any] = {}
+    def _mapping(self) -> dict[object, object]:
+        values: dict[object, object] = {}
         while self._peek() != "}":
             key = self.value()
             if not isinstance(key, str) or key in values:
@@ -118,7 +117,7 @@ class _Parser:
         self._expect("}")
         return values
 
-    def _array(self) -> list[Any]:
+    def _array(self) -> list[object]:
         """Read what follows `array`: a list in parentheses, perhaps with a type."""
         self._expect("(")
         value = self.value()

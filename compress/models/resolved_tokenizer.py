@@ -1,7 +1,7 @@
 """The tokenizer that transformers opens from a folder: `tokenizer.json` as `tokenizer_config.json` and its class change it.
 
 transformers follows settings that `tokenizer.json` does not hold (`do_lower_case`, `strip_accents`, `truncation_side`, added tokens, …).
-`resolve` opens a folder through transformers once, and returns everything as one `tokenizer.json`. Folders that we write hold that
+`resolve_tokenizer` opens a folder through transformers once, and returns everything as one `tokenizer.json`. Folders that we write hold that
 document already, with a digest of the files that it was resolved from, so that they open without transformers.
 """
 
@@ -24,6 +24,7 @@ MARKER = "compress"  # our entry in SETTINGS
 DECIDING = (TOKENIZER, "special_tokens_map.json", "added_tokens.json")  # besides SETTINGS
 SOURCES = (TOKENIZER, SETTINGS, "special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt")
 TYPES = "token_type_ids"
+TokenizerSettings = dict[str, Any]  # a JSON object: tokenizer_config.json, tokenizer.json
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class ResolvedTokenizer:
     tokenizer_class: str | None = None  # in transformers; None: transformers did not open it
 
 
-def resolve(folder: Path) -> ResolvedTokenizer:
+def resolve_tokenizer(folder: Path) -> ResolvedTokenizer:
     """Return the tokenizer that transformers opens from a folder; cached by the files' times and sizes.
 
     Raises:
@@ -63,31 +64,31 @@ def _resolve(folder: Path, _: tuple[tuple[str, int, int, int], ...]) -> Resolved
         return ResolvedTokenizer((folder / TOKENIZER).read_text(encoding="utf-8"))
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> TokenizerSettings:
     """Return `tokenizer_config.json`; empty if there is none or it is damaged."""
     return _read(folder / SETTINGS)
 
 
-def is_resolved(folder: Path, settings: dict[str, Any]) -> bool:
+def is_resolved(folder: Path, settings: TokenizerSettings) -> bool:
     """Return whether `tokenizer.json` was written by `mark_resolved` and nothing was edited since."""
     entry = settings.get(MARKER)
     recorded = entry.get("resolved") if isinstance(entry, dict) else None
     return recorded is not None and (folder / TOKENIZER).is_file() and recorded == _digest(folder, settings)
 
 
-def mark_resolved(folder: Path, settings: dict[str, Any]) -> None:
+def mark_resolved(folder: Path, settings: TokenizerSettings) -> None:
     """Write `tokenizer_config.json` with the digest that `is_resolved` checks; `tokenizer.json` is already written."""
     unmarked = {key: value for key, value in settings.items() if key != MARKER}
     marked = unmarked | {MARKER: {"resolved": _digest(folder, unmarked)}}
     (folder / SETTINGS).write_text(json.dumps(marked, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
-def _digest(folder: Path, settings: dict[str, Any]) -> str:
+def _digest(folder: Path, settings: TokenizerSettings) -> str:
     found = {name: digest_file(folder / name) for name in DECIDING if (folder / name).is_file()}
     return digest_json({"settings": {key: value for key, value in settings.items() if key != MARKER}, **found})
 
 
-def _by_transformers(folder: Path, settings: dict[str, Any], config: Config) -> ResolvedTokenizer:
+def _by_transformers(folder: Path, settings: TokenizerSettings, config: Config) -> ResolvedTokenizer:
     """Open the tokenizer as `AutoTokenizer` does: local files only, no code from the folder."""
     from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
@@ -110,7 +111,7 @@ def _by_transformers(folder: Path, settings: dict[str, Any], config: Config) -> 
     )
 
 
-def _drop_default_tokens(document: dict[str, Any], folder: Path, settings: dict[str, Any], config: Config) -> None:
+def _drop_default_tokens(document: TokenizerSettings, folder: Path, settings: TokenizerSettings, config: Config) -> None:
     """Drop special tokens that a class of transformers adds by default, and that the model has no embeddings for, in place."""
     size = config.get("vocab_size")
     if not isinstance(size, int):
@@ -128,7 +129,7 @@ def _config(folder: Path) -> Config:
     return _read(folder / "config.json")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> TokenizerSettings:
     try:
         document = files.read_json(path)
     except (OSError, ValueError, RecursionError):

@@ -9,7 +9,7 @@ from compress.core import files
 from compress.core.errors import ModelError
 from compress.data.encoding import cut_on_the_left
 from compress.models.family import FAMILIES
-from compress.models.resolved_tokenizer import SOURCES, TOKENIZER, TYPES, ResolvedTokenizer, mark_resolved, read_settings, resolve
+from compress.models.resolved_tokenizer import SOURCES, TOKENIZER, TYPES, ResolvedTokenizer, mark_resolved, read_settings, resolve_tokenizer
 from compress.models.token_types import largest_type, processor_document, set_processor, without_types
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _resolve(folder: Path) -> ResolvedTokenizer:
     if not any((folder / name).is_file() for name in (TOKENIZER, "vocab.txt", "vocab.json")):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json or vocab.txt)", "copy the tokenizer files of its base model into it")
     try:
-        return resolve(folder)
+        return resolve_tokenizer(folder)
     except Exception as error:  # the library raises bare Exception
         raise _unreadable(folder, error) from error
 

@@ -12,7 +12,7 @@ import pytest
 from compress.core.errors import ModelError
 from compress.data.encoding import cut_texts
 from compress.models import resolved_tokenizer
-from compress.models.resolved_tokenizer import is_resolved, read_settings, resolve
+from compress.models.resolved_tokenizer import is_resolved, read_settings, resolve_tokenizer
 from compress.models.tokenizer import load_tokenizer, save_tokenizer, splits_special_tokens, truncation_side
 from tests import tiny
 
@@ -127,4 +127,4 @@ def test_what_transformers_cannot_open_is_read_as_it_is(tmp_path: Path, capsys: 
     source = write(tmp_path / "source", {"tokenizer_class": "BertTokenizer", "truncation_side": "above"})
     assert load_tokenizer(source).encode("the red dog").tokens == ["[CLS]", "the", "red", "dog", "[SEP]"]
     assert "tokenizer.json is used as it is" in capsys.readouterr().err
-    assert resolve(source).tokenizer_class is None
+    assert resolve_tokenizer(source).tokenizer_class is None

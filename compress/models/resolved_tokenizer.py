@@ -1,8 +1,8 @@
 """The tokenizer that transformers opens from a folder: `tokenizer.json` as `tokenizer_config.json` and its class change it.
 
 transformers follows settings that `tokenizer.json` does not hold (`do_lower_case`, `strip_accents`, `truncation_side`, added tokens, …).
-`resolve_tokenizer` opens a folder through transformers once, and returns everything as one `tokenizer.json`. Folders that we write hold that
-document already, with a digest of the files that it was resolved from, so that they open without transformers.
+`resolve_tokenizer` opens a folder through transformers once, and returns everything as one `tokenizer.json`. Folders that we write
+hold that document already, with a digest of the files that it was resolved from, so that they open without transformers.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def test_a_table_is_measured_once(measured: list[int]) -> None:
     assert len(measured) == 2
 
 
-def test_a_damaged_table_is_measured_again_but_an_error_of_ours_is_raised(measured: list[int], tmp_path: Any) -> None:
+def test_a_damaged_table_is_measured_again(measured: list[int], tmp_path: Any) -> None:
     latency_table(tiny.make_model(), Serving(seq_len=8))
     (path,) = (tmp_path / "latency").iterdir()
     path.write_text("{", encoding="utf-8")
@@ -103,8 +103,8 @@ def test_a_damaged_table_is_measured_again_but_an_error_of_ours_is_raised(measur
     document = files.read_json(path)
     del document["measured"]["heads"]
     files.write_json(path, document)
-    with pytest.raises(KeyError):
-        latency_table(tiny.make_model(), Serving(seq_len=8))
+    latency_table(tiny.make_model(), Serving(seq_len=8))  # a table that lacks a part is damaged, too
+    assert len(measured) == 3
 
 
 def test_models_are_timed_in_the_order_that_was_given() -> None:

@@ -161,10 +161,10 @@ def test_a_diverged_training_keeps_its_best_epoch(
     settings = {**SETTINGS, "mode": mode, "epochs": 3}
     begun = 0
 
-    def diverging_loss(*args: Any) -> Any:
+    def diverging_loss(*args: Any, **options: Any) -> Any:
         nonlocal begun
         begun += 1
-        return task_loss(*args) * (math.nan if begun == 12 else 1)
+        return task_loss(*args, **options) * (math.nan if begun == 12 else 1)
 
     monkeypatch.setattr(importlib.import_module("compress.training.label_loss"), "task_loss", diverging_loss)
     with pytest.raises(Diverged, match=r"in epoch 2, step 12; the best epoch before is kept in .*out\.diverged") as caught:
@@ -184,12 +184,12 @@ def test_a_folder_of_somebody_else_is_not_written_over(tiny_task: dict[str, Any]
     (tmp_path / "out.diverged" / "notes.txt").write_text("mine")
     begun = 0
 
-    def diverging_loss(*args: Any) -> Any:
+    def diverging_loss(*args: Any, **options: Any) -> Any:
         nonlocal begun
         begun += 1
         if begun == 12:
             raise Diverged("gone")
-        return task_loss(*args)
+        return task_loss(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(importlib.import_module("compress.training.label_loss"), "task_loss", diverging_loss)

@@ -33,6 +33,7 @@ STEPWISE = Only("method", "obs", "fisher")  # they score, cut and refit in steps
 TARGETED = Only("method", "obs", "fisher", "taylor", "magnitude", "random", "layers", "hidden")  # they reach a target, and are timed
 RECOVERY = Only("recover_epochs")
 READS_TEXTS = AnyOf(Only("method", "obs", "fisher", "taylor", "layers", "hidden", "sparse"), RECOVERY)
+COMPUTED = Without("method", "vocab")  # unused tokens are counted, not computed
 
 
 class PruneSettings(Settings):
@@ -105,7 +106,7 @@ class PruneSettings(Settings):
     sparsity: Annotated[Fraction, METHOD, Only("method", "sparse"), Only("pattern", "unstructured")] = Field(
         0.5, description="Share of the weights to remove."
     )
-    device: Annotated[Device, HARDWARE] = Field("auto", description=DEVICE)
+    device: Annotated[Device, HARDWARE, COMPUTED] = Field("auto", description=DEVICE)
 
     @field_validator("target_speedup", mode="before")
     @classmethod

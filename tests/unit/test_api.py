@@ -122,7 +122,7 @@ def test_the_whole_way(tiny_task: dict[str, Any], tmp_path: Path) -> None:
         "TrainedDocument": [tuned, compress.distill(teacher, "layers=1", tiny_task, student, **FAST)],
         "PruneDocument": [
             compress.prune(teacher, tiny_task, slim, target_params=0.5, device="cpu"),
-            compress.prune(teacher, tiny_task, tmp_path / "vocab", method="vocab", device="cpu"),
+            compress.prune(teacher, tiny_task, tmp_path / "vocab", method="vocab"),
         ],
         "FactorizeDocument": [compress.factorize(teacher, tiny_task, small, ratio=0.5, device="cpu")],
         "ShareDocument": [compress.share(teacher, tiny_task, shared, layers=1)],

@@ -62,7 +62,8 @@ def rough_costs(dense: Shape) -> Any:
 
 def context_of(source: Path, document: dict[str, Any], seed: int = 0, **settings: Any) -> PruneContext:
     """Return the context of a run on the CPU."""
-    return PruneContext(Inputs({"model": source}, seed, Task(resolve(document))), PruneSettings(**{"device": "cpu", **settings}))
+    device = {} if settings.get("method") == "vocab" else {"device": "cpu"}  # which reads no device
+    return PruneContext(Inputs({"model": source}, seed, Task(resolve(document))), PruneSettings(**{**device, **settings}))
 
 
 def run(source: Path, document: dict[str, Any], output: Path, seed: int = 0, **settings: Any) -> dict[str, Any]:

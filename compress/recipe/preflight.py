@@ -10,13 +10,17 @@ from compress.recipe.verbs import MODEL_SETTINGS, named_by
 from compress.recipe.workspace import Workspace
 
 
-def check_inputs(recipe: Recipe) -> None:
+def check_inputs(recipe: Recipe, workspace: Workspace | None = None) -> None:
     """Fail before any work if an external model or the data is unavailable.
+
+    Args:
+        recipe: the recipe.
+        workspace: keeps the data and the digests that were read; None: nothing is kept.
 
     Raises:
         ModelError, DataError, ResourceError: as `locate` and the task's loading raise them.
     """
-    workspace = Workspace(recipe)
+    workspace = workspace or Workspace(recipe)
     for stage in recipe.stages.values():
         for reference in stage.references():
             if stage_of(reference) not in recipe.stages:

@@ -44,31 +44,64 @@ def _run_in_main_process(recipe: Recipe, output: Path) -> RunDocument:
     output = outputs.nameable(output)
     outputs.check_output(output, external_models(recipe))
     with locks.locked(output):  # before the folder is judged: a run that has just begun has not written its recipe yet
-        if output.is_dir() and any(output.iterdir()) and not (output / RECIPE_FILE).is_file():
-            raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
+        check_run_folder(output)
         check_inputs(recipe)
         output.mkdir(exist_ok=True)
-        files.write_text(output / RECIPE_FILE, yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True))
+        write_resolved(recipe, output)
         with logged_events(output / "events.jsonl"):
             return _run_and_deliver(recipe, output)
 
 
 def _run_and_deliver(recipe: Recipe, output: Path) -> RunDocument:
-    from compress import report
-
     workspace, started = Workspace(recipe), time.monotonic()
     console.event("run started", recipe=recipe.name)
     manifests, ran = _run_stages(recipe, output, workspace)
-    gates = check_gates(recipe, manifests)
-    document = run_manifest(recipe, output, workspace, manifests, gates)
+    document = finish_run(recipe, output, workspace, manifests, ran, started)
+    raise_if_missed(document["gates"], output, document)
+    return document
+
+
+def finish_run(
+    recipe: Recipe, output: Path, workspace: Workspace, manifests: dict[str, StageManifest], ran: int, started: float
+) -> RunDocument:
+    """Write what a run folder holds besides its finished stages: `model/`, `manifest.json` and the report.
+
+    Args:
+        recipe: the recipe.
+        output: the run folder; its stages are in `stages/`.
+        workspace: knows the folders of all stages.
+        manifests: of all stages, in the recipe's order.
+        ran: how many of them ran in this call.
+        started: when it started, as `time.monotonic` returns it.
+
+    Returns:
+        The manifest of the run. Whether its gates are kept is for the caller to judge.
+    """
+    from compress import report
+
+    document = run_manifest(recipe, output, workspace, manifests, check_gates(recipe, manifests))
     document["seconds"] = time.monotonic() - started
     document["stages_run"], document["stages_skipped"] = ran, len(manifests) - ran
     document["delivered"] = deliver(recipe, output, workspace, manifests)
     files.write_json(output / "manifest.json", document)
     report.write(output)
     console.event("run finished", seconds=document["seconds"])
-    raise_if_missed(gates, output, document)
     return document
+
+
+def write_resolved(recipe: Recipe, output: Path) -> None:
+    """Write the recipe into its run folder, with every default written out."""
+    files.write_text(output / RECIPE_FILE, yaml.safe_dump(resolved(recipe), sort_keys=False, allow_unicode=True))
+
+
+def check_run_folder(output: Path) -> None:
+    """Refuse a folder that holds something else than a run.
+
+    Raises:
+        UsageError: it does.
+    """
+    if output.is_dir() and any(output.iterdir()) and not (output / RECIPE_FILE).is_file():
+        raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
 
 
 def _run_stages(recipe: Recipe, output: Path, workspace: Workspace) -> tuple[dict[str, StageManifest], int]:

@@ -28,7 +28,7 @@ from compress.results import StageManifest
 
 KEY_DIGITS = 16  # of a cache key, in the name of a folder
 
-EventKind = Literal["reused", "waiting", "started", "finished"]
+EventKind = Literal["reused", "waiting", "started", "log", "warning", "finished"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class StageEvent:
     verb: str
     folder: Path
     seconds: float | None = None  # of work, when it was finished now or earlier
-    text: str = ""  # who holds the lock that is waited for
+    text: str = ""  # waiting: who holds the lock; log and warning, from another process: the line
 
 
 Observer = Callable[[StageEvent], None]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from compress.core import console, machine, scratch
+from compress.core import console, locks, machine, scratch
 from compress.core.digests import digest_json
 from compress.core.files import read_json, write_json
 
@@ -51,7 +52,8 @@ def writable_root() -> Path:
 def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Document]) -> tuple[Document, bool]:
     """Return a measurement from the cache, or measure now and store it.
 
-    A file that is missing, incomplete, edited, damaged or not writable only costs a new measurement.
+    A file that is missing, incomplete, edited, damaged or not writable only costs a new measurement. While another process measures the
+    same, we wait: both must get the same result, and two measurements at a time would disturb each other.
 
     Args:
         kind: of measurement, the name of its folder in the cache.
@@ -67,14 +69,30 @@ def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Docu
     stored = _read_measurement(path)
     if stored is not None:
         return stored, True
-    measured = measure()
-    try:
-        path = writable_root() / kind / path.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"measured": measured, "digest": _digest(measured), "facts": known})
-    except OSError as error:
-        console.warn(f"the measurement could not be cached in {path.parent}: {error.strerror}")
+    with _lock(kind, path.name):
+        stored = _read_measurement(path)
+        if stored is not None:
+            return stored, True
+        measured = measure()
+        try:
+            path = writable_root() / kind / path.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, {"measured": measured, "digest": _digest(measured), "facts": known})
+        except OSError as error:
+            console.warn(f"the measurement could not be cached in {path.parent}: {error.strerror}")
     return measured, False
+
+
+@contextlib.contextmanager
+def _lock(kind: str, name: str) -> Iterator[None]:
+    """Hold the lock of a measurement; nothing is locked if the cache cannot be written."""
+    try:
+        folder = writable_root()
+    except OSError:
+        yield
+        return
+    with locks.locked(folder / f"{kind}-{name}", wait=True):
+        yield
 
 
 def _read_measurement(path: Path) -> Document | None:

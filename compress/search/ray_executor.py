@@ -6,6 +6,9 @@ interrupted training, or starts again. Ray is imported when an executor is creat
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +43,14 @@ class RayExecutor:
 
     def __init__(self, address: str) -> None:
         self.local = address == "local"
-        self._owned = connect(address)
+        self._quiet = contextlib.ExitStack()
+        # Ray prints what happens to nodes on stdout, where programs expect one JSON document; `look` below reports it.
+        self._quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        try:
+            self._owned = connect(address)
+        except BaseException:
+            self._quiet.close()
+            raise
 
     def run(self, graph: JobGraph, store: Store, observer: JobObserver) -> dict[str, Outcome]:
         """Run all jobs, each as soon as its inputs are finished and a node is free.
@@ -63,8 +73,11 @@ class RayExecutor:
         """Disconnect; a cluster that this executor started ends."""
         import ray
 
-        if self._owned:
-            ray.shutdown()
+        try:
+            if self._owned:
+                ray.shutdown()
+        finally:
+            self._quiet.close()
 
     def _submit(
         self, job: Job, demand: Demand, store: Store, board: BoardActor, inputs: Sequence[ObjectRef[Outcome]]
@@ -85,13 +98,13 @@ class RayExecutor:
     def _variables(self, demand: Demand, store: Store) -> dict[str, str]:
         """Return the environment of a task: as many threads as cores; on several machines a cache that they share.
 
-        Latency tables are in that cache, so all pruning of a sweep uses the same one.
+        Latency tables and the choice of the precision of training are in that cache, so that all stages use the same ones.
         """
         variables = {"OMP_NUM_THREADS": str(demand.cpus)}
         if not demand.gpus:
             variables["CUDA_VISIBLE_DEVICES"] = ""
         if not self.local:
-            variables["COMPRESS_CACHE"] = str((store.folder / "cache").absolute())
+            variables["COMPRESS_CACHE"] = os.environ.get("COMPRESS_CACHE") or str((store.folder / "cache").absolute())
         return variables
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +86,22 @@ def test_an_error_of_the_measurement_is_not_hidden(cache: Path) -> None:
     with pytest.raises(KeyError):
         caches.measured_once("speed", [], lambda: {}["missing"])
     assert not (cache / "speed").exists()
+
+
+def test_two_that_measure_the_same_at_a_time_get_one_result(cache: Path) -> None:
+    begun, measure = threading.Event(), Measurement()
+
+    def slowly() -> dict[str, int]:
+        begun.set()
+        time.sleep(0.2)
+        return measure()
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(caches.measured_once, "speed", [], slowly)
+        assert begun.wait(60)
+        second = pool.submit(caches.measured_once, "speed", [], measure)
+    assert (first.result(), second.result()) == (({"number": 1}, False), ({"number": 1}, True))
+    assert [path.name for path in cache.iterdir()] == ["speed"]
 
 
 def test_a_cache_that_cannot_be_written_is_a_warning(

@@ -16,12 +16,13 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Unpack, cast
 
 from compress.core.errors import UsageError
 from compress.core.scratch import folder as scratch_folder
+from compress.data import TaskLike
 from compress.recipe import load as loading
-from compress.recipe.one_stage import ModelLike, TaskLike, one_stage
+from compress.recipe.one_stage import ModelLike, one_stage
 from compress.recipe.run import run_recipe
 from compress.recipe.schema import Recipe
 from compress.recipe.single import plan_single, run_single
@@ -120,7 +121,7 @@ def plan_distill(
 
 
 def _distillation(
-    teacher: ModelLike | Sequence[ModelLike], student: ModelLike, task: TaskLike, seed: int | None, settings: Mapping[str, Any]
+    teacher: ModelLike | Sequence[ModelLike], student: ModelLike, task: TaskLike, seed: int | None, settings: Mapping[str, object]
 ) -> Recipe:
     """Return the recipe of `distill`; a folder goes before the name of a SPEC."""
     spec = STUDENTS.get(str(student)) if not Path(student).is_dir() else None

@@ -46,7 +46,10 @@ def _fresh_process_state() -> Iterator[None]:
         os.environ["HF_HUB_OFFLINE"] = offline
 
 
-@pytest.fixture(params=[name for name in tiny.FAMILIES if name not in ("xlm-roberta", "mpnet")])
+FAMILIES = [name for name in tiny.FAMILIES if name not in ("xlm-roberta", "mpnet")]
+
+
+@pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     """The families in turn; those that are RoBERTa but for a name or a bias, where that matters."""
     return request.param

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,10 @@ CONFIGS["xlm-roberta"] = CONFIGS["roberta"]
 CONFIGS["mpnet"] = {key: value for key, value in CONFIGS["roberta"].items() if key != "type_vocab_size"}
 SPECIALS["xlm-roberta"] = SPECIALS["mpnet"] = SPECIALS["roberta"]
 FAMILIES = list(CONFIGS)
+# Every family with every class of heads; "class", "labels" and "value" are one class of heads and take turns.
+FAMILY_TARGETS = [
+    (family, target) for family, whole_text in zip(FAMILIES, cycle(["class", "labels", "value"])) for target in (whole_text, "tags", "span")
+]
 
 
 def vocabulary(family: str = "bert") -> list[str]:

@@ -36,6 +36,10 @@ CLASSES = {  # result: its base class, the document whose keys it has, and what 
     "BenchResult": ("MeasurementResult", "BenchDocument", "What `compress.bench` returns."),
     "RunResult": ("Result", "RunDocument", "What `compress.run` returns."),
 }
+UP_TO_DATE = (
+    "    up_to_date: bool\n",
+    '    """Whether an earlier call had written the folder from the same settings, model, data and code, so that nothing was done."""\n',
+)
 
 
 def rendered(annotation: Any) -> str:
@@ -112,7 +116,7 @@ def objects() -> str:
     for name, (base, document, description) in CLASSES.items():
         lines = list(attributes(document, classes))
         if document == "Manifest":
-            lines = ["    output: str\n", '    """The folder that was written."""\n', *lines]
+            lines = ["    output: str\n", '    """The folder that was written."""\n', *UP_TO_DATE, *lines]
         bodies.append(f'class {name}({base}):\n    """{description}"""\n\n{"".join(_once(lines))}')
     text = "\n\n".join(bodies)
     used = sorted(name for name in homes if any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(ast.parse(text))))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
-from compress.data.examples import Examples
+from compress.data.examples import Examples, Labels
 from compress.data.metric_rows import widened
 from compress.data.task import Task
 from compress.results.measurements import ClassMetrics
@@ -21,7 +21,7 @@ class ClassTables(TypedDict, total=False):
     confusion: list[list[int]]
 
 
-def class_metrics(examples: Examples, predictions: Any, task: Task) -> ClassTables:
+def class_metrics(examples: Examples, predictions: Labels, task: Task) -> ClassTables:
     """Return precision, recall, F1 and support of every label, and for few classes the confusion matrix (rows: true labels).
 
     Args:
@@ -53,7 +53,7 @@ def _table(names: list[str], true: np.ndarray, predicted: np.ndarray) -> list[Cl
     ]
 
 
-def _indicators(side: Any, count: int) -> np.ndarray:
+def _indicators(side: Labels, count: int) -> np.ndarray:
     """Return which label each example (for tags: each word) has, (n, labels) booleans."""
     if isinstance(side, list):
         side = np.concatenate(side)

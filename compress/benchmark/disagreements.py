@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from compress.data.examples import Examples
+from compress.data.examples import Examples, Predictions
 from compress.data.squad import normalize_answer
 from compress.data.task import Task
 from compress.models.label_mapping import NO_CLASS
@@ -27,7 +27,7 @@ class ErrorEntry(TypedDict):
     disagree: bool
 
 
-def list_errors(examples: Examples, predictions: Mapping[str, Any], task: Task) -> list[ErrorEntry]:
+def list_errors(examples: Examples, predictions: Mapping[str, Predictions], task: Task) -> list[ErrorEntry]:
     """Return every example that some model gets wrong or on which two models disagree, disagreements first.
 
     A value is wrong, or disagrees, if it is off by more than half the standard deviation of the labels.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ Times = dict[str, np.ndarray]
 
 def interleaved(
     runners: Mapping[str, Runner],
-    batches: Mapping[str, Sequence[Any]],
+    batches: Mapping[str, Sequence[object]],
     rounds: int,
     seconds: float,
     rng: np.random.Generator,

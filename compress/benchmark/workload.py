@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ class Workload:
     """The runners of a cell, the control among them, the prepared batches of each, and their mean number of tokens."""
 
     runners: dict[str, Runner]
-    batches: dict[str, list[Any]]
+    batches: dict[str, Sequence[object]]
     tokens: int
 
 
@@ -64,7 +63,7 @@ def task_workload(
         tokenize: time tokenization too.
     """
     first, last = candidates[0].name, candidates[-1].name
-    batches: dict[str, list[Any]] = {}
+    batches: dict[str, Sequence[object]] = {}
     runners, tokens = {**runners, CONTROL: runners[first]}, 0.0
     size = cell.batch_size
     groups = [examples.take(range(start, start + size)) for start in range(0, DISTINCT_BATCHES * size, size)]

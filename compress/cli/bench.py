@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +10,11 @@ from compress.cli.options import SectionCommand, given, settings_options
 from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import BenchSettings
+
+if TYPE_CHECKING:
+    from compress.results.measurements import CellDocument
+    from compress.results.objects import BenchResult
+    from compress.results.values import Ratio
 
 BUSY = 3  # p90 over p50, above which other work on the machine disturbs the times
 KEYS = ("machine", "results", "control", "waterfall", "seconds")
@@ -41,10 +46,10 @@ def command(models: tuple[str, ...], **values: object) -> None:
     console.result({key: document[key] for key in KEYS}, lambda: show_benchmark(document))
 
 
-def show_benchmark(document: dict[str, Any]) -> None:
+def show_benchmark(document: BenchResult) -> None:
     """Print the results as a table."""
     rows = []
-    for entry in document["results"]:
+    for entry in document.results:
         latency, memory = entry["latency_ms"], entry["peak_rss_mb"]
         rows.append(
             [
@@ -65,30 +70,30 @@ def show_benchmark(document: dict[str, Any]) -> None:
         )
     columns = ["model", "runtime", "threads", "batch", "length", "p50 ms", "p90 ms", "per s", "MB", "load ms", "peak MB"]
     columns += ["speedup", "vs ONNX fp32"]
-    if all(entry["speedup_vs_onnx"] is None for entry in document["results"]):
+    if all(entry["speedup_vs_onnx"] is None for entry in document.results):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
-    console.table(columns, rows, document["machine"]["cpu"])
-    busy = [entry["model"] for entry in document["results"] if entry["latency_ms"]["p90"] > BUSY * entry["latency_ms"]["p50"]]
+    console.table(columns, rows, str(document.machine["cpu"]))
+    busy = [entry["model"] for entry in document.results if entry["latency_ms"]["p90"] > BUSY * entry["latency_ms"]["p50"]]
     if busy:
         console.warn(f"the times of {', '.join(dict.fromkeys(busy))} vary a lot (p90 over {BUSY} times p50): is the machine busy?")
-    for control in document["control"]:
+    for control in document.control:
         low, high = control["ci95"]
         cell = f"threads {control['threads']}, batch {control['batch_size']}, length {cell_length(control)}"
         print(f"A/A control ({cell}): {control['ratio']:.3f} [{low:.3f}, {high:.3f}]")
         if "padding" in control:
             print(f"padding every text to the task's maximum length ({cell}): {ratio_with_interval(control['padding'])} slower")
-    for entry in document["waterfall"][:1]:
+    for entry in document.waterfall[:1]:
         if len(entry["steps"]) > 1:
             steps = " x ".join(f"{step['ratio']:.2f} ({step['what']})" for step in entry["steps"])
             print(f"factors of the speedup (batch {entry['batch_size']}, length {cell_length(entry)}): {steps}")
 
 
-def cell_length(entry: dict[str, Any]) -> str:
+def cell_length(entry: CellDocument) -> str:
     """Return a cell's length: a number of tokens, or the mean of the task's texts."""
     return f"task's, mean {entry['seq_len']}" if entry["lengths"] == "task" else f"{entry['seq_len']}"
 
 
-def ratio_with_interval(speedup: dict[str, Any] | None) -> str:
+def ratio_with_interval(speedup: Ratio | None) -> str:
     """Return a speedup with its interval as text."""
     if speedup is None:
         return "-"

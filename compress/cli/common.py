@@ -41,7 +41,7 @@ def show_result(document: dict[str, Any]) -> None:
     console.result(document, human)
 
 
-def _in_points(scores: Mapping[str, Any]) -> str:
+def _in_points(scores: Mapping[str, object]) -> str:
     """Return scores times 100, as `eval` prints them, and the drop in words."""
     from compress.data.metrics import describe_drop
 
@@ -50,8 +50,13 @@ def _in_points(scores: Mapping[str, Any]) -> str:
 
 
 def show_output(document: Mapping[str, Any]) -> None:
-    """Print the folder that a verb wrote, and how long it took."""
-    print(f"wrote {str(document['output']).rstrip('/')}/ ({console.duration(document['seconds'])})")
+    """Print the folder that a verb wrote, and how long it took; of a folder that was up to date, when it was written."""
+    folder, took = f"{str(document['output']).rstrip('/')}/", console.duration(document["seconds"])
+    if document["up_to_date"]:
+        written = document["created"][:16].replace("T", " ")
+        print(f"nothing to do: {folder} was written on {written} UTC (in {took}), and these results are from then")
+    else:
+        print(f"wrote {folder} ({took})")
 
 
 def _show_spread(document: dict[str, Any]) -> None:

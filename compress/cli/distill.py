@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +15,9 @@ from compress.core.errors import UsageError
 from compress.settings import DistillSettings
 from compress.settings.base import INPUT
 from compress.stage import STUDENTS
+
+if TYPE_CHECKING:
+    from compress.results import DistillPlan
 
 
 class DistillCommand(SectionCommand):
@@ -93,12 +95,13 @@ def _shape(shape: dict[str, Any]) -> str:
     return f"BiLSTM with 2 x {sizes['units']} units, embedding size {sizes['embedding']}, {sizes['ffn']} neurons"
 
 
-def _show(document: Mapping[str, Any]) -> None:
+def _show(document: DistillPlan) -> None:
     """Print which layers are matched."""
     for role in ("teacher", "student"):
         print(f"{role}: {_shape(document[role])}")
-    if document["teachers"] > 1:
-        print(f"teachers: {document['teachers']}; their logits are averaged; layers are matched with the first one")
+    teachers = document.get("teachers", 1)
+    if teachers > 1:
+        print(f"teachers: {teachers}; their logits are averaged; layers are matched with the first one")
     rows = [
         [row["method"], "-" if row["weight"] is None else f"{row['weight']:.4g}", row["teacher"], row["student"], row["projection"] or "-"]
         for row in document["matches"]
@@ -107,4 +110,4 @@ def _show(document: Mapping[str, Any]) -> None:
     for stage in document["stages"]:
         which = {"all": "all losses", "layers": "layer losses only", "outputs": "teacher's logits and labels only"}
         span = document["budget"] or f"{stage['epochs'] or '3 to 10'} epochs"
-        print(f"{which[stage['losses']]}: {span}, temperature {document['temperature']:g}")
+        print(f"{which[str(stage['losses'])]}: {span}, temperature {document['temperature']:g}")

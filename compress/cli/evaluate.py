@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from compress.cli.task_options import required_task, task_options
 from compress.core import console
 from compress.settings import EvalSettings
 from compress.settings.base import INPUT
+
+if TYPE_CHECKING:
+    from compress.results.measurements import EvalEntry
+    from compress.results.objects import EvalResult
 
 KEYS = ("task", "split", "n", "results", "errors", "seconds")
 
@@ -46,17 +51,17 @@ def command(models: tuple[str, ...], per_class: bool, errors: str | None, **valu
     console.result({key: document[key] for key in KEYS}, lambda: show_evaluation(document, per_class, _data_name(task, document)))
 
 
-def _data_name(task: str | dict[str, Any], document: dict[str, Any]) -> str:
+def _data_name(task: str | Mapping[str, object], document: EvalResult) -> str:
     """Return what the data are called: the task's name, or the file's name of a task without one."""
-    file = task.get(document["split"]) if isinstance(task, dict) and "name" not in task else None
-    return Path(file).name if isinstance(file, str) else f"{document['task']}, {document['split']}"
+    file = task.get(document.split) if isinstance(task, Mapping) and "name" not in task else None
+    return Path(file).name if isinstance(file, str) else f"{document.task}, {document.split}"
 
 
-def show_evaluation(document: dict[str, Any], per_class: bool = False, data_name: str = "") -> None:
+def show_evaluation(document: EvalResult, per_class: bool = False, data_name: str = "") -> None:
     """Print the results as a table; `per_class`: also the scores per label."""
-    names = list(document["results"][0]["metrics"])
+    names = list(document.results[0]["metrics"])
     rows = []
-    for entry in document["results"]:
+    for entry in document.results:
         row = [entry["model"]]
         for name in names:
             low, high = entry["ci95"][name]
@@ -68,26 +73,28 @@ def show_evaluation(document: dict[str, Any], per_class: bool = False, data_name
         else:
             row += ["", ""]
         rows.append(row)
-    title = f"{data_name or document['task']}, n = {document['n']} (in points, 95 % intervals)"
+    title = f"{data_name or document.task}, n = {document.n} (in points, 95 % intervals)"
     console.table(["model", *names, "against the first", "p"], rows, title)
-    errors = document["errors"]
-    if len(document["results"]) > 1:
-        disagreements = f"the models disagree on {errors['disagreements']} of {document['n']}"
+    errors = document.errors
+    if len(document.results) > 1:
+        disagreements = f"the models disagree on {errors['disagreements']} of {document.n}"
         print(f"{errors['n']} examples are misclassified by some model; {disagreements}")
     if per_class:
-        for entry in document["results"]:
+        for entry in document.results:
             show_classes(entry)
 
 
-def show_classes(entry: dict[str, Any]) -> None:
+def show_classes(entry: EvalEntry) -> None:
     """Print a model's per-class table and confusion matrix (rows: true, columns: predicted)."""
     classes = entry.get("per_class")
     if not classes:
         print(f"{entry['model']}: tasks of this kind have no classes")
         return
-    names = ("precision", "recall", "f1")
-    rows = [[row["label"], *("-" if row[name] is None else f"{100 * row[name]:.1f}" for name in names), str(row["n"])] for row in classes]
-    console.table(["label", *names, "n"], rows, entry["model"])
+    rows = []
+    for row in classes:
+        scores = (row["precision"], row["recall"], row["f1"])
+        rows.append([row["label"], *("-" if score is None else f"{100 * score:.1f}" for score in scores), str(row["n"])])
+    console.table(["label", "precision", "recall", "f1", "n"], rows, entry["model"])
     if "confusion" in entry:
         labels = [row["label"] for row in classes]
         cells = [[label, *map(str, line)] for label, line in zip(labels, entry["confusion"], strict=True)]

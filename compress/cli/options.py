@@ -15,7 +15,7 @@ from compress.core.errors import UsageError
 from compress.settings import Settings
 from compress.settings.base import SECTIONS, Section, flag, help_of, section_of
 
-Decorated = Callable[..., Any] | click.Command
+Decorated = Callable[..., object] | click.Command
 Decorator = Callable[[Decorated], Decorated]
 METAVARS = {"unlabeled": "FILE", "augment_model": "MODEL"}
 NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -32,16 +32,17 @@ class SectionOption(cloup.Option):
     """
 
     def __init__(
-        self, *args: Any, section: Section, several: bool = False, condition: str = "", shown_default: str = "", **attributes: Any
-    ) -> None:
-        super().__init__(*args, **attributes)
+        self, param_decls: Sequence[str], *, section: Section, several: bool = False, condition: str = "", shown_default: str = "",
+        **attributes: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(param_decls, **attributes)
         self.section, self.several, self.condition, self.shown_default = section, several, condition, shown_default
 
 
 class SectionCommand(cloup.Command):
     """A command whose help page lists its options in sections, in the order of `SECTIONS`."""
 
-    def __init__(self, *args: Any, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
+    def __init__(self, name: str | None, *, params: list[click.Parameter] | None = None, **attributes: Any) -> None:
         params = params or []
         options = [param for param in params if isinstance(param, SectionOption)]
         for section in SECTIONS:
@@ -55,14 +56,14 @@ class SectionCommand(cloup.Command):
                 option.help = f"{option.help or ''}{condition}{option.shown_default}"
         options.sort(key=lambda option: SECTIONS.index(option.section))
         others = [param for param in params if not isinstance(param, SectionOption)]
-        super().__init__(*args, params=[*others, *options], **attributes)
+        super().__init__(name, params=[*others, *options], **attributes)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, with `--threads 1 2` read as `--threads 1 --threads 2`."""
         several = {name for param in self.params if isinstance(param, SectionOption) and param.several for name in param.opts}
         return super().parse_args(ctx, repeated(args, several))
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Run the verb; an error in its settings names options."""
         try:
             return super().invoke(ctx)
@@ -139,7 +140,7 @@ def _option(model: type[Settings], name: str) -> Decorator:
     """Return the option of a field."""
     field, condition = model.model_fields[name], help_of(model, name)
     kind, default = _bare(field.annotation), field.default
-    attributes: dict[str, Any] = {"section": section_of(field), "condition": condition}
+    attributes: dict[str, object] = {"condition": condition}
     several, shown = "", ""
     if get_origin(kind) is list:
         item = _bare(get_args(kind)[0])
@@ -154,7 +155,7 @@ def _option(model: type[Settings], name: str) -> Decorator:
         attributes["metavar"] = "N|auto"
     if name in METAVARS:
         attributes["metavar"] = METAVARS[name]
-    return option(names, name, help=f"{field.description}{several}", shown_default=shown, **attributes)
+    return option(names, name, section=section_of(field), help=f"{field.description}{several}", shown_default=shown, **attributes)
 
 
 class NumberOrAuto(click.ParamType):
@@ -167,13 +168,13 @@ class NumberOrAuto(click.ParamType):
         return value if value == "auto" else click.INT.convert(value, param, ctx)
 
 
-def _click_type(kind: Any) -> Any:
+def _click_type(kind: object) -> object:
     if get_origin(kind) is Literal:
         return click.Choice(list(get_args(kind)))
     return NumberOrAuto() if set(get_args(kind)) == {int, Literal["auto"]} else kind
 
 
-def _bare(annotation: Any) -> Any:
+def _bare(annotation: object) -> object:
     """Strip `Annotated` and `| None` off an annotation."""
     if get_origin(annotation) is Annotated:
         return _bare(get_args(annotation)[0])
@@ -186,7 +187,7 @@ def _bare(annotation: Any) -> Any:
 def given(model: type[Settings], values: Mapping[str, object]) -> dict[str, Any]:
     """Return the settings that the user gave to the current command, as a stage's fields; defaults are left to `model`."""
     context = click.get_current_context()
-    fields: dict[str, Any] = {}
+    fields: dict[str, object] = {}
     for name in model.model_fields:
         if name in values and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             value = values[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, TypeGuard
 
 import click
 
@@ -13,6 +13,9 @@ from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import UsageError
 from compress.settings.base import HARDWARE, INPUT
+
+if TYPE_CHECKING:
+    from compress.inference.decoding import Output, TaggedWord
 
 CHUNK = 256
 
@@ -58,12 +61,12 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
     console.result({"predictions": collected}, lambda: None)
 
 
-def is_tagged(prediction: object) -> bool:
+def is_tagged(prediction: object) -> TypeGuard[list[TaggedWord]]:
     """Return whether a prediction is a list of tagged words, whose line holds the text already."""
     return isinstance(prediction, list) and bool(prediction) and hasattr(prediction[0], "word")
 
 
-def as_document(prediction: Any) -> dict[str, Any]:
+def as_document(prediction: Output) -> dict[str, object]:
     """Return a prediction as JSON: its fields, or the list of its labels or words."""
     if not isinstance(prediction, list):
         document = asdict(prediction)
@@ -71,15 +74,17 @@ def as_document(prediction: Any) -> dict[str, Any]:
     return {"words" if is_tagged(prediction) else "labels": [asdict(entry) for entry in prediction]}
 
 
-def as_line(prediction: Any) -> str:
+def as_line(prediction: Output) -> str:
     """Return a prediction as one line: `label<tab>score`, `value`, `word/tag …`, `label:score …`, `answer<tab>score`."""
+    from compress.inference.decoding import Prediction, Value
+
     if is_tagged(prediction):
         return " ".join(f"{entry.word}/{entry.label}" for entry in prediction)
     if isinstance(prediction, list):
         return " ".join(f"{entry.label}:{entry.score:.4f}" for entry in prediction) or "(none)"
-    if hasattr(prediction, "value"):
+    if isinstance(prediction, Value):
         return f"{prediction.value:.4f}"
-    answer = prediction.label if hasattr(prediction, "label") else prediction.text or "(no answer)"
+    answer = prediction.label if isinstance(prediction, Prediction) else prediction.text or "(no answer)"
     return f"{answer}\t{prediction.score:.4f}"
 
 

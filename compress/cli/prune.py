@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +15,11 @@ from compress.settings.base import INPUT
 
 if TYPE_CHECKING:
     from compress.results import PrunePlan
+    from compress.results.objects import PruneResult
 
 KEYS = (
-    "output", "target", "method", "predicted_speedup", "measured_speedup", "measured", "params", "flops", "layers", "metrics", "curve",
-    "models", "seconds",
+    "output", "up_to_date", "target", "method", "predicted_speedup", "measured_speedup", "measured", "params", "flops", "layers",
+    "metrics", "curve", "models", "seconds",
 )  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite:
     console.result({key: document[key] for key in KEYS if key in document}, lambda: _show(document))
 
 
-def _show(document: dict[str, Any]) -> None:
+def _show(document: PruneResult) -> None:
     """Print the steps and the models that were written."""
     from compress.models.sketch import sketch_curve
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from compress.cli.options import SectionCommand, given, settings_options
 from compress.cli.task_options import task_of, task_options
 from compress.core import console
 from compress.settings import QuantizeSettings
+
+if TYPE_CHECKING:
+    from compress.results.graphs import MatmulError
 
 
 @click.command("quantize", cls=SectionCommand, short_help="Write an int8 ONNX artifact (or int4, fp16, bf16).")
@@ -41,12 +45,12 @@ def command(model: str, output: str, overwrite: bool, **values: object) -> None:
     common.show_result(document)
 
 
-def _show_matmuls(entries: list[dict[str, Any]], precision: str) -> None:
+def _show_matmuls(entries: Sequence[MatmulError], precision: str) -> None:
     """Print each matmul's error, input range and share of clipped values."""
     rows = []
     for entry in entries:
         input_range = ["-", "-"]
-        if entry["range"] is not None:
+        if entry["range"] is not None and entry["saturated"] is not None:
             low, high = entry["range"]
             input_range = [f"{low:.3g} to {high:.3g}", f"{100 * entry['saturated']:.3f}"]
         rows.append([entry["matmul"], "float" if entry["float"] else precision, f"{100 * entry['error']:.2f}", *input_range])

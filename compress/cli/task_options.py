@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from collections.abc import Mapping
+from typing import TypedDict, cast, get_args
 
 import click
 
@@ -15,6 +16,21 @@ TASK_FIELDS = ("kind", "multi_label", "no_answer", "separator", "train", "valida
 FILES = ("train", "validation", "test")
 FIXED = ("kind", "multi_label", "no_answer", "separator", "text", "label")  # what a preset or a task file fixes
 KINDS = get_args(Kind)
+
+
+class TaskFlags(TypedDict, total=False):
+    """The options of a task that were given, apart from its files."""
+
+    kind: str
+    multi_label: bool
+    no_answer: bool
+    separator: str
+    text: tuple[str, ...]
+    label: str
+    max_length: int
+    metric: tuple[str, ...]
+
+
 METRIC_NAMES = get_args(MetricName)
 OPTIONS = (
     option("--task", section=TASK, metavar="NAME|FILE", help="A preset (see 'compress tasks list') or a task file (YAML)."),
@@ -59,7 +75,7 @@ def task_options(function: Decorated) -> Decorated:
     return function
 
 
-def required_task(verb: str, values: dict[str, Any]) -> str | dict[str, Any]:
+def required_task(verb: str, values: dict[str, object]) -> str | Mapping[str, object]:
     """Return the task that the options describe; removes them from `values`.
 
     Raises:
@@ -71,15 +87,16 @@ def required_task(verb: str, values: dict[str, Any]) -> str | dict[str, Any]:
     return task
 
 
-def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
+def task_of(values: dict[str, object]) -> str | Mapping[str, object] | None:
     """Return the task that the options describe, or None; removes them from `values`.
 
     Raises:
         UsageError: `--task` together with options that it fixes, or options without a file or a text column.
     """
-    task = values.pop("task")
-    flags = {name: value for name in TASK_FIELDS if (value := values.pop(name)) not in (None, ())}
-    files = {name: flags.pop(name) for name in FILES if name in flags}
+    task = cast("str | None", values.pop("task"))
+    fields = {name: value for name in TASK_FIELDS if (value := values.pop(name)) not in (None, ())}
+    files = {name: str(fields.pop(name)) for name in FILES if name in fields}
+    flags = cast("TaskFlags", fields)
     if task is not None:
         clash = next((name for name in flags if name in FIXED), None)
         if clash:
@@ -91,12 +108,12 @@ def task_of(values: dict[str, Any]) -> str | dict[str, Any] | None:
         raise UsageError("no data file was given", "add --train FILE, --validation FILE or --test FILE")
     if "text" not in flags:
         raise UsageError("no text column was given", "add --text COLUMN (twice for text pairs)")
-    fields = {name: flags[name] for name in ("kind", "multi_label", "no_answer", "separator", "label", "max_length") if name in flags}
-    document = {"text": list(flags["text"]), **files, **fields}
-    return document | ({"metrics": list(flags["metric"])} if "metric" in flags else {})
+    document = {name: value for name, value in flags.items() if name not in ("text", "metric")}
+    metrics = {"metrics": list(flags["metric"])} if "metric" in flags else {}
+    return {"text": list(flags["text"]), **files, **document, **metrics}
 
 
-def _adjusted(task: str, files: dict[str, str], flags: dict[str, Any]) -> dict[str, Any]:
+def _adjusted(task: str, files: dict[str, str], flags: TaskFlags) -> dict[str, object]:
     """Return a preset's document with local files, another maximum length or other metrics."""
     from compress import data
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 _PRIVATE = re.compile(r"(?:/|~|\.\.?/|[A-Za-z]:\\).*", re.DOTALL)
 _MARKDOWN = re.compile(r"[\\`*\[\]<>|&$~]|(?<![^\W_])_|_(?![^\W_])")
@@ -17,7 +16,7 @@ def public_name(reference: str) -> str:
     return re.split(r"[/\\]", reference.rstrip("/\\"))[-1] or "folder"
 
 
-def with_public_names(value: Any) -> Any:
+def with_public_names(value: object) -> object:
     """Return a JSON value with every string in it, and every key, as a public name."""
     if isinstance(value, str):
         return public_name(value)
@@ -50,7 +49,7 @@ def public_names(references: Iterable[str], taken: Collection[str] = ()) -> dict
     return {reference: names[reference] for reference in references}
 
 
-def _renamed(document: dict[str, Any]) -> dict[str, Any]:
+def _renamed(document: Mapping[str, object]) -> dict[str, object]:
     """Return the document with public keys; keys that become equal are numbered."""
     names = public_names(document)
     return {names[key]: item for key, item in document.items()}

@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         finally:
             self._depth = depth
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -53,7 +53,7 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse(text: str, where: str) -> Any:
+def parse(text: str, where: str) -> object:
     """Parse a YAML document.
 
     Raises:

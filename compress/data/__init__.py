@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from compress.core import yaml_file
 from compress.core.errors import RecipeError, did_you_mean
 from compress.core.validation import validate
 from compress.data.dataset_objects import is_dataset
 from compress.data.spec import TaskSpec
+
+TaskLike = str | Mapping[str, object]  # a preset's name, a task file's path, or the keys of a task file, and `data`: Dataset objects
 
 
 @cache
@@ -21,7 +23,7 @@ def presets() -> dict[str, TaskSpec]:
     return {name: validate(TaskSpec, {"name": name, **fields}, f"preset {name}", RecipeError) for name, fields in document.items()}
 
 
-def resolve(task: str | dict[str, Any] | TaskSpec, folder: Path | None = None) -> TaskSpec:
+def resolve(task: TaskLike | TaskSpec, folder: Path | None = None) -> TaskSpec:
     """Turn a preset's name, the path of a YAML file or a mapping into a `TaskSpec` with absolute paths.
 
     A mapping has the keys of a task file; in Python also `data`, a `datasets.Dataset` or `DatasetDict`. With `preset` and `data`
@@ -61,7 +63,7 @@ def _named(name: str, folder: Path) -> TaskSpec:
     return _absolute(validate(TaskSpec, document, str(path), RecipeError), path.parent)
 
 
-def _preset_with_data(task: dict[str, Any]) -> TaskSpec:
+def _preset_with_data(task: Mapping[str, object]) -> TaskSpec:
     """Return a preset with `Dataset` objects instead of its own data."""
     name, unknown = str(task["preset"]), [key for key in task if key not in ("preset", "data")]
     if unknown or "data" not in task:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -116,7 +115,7 @@ def _answers(cell: object) -> list[Answer] | None:
     return None
 
 
-def _paired(texts: Any, starts: Any) -> list[Answer] | None:
+def _paired(texts: object, starts: object) -> list[Answer] | None:
     lists = (list, tuple, np.ndarray)
     if not isinstance(texts, lists) or not isinstance(starts, lists) or len(texts) != len(starts):
         return None

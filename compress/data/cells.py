@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -37,7 +36,7 @@ def label_text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def as_lists(cells: Sequence[object], separator: str | None, where: str = "the column") -> list[list[Any]]:
+def as_lists(cells: Sequence[object], separator: str | None, where: str = "the column") -> list[list[object]]:
     """Return the cells of a column as lists: text is split at the separator (None: at whitespace), a missing value is an empty list.
 
     If at least half of the texts are in brackets, the column holds lists as text (see `parse_literal`). Otherwise a text in brackets
@@ -71,7 +70,7 @@ def _in_brackets(text: str) -> bool:
     return (text.startswith("[") and text.endswith("]")) or (text.startswith("array([") and text.endswith(")"))
 
 
-def _as_list(value: object, separator: str | None, in_brackets: bool, where: str) -> list[Any]:
+def _as_list(value: object, separator: str | None, in_brackets: bool, where: str) -> list[object]:
     if isinstance(value, str):
         if not in_brackets or not value.strip():
             return [part.strip() for part in value.split(separator) if part.strip()]
@@ -81,7 +80,7 @@ def _as_list(value: object, separator: str | None, in_brackets: bool, where: str
     return [] if is_missing(value) else [value]
 
 
-def _parse_list(text: str, where: str) -> list[Any]:
+def _parse_list(text: str, where: str) -> list[object]:
     try:
         parsed = parse_literal(text)
         if isinstance(parsed, list):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from compress.core import console
 
@@ -20,7 +20,7 @@ def is_dataset(value: object) -> TypeGuard[Dataset]:
     return library is not None and isinstance(value, library.Dataset)
 
 
-def dataset_splits(data: object) -> dict[str, Any]:
+def dataset_splits(data: object) -> dict[str, Dataset]:
     """Return the `Dataset` of each split, from a `DatasetDict` or another mapping, or from one `Dataset`.
 
     One `Dataset` is the split that it says it is (`load_dataset(…, split="test")`), else the training split. Other splits

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from compress.data.encoded import Encoded
-from compress.data.examples import Examples
+from compress.data.examples import Examples, Labels
 from compress.data.input_spec import InputSpec
 from compress.data.streamed import StreamedTexts, Texts
 from compress.data.token_store import TokenWriter
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CHARACTERS = 8  # of a token, of most languages at most on average
 MAX_LENGTH = 2**31 - 1  # more tokens than any input has: truncates nothing
+Input = str | tuple[str, ...]  # one text, or two
 BLOCK = 4096  # streamed texts that are tokenized at once
 
 
@@ -36,7 +37,7 @@ def encode_examples(tokenizer: Tokenizer, examples: Examples, input_spec: InputS
     return encode(tokenizer, examples.texts, examples.labels, input_spec.max_length, pad_id)
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[Texts], labels: Any, max_length: int, pad_id: int) -> Encoded:
+def encode(tokenizer: Tokenizer, texts: Sequence[Texts], labels: Labels, max_length: int, pad_id: int) -> Encoded:
     """Tokenize texts (one or two per example), cut to `max_length` tokens; of a pair the longer text is cut first.
 
     Streamed texts are tokenized in blocks, and their tokens are kept on disk.
@@ -81,11 +82,11 @@ def ready_tokenizer(tokenizer: Tokenizer, input_spec: InputSpec) -> Tokenizer:
     return tokenizer if input_spec.target == "span" else cut_texts(tokenizer, input_spec.max_length)
 
 
-def _inputs(texts: Sequence[Texts]) -> list[Any]:
+def _inputs(texts: Sequence[Texts]) -> list[Input]:
     return [text if len(text) == 2 else text[0] for text in texts]
 
 
-def _encode_to_disk(tokenizer: Tokenizer, texts: StreamedTexts, labels: Any, max_length: int, pad_id: int) -> Encoded:
+def _encode_to_disk(tokenizer: Tokenizer, texts: StreamedTexts, labels: Labels, max_length: int, pad_id: int) -> Encoded:
     """Tokenize block by block; at most `BLOCK` texts are in memory at any time."""
     tokens = len(texts) * max_length  # at most
     ids, types = TokenWriter(np.int32, 4 * tokens), TokenWriter(np.uint8, tokens)
@@ -97,7 +98,7 @@ def _encode_to_disk(tokenizer: Tokenizer, texts: StreamedTexts, labels: Any, max
     return Encoded(ids.finish(), types.finish(), labels, pad_id)
 
 
-def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Any], max_length: int) -> list[Encoding]:
+def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Input], max_length: int) -> list[Encoding]:
     """Tokenize inputs, of a single text only as much as its first `max_length` tokens need: the result is the same.
 
     A text is cut at a space. If what is left of it fills `max_length` tokens and more, the rest cannot change them, as the tokenizer

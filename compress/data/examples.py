@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from compress.data.answers import Answer
 from compress.data.streamed import StreamedTexts, Texts
+
+Labels = np.ndarray | list[np.ndarray] | list[list[Answer]]
+"""See `Examples.labels`."""
+Predictions = np.ndarray | list[np.ndarray] | list[str]
+"""Predictions of examples: as their labels, but one text for a list of answers."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _document_rows(path: Path) -> Iterator[Row]:
         ) from error
 
 
-def _values(text: str) -> Iterator[Any]:
+def _values(text: str) -> Iterator[object]:
     """Yield the JSON values of a text, one after another."""
     decoder, position = json.JSONDecoder(), 0
     while True:
@@ -91,7 +91,7 @@ def _is_wrapper(document: Row) -> bool:
     return isinstance(data, list) and all(isinstance(row, (dict, list)) for row in data)
 
 
-def _rows_of(document: Any, path: Path) -> Iterator[Row]:
+def _rows_of(document: object, path: Path) -> Iterator[Row]:
     if isinstance(document, dict) and _is_wrapper(document):
         rows, columns = document["data"], document.get("columns")
         if isinstance(columns, list) and all(isinstance(row, list) and len(row) == len(columns) for row in rows):

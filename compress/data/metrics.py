@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from compress.data import metric_rows
+from compress.data.examples import Labels, Predictions
 
-Rows = Callable[[Any, Any, Sequence[str]], np.ndarray]
+Label = TypeVar("Label", bound=Labels)
+Predicted = TypeVar("Predicted", bound=Predictions)
 Score = Callable[[np.ndarray], float]
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Generic[Label, Predicted]):
     """A metric.
 
     `rows(labels, predictions, label names)` returns (n, k) numbers, one row per example; `score(rows)` returns the metric of any
     number of rows. `right` says that the rows are (n, 1) zeros and ones and the score is their mean.
     """
 
-    rows: Rows
+    rows: Callable[[Label, Predicted, Sequence[str]], np.ndarray]
     score: Score
     right: bool = False
 
-    def __call__(self, labels: Any, predictions: Any, names: Sequence[str] = ()) -> float:
+    def __call__(self, labels: Label, predictions: Predicted, names: Sequence[str] = ()) -> float:
         """Return the metric of all examples."""
         return self.score(self.rows(labels, predictions, names))
 
@@ -81,7 +83,7 @@ def _spearman(rows: np.ndarray) -> float:
     return _pearson(np.stack([rankdata(rows[:, 0]), rankdata(rows[:, 1])], axis=1))
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric[Any, Any]] = {
     "accuracy": Metric(metric_rows.correct, _accuracy, right=True),
     "f1": Metric(metric_rows.counts_of_class_one, _f1_of_counts),
     "macro_f1": Metric(metric_rows.counts_per_class, _macro_f1),
@@ -96,7 +98,7 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def compute(metrics: Sequence[str], labels: Any, predictions: Any, label_names: Sequence[str] = ()) -> dict[str, float]:
+def compute(metrics: Sequence[str], labels: Labels, predictions: Predictions, label_names: Sequence[str] = ()) -> dict[str, float]:
     """Compute the metrics of these names; labels and predictions have the form of `Examples.labels`."""
     return {name: METRICS[name](labels, predictions, label_names) for name in metrics}
 

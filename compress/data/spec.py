@@ -5,8 +5,9 @@ A preset, a YAML file and the options of the command line all become a `TaskSpec
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sized
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
@@ -85,22 +86,22 @@ class TaskSpec(BaseModel):
     train: str | None = Field(None, description="local file: Parquet, CSV, TSV or JSON lines")
     validation: str | None = None
     test: str | None = None
-    data: dict[str, Any] | None = Field(None, description="`datasets.Dataset` objects by split (Python API only)")
+    data: dict[str, object] | None = Field(None, description="`datasets.Dataset` objects by split (Python API only)")
     description: str = ""
 
     @field_validator("data", mode="before")
     @classmethod
-    def _splits(cls, data: Any) -> dict[str, Any] | None:
+    def _splits(cls, data: object) -> Mapping[str, object] | None:
         return None if data is None else dataset_splits(data)
 
     @field_serializer("data")
-    def _described(self, data: dict[str, Any] | None) -> dict[str, str] | None:
+    def _described(self, data: Mapping[str, Sized] | None) -> dict[str, str] | None:
         """Write what the objects were: they cannot be written as JSON or YAML."""
         return None if data is None else {split: f"datasets.Dataset of {len(dataset)} rows" for split, dataset in data.items()}
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults(cls, document: Any) -> Any:
+    def _defaults(cls, document: object) -> object:
         """Fill in the defaults that depend on the kind: metrics and, for question-answering, the label column."""
         if not isinstance(document, dict):
             return document
@@ -166,11 +167,11 @@ class TaskSpec(BaseModel):
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
 
 
-def target_of_kind(kind: Any, multi_label: bool = False) -> Target:
+def target_of_kind(kind: object, multi_label: bool = False) -> Target:
     """Return what a kind of task predicts."""
     if kind == "text-classification" and multi_label:
         return "labels"
     if not isinstance(kind, str):
         return "class"  # its field will be refused
-    targets: dict[Any, Target] = {"regression": "value", "token-classification": "tags", "question-answering": "span"}
+    targets: dict[str, Target] = {"regression": "value", "token-classification": "tags", "question-answering": "span"}
     return targets.get(kind, "class")

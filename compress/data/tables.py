@@ -35,7 +35,7 @@ SEPARATORS = {"csv": ",", "tsv": "\t"}
 GZIP_RATIO = 4  # of text, roughly
 MAX_PARQUET_RATIO = 1000  # of claimed to stored bytes, and of rows to stored bytes
 MAX_FREE_ROWS = 10_000_000  # that any Parquet file may claim
-ColumnBatch = dict[str, list[Any]]  # column -> values; all columns have the same length
+ColumnBatch = dict[str, list[object]]  # column -> values; all columns have the same length
 
 
 def existing_file(path: str) -> Path:
@@ -138,7 +138,7 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
             yield from _batches(([row[number] for number in numbers] for row in delimited.rows(path, SEPARATORS[kind])), columns)
 
 
-def _batches(rows: Iterator[list[Any]], columns: Sequence[str]) -> Iterator[ColumnBatch]:
+def _batches(rows: Iterator[Sequence[object]], columns: Sequence[str]) -> Iterator[ColumnBatch]:
     """Turn rows of values into batches."""
     while block := list(islice(rows, BATCH_ROWS)):
         yield {column: list(values) for column, values in zip(columns, zip(*block, strict=True), strict=True)}
@@ -148,7 +148,7 @@ def as_batch(table: pa.Table) -> ColumnBatch:
     """Turn an Arrow table into lists of values: text as str, lists as arrays, numbers as Python numbers."""
     import pyarrow as pa
 
-    def values(column: pa.ChunkedArray) -> list[Any]:
+    def values(column: pa.ChunkedArray) -> list[object]:
         text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
         return column.to_pylist() if text else column.to_pandas().tolist()
 

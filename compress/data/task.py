@@ -12,7 +12,7 @@ from compress.core.errors import DataError
 from compress.data import bbc_news
 from compress.data.answers import place_answers, read_spans
 from compress.data.columns import IN_MEMORY_BYTES, read_columns
-from compress.data.dataset_objects import SPLITS
+from compress.data.dataset_objects import SPLITS, dataset_splits
 from compress.data.examples import Examples, overlap
 from compress.data.input_spec import Target
 from compress.data.labels import discover_labels, read_classes, read_label_sets, read_values
@@ -129,7 +129,7 @@ class Task:
         if spec.builtin:
             return {split: RowSource(rows, f"{spec.builtin}, {split}") for split, rows in bbc_news.read_splits().items()}
         if spec.data is not None:
-            return {split: DatasetSource(dataset, split) for split, dataset in spec.data.items()}
+            return {split: DatasetSource(dataset, split) for split, dataset in dataset_splits(spec.data).items()}
         if spec.hub is not None:
             return _hub_sources(spec.hub)
         return {split: local_source(path, split) for split, path in spec.local_files().items()}

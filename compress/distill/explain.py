@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from compress.distill.defaults import epochs_of
 from compress.distill.layer_matching import LayerMatch, match_layers
 from compress.distill.module_replacement import layer_groups
 from compress.models.shape import Shape
 from compress.results import DistillPlan
+from compress.results.checkpoints import MatchDocument
 from compress.settings import DistillSettings
 
 
@@ -38,7 +38,7 @@ def explain_training(settings: DistillSettings, teacher: Shape, student: Shape) 
     }
 
 
-def _output_rows(settings: DistillSettings, teacher: Shape, student: Shape) -> list[Any]:
+def _output_rows(settings: DistillSettings, teacher: Shape, student: Shape) -> list[MatchDocument]:
     """Return the rows of the losses of outputs and labels, and of the layers that method `theseus` replaces."""
     hard = settings.hard_weight or 0.0
     rows = [_row(name, (1 - hard) * weight, "logits", "logits") for name, weight in settings.losses.items() if name in ("logits", "dkd")]
@@ -51,11 +51,11 @@ def _output_rows(settings: DistillSettings, teacher: Shape, student: Shape) -> l
     return rows
 
 
-def _row(method: str, weight: float | None, teacher: str, student: str, projection: str | None = None) -> dict[str, Any]:
+def _row(method: str, weight: float | None, teacher: str, student: str, projection: str | None = None) -> MatchDocument:
     return {"method": method, "weight": weight, "teacher": teacher, "student": student, "projection": projection}
 
 
-def _match_row(match: LayerMatch, teacher: Shape, student: Shape) -> dict[str, Any]:
+def _match_row(match: LayerMatch, teacher: Shape, student: Shape) -> MatchDocument:
     above = ", ".join(_layer(number, teacher, match) for number in match.teacher_layers or (match.teacher,))
     if match.student_layers:
         below = f"the nearest of layers {', '.join(map(str, match.student_layers))} ({student.hidden} wide)"
@@ -75,6 +75,6 @@ def _layer(number: int, shape: Shape, match: LayerMatch) -> str:
     return f"{name} ({shape.hidden} wide)"
 
 
-def _sizes(shape: Shape) -> dict[str, Any]:
+def _sizes(shape: Shape) -> dict[str, object]:
     sizes = {} if shape.lstm is None else {"lstm": asdict(shape.lstm)}
     return {"hidden": shape.hidden, "head_size": shape.head_size, "layers": shape.as_json(), **sizes}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -90,7 +89,7 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
     large, small = (find_submodule(model, family.encoder) for model in (source, student))
     projection = find_submodule(large, "embeddings_project")
     for name, module in large.embeddings.named_modules():
-        target: Any = find_submodule(small.embeddings, name) if name else small.embeddings
+        target = find_submodule(small.embeddings, name) if name else small.embeddings
         if isinstance(module, nn.Embedding):
             target.weight.copy_(module.weight if projection is not None else module.weight[:, kept])
         elif isinstance(module, nn.LayerNorm):
@@ -102,12 +101,12 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
         student_table.weight.copy_(source_table.weight[:, heads])
 
 
-def _copy_norm(large: nn.LayerNorm, small: Any, kept: list[int]) -> None:
+def _copy_norm(large: nn.LayerNorm, small: nn.LayerNorm, kept: list[int]) -> None:
     small.weight.copy_(large.weight[kept])
     small.bias.copy_(large.bias[kept])
 
 
-def _copy_linear(large: nn.Linear, small: Any, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> None:
+def _copy_linear(large: nn.Linear, small: nn.Linear, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> None:
     weight = large.weight if rows is None else large.weight[list(rows)]
     small.weight.copy_(weight if columns is None else weight[:, list(columns)])
     if large.bias is not None:
@@ -139,8 +138,8 @@ def _copy_layer(large: Layer, small: Layer, kept: list[int], heads: list[int], s
     _copy_norm(large.output_norm, small.output_norm, kept)
 
 
-def _projections(layer: Layer) -> list[Any]:
-    return [layer.query, layer.key, layer.value]
+def _projections(layer: Layer) -> list[nn.Linear]:
+    return [part for part in (layer.query, layer.key, layer.value) if part is not None]
 
 
 def low_rank_factors(first: torch.Tensor, second: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,9 +8,9 @@ In the second half of training the student runs alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from compress.core.errors import UsageError
@@ -65,7 +65,7 @@ class ModuleReplacement:
         draws = np.random.default_rng((self.seed, step)).random(len(self.groups))
         self.from_student: list[bool] = (draws < replacement_probability(step, self.steps)).tolist()
 
-    def __call__(self, **batch: Any) -> Any:
+    def __call__(self, **batch: torch.Tensor) -> object:
         """Return the outputs of the current mixed model on a batch."""
         # The attention masks that the encoder makes suit its own implementation of attention.
         self.teacher.config._attn_implementation = self.student.config._attn_implementation

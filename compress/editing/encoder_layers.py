@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from compress.core.errors import UsageError
@@ -13,6 +14,8 @@ from compress.models.family import family_of
 from compress.models.layers import find_submodule, layer_list
 from compress.models.model_shape import model_shape, record_shape
 from compress.models.types import TransformersModel
+
+LayerOutput = torch.Tensor | tuple[torch.Tensor, ...]  # hidden states; MPNet's layers return a tuple that begins with them
 
 
 def keep_layers(model: TransformersModel, kept: Sequence[int]) -> None:
@@ -52,15 +55,20 @@ def replace_layers(layers: nn.ModuleList, replacement: Sequence[nn.Module]) -> N
 
 
 class CachedOutput(nn.Module):
-    """Replaces the layers up to one, whose output is cached: a tensor, or (MPNet) a tuple."""
+    """Replaces the layers up to one, whose output is cached."""
 
-    def __init__(self, output: Any) -> None:
+    def __init__(self, output: LayerOutput | None) -> None:
         super().__init__()
         self.output = output
 
-    def forward(self, *args: object, **options: object) -> Any:
+    def forward(self, *args: object, **options: object) -> LayerOutput | None:
         """Return the cached output, whatever the input."""
         return self.output
+
+
+def hidden_states(output: LayerOutput) -> torch.Tensor:
+    """Return the hidden states in a layer's output, (batch, length, hidden)."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 @contextmanager

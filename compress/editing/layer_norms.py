@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from compress.editing.encoder_layers import CachedOutput, replaced_layers
+from compress.editing.encoder_layers import CachedOutput, LayerOutput, hidden_states, replaced_layers
 from compress.editing.layerwise import Stop
 from compress.models.device import Batch
 from compress.models.family import family_of
@@ -18,7 +17,8 @@ from compress.models.layers import encoder_layers, find_submodule, layer_list
 from compress.models.types import TransformersModel
 
 FLAT = 1e-6  # variance of a normalised dimension below which its gain stays
-Outputs = list[Any]  # of one layer, per batch: a tensor, or (MPNet) a tuple; None for a model that runs from its embeddings
+Outputs = Sequence[LayerOutput | None]  # of one layer, per batch; None for a model that runs from its embeddings
+Inputs = tuple[torch.Tensor, ...]
 
 
 def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
@@ -86,8 +86,8 @@ def _match(
     sums, count = torch.zeros(4, len(kept), dtype=torch.float64), 0  # of x, x^2, y, y^2, each (kept,)
     for batch, dense_output, narrow_output in zip(batches, *below, strict=True):
         mask = batch["attention_mask"].bool()
-        y = _run_to(dense, large, batch, dense_output)[1][mask][:, list(kept)].double().cpu()
-        states = _run_to(model, small, batch, narrow_output)[0][mask]
+        y = hidden_states(_run_to(dense, large, batch, dense_output)[1])[mask][:, list(kept)].double().cpu()
+        states = _run_to(model, small, batch, narrow_output)[0][0][mask]
         x = functional.layer_norm(states, small.normalized_shape, None, None, small.eps).double().cpu()
         sums += torch.stack([part.sum(0) for part in (x, x.square(), y, y.square())])
         count += len(x)
@@ -100,8 +100,8 @@ def _match(
         small.bias.copy_(y - gain * x)
 
 
-def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: Any) -> tuple[Any, Any]:
-    """Run a model up to a module and return that module's input and output.
+def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[Inputs, LayerOutput]:
+    """Run a model up to a module and return that module's positional inputs and its output.
 
     Args:
         model: its lower layers may be replaced by a `CachedOutput`; these do not run.
@@ -109,10 +109,10 @@ def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: An
         batch: the inputs.
         below: what the `CachedOutput` returns.
     """
-    captured: list[tuple[Any, Any]] = []
+    captured: list[tuple[Inputs, LayerOutput]] = []
 
-    def catch(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-        captured.append((args[0] if args else None, output))
+    def catch(_: nn.Module, args: Inputs, output: LayerOutput) -> None:
+        captured.append((args, output))
         raise Stop
 
     first = layer_list(model)[0]

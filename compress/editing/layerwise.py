@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
+from compress.editing.encoder_layers import hidden_states
 from compress.models.device import Batch
 from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers
@@ -25,13 +25,12 @@ class LayerInputs:
     """The inputs of one layer for every batch: hidden states, and the arguments that all layers share (masks, position biases)."""
 
     states: list[torch.Tensor]  # (batch, length, hidden) each
-    arguments: list[tuple[tuple[Any, ...], dict[str, Any]]]  # further positional and keyword arguments
+    arguments: list[tuple[tuple[torch.Tensor, ...], Mapping[str, torch.Tensor]]]  # further positional and keyword arguments
 
     def run(self, layer: Layer, number: int) -> torch.Tensor:
         """Run a layer on batch `number` and return its output, (batch, length, hidden)."""
         positional, keywords = self.arguments[number]
-        output = layer.module(self.states[number], *positional, **keywords)
-        return output[0] if isinstance(output, tuple) else output
+        return hidden_states(layer.module(self.states[number], *positional, **keywords))
 
     def attention_context(self, layer: Layer, number: int) -> torch.Tensor:
         """Run a layer on batch `number` up to its attention's output projection; return that input, (batch, length, heads * head_size)."""
@@ -54,7 +53,7 @@ def first_layer_inputs(model: TransformersModel, batches: Iterable[Batch]) -> La
     inputs = LayerInputs([], [])
     position_bias = bool(family_of(model.config.model_type).position_bias)
 
-    def catch(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def catch(module: nn.Module, positional: tuple[torch.Tensor, ...], keywords: dict[str, torch.Tensor]) -> None:
         if positional:
             state, *rest = positional
             if position_bias:  # the same for every text of the batch: store it once

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -65,7 +65,7 @@ def hidden_scores(model: TransformersModel, batches: Iterable[Item], loss_of: Ca
     project = find_submodule(encoder, "embeddings_project")
     captured: list[torch.Tensor] = []
 
-    def capture(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> None:
+    def capture(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         captured.append(output)
 
     places = [*([project] if project is not None else []), *hidden_norms(model)]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compress.data.input_spec import Activation
 from compress.models.config_heads import target_of
-from compress.models.types import Config
+from compress.models.types import Config, TransformersModel
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedConfig
 
 RECORD, OLD_RECORD = "sentence_transformers", "sbert_ce_default_activation_function"  # keys of sentence-transformers
 NAMES: dict[str, Activation] = {"Identity": "none", "Sigmoid": "sigmoid"}
@@ -36,7 +37,7 @@ def value_activation(config: Config) -> Activation:
     return "none" if config.get("problem_type") == "regression" else "sigmoid"
 
 
-def activation_of(model: Any) -> Activation:
+def activation_of(model: TransformersModel) -> Activation:
     """Return the activation of a loaded model's value; see `value_activation`."""
     config = model.config.to_dict()
     return value_activation(config | {"architectures": [type(model).__name__]})
@@ -47,7 +48,7 @@ def activated(logits: torch.Tensor, activation: Activation) -> torch.Tensor:
     return logits.sigmoid() if activation == "sigmoid" else logits
 
 
-def set_regression(config: Any) -> None:
+def set_regression(config: PreTrainedConfig) -> None:
     """Let a model's config describe a value without activation, in place: for a new head."""
     config.problem_type = "regression"
     for key in (RECORD, OLD_RECORD):
@@ -55,7 +56,7 @@ def set_regression(config: Any) -> None:
             delattr(config, key)
 
 
-def take_activation(config: Any, source: Any) -> None:
+def take_activation(config: PreTrainedConfig, source: PreTrainedConfig) -> None:
     """Let a student's config record the activation of its teacher's, in place: it learns the teacher's logits."""
     set_regression(config)
     config.problem_type = source.problem_type

@@ -36,7 +36,7 @@ def encode_for(folder: Path, examples: Examples, input_spec: InputSpec) -> Encod
     return encode_examples(load_tokenizer(folder, config["vocab_size"]), examples, limited, pad_id(folder))
 
 
-def input_spec_of(config: Config, manifest: Mapping[str, Any] | None) -> InputSpec:
+def input_spec_of(config: Config, manifest: Mapping[str, object] | None) -> InputSpec:
     """Return the input spec of a model folder: what its manifest records, and what its config says for the rest.
 
     Args:

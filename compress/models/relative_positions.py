@@ -7,7 +7,6 @@ heads it kept in a buffer of its attention, which is saved with the weights; a h
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -55,7 +54,7 @@ def select_bias_columns(model: TransformersModel, attention: nn.Module, heads: S
     attention.register_buffer(COLUMNS, columns[list(heads)].to(table.weight.device))
 
 
-def _pass_columns(attention: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+def _pass_columns(attention: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Replace the position bias in the arguments by that of the layer's heads, (batch, heads, queries, keys)."""
     hidden, mask, bias, *rest = arguments
     return hidden, mask, bias[:, getattr(attention, COLUMNS)], *rest

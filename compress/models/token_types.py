@@ -28,7 +28,7 @@ def set_processor(tokenizer: Tokenizer, processor: Processor) -> None:
     """Replace a tokenizer's post-processor."""
     from tokenizers import Tokenizer as Opened
 
-    opened: Any = Opened.from_str(json.dumps(_EMPTY | {"post_processor": processor}))
+    opened = Opened.from_str(json.dumps(_EMPTY | {"post_processor": processor}))
     tokenizer.post_processor = opened.post_processor
 
 

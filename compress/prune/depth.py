@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from compress.editing.encoder_layers import CachedOutput, replaced_layers
+from compress.editing.encoder_layers import CachedOutput, LayerOutput, replaced_layers
 from compress.models.layers import layer_list
 from compress.models.types import TransformersModel
 from compress.prune.scores import BatchT
@@ -61,9 +61,9 @@ def _losses_without(
     """Return the summed loss without each of the present layers in turn."""
     losses = [0.0] * len(present)
     for batch in batches:
-        outputs: list[object] = []
+        outputs: list[LayerOutput] = []
 
-        def keep(module: nn.Module, args: object, output: object, outputs: list[object] = outputs) -> None:
+        def keep(module: nn.Module, args: object, output: LayerOutput, outputs: list[LayerOutput] = outputs) -> None:
             outputs.append(output)
 
         hooks = [layer.register_forward_hook(keep) for layer in present[:-1]]

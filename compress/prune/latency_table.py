@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, TypedDict, cast
+from typing import Protocol, TypedDict, TypeVar, cast
 
 import numpy as np
 import torch
@@ -31,9 +31,17 @@ VOCABULARY = 1024  # of a timed model: looking tokens up costs no time, building
 ROUNDS = 40
 KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of a sublayer's units; between them time is a straight line
 MIXTURES = 24  # timed models of heads and neurons of all sizes
+Measured = TypeVar("Measured")
 LayerSizes = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
-Once = Callable[[str, Callable[[], Any]], Any]
 Times = Callable[[Sequence[LayerSizes]], np.ndarray]  # seconds of models of given sizes, (models,)
+
+
+class Once(Protocol):
+    """Returns what this run has measured under a name, or measures now; a JSON value."""
+
+    def __call__(self, name: str, measure: Callable[[], Measured], /) -> Measured:
+        """Return the measurement."""
+        ...
 
 
 class Table(TypedDict):
@@ -81,7 +89,7 @@ def latency_table(model: TransformersModel, serving: Serving, once: Once | None 
         console.info(f"  timing sublayers: {serving.describe()}")
         return dict(measure_table(lambda sizes: time_models(model, serving, sizes), heads, ffn, first_token))
 
-    def cached() -> dict[str, Any]:
+    def cached() -> dict[str, object]:
         return measured_once("latency", [VERSION, dimensions, asdict(serving)], measure)[0]
 
     table = once("latency table", cached) if once else cached()

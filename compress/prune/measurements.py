@@ -17,7 +17,7 @@ from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
 from compress.prune.cost_model import Clock, CostModel, SpeedupInterval, Unit
 from compress.prune.costs import counted_costs
-from compress.prune.latency_table import latency_table
+from compress.prune.latency_table import Measured, latency_table
 from compress.prune.serving_clock import ServingClock
 
 FILE = "measurements.json"
@@ -34,7 +34,7 @@ class Measurements:
         self._path = folder / FILE if folder else None
         self._known = self._read()
 
-    def once(self, name: str, measure: Callable[[], Any]) -> Any:
+    def once(self, name: str, measure: Callable[[], Measured]) -> Measured:
         """Return what was measured under a name before, or measure now and keep it; a JSON value."""
         if name not in self._known:
             self._known[name] = measure()
@@ -83,7 +83,7 @@ class RecordedClock:
         shape = model_shape(model)
         name = digests.digest_json([shape.hidden, shape.as_json()])
         self._timed[name] += 1
-        ratio, interval = self.measurements.once(f"speedup {name} {self._timed[name]}", lambda: list(self.clock.speedup(model)))
+        ratio, interval = self.measurements.once(f"speedup {name} {self._timed[name]}", lambda: self.clock.speedup(model))
         return ratio, interval
 
 

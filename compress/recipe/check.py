@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from compress.core.errors import RecipeError
 from compress.core.validation import validate
+from compress.data import TaskLike
 from compress.data.spec import TaskSpec
 from compress.recipe.check_stage import check_stage
 from compress.recipe.schema import SCHEMA, Recipe, RecipeDocument, Stage
 from compress.recipe.verbs import VERBS
 
 
-def check(document: dict[str, Any], resolve_task: Callable[[Any], TaskSpec], where: str) -> Recipe:
+def check(document: Mapping[str, object], resolve_task: Callable[[TaskLike], TaskSpec], where: str) -> Recipe:
     """Check a recipe's document.
 
     Args:

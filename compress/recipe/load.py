@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from compress import data as tasks
 from compress.core import yaml_file
@@ -62,14 +62,14 @@ def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | Non
     return _checked(document, str(path), files)
 
 
-def build(document: dict[str, Any], where: str, folder: Path, files: dict[str, str] | None = None) -> Recipe:
+def build(document: Mapping[str, object], where: str, folder: Path, files: dict[str, str] | None = None) -> Recipe:
     """Check a recipe's document; relative paths start at `folder`, `files` maps splits to files that replace those of the task."""
     return _checked(anchored(document, folder), where, files)
 
 
-def _checked(document: dict[str, Any], where: str, files: dict[str, str] | None) -> Recipe:
+def _checked(document: Mapping[str, object], where: str, files: dict[str, str] | None) -> Recipe:
 
-    def resolve_task(task: Any) -> TaskSpec:
+    def resolve_task(task: tasks.TaskLike) -> TaskSpec:
         spec = tasks.resolve(task)
         return spec.with_files(files) if files else spec
 

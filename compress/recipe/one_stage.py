@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from compress.core.errors import UsageError
 from compress.core.validation import validate
-from compress.data import resolve
+from compress.data import TaskLike, resolve
 from compress.data.dataset_objects import is_dataset
 from compress.models.reference import LEGACY
 from compress.recipe.check import check
@@ -17,7 +16,6 @@ from compress.recipe.verbs import VERBS
 from compress.stage import is_spec
 
 ModelLike = str | Path  # a folder, a hub id, `builtin:minilm-l6` or an ONNX artifact
-TaskLike = str | dict[str, Any]  # a preset's name, a task file's path, or the keys of a task file, and `data`: Dataset objects
 
 
 def one_stage(
@@ -25,7 +23,7 @@ def one_stage(
     models: Sequence[ModelLike],
     task: TaskLike | None,
     seed: int | None,
-    settings: Mapping[str, Any],
+    settings: Mapping[str, object],
     **roles: ModelLike | Sequence[ModelLike],
 ) -> Recipe:
     """Return the recipe of a single verb.
@@ -49,8 +47,8 @@ def one_stage(
     if row.needs_task and task is None:
         raise UsageError(f"{verb} needs a task", "give --task T, or --train, --validation, --text and --label")
     names = [as_reference(model) for model in models]
-    stage: dict[str, Any] = {"do": verb, **settings, **{role: as_references(model) for role, model in roles.items()}}
-    document: dict[str, Any] = {"schema": SCHEMA, "name": verb, "seed": seed or 0, "stages": {verb: stage}}
+    stage: dict[str, object] = {"do": verb, **settings, **{role: as_references(model) for role, model in roles.items()}}
+    document: dict[str, object] = {"schema": SCHEMA, "name": verb, "seed": seed or 0, "stages": {verb: stage}}
     if row.many:
         if len(set(names)) < len(names):
             raise UsageError(f"the same model was given twice: {next(name for name in names if names.count(name) > 1)}")
@@ -58,7 +56,7 @@ def one_stage(
     elif names:
         document["model"], stage["from"] = names[0], MODEL
     if task is not None:
-        document["task"] = {"data": task} if is_dataset(task) else task
+        document["task"] = {"data": task} if is_dataset(task) else dict(task) if isinstance(task, Mapping) else task
     return check(document, resolve, verb)
 
 

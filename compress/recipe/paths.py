@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from compress.data.dataset_objects import SPLITS
 from compress.recipe.verbs import DATA_FILES, MODEL_SETTINGS
@@ -12,7 +11,7 @@ from compress.recipe.verbs import DATA_FILES, MODEL_SETTINGS
 MODEL_KEYS = ("from", "teacher", "student", *MODEL_SETTINGS)  # of a stage
 
 
-def anchored(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+def anchored(document: Mapping[str, object], folder: Path) -> dict[str, object]:
     """Return a recipe's document with absolute paths in place of those relative to its folder.
 
     These are model paths that start with `./` or `../`, a task file, the files of a task and the data files of stages. Paths that the
@@ -50,7 +49,7 @@ def _stages(stages: object, folder: Path) -> object:
     return {name: _stage(fields, folder) if isinstance(fields, dict) else fields for name, fields in stages.items()}
 
 
-def _stage(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _stage(fields: Mapping[str, object], folder: Path) -> dict[str, object]:
     changed = dict(fields)
     for key, value in fields.items():
         if key in DATA_FILES and isinstance(value, str):

@@ -55,7 +55,7 @@ def stage_manifest(
     return cast("StageManifest", manifest)
 
 
-def public_manifest(manifest: Mapping[str, Any], stages: Collection[str]) -> dict[str, Any]:
+def public_manifest(manifest: Mapping[str, object], stages: Collection[str]) -> dict[str, object]:
     """Return a manifest that may be published with its model: files and folders are named without their paths.
 
     Args:

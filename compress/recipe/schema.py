@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,9 +36,9 @@ class RecipeDocument(BaseModel):
     description: str = ""
     seed: int = Field(0, ge=0, lt=2**32)
     model: str | None = None
-    task: str | dict[str, Any] | None = None
+    task: str | dict[str, object] | None = None
     gates: Gates = Field(default_factory=lambda: Gates.model_validate({}))
-    stages: dict[str, dict[str, Any]] = Field(min_length=1)
+    stages: dict[str, dict[str, object]] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Recipe:
     task: TaskSpec | None
     gates: Gates
     stages: dict[str, Stage]
-    document: dict[str, Any]
+    document: Mapping[str, object]
 
 
 def stage_of(reference: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from compress.core import artifacts, console, locks, outputs, processes
 from compress.core.errors import UsageError
@@ -17,10 +17,11 @@ from compress.recipe.schema import Recipe
 from compress.recipe.workspace import Workspace
 
 
-def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> dict[str, Any]:
+def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> dict[str, object]:
     """Run a one-stage recipe; a measurement needs no folder.
 
-    Returns the manifest of the stage with `output` added. An output that the same call has written before is left as it is.
+    Returns the manifest of the stage with `output` and `up_to_date` added. An output that the same call has written before is left as
+    it is, and `up_to_date` says so.
 
     Raises:
         UsageError: the output folder holds something else.
@@ -30,7 +31,7 @@ def run_single(recipe: Recipe, output: Path | None, overwrite: bool = False) -> 
     )
 
 
-def _run_in_main_process(recipe: Recipe, output: Path | None, overwrite: bool) -> dict[str, Any]:
+def _run_in_main_process(recipe: Recipe, output: Path | None, overwrite: bool) -> dict[str, object]:
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)
     if processes.launched() > 1 and not stage.verb.distributed:
@@ -49,13 +50,12 @@ def _run_in_main_process(recipe: Recipe, output: Path | None, overwrite: bool) -
         manifest = finished(output, key) if output.exists() else None
         if manifest is not None:
             console.info(f"{output} is up to date: settings, model, data and code are unchanged")
-        else:
-            _check_free(output, overwrite)
-            manifest = write_stage(stage, workspace, output, key, card=True)
-    return {"output": str(output), **manifest}
+            return {"output": str(output), "up_to_date": True, **manifest}
+        _check_free(output, overwrite)
+        return {"output": str(output), "up_to_date": False, **write_stage(stage, workspace, output, key, card=True)}
 
 
-def plan_single(recipe: Recipe) -> dict[str, Any]:
+def plan_single(recipe: Recipe) -> dict[str, object]:
     """Return the plan of a one-stage recipe, from the function `plan` of its stage; nothing is written."""
     (stage,) = recipe.stages.values()
     workspace = Workspace(recipe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compress.report.entries import is_interval
 from compress.report.run_folder import Document
@@ -23,7 +23,7 @@ LETTER = 7.2  # pixels, on average
 LEGEND = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
 
 
-def empty_figure(height: int, **layout: Any) -> go.Figure:
+def empty_figure(height: int, **layout: object) -> go.Figure:
     """Return a figure without data, in the page's style."""
     import plotly.graph_objects as go
 

@@ -24,6 +24,8 @@ class ArtifactResult(Result):
 
     output: str
     """The folder that was written."""
+    up_to_date: bool
+    """Whether an earlier call had written the folder from the same settings, model, data and code, so that nothing was done."""
     schema: int
     """Version of this layout: 1."""
     kind: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 from pydantic.fields import FieldInfo
@@ -195,7 +195,7 @@ class Settings(BaseModel):
         value = getattr(self, field)
         return tuple(value) if isinstance(value, list) else (value,)
 
-    def in_use(self) -> dict[str, Any]:
+    def in_use(self) -> dict[str, object]:
         """Return the settings that are read, as JSON: a document that gives equal settings."""
         fields = type(self).model_fields
         document = self.model_dump(mode="json")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,7 +15,7 @@ from compress.settings.finetune import DEFAULT_EPOCHS, TrainSettings
 LEARNS_FROM_TEACHER = Without("method", "theseus")
 
 
-def _only_method(document: dict[str, Any]) -> str:
+def _only_method(document: Mapping[str, object]) -> str:
     """Return the method of a document of `distill` that gives exactly one, else an empty string."""
     method = document.get("method")
     single = method[0] if isinstance(method, list) and len(method) == 1 else method
@@ -85,7 +86,7 @@ class DistillSettings(TrainSettings):
         return [value] if isinstance(value, str) else value
 
     @classmethod
-    def usual_epochs(cls, document: dict[str, Any]) -> int | None:
+    def usual_epochs(cls, document: Mapping[str, object]) -> int | None:
         """Return the epochs of TinyBERT's second stage; else None: they depend on the number of texts."""
         return DEFAULT_EPOCHS if _only_method(document) == "tinybert" else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -41,7 +41,7 @@ class FactorizeSettings(Settings):
     device: Annotated[Device, HARDWARE] = Field("auto", description=DEVICE)
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def asked(self) -> dict[str, float]:
         """The targets that were given."""
         targets = {name: getattr(self, name) for name in ("target_flops", "target_params", "rank", "ratio", "embedding_rank")}
         return {name: value for name, value in targets.items() if value is not None}

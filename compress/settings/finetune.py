@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,7 +11,19 @@ from compress.settings.base import ADVANCED, DEVICE, HARDWARE, METHOD, TRAINING,
 
 LEARNING_RATE = "Peak learning rate. Default: 1e-4 up to hidden size 512, 3e-5 above; 3x that with more than 20 labels; 1e-3 for a BiLSTM."
 Mode = Literal["full", "frozen", "lora", "adapter"]
-MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full depends on the hidden size
+
+
+class ModeDefaults(TypedDict, total=False):
+    """Defaults that differ by mode."""
+
+    epochs: int
+    lr: float
+    lora_rank: int
+    lora_alpha: float
+    adapter_size: int
+
+
+MODE_DEFAULTS: dict[str, ModeDefaults] = {  # the learning rate of full depends on the hidden size
     "full": {"epochs": 3},
     "frozen": {"epochs": 50, "lr": 1e-3},
     "lora": {"epochs": 5, "lr": 3e-4, "lora_rank": 8, "lora_alpha": 16.0},
@@ -19,7 +32,7 @@ MODE_DEFAULTS: dict[str, dict[str, Any]] = {  # the learning rate of full depend
 DEFAULT_EPOCHS = 3
 
 
-def mode_defaults(document: dict[str, Any]) -> dict[str, Any]:
+def mode_defaults(document: Mapping[str, object]) -> ModeDefaults:
     """Return the defaults of the document's mode of `finetune`."""
     mode = document.get("mode", "full")
     return MODE_DEFAULTS.get(mode, {}) if isinstance(mode, str) else {}
@@ -82,7 +95,7 @@ class TrainSettings(Settings):
         return {**document, "epochs": cls.usual_epochs(document)} if epochs is None and budget is None else document
 
     @classmethod
-    def usual_epochs(cls, document: dict[str, Any]) -> int | None:
+    def usual_epochs(cls, document: Mapping[str, object]) -> int | None:
         """Return the epochs of a document that gives neither epochs nor a budget; None: they depend on the data."""
         return DEFAULT_EPOCHS
 
@@ -123,6 +136,6 @@ class FinetuneSettings(TrainSettings):
         return {**document, **{key: value for key, value in defaults.items() if key != "epochs" and document.get(key) is None}}
 
     @classmethod
-    def usual_epochs(cls, document: dict[str, Any]) -> int:
+    def usual_epochs(cls, document: Mapping[str, object]) -> int:
         """Return the epochs of the mode."""
         return mode_defaults(document).get("epochs", DEFAULT_EPOCHS)

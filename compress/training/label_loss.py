@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from compress.training.loop import Loss
 
 
 def loss_on_labels(
-    model: Callable[..., Any],
+    model: Callable[..., object],
     data: Encoded,
     target: Target,
     device: torch.device,

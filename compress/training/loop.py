@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from compress.training.step_schedule import StepSchedule
 from compress.training.trainable import freeze_embeddings
 
 Validation = Callable[[], float]
-StageSettings = TypeVar("StageSettings", bound=TrainSettings)
+StageSettings = TypeVar("StageSettings", bound=TrainSettings, covariant=True)
 SHOWN_LOSSES = 50  # recent steps whose mean loss the progress bar shows
 
 
@@ -110,7 +110,9 @@ class TrainingResult:
         }
 
 
-def fit(model: TransformersModel, data: Encoded, loss: Loss, plan: TrainingPlan[Any], validate: Validation | None = None) -> TrainingResult:
+def fit(
+    model: TransformersModel, data: Encoded, loss: Loss, plan: TrainingPlan[TrainSettings], validate: Validation | None = None
+) -> TrainingResult:
     """Train `model` in place and leave it with the weights of its best epoch, in evaluation mode.
 
     Killed and called again with the same arguments, it resumes from the last state in `plan.resume` and ends with the same weights
@@ -156,7 +158,7 @@ class _Loop:
         model: TransformersModel,
         data: Encoded,
         loss: Loss,
-        plan: TrainingPlan[Any],
+        plan: TrainingPlan[TrainSettings],
         validate: Validation | None,
         state: TrainingState,
     ) -> None:
@@ -337,7 +339,7 @@ def _progress_bar(label: str, schedule: StepSchedule, start: Progress) -> Iterat
         yield show
 
 
-def _parameter_groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(parameters: Sequence[nn.Parameter], decay: float) -> list[dict[str, object]]:
     """Return AdamW's parameter groups: matrices decay, biases and LayerNorm gains do not."""
     matrices = [p for p in parameters if p.ndim > 1]
     vectors = [p for p in parameters if p.ndim <= 1]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +28,7 @@ ROUNDS = 3
 TIMED_BATCH = 16
 
 
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return the autocast context of `fp32` (none) or `bf16`."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
@@ -53,7 +52,7 @@ def choose_precision(model: TransformersModel, data: Encoded, settings: TrainSet
     return measured_once("precision", facts, lambda: _measure(model, data, settings.batch_size, device))[0]["precision"]
 
 
-def _measure(model: TransformersModel, data: Encoded, batch_size: int, device: torch.device) -> dict[str, Any]:
+def _measure(model: TransformersModel, data: Encoded, batch_size: int, device: torch.device) -> dict[str, object]:
     """Return the faster `precision` for training steps on the longest texts, and the `gain`: the speedup of bf16 over fp32."""
     positions = np.argsort(data.lengths)[-min(TIMED_BATCH, batch_size) :]
     with fast_steps(model, device, 0):

@@ -28,6 +28,7 @@ class Output(TypedDict):
     """What the Python API adds to a manifest."""
 
     output: str
+    up_to_date: bool
 
 
 FAST: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"}

@@ -25,6 +25,8 @@ from compress.models.task_loss import logits_of
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
+from tests.conftest import FAMILIES
+from tests.pairwise import pairwise
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -52,8 +54,7 @@ def by_hand(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
     return logits
 
 
-@pytest.mark.parametrize("kept", CUTS, ids=str)
-@pytest.mark.parametrize("pruned", [False, True])
+@pytest.mark.parametrize(("family", "kept", "pruned"), pairwise(FAMILIES, CUTS, [False, True]))
 def test_cut_equals_by_hand_reloaded_and_onnx(family: str, kept: list[int], pruned: bool, tmp_path: Path) -> None:
     model = tiny.make_model(family)
     if pruned:

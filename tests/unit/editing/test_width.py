@@ -30,6 +30,8 @@ from compress.models.task_loss import logits_of
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
+from tests.conftest import FAMILIES
+from tests.pairwise import pairwise
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-4
@@ -39,7 +41,8 @@ FEW = [3, 9, 20, 31]
 HALF = [0, 2, 3, 5, 8, 9, 11, 13, 17, 18, 20, 22, 25, 28, 30, 31]
 MOST = [number for number in range(tiny.HIDDEN) if number not in {1, 14, 15, 29}]
 PRUNED = [Kept([0, 3], [1, 5, 63]), Kept([], [2]), Kept([1], [])]
-GONE = [Kept([], [])] * tiny.LAYERS
+WIDTHS = {"few": FEW, "half": HALF, "most": MOST}
+SHAPES = {"dense": None, "pruned": PRUNED, "nothing left": [Kept([], [])] * tiny.LAYERS}
 ALL_BUT_XLMR = [name for name in tiny.FAMILIES if name != "xlm-roberta"]
 
 
@@ -128,37 +131,21 @@ def everywhere(model: Any, family: str, folder: Path) -> list[np.ndarray]:
     return [forward(arrays(family)) for forward in (torch_forward(model), torch_forward(again), session_forward(session))]
 
 
-@pytest.mark.parametrize("kept", [FEW, HALF, MOST], ids=len)
-@pytest.mark.parametrize("pruned", [None, PRUNED, GONE], ids=["dense", "pruned", "nothing left"])
-def test_narrowed_equals_the_reference_reloaded_and_onnx(family: str, kept: list[int], pruned: list[Kept] | None, tmp_path: Path) -> None:
-    model = tiny.make_model(family)
-    if pruned:
-        slice_model(model, pruned)
+@pytest.mark.parametrize(("family", "target", "kept", "pruned"), pairwise(ALL_BUT_XLMR, TARGETS, list(WIDTHS), list(SHAPES)))
+def test_narrowed_equals_the_reference_reloaded_and_onnx(family: str, target: Any, kept: str, pruned: str, tmp_path: Path) -> None:
+    model, positions = tiny.make_model(family, target=target), WIDTHS[kept]
+    if SHAPES[pruned]:
+        slice_model(model, SHAPES[pruned])
     before = model_shape(model)
     with torch.no_grad():
-        expected = reference(model, kept, batch_of(family, model)).numpy()
-    narrow(model, kept)
+        expected = reference(model, positions, batch_of(family, model)).numpy()
+    narrow(model, positions)
     shape = model_shape(model)
-    assert (shape.hidden, shape.head_size, shape.layers) == (len(kept), before.head_size, before.layers)
+    assert (shape.hidden, shape.head_size, shape.layers) == (len(positions), before.head_size, before.layers)
+    compared = arrays(family)["attention_mask"].astype(bool) if target in ("tags", "span") else ...
     for result in everywhere(model, family, tmp_path):
-        np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
+        np.testing.assert_allclose(result[compared], expected[compared], rtol=0, atol=TOLERANCE)
     assert model_shape(load_model(tmp_path)) == shape
-
-
-@pytest.mark.parametrize("family", ALL_BUT_XLMR)
-@pytest.mark.parametrize("target", TARGETS)
-def test_every_head_is_narrowed(family: str, target: Any, tmp_path: Path) -> None:
-    model = tiny.make_model(family, target=target)
-    slice_model(model, PRUNED)
-    with torch.no_grad():
-        expected = reference(model, HALF, batch_of(family, model)).numpy()
-    narrow(model, HALF)
-    mask = arrays(family)["attention_mask"].astype(bool)
-    for result in everywhere(model, family, tmp_path):
-        if target in ("tags", "span"):
-            np.testing.assert_allclose(result[mask], expected[mask], rtol=0, atol=TOLERANCE)
-        else:
-            np.testing.assert_allclose(result, expected, rtol=0, atol=TOLERANCE)
 
 
 def test_the_reference_is_the_model_where_all_is_kept(family: str) -> None:
@@ -236,13 +223,12 @@ def test_a_frozen_model_can_be_narrowed_and_a_narrowed_one_trained(family: str) 
     assert all(gradient is not None and gradient.shape == (len(HALF),) for gradient in gradients)
 
 
-@pytest.mark.parametrize("pruned", [None, PRUNED], ids=["dense", "pruned"])
-@pytest.mark.parametrize("target", ["class", "tags"])
-def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: Any, pruned: list[Kept] | None) -> None:
+@pytest.mark.parametrize(("family", "target", "pruned"), pairwise(FAMILIES, ["class", "tags"], ["dense", "pruned"]))
+def test_scores_are_the_gradients_of_one_gate_a_dimension(family: str, target: Any, pruned: str) -> None:
     """A gate on the hidden states wherever they are read, one for all places; taken of each example alone."""
     model = tiny.make_model(family, target=target)
-    if pruned:
-        slice_model(model, pruned)
+    if SHAPES[pruned]:
+        slice_model(model, SHAPES[pruned])
     model.double()
     data = tiny.encoded(family, 8, pairs=True)
 

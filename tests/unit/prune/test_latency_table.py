@@ -107,6 +107,20 @@ def test_a_damaged_table_is_measured_again(measured: list[int], tmp_path: Any) -
     assert len(measured) == 3
 
 
+@pytest.mark.parametrize("error", [KeyError, IndexError, ValueError])
+def test_an_error_of_our_own_in_the_interpolation_is_no_damaged_table(
+    measured: list[int], monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    def broken(*_: Any) -> None:
+        raise error("a fault in our code")
+
+    monkeypatch.setattr(module, "interpolated", broken)
+    for _ in ("measured now", "from the cache"):
+        with pytest.raises(error, match="a fault in our code"):
+            latency_table(tiny.make_model(), Serving(seq_len=8))
+    assert len(measured) == 1
+
+
 def test_models_are_timed_in_the_order_that_was_given() -> None:
     """On the real clock: seconds are positive and finite, one for each model."""
     sizes = [((1, 16),), ((0, 0),), ((4, 64),) * 2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import combinations
+from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from compress.prune.ranking import LayerRanking, Ranking
 from compress.prune.uniform import REMOVED, check_plain, least_plain, solve_uniform
 from compress.settings import PruneSettings
 from tests import tiny
+from tests.conftest import FAMILIES
+from tests.pairwise import pairwise
 from tests.unit.prune.fakes import Maker, context_of, fake_cost_model, rough_costs, run
 
 HEADS, NEURONS, LAYERS = 2, 64, 4
@@ -36,9 +38,7 @@ def drawn(rng: np.random.Generator) -> list[LayerRanking]:
     return [LayerRanking(ranking(HEADS), ranking(NEURONS)) for _ in range(LAYERS)]
 
 
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("first_token", [True, False])
-@pytest.mark.parametrize("share", [0.45, 0.6, 0.8])
+@pytest.mark.parametrize(("seed", "first_token", "share"), pairwise(range(5), [True, False], [0.45, 0.6, 0.8]))
 def test_the_least_loss_of_all(seed: int, first_token: bool, share: float) -> None:
     rng = np.random.default_rng(seed)
     ranked = drawn(rng)
@@ -106,7 +106,7 @@ def same_logits(folder: Path, plain: Any) -> None:
         torch.testing.assert_close(plain.eval()(**batch).logits, load_model(folder)(**batch).logits)
 
 
-@pytest.mark.parametrize("share", [0.7, 0.3])
+@pytest.mark.parametrize(("family", "share"), zip(FAMILIES, cycle([0.7, 0.3])))
 def test_plain_transformers_loads_it(tiny_task: dict[str, Any], checkpoint: Maker, family: str, share: float, tmp_path: Path) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=share, uniform=True)
     assert result["flops"] <= share * result["flops_before"]

@@ -33,7 +33,7 @@ def test_a_single_verb_writes_the_artifact_itself(checkpoint: Maker, tmp_path: P
     assert result["output"] == str(tmp_path / "my out")
     assert load_onnx(tmp_path / "my out")("the dog").label in tiny.LABELS
     assert artifacts.read_manifest(tmp_path / "my out") == json.loads(
-        json.dumps(console.finite({key: value for key, value in result.items() if key != "output"}))
+        json.dumps(console.finite({key: value for key, value in result.items() if key not in ("output", "up_to_date")}))
     )
     assert [path.name for path in tmp_path.iterdir()] == ["my out"]
 
@@ -43,6 +43,7 @@ def test_a_single_verb_made_before_is_not_made_again(checkpoint: Maker, tmp_path
     monkeypatch.setattr(module, "call_stage", lambda *args: pytest.fail("ran again"))
     after = single(checkpoint(), tmp_path / "out")
     assert (after["digest"], after["created"]) == (before["digest"], before["created"])
+    assert (before["up_to_date"], after["up_to_date"]) == (False, True)
 
 
 def test_a_single_verb_with_other_settings_needs_overwrite(checkpoint: Maker, tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from compress.training.trainable import head_modules, train_only
 from tests import tiny
 
 CPU = torch.device("cpu")
-TARGETS = ("class", "labels", "value", "tags", "span")
 
 
 @pytest.fixture(params=tiny.FAMILIES)
@@ -32,7 +31,7 @@ def family(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("family", "target"), tiny.FAMILY_TARGETS)
 def test_logits_from_cached_states_are_those_of_the_whole_model(family: str, target: Any) -> None:
     model, data = tiny.make_model(family, target=target), tiny.encoded(family, 20)
     whole = run_batches(torch_forward(model), data)

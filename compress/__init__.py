@@ -12,7 +12,7 @@ from compress.core.version import __version__
 # Names are imported on first use, so that `import compress` and `compress --help` import neither torch nor transformers.
 _HOMES = {
     **dict.fromkeys(
-        ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run"), "compress.api"
+        ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run", "auto"), "compress.api"
     ),
     "load_model": "compress.models.checkpoint",
     "load_onnx": "compress.inference.artifact",
@@ -20,7 +20,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from compress.api import bench, distill, evaluate, export, factorize, finetune, prune, quantize, run, share
+    from compress.api import auto, bench, distill, evaluate, export, factorize, finetune, prune, quantize, run, share
     from compress.core.errors import CompressError
     from compress.inference.artifact import load_onnx
     from compress.models.checkpoint import load_model
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CompressError",
     "__version__",
+    "auto",
     "bench",
     "distill",
     "evaluate",

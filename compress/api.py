@@ -18,16 +18,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, cast
 
+from compress import data
 from compress.core.errors import UsageError
 from compress.core.scratch import folder as scratch_folder
+from compress.core.validation import validate
 from compress.data import TaskLike
 from compress.recipe import load as loading
-from compress.recipe.one_stage import ModelLike, one_stage
+from compress.recipe.one_stage import ModelLike, as_reference, one_stage
 from compress.recipe.run import run_recipe
 from compress.recipe.schema import Recipe
 from compress.recipe.single import plan_single, run_single
 from compress.results import DistillPlan, PrunePlan
 from compress.results.objects import (
+    AutoResult,
     BenchResult,
     DistillResult,
     EvalResult,
@@ -39,7 +42,10 @@ from compress.results.objects import (
     RunResult,
     ShareResult,
 )
+from compress.search.auto import Question, run_auto
+from compress.settings.auto import AutoSettings
 from compress.settings.keywords import (
+    AutoKeywords,
     BenchKeywords,
     DistillKeywords,
     EvalKeywords,
@@ -203,6 +209,36 @@ def run(
     """
     loaded = loading.load(str(recipe), tuple(overrides), dict(files) if files else None)
     return RunResult(run_recipe(loaded, Path(output) if output else default_output(loaded)))
+
+
+def auto(
+    model: ModelLike,
+    task: TaskLike,
+    output: PathLike,
+    *,
+    teacher: ModelLike | None = None,
+    store: PathLike | None = None,
+    seed: int = 0,
+    **settings: Unpack[AutoKeywords],
+) -> AutoResult:
+    """Find the best model for an accuracy budget or a latency, within a time budget, and judge it on data that chose nothing.
+
+    Args:
+        model: what is made smaller; it is fine-tuned first if its head is not trained for the task.
+        task: the task.
+        output: the folder to write.
+        teacher: a bigger fine-tuned model to learn from.
+        store: a folder of finished stages that several searches share; by default `output/stages`.
+        seed: of every stage.
+        settings: objective (`max_drop`, with or without `smallest`, or `target_latency_ms`), serving point, `budget`.
+
+    Raises:
+        UsageError: no objective or several, or a budget that is too small to fine-tune.
+        GateMissed: nothing keeps what was asked for; the nearest is in `output`.
+    """
+    checked = validate(AutoSettings, settings, "auto", UsageError)
+    question = Question(as_reference(model), data.resolve(task), checked, seed, as_reference(teacher) if teacher else "")
+    return AutoResult(run_auto(question, Path(output), Path(store) if store else None))
 
 
 def default_output(recipe: Recipe) -> Path:

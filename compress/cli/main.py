@@ -23,6 +23,9 @@ from compress.core.version import __version__
 
 # The verbs with their one-line help, so that `compress --help` imports none of them. A test compares it with the verbs' own.
 GROUPS = {
+    "Start here": {
+        "auto": "Find the best model for an accuracy budget or a latency, and prove it.",
+    },
     "Train and make smaller": {
         "finetune": "Train a pre-trained encoder on a task.",
         "prune": "Remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, weights.",

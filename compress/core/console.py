@@ -189,6 +189,11 @@ def _bar(label: str, total: int, done: int) -> Iterator[Callable[..., None]]:
         yield lambda steps=1, note="": bars.update(task, advance=steps, note=note)
 
 
+def since_start() -> float:
+    """Return the seconds since this process began to work."""
+    return time.monotonic() - _STARTED
+
+
 def duration(seconds: float) -> str:
     """Return a time span for people: `8 s`, `2 min 5 s`."""
     if seconds < 10:

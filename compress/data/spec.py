@@ -86,6 +86,9 @@ class TaskSpec(BaseModel):
     train: str | None = Field(None, description="local file: Parquet, CSV, TSV or JSON lines")
     validation: str | None = None
     test: str | None = None
+    hold_back: float | None = Field(
+        None, gt=0, lt=1, description="share of the validation rows that become the test split of a task without one; a fixed random choice"
+    )
     data: dict[str, object] | None = Field(None, description="`datasets.Dataset` objects by split (Python API only)")
     description: str = ""
 

@@ -34,3 +34,18 @@ def held_out_positions(count: int, classes: np.ndarray | None = None, class_coun
         stratify = classes if sizes[sizes > 0].min() > 1 and count * HELD_OUT >= len(sizes) else None
     kept, held_out = train_test_split(np.arange(count), test_size=HELD_OUT, random_state=0, stratify=stratify)
     return np.sort(kept), np.sort(held_out)
+
+
+def held_back_positions(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split `count` validation rows into those that choose and those that judge: two ascending arrays of positions.
+
+    The split is the same on every call.
+
+    Raises:
+        DataError: one of the parts would be empty.
+    """
+    judging = round(share * count)
+    if not 0 < judging < count:
+        raise DataError(f"hold_back {share:g} of {count} validation rows leaves one part empty", "give a test file")
+    order = np.random.default_rng(0).permutation(count)
+    return np.sort(order[judging:]), np.sort(order[:judging])

@@ -20,7 +20,7 @@ from compress.data.local_sources import local_source
 from compress.data.sequence_labels import check_tags, read_tags
 from compress.data.sources import DatasetSource, FileSource, RowSource, Source
 from compress.data.spec import HubSource, TaskSpec
-from compress.data.splits import held_out_positions
+from compress.data.splits import held_back_positions, held_out_positions
 
 FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "end"]}
 READERS = {"class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans}
@@ -46,7 +46,8 @@ class Task:
     @property
     def available(self) -> list[str]:
         """The splits that can be loaded; without a validation split, one is held out of train."""
-        return [name for name in SPLITS if name in self._sources or (name == "validation" and "train" in self._sources)]
+        given = [name for name in SPLITS if name in self._sources or (name == "validation" and "train" in self._sources)]
+        return [*given, "test"] if self.spec.hold_back and "validation" in given and "test" not in given else given
 
     @cached_property
     def label_names(self) -> list[str]:
@@ -102,11 +103,24 @@ class Task:
         if name not in self.available:
             raise DataError(f"task {self.spec.name} has no {name} split (it has: {', '.join(self.available)})")
         if name not in self._loaded:
-            if name != "test" and "validation" not in self._sources:
-                self._loaded["train"], self._loaded["validation"] = self._hold_out()
-            else:
-                self._loaded[name] = self._read(name)
+            self._load(name)
         return self._loaded[name]
+
+    def _load(self, name: str) -> None:
+        """Load a split, and those that it is divided from."""
+        if name == "train" and "validation" in self._sources:
+            self._loaded["train"] = self._read("train")
+        elif name == "test" and "test" in self._sources:
+            self._loaded["test"] = self._read("test")
+        else:
+            if "validation" in self._sources:
+                validation = self._read("validation")
+            else:
+                self._loaded["train"], validation = self._hold_out()
+            if self.spec.hold_back and "test" not in self._sources:
+                kept, held_back = held_back_positions(len(validation), self.spec.hold_back)
+                validation, self._loaded["test"] = validation.take(kept), validation.take(held_back)
+            self._loaded["validation"] = validation
 
     def evaluation_split(self, name: str = "auto") -> str:
         """Return the split to evaluate on: `auto` means test if the task has one, else validation."""

@@ -12,6 +12,14 @@ from compress.prune.uniform import least_plain
 from compress.settings import PruneSettings
 
 
+class OutOfReach(UsageError):
+    """A speedup that no pruned model reaches; `limit` is that of the smallest one."""
+
+    def __init__(self, message: str, hint: str, limit: float) -> None:
+        super().__init__(message, hint)
+        self.limit = limit
+
+
 @dataclass(frozen=True)
 class PruneTarget:
     """A size or a speed to reach.
@@ -82,15 +90,16 @@ def _check_reachable(speedups: list[float], cost_model: CostModel, uniform: bool
     """Refuse speedups beyond that of the smallest shape.
 
     Raises:
-        UsageError: one is.
+        OutOfReach: one is.
     """
     smallest = smallest_shape(cost_model.dense, uniform)
     limit = cost_model.dense_cost / cost_model.costs.total(smallest)
     for speedup in speedups:
         if speedup >= limit:
             remainder = f"one layer of {smallest.layers[0].ffn} neurons" if uniform else "a single head"
-            raise UsageError(
+            raise OutOfReach(
                 f"a speedup of {speedup:.3g} is out of reach: with {remainder} left this model would be {limit:.1f}x as fast "
                 f"({cost_model.conditions})",
                 f"ask for a speedup below {limit:.1f}; 'compress quantize' makes the pruned model faster still",
+                limit,
             )

@@ -16,7 +16,8 @@ from compress.results.graphs import (
 from compress.results.measurements import BenchEntry, Control, ErrorCounts, EvalEntry, Waterfall
 from compress.results.result import Result
 from compress.results.runs import DataReference, GateDocument, ModelReference, RunStage
-from compress.results.values import InputSpecDocument, LayerDocument, Metrics
+from compress.results.search import CandidateRow, SearchVerdict, Tradeoff
+from compress.results.values import InputSpecDocument, LayerDocument, Metrics, Speedup
 
 
 class ArtifactResult(Result):
@@ -341,3 +342,56 @@ class RunResult(Result):
     """The model in `model/`, as it was measured: a stage, or one model of a stage (`teacher/best`, `slim/2x`)."""
     report: str
     """The HTML report (added by the command line)."""
+
+
+class AutoResult(Result):
+    """What `compress.auto` returns."""
+
+    schema: int
+    """Version of this layout: 1."""
+    output: str
+    """The folder that was written."""
+    objective: str
+    """What was asked for, in words."""
+    kept: bool
+    """Whether the answer keeps what was asked for, on validation."""
+    interrupted: bool
+    """Whether the search was stopped early (Ctrl-C)."""
+    task: str
+    """Name of the task."""
+    metric: str
+    """The main metric."""
+    baseline_score: float
+    """Main metric of the baseline on validation."""
+    baseline_ms: float
+    """Its latency in PyTorch fp32: the median of its timings."""
+    limit: dict[str, float | None]
+    """`max_drop` and `target_latency_ms`; null for what was not asked."""
+    serving: dict[str, int | str]
+    """The serving point: `batch_size`, `seq_len`, `threads`, `runtime`."""
+    answer: CandidateRow
+    """The model in `model/`."""
+    speedup: Speedup
+    """Its speedup over the baseline in PyTorch fp32."""
+    verdict: SearchVerdict | None
+    """The answer on examples that chose nothing; null if the search was stopped before."""
+    candidates: list[CandidateRow]
+    """Everything that was tried."""
+    tradeoffs: list[Tradeoff]
+    """What other limits would bring, by what was tried."""
+    log: list[str]
+    """The plan, the steps and the stop, in words."""
+    budget_seconds: float
+    """The budget."""
+    spent_seconds: float
+    """Wall time of the search, resumed parts included."""
+    reused_seconds: float
+    """Time that stages of earlier searches had taken, which this one reused."""
+    machine: dict[str, object]
+    """Processor, instruction sets, cores, memory, system and library versions."""
+    metrics: dict[str, float]
+    """`score`, `speedup` and `latency_ms` of the answer."""
+    seconds: float
+    """How long this call took."""
+    report: str
+    """The HTML report."""

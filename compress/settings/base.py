@@ -32,13 +32,28 @@ class Section:
 
 INPUT = Section("Input and output")
 TASK = Section("Task")
+OBJECTIVE = Section("Objective")
+SERVING = Section("Serving point")
+BUDGET = Section("Budget")
 TARGET = Section("Target")
 METHOD = Section("Method")
 CALIBRATION = Section("Calibration")
 TRAINING = Section("Training")
 HARDWARE = Section("Hardware")
 ADVANCED = Section("Advanced")
-SECTIONS = (INPUT, TARGET, METHOD, TASK, CALIBRATION, TRAINING, HARDWARE, ADVANCED)  # in the order of a help page
+SECTIONS = (
+    INPUT,
+    OBJECTIVE,
+    SERVING,
+    BUDGET,
+    TARGET,
+    METHOD,
+    TASK,
+    CALIBRATION,
+    TRAINING,
+    HARDWARE,
+    ADVANCED,
+)  # in the order of a help page
 
 
 @dataclass(frozen=True, init=False)

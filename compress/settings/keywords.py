@@ -168,3 +168,19 @@ class BenchKeywords(TypedDict, total=False):
     precision: Literal["fp32", "bf16", "fp16"]
     pin: bool
     device: Literal["cpu", "cuda", "tensorrt"]
+
+
+class AutoKeywords(TypedDict, total=False):
+    """Settings of `auto`."""
+
+    max_drop: float | None
+    smallest: bool
+    target_latency_ms: float | None
+    confidence: float | None
+    batch_size: int
+    seq_len: int | None
+    threads: int
+    runtime: Literal["auto", "onnxruntime", "openvino"]
+    budget: str
+    unlabeled: str | None
+    device: Literal["auto", "cpu", "cuda"]

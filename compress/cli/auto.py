@@ -1,0 +1,76 @@
+"""`compress auto`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from compress.cli import common
+from compress.cli.options import SectionCommand, given, option, settings_options
+from compress.cli.task_options import required_task, task_options
+from compress.core import console
+from compress.core.errors import GateMissed
+from compress.settings.auto import AutoSettings
+from compress.settings.base import BUDGET, INPUT
+
+if TYPE_CHECKING:
+    from compress.results.search import SearchDocument
+
+
+@click.command("auto", cls=SectionCommand, short_help="Find the best model for an accuracy budget or a latency, and prove it.")
+@click.argument("model")
+@common.output_option
+@option("--teacher", section=INPUT, metavar="MODEL", help="A bigger fine-tuned model to learn from.  [default: MODEL itself]")
+@option(
+    "--store",
+    section=BUDGET,
+    type=click.Path(),
+    metavar="DIR",
+    help="Folder of finished stages, shared by searches.  [default: OUTPUT/stages]",
+)
+@task_options
+@settings_options(AutoSettings)
+@common.seed_option
+def command(model: str, output: str, teacher: str | None, store: str | None, seed: int, **values: Any) -> None:
+    """Find the best model for an accuracy budget or a latency, and prove it.
+
+    Fine-tunes MODEL if its head is not trained for the task, then tries int8, students without an encoder, pruned sizes and their
+    distillation, and tunes the best. Writes model/, recipe.yaml, which 'compress run' repeats, and report.html. The answer is judged
+    on test data, or on a part of validation, that chose nothing. Stopped by Ctrl-C, it delivers the best so far.
+
+    \b
+    Examples:
+      compress auto teacher --task sst2 --max-drop 1 --budget 45m -o out
+      compress auto google-bert/bert-base-uncased --train train.csv --text text --label label --max-drop 1 -o out
+      compress auto teacher --task task.yaml --target-latency-ms 2 --threads 2 -o out
+      compress auto teacher --task bbc-news --max-drop 2 --smallest -o out
+    """
+    from compress import api
+
+    task = required_task("auto", values)
+    settings = given(AutoSettings, values)
+    try:
+        document = api.auto(model, task, output, teacher=teacher, store=store, seed=seed, **settings)
+    except GateMissed as missed:
+        if not console.is_json():
+            _show(missed.document)  # type: ignore[arg-type]
+        raise
+    console.result(document, lambda: _show(document))
+
+
+def _show(document: SearchDocument) -> None:
+    """Print the answer."""
+    answer, judged = document["answer"], document["verdict"]
+    low, high = document["speedup"]["ci95"]
+    print(f"{'answer' if document['kept'] else 'nearest'}: {answer['candidate']} ({answer['model']})")
+    speed = f"{document['speedup']['ratio']:.1f}x as fast as the baseline in PyTorch fp32 [{low:.1f}, {high:.1f}]"
+    print(f"  {speed}, {answer['latency_ms']:.3g} ms")
+    if judged is not None:
+        low, high = judged["drop_ci95"]
+        print(f"  {judged['drop_points']:.2f} points lost on {judged['split']} [{low:+.1f}, {high:+.1f}], n = {judged['n']}")
+    for entry in document["tradeoffs"]:
+        print(f"  with a limit of {entry['limit']:g}: {entry['speedup']:.1f}x by {entry['candidate']}")
+    print(f"model:  {document['output']}/model")
+    print(f"recipe: {document['output']}/recipe.yaml")
+    print(f"report: {document['output']}/report.html ({console.duration(document['spent_seconds'])})")

@@ -1,0 +1,210 @@
+"""`auto`: search the best model for an objective within a budget, deliver it, and prove it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from compress.core import console, digests, files, locks, machine, outputs, processes
+from compress.core.errors import GateMissed, ModelError, UsageError
+from compress.data.spec import TaskSpec
+from compress.data.task import Task
+from compress.models.layout import is_graph
+from compress.models.reference import digest_model, locate
+from compress.recipe.events import logged_events
+from compress.recipe.preflight import check_inputs
+from compress.results.search import SearchDocument, SearchVerdict
+from compress.search import setup, verdict
+from compress.search.candidates import Candidate
+from compress.search.costs import Costs, State
+from compress.search.delivery import deliver
+from compress.search.lab import Ledger, StoreLab
+from compress.search.objective import Objective, ServingPoint
+from compress.search.space import Space
+from compress.search.store import Store
+from compress.search.strategy import Search, choose
+from compress.search.trials import Trials
+from compress.settings.auto import AutoSettings
+from compress.stage import STUDENTS
+
+DOCUMENT = "auto.json"  # in the output: the result; its presence says that the folder is ours
+LEDGER = "search.json"  # in the output: what the search has spent so far
+LEARNED = "learned.json"  # in the store: what is known of costs
+SCHEMA = 1
+NAME = "auto"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What `auto` is asked.
+
+    Attributes:
+        model: what is made smaller.
+        task: the task.
+        settings: objective, serving point, budget.
+        seed: of every stage.
+        teacher: a bigger teacher, or an empty text.
+    """
+
+    model: str
+    task: TaskSpec
+    settings: AutoSettings
+    seed: int
+    teacher: str
+
+
+def run_auto(question: Question, output: Path, store: Path | None = None) -> SearchDocument:
+    """Search, deliver and judge; returns what `auto.json` holds.
+
+    Args:
+        question: what is asked.
+        output: the folder to write: `model/`, `recipe.yaml`, `report.html`, `auto.json`, `run/`, and `stages/`, the store.
+        store: another store, which several searches share.
+
+    Raises:
+        GateMissed: nothing keeps what was asked for; the nearest is delivered.
+        KeyboardInterrupt: after the best answer so far was delivered.
+        CompressError: something else fails; finished stages stay in the store.
+    """
+    if processes.launched() > 1:
+        raise UsageError("a search runs in one process, and there are several", "start it without a launcher")
+    output = outputs.nameable(output)
+    outputs.check_output(output, [locate(name) for name in (question.model, question.teacher) if name])
+    with locks.locked(output):
+        if output.is_dir() and any(output.iterdir()) and not any((output / name).is_file() for name in (DOCUMENT, LEDGER)):
+            raise UsageError(f"{output} is not empty and holds no search", "choose another folder with -o")
+        output.mkdir(exist_ok=True)
+        with logged_events(output / "events.jsonl"):
+            document = _run(question, output, Store(store or output / "stages"))
+    if document["interrupted"]:
+        raise KeyboardInterrupt
+    if not document["kept"]:
+        answer = document["answer"]
+        raise GateMissed(
+            f"nothing that was tried is {document['objective']}; the nearest: {answer['candidate']}, {answer['why']}",
+            f"it is in {output / 'model'}; allow more, or give a larger --budget; what was tried: {output / 'report.html'}",
+            {**document},
+        )
+    return document
+
+
+def _run(question: Question, output: Path, store: Store) -> SearchDocument:
+    started = time.monotonic()
+    search, lab = _prepare(question, output, store)
+    for line in _plan(search):
+        search.trials.say(line)
+    search.run()
+    answer, kept = choose(search.trials)
+    answer.verdict, answer.why = "answer", answer.why if not kept else f"the {search.trials.objective.kind} that keeps the limit"
+    judged = verdict.judge(search.trials, answer)
+    for line in verdict.verdict_lines(judged, search.trials.objective):
+        search.trials.say(line)
+    document = _document(question, output, search, lab, answer, kept, judged)
+    deliver(search.trials, lab, answer, output, within=judged["keeps"] is not False)
+    files.write_json(store.folder / LEARNED, search.trials.costs.as_json())
+    document["seconds"] = time.monotonic() - started
+    files.write_json(output / DOCUMENT, console.finite({**document}))
+    from compress.report.search_page import write_search_report
+
+    document["report"] = str(write_search_report(document, output))
+    return document
+
+
+def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, StoreLab]:
+    """Return a search that is ready to run, resumed if it was interrupted, and its lab."""
+    settings, folder = question.settings, locate(question.model)
+    if is_graph(folder):
+        raise ModelError(
+            f"{question.model} is an ONNX artifact, which cannot be pruned or trained", "give the checkpoint that it was exported from"
+        )
+    spec = setup.with_judge(question.task)
+    task = Task(spec)
+    trained = setup.is_finetuned(folder, task)
+    facts = setup.task_facts(task, folder, settings.unlabeled)
+    serving = ServingPoint(
+        settings.batch_size, settings.seq_len or setup.usual_length(facts, spec.max_length), settings.threads, settings.runtime
+    )
+    unlabeled = str(Path(settings.unlabeled).absolute()) if settings.unlabeled else ""
+    space = Space(facts, serving, not trained, question.teacher, unlabeled, settings.device, holds_back=spec != question.task)
+    asked = digests.digest_json(
+        [settings.model_dump(mode="json"), question.seed, digest_model(folder), task.fingerprint, question.teacher, machine.versions()]
+    )
+
+    def begin() -> tuple[float, float, State]:
+        scale = setup.machine_scale(folder, task, facts.tokens)
+        return console.since_start(), scale, _learned(store)
+
+    store.folder.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger.open(output / LEDGER, asked, begin)
+    if ledger.resumed:
+        console.info("resuming a search that was stopped: its finished stages are not run again")
+    lab = StoreLab(store, ledger, _absolute(question.model), spec, question.seed, NAME)
+    space.add_baseline(1)
+    check_inputs(lab.recipe(space.stages))
+    space.stages.clear()
+    trials = Trials(lab, space, Objective.of(settings), settings.budget_seconds, ledger.costs())
+    return Search(trials, tuple(name for name in ("static",) if name in STUDENTS)), lab
+
+
+def _learned(store: Store) -> State:
+    try:
+        return Costs.from_json(files.read_json(store.folder / LEARNED)).as_json()
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _absolute(model: str) -> str:
+    """Return a model's reference that is the same from any folder."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if path.is_dir() else model
+
+
+def _plan(search: Search) -> list[str]:
+    """Return the plan in words."""
+    trials, facts = search.trials, search.trials.space.facts
+    judged = "the same examples judge: there are too few" if facts.judge == "validation" else f"{facts.judged:,} of {facts.judge} judge"
+    held = " (held back from validation)" if trials.space.holds_back else ""
+    return [
+        f"look for {trials.objective.describe()} at {trials.space.serving.describe()}, within {console.duration(trials.budget)}",
+        f"{facts.train:,} training texts of {facts.tokens:.0f} tokens; {facts.validation:,} of validation choose, {judged}{held}",
+        "plan: measure the baseline, ask whether an encoder is needed, prune one family of sizes, race trainings of the sizes around "
+        "the limit, bring the best into its final form, judge it",
+    ]
+
+
+def _document(
+    question: Question, output: Path, search: Search, lab: StoreLab, answer: Candidate, kept: bool, judged: SearchVerdict
+) -> SearchDocument:
+    trials = search.trials
+    rows = [candidate.as_row(trials.score, trials.baseline_ms) for candidate in trials.candidates]
+    row = answer.as_row(trials.score, trials.baseline_ms)
+    serving = trials.space.serving
+    speed = row["speedup"] or 1.0
+    return {
+        "schema": SCHEMA,
+        "output": str(output),
+        "objective": trials.objective.describe(),
+        "kept": kept,
+        "interrupted": search.interrupted,
+        "task": question.task.name,
+        "metric": trials.space.facts.metric,
+        "baseline_score": trials.score,
+        "baseline_ms": trials.baseline_ms,
+        "limit": {"max_drop": trials.objective.max_drop, "target_latency_ms": trials.objective.target_latency_ms},
+        "serving": {
+            "batch_size": serving.batch_size, "seq_len": serving.seq_len, "threads": serving.threads, "runtime": serving.runtime,
+        },
+        "answer": row,
+        "speedup": {"vs": trials.space.baseline, "ratio": speed, "ci95": row["speedup_ci95"] or [speed, speed]},
+        "verdict": judged,
+        "candidates": rows,
+        "tradeoffs": verdict.tradeoffs(trials.candidates, trials.objective, trials.baseline_ms),
+        "log": trials.log,
+        "budget_seconds": trials.budget,
+        "spent_seconds": lab.spent(),
+        "reused_seconds": lab.reused_seconds(),
+        "machine": machine.facts(),
+        "metrics": {"score": row["score"] or 0.0, "speedup": speed, "latency_ms": row["latency_ms"] or 0.0},
+        "seconds": 0.0,
+    }  # fmt: skip

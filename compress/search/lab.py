@@ -1,0 +1,184 @@
+"""The lab of a search: its stages run in a store, and a ledger keeps its time across interruptions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict, cast
+
+from compress.core import files
+from compress.core.errors import CompressError
+from compress.core.system_errors import typed_errors
+from compress.data.spec import TaskSpec
+from compress.recipe.cache_key import cache_key
+from compress.recipe.check import check
+from compress.recipe.schema import SCHEMA, Recipe, Stage
+from compress.recipe.workspace import Workspace
+from compress.results import RuntimeHints
+from compress.search.costs import Costs, State
+from compress.search.space import Stages
+from compress.search.store import FinishedStage, Store
+
+LEDGER_SCHEMA = 1
+
+
+class Entry(TypedDict):
+    """A stage in the ledger: whether an earlier search had left it in the store, and the wall time that this search spent on it."""
+
+    reused: bool
+    seconds: float | None
+
+
+@dataclass
+class Ledger:
+    """What a search has spent, by cache key; kept in a file, so that a killed search counts on.
+
+    Attributes:
+        path: of the file.
+        asked: a digest of what was asked: a ledger of another question is not read.
+        startup: seconds from the start of the process to the first stage.
+        scale: of this machine, see `Costs`.
+        known: what was known of costs when the search began.
+        entries: by cache key.
+        visited: keys that this process has come to. A resumed search repeats its decisions, with the time that was spent then.
+    """
+
+    path: Path
+    asked: str
+    startup: float = 0.0
+    scale: float = 1.0
+    known: State = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    visited: set[str] = field(default_factory=set)
+
+    @staticmethod
+    def open(path: Path, asked: str, begin: Callable[[], tuple[float, float, State]]) -> Ledger:
+        """Read the ledger of an interrupted search that was asked the same, or begin a new one.
+
+        Args:
+            path: of the file.
+            asked: a digest of what is asked.
+            begin: returns the startup time, the scale of the machine and what is known of costs.
+        """
+        try:
+            document = files.read_json(path)
+            if document["schema"] == LEDGER_SCHEMA and document["asked"] == asked:
+                return Ledger(path, asked, document["startup"], document["scale"], document["known"], document["entries"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        ledger = Ledger(path, asked, *begin())
+        ledger.save()
+        return ledger
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the search had begun stages already."""
+        return bool(self.entries)
+
+    def save(self) -> None:
+        """Write the file."""
+        document = {"schema": LEDGER_SCHEMA, "asked": self.asked, "startup": self.startup, "scale": self.scale, "known": self.known}
+        files.write_json(self.path, {**document, "entries": self.entries})
+
+    def spent(self) -> float:
+        """Return the seconds of all stages up to this point of the search."""
+        return self.startup + sum(self.entries[key]["seconds"] or 0.0 for key in self.visited)
+
+    def costs(self) -> Costs:
+        """Return what was known of costs when the search began."""
+        return Costs.from_json(cast("Mapping[str, Mapping[str, list[float]]]", self.known), self.scale)
+
+
+class StoreLab:
+    """Runs the stages of one search in a store.
+
+    Args:
+        store: of stages.
+        ledger: of the search.
+        model: the model that is made smaller.
+        task: the task.
+        seed: of every stage.
+        name: of the recipes.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, model: str, task: TaskSpec, seed: int, name: str) -> None:
+        self.store, self.ledger, self.task = store, ledger, task
+        self.top: dict[str, Any] = {"schema": SCHEMA, "name": name, "seed": seed, "model": model}
+        self.finished: dict[str, FinishedStage] = {}
+        self._folders: dict[str, Path] = {}
+        self._digests: dict[str, str] = {}
+        self._hints: dict[str, RuntimeHints | None] = {}
+
+    def recipe(self, stages: Stages, **more: object) -> Recipe:
+        """Return stages as a recipe; `more` are further keys of its top."""
+        document = {**self.top, **more, "task": self.task.name, "stages": {name: dict(fields) for name, fields in stages.items()}}
+        return check(document, lambda _: self.task, "search")
+
+    def run(self, stages: Stages, name: str) -> Mapping[str, object]:
+        """Run a stage, whose inputs are finished, and return its manifest."""
+        started = time.monotonic()
+        stage, workspace = self._prepared(stages, name)
+        key = cache_key(stage, workspace)
+        entry = self.ledger.entries.get(key)
+        self.ledger.visited.add(key)
+        begun_before = entry is not None and entry["seconds"] is None
+        if entry is None:
+            entry = self.ledger.entries[key] = {"reused": self.store.find(stage, workspace) is not None, "seconds": None}
+            self.ledger.save()
+        try:
+            with typed_errors():
+                done = self.store.obtain(stage, workspace)
+        except CompressError:
+            entry["seconds"] = time.monotonic() - started
+            self.ledger.save()
+            raise
+        workspace.finish(name, done.folder, done.manifest)
+        self.finished[name] = done
+        if entry["seconds"] is None:
+            seconds = time.monotonic() - started
+            entry["seconds"] = max(seconds, trained_seconds(done)) if begun_before else seconds
+            self.ledger.save()
+        return cast("Mapping[str, object]", done.manifest)
+
+    def reused(self, stages: Stages, name: str) -> bool:
+        """Return whether an earlier search left this stage in the store. A stage with unfinished inputs counts as missing."""
+        recipe = self.recipe(stages)
+        if any(
+            reference.partition("/")[0] in recipe.stages.keys() - self.finished.keys() for reference in recipe.stages[name].references()
+        ):
+            return False
+        stage, workspace = self._prepared(stages, name)
+        entry = self.ledger.entries.get(cache_key(stage, workspace))
+        return entry["reused"] if entry is not None else self.store.find(stage, workspace) is not None
+
+    def seconds_of(self, name: str) -> float:
+        """Return how long a stage took when it ran."""
+        done = self.finished[name]
+        entry = self.ledger.entries.get(done.manifest.get("key", ""))
+        return done.seconds if entry is None or entry["reused"] or entry["seconds"] is None else max(entry["seconds"], done.seconds)
+
+    def spent(self) -> float:
+        """Return the seconds of this search so far."""
+        return self.ledger.spent()
+
+    def reused_seconds(self) -> float:
+        """Return what the stages took that earlier searches had left in the store."""
+        entries = self.ledger.entries
+        return sum(
+            done.seconds for done in self.finished.values() if (entry := entries.get(done.manifest.get("key", ""))) and entry["reused"]
+        )
+
+    def _prepared(self, stages: Stages, name: str) -> tuple[Stage, Workspace]:
+        """Return a stage, and a workspace that knows all finished ones."""
+        recipe = self.recipe(stages)
+        workspace = self.store.workspace(recipe)
+        workspace.folder_of, workspace.digest_of, workspace.runtime_of = self._folders, self._digests, self._hints
+        return recipe.stages[name], workspace
+
+
+def trained_seconds(done: FinishedStage) -> float:
+    """Return how long a stage has trained in all, before an interruption, too; 0 if it did not train."""
+    training = cast("Mapping[str, Mapping[str, float]]", done.manifest).get("training") or {}
+    return training.get("seconds", 0.0)

@@ -1,0 +1,171 @@
+"""The race: which size of a model keeps the limit after training, at the least cost.
+
+Arms are models of different sizes, from small to large gains. Training doubles step by step (successive halving; Jamieson and Talwalkar,
+arXiv 1502.07943), and after each step the next one goes to the arm that promises most for its time. Accuracy falls monotonically along a
+family, so this bisects it: the first steps go to the sizes around the limit, and what they bring back tells what others will.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from compress.search.candidates import Speed
+from compress.search.costs import Costs
+from compress.search.estimates import Drop
+
+HOPELESS = 0.1  # an arm whose chance to keep the limit falls below this is dropped
+SAFE = 0.7  # chance from which an arm counts as one that keeps the limit
+LARGEST = 32  # units of training that a race goes up to
+LEAST = 0.03  # expected gain, as a logarithm, that is worth a training
+WORTHWHILE = 0.1  # points that a doubling of the training must bring
+
+
+@dataclass
+class Arm:
+    """A model of one size, and how far its training is.
+
+    Attributes:
+        name: of the size: `4x`.
+        start: what its training starts from: a model, or a SPEC.
+        gain: predicted speedup over the baseline, or another number that is the better the larger.
+        size: seconds of its training step relative to the baseline's.
+        drop: the latest measurement of its drop.
+        speed: predicted for its int8 form; None if unknown.
+        units: units of training so far.
+        model: the latest model: a stage, or `start` if it was not trained.
+        is_spec: whether `start` is a SPEC, which must be trained first.
+        variants: whether it learns from variants of the texts, too.
+        out: why it was dropped; empty while it is in the race.
+    """
+
+    name: str
+    start: str
+    gain: float
+    size: float
+    drop: Drop | None
+    speed: Speed | None = None
+    units: int = 0
+    model: str = ""
+    is_spec: bool = False
+    variants: bool = True
+    out: str = ""
+
+    def keeps(self, limit: float) -> bool:
+        """Return whether the arm keeps the limit as it stands, by the estimate."""
+        return self.drop is not None and self.drop.within(limit)
+
+    def chance(self, limit: float, costs: Costs, planned: int = 0) -> float:
+        """Return the probability that the arm keeps the limit, now or once it is trained for `planned` units."""
+        if self.drop is None:
+            return 0.5
+        points = costs.recovered(self.drop.points, self.units, planned)
+        # What training brings back is uncertain itself: by a third of it.
+        error = math.hypot(self.drop.error, (self.drop.points - points) / 3)
+        return Drop(points, error, self.drop.n).probability(limit)
+
+    @property
+    def next_step(self) -> int:
+        """Units in total after the next step of training."""
+        return max(1, 2 * self.units)
+
+
+class Trainer(Protocol):
+    """Trains arms, and knows what that costs."""
+
+    costs: Costs
+
+    def seconds_to(self, arm: Arm, units: int) -> float:
+        """Return the seconds of training an arm up to this many units in total, and of measuring it."""
+        ...
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        ...
+
+    def train(self, arm: Arm, units: int) -> bool:
+        """Train an arm up to this many units in total and measure its drop; False if there is no time for it."""
+        ...
+
+    def loses_to(self, arm: Arm, other: Arm) -> bool:
+        """Return whether an arm is worse than another beyond chance, on the same examples."""
+        ...
+
+    def drop_arm(self, arm: Arm, why: str) -> None:
+        """Take an arm out of the race."""
+        ...
+
+
+def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float) -> None:
+    """Train arms, step by step, until the largest gain that keeps the limit is clear, or the time is over.
+
+    Args:
+        arms: of one family.
+        limit: points.
+        trainer: trains them.
+        floor: the gain that there is already.
+    """
+    while True:
+        best = leader(arms, limit, trainer.costs)
+        reached = max(floor, best.gain if best else 0.0)
+        plans = {id(arm): _value(arm, reached, limit, trainer) for arm in arms if not arm.out and arm.gain > reached}
+        arm = max((arm for arm in arms if plans.get(id(arm), 0.0) > 0.0), key=lambda arm: plans[id(arm)], default=None)
+        if arm is None or not trainer.train(arm, arm.next_step):
+            return
+        chance = max(arm.chance(limit, trainer.costs, units) for units in _rungs(arm))
+        if not arm.out and chance < HOPELESS:
+            trainer.drop_arm(arm, f"its chance to keep the limit, also with more training, is {100 * chance:.0f} %")
+
+
+def leader(arms: Sequence[Arm], limit: float, costs: Costs) -> Arm | None:
+    """Return the arm with the largest gain that keeps the limit as it stands, with some certainty."""
+    safe = [arm for arm in arms if arm.units and not arm.out and arm.chance(limit, costs) >= SAFE]
+    return max(safe, key=lambda arm: arm.gain, default=None)
+
+
+def _rungs(arm: Arm) -> list[int]:
+    """Return the totals of units that the training of an arm may still reach."""
+    rungs = [arm.next_step]
+    while rungs[-1] < LARGEST:
+        rungs.append(2 * rungs[-1])
+    return rungs
+
+
+def _value(arm: Arm, reached: float, limit: float, trainer: Trainer) -> float:
+    """Return what training an arm on is worth: its chance to keep the limit, times the logarithm of what it gains, per second.
+
+    Of all lengths of training that fit into the time the best counts; 0 if none fits or all are hopeless.
+    """
+    left, best = trainer.left(), 0.0
+    for units in _rungs(arm):
+        seconds = trainer.seconds_to(arm, units)
+        chance = arm.chance(limit, trainer.costs, units)
+        worth = chance * math.log(arm.gain / reached)
+        if seconds <= left and chance >= HOPELESS and worth >= LEAST:
+            best = max(best, worth / max(seconds, 1.0))
+    return best
+
+
+def race_for_accuracy(arms: Sequence[Arm], trainer: Trainer) -> None:
+    """Train arms, twice as long in each round; after each, those that are worse by a paired test are dropped.
+
+    The last one is trained until a doubling brings less than `WORTHWHILE` points.
+    """
+    running, units = [arm for arm in arms if not arm.out], 1
+    while running and units <= LARGEST:
+        before = {arm.name: arm.drop for arm in running}
+        trained = False
+        for arm in running:
+            trained |= arm.units < units and trainer.train(arm, units)
+        best = min(running, key=lambda arm: arm.drop.points if arm.drop else 100.0)
+        for arm in running:
+            if arm is not best and trainer.loses_to(arm, best):
+                trainer.drop_arm(arm, f"{best.name} is more accurate (paired test)")
+        running = [arm for arm in running if not arm.out]
+        earlier = before.get(best.name)
+        stalled = units > 2 and earlier is not None and best.drop is not None and earlier.points - best.drop.points < WORTHWHILE
+        if not trained or (len(running) == 1 and stalled):
+            return
+        units *= 2

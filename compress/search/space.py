@@ -1,0 +1,220 @@
+"""The candidates of a search as stages of an ordinary recipe: what can follow what.
+
+Every function adds a stage to a growing recipe and returns its name. Names and settings depend on the task, the model and the serving
+point alone, never on the budget or the limit: so another search finds the same stages in the store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from compress.data.input_spec import Target
+from compress.search.objective import ServingPoint
+
+Fields = dict[str, object]  # of a stage in a recipe
+Stages = dict[str, Fields]
+
+BASELINE = "teacher"
+FAMILY = "slim"
+TARGETS = (2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 13.0)  # speedups of the pruned family
+UNIT_STEPS = 500  # training steps of one unit, at least
+BATCH = 32
+FEATURE_BYTES = 3 << 30  # of a teacher's hidden states, which distill caches up to this size
+VARIANTS: dict[Target, int] = {"class": 3, "labels": 3, "value": 3, "tags": 1, "span": 0}
+WHOLE_TEXT: tuple[Target, ...] = ("class", "labels", "value")  # what students without an encoder can predict well
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """What the space needs to know of the task and of the model that is made smaller.
+
+    Attributes:
+        target: what is predicted.
+        metric: the main metric.
+        train: training examples.
+        unlabeled: further texts.
+        validation: examples that choose.
+        judged: examples that judge the answer, of the split `judge`.
+        judge: that split.
+        tokens: mean tokens of an example.
+        hidden: width of the model.
+        layers: layers of the model.
+    """
+
+    target: Target
+    metric: str
+    train: int
+    unlabeled: int
+    validation: int
+    judged: int
+    judge: str
+    tokens: float
+    hidden: int
+    layers: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of training, the first rung of the race: `epochs` passes over the texts with `variants` of each."""
+
+    variants: int
+    epochs: int
+    texts: int  # of an epoch
+    matches_all: bool  # whether the teacher's hidden states of all layers fit into the cache
+
+    @property
+    def steps(self) -> int:
+        """Training steps."""
+        return self.epochs * math.ceil(self.texts / BATCH)
+
+
+@dataclass
+class Space:
+    """Builds stages.
+
+    Attributes:
+        facts: of task and model.
+        serving: where the answer runs.
+        trains_baseline: whether the model must be fine-tuned first; else it is the baseline itself.
+        teacher: a bigger teacher, or an empty text.
+        unlabeled: a file of further texts, or an empty text.
+        device: of training.
+        holds_back: whether the examples that judge are a part of the task's validation split.
+        stages: what was added so far.
+    """
+
+    facts: TaskFacts
+    serving: ServingPoint
+    trains_baseline: bool
+    teacher: str = ""
+    unlabeled: str = ""
+    device: str = "auto"
+    holds_back: bool = False
+    stages: Stages = field(default_factory=dict)
+
+    def _add(self, name: str, verb: str, **fields: object) -> str:
+        self.stages[name] = {"do": verb, **{key: value for key, value in fields.items() if value not in (None, "")}}
+        return name
+
+    @property
+    def baseline(self) -> str:
+        """The fine-tuned model that everything is compared with."""
+        return BASELINE if self.trains_baseline else "model"
+
+    @property
+    def runtime(self) -> str:
+        """The runtime in which models are timed while they are pruned."""
+        return "openvino" if self.serving.runtime == "openvino" else "onnxruntime"
+
+    def add_baseline(self, epochs: int) -> str:
+        """Fine-tune the model."""
+        return self._add(BASELINE, "finetune", **{"from": "model"}, epochs=epochs, device=self.device)
+
+    def add_family(self, targets: Sequence[float]) -> str:
+        """Prune the baseline to several speedups in one run."""
+        return self._add(
+            FAMILY, "prune", **{"from": self.baseline}, target_speedup=list(targets), precision="int8", runtime=self.runtime,
+            batch_size=self.serving.batch_size, seq_len=self.serving.seq_len, threads=self.serving.threads, device=self.device,
+        )  # fmt: skip
+
+    def member(self, target: float) -> str:
+        """Return how a stage refers to a member of the family."""
+        return f"{FAMILY}/{target:.3g}x"
+
+    def unit(self, with_variants: bool = True) -> Unit:
+        """Return one unit of training; without variants it has as many steps, on the texts alone."""
+        facts = self.facts
+        texts, variants = facts.train + facts.unlabeled, VARIANTS[facts.target]
+        while variants and not self._fits(texts * (1 + variants)):
+            variants -= 1
+        steps = max(math.ceil(texts * (1 + variants) / BATCH), UNIT_STEPS)
+        used = variants if with_variants else 0
+        epochs = max(1, round(steps / math.ceil(texts * (1 + used) / BATCH)))
+        return Unit(used, epochs, texts * (1 + used), self._fits(texts * (1 + used)))
+
+    def _fits(self, texts: int) -> bool:
+        """Return whether the teacher's hidden states of all layers fit into the cache."""
+        return texts * self.facts.tokens * self.facts.hidden * (self.facts.layers + 1) * 2 <= FEATURE_BYTES
+
+    def add_student(self, name: str, start: str, units: int, unit: Unit, is_spec: bool = False) -> str:
+        """Distil the teacher into a model, or into a student of a SPEC."""
+        encoder = not is_spec or start.startswith("layers")
+        own = bool(self.teacher)  # another model's tokens cannot be compared
+        return self._add(
+            name, "distill", **{"student" if is_spec else "from": start}, teacher=self.teacher or self.baseline,
+            epochs=units * unit.epochs, augment=unit.variants or None, unlabeled=self.unlabeled, device=self.device,
+            method=["logits"] if own else None, match="last" if encoder and not own and not unit.matches_all else None,
+        )  # fmt: skip
+
+    def add_graph(self, name: str, source: str) -> str:
+        """Export an fp32 graph."""
+        return self._add(name, "export", **{"from": source})
+
+    def add_int8(self, name: str, source: str, tuned: bool = True) -> str:
+        """Quantize a model; untuned and dynamic, only to see how fast its shape is."""
+        timed: Fields = {}
+        if tuned:
+            point = self.serving
+            timed = {"batch_size": [point.batch_size], "seq_len": [point.seq_len], "threads": [point.threads], "tune": True}
+            timed["runtime"] = point.runtime
+        return self._add(name, "quantize", **{"from": source}, method="auto" if tuned else "dynamic", **timed)
+
+    def add_int4(self, name: str, source: str) -> str:
+        """Write a graph with int4 weights, the smallest form."""
+        return self._add(name, "quantize", **{"from": source}, method="int4")
+
+    def add_vocabulary(self, name: str, source: str) -> str:
+        """Remove unused tokens from the vocabulary: a smaller file, the same predictions on the tokens that are kept."""
+        return self._add(name, "prune", **{"from": source}, method="vocab")
+
+    def add_check(self, model: str) -> str:
+        """Evaluate a model on validation, paired with the baseline."""
+        return self._add(f"check-{_short(model)}", "eval", **{"from": [self.baseline, model]}, split="validation")
+
+    def add_duel(self, first: str, second: str) -> str:
+        """Evaluate two models on validation, paired with each other."""
+        return self._add(f"duel-{_short(second)}", "eval", **{"from": [first, second]}, split="validation")
+
+    def add_proof(self, model: str) -> str:
+        """Evaluate the answer on the split that chose nothing."""
+        return self._add("proof", "eval", **{"from": [self.baseline, model]}, split=self.facts.judge)
+
+    def timing_of(self, model: str) -> str:
+        """Return the name of the stage that times a model."""
+        return f"speed-{_short(model)}"
+
+    def add_timing(self, model: str) -> str:
+        """Time a model, interleaved with the baseline."""
+        point = self.serving
+        return self._add(
+            self.timing_of(model), "bench", **{"from": [self.baseline, model]}, batch_size=[point.batch_size], seq_len=[point.seq_len],
+            threads=[point.threads], memory=False,
+        )  # fmt: skip
+
+    def needed(self, name: str) -> Stages:
+        """Return a stage and all stages that it depends on, in the order in which they were added."""
+        wanted = {name}
+        for stage in reversed(self.stages):
+            if stage in wanted:
+                wanted |= references(self.stages[stage])
+        return {stage: fields for stage, fields in self.stages.items() if stage in wanted}
+
+
+def references(fields: Fields) -> set[str]:
+    """Return the stages that a stage names as inputs; other models are among them, too."""
+    names: list[object] = []
+    for key in ("from", "teacher", "student"):
+        given = fields.get(key)
+        names += given if isinstance(given, list) else [given]
+    return {str(name).partition("/")[0] for name in names if name}
+
+
+def _short(model: str) -> str:
+    return model.replace("/", "-").replace(".", "_")[:30]
+
+
+def stage_name(prefix: str, arm: str, units: int = 0) -> str:
+    """Return the name of a stage of an arm of the race: `student-2_5x-4`."""
+    return f"{prefix}-{_short(arm)}" + (f"-{units}" if units else "")

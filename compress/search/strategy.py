@@ -1,0 +1,301 @@
+"""The strategy of a search: cheap measurements first, then one pruned family, a race of trainings, last the forms of the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from compress.core import console
+from compress.core.errors import Diverged, GateMissed, UsageError
+from compress.prune.targets import OutOfReach
+from compress.search.candidates import Candidate, Speed
+from compress.search.estimates import Drop, shrunken
+from compress.search.race import Arm, race, race_for_accuracy
+from compress.search.space import BATCH, TARGETS, WHOLE_TEXT, stage_name
+from compress.search.trials import FIXED_STEP, OutOfTime, Trials
+
+BASELINE_EPOCHS = (3, 2, 1)  # of fine-tuning: the most that take at most `BASELINE_SHARE` of the budget
+BASELINE_SHARE = 0.3
+FAMILY_SHARE = 0.4  # of what is left, for the pruned family
+FORMS = 2  # final forms that time is reserved for
+WORTH_FINISHING = 0.25  # chance to keep the limit from which a model is
+ROUGH_DISAGREEMENT = 0.1  # share of the answers in which a pruned model differs, before it was compared
+INT8_LOSS = 0.2  # points that are kept for the final form
+FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
+STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
+STATIC_SIZE = 0.1
+
+
+@dataclass
+class Search:
+    """A search in progress.
+
+    Attributes:
+        trials: runs and measures.
+        students: SPECs of students without an encoder that may be tried.
+        family: the arms of the pruned family, by rising gain.
+        others: arms of students without an encoder.
+        interrupted: whether the user stopped it.
+    """
+
+    trials: Trials
+    students: Sequence[str] = ()
+    family: list[Arm] = field(default_factory=list)
+    others: list[Arm] = field(default_factory=list)
+    interrupted: bool = False
+
+    def run(self) -> None:
+        """Search until the answer is clear or the time is over; a first Ctrl-C ends the search with what was found.
+
+        Raises:
+            UsageError: the budget is too small to fine-tune.
+            KeyboardInterrupt: nothing was found yet.
+        """
+        try:
+            self._measure_baseline()
+            try:
+                self.trials.say(f"stop: {self._search()}")
+            except OutOfTime as stop:
+                self.trials.say(f"stop: {stop}")
+        except KeyboardInterrupt:
+            if not any(candidate.servable for candidate in self.trials.candidates):
+                raise
+            self.interrupted = True
+            self.trials.say("stop: interrupted; the answer is the best so far")
+
+    def _search(self) -> str:
+        """Try everything that makes sense; returns why the search ends."""
+        trials, objective = self.trials, self.trials.objective
+        if objective.kind == "most accurate" and self._float_baseline_is_enough():
+            return "the baseline itself is within the latency"
+        if self._try_students() and objective.kind == "fastest":
+            return "a student without an encoder keeps the limit, and no encoder is as fast"
+        self._prune()
+        if objective.kind == "most accurate":
+            self._race_for_accuracy()
+        else:
+            self._race_for_gain()
+        return f"nothing is left to try, {console.duration(max(trials.left(), 0.0))} before the end of the budget"
+
+    # Cheap measurements
+
+    def _measure_baseline(self) -> None:
+        """Fine-tune the model if it needs that, and measure its int8 form: the first possible answer."""
+        trials, space = self.trials, self.trials.space
+        if space.trains_baseline:
+            self._finetune()
+        trials.serve(
+            "baseline, int8",
+            space.add_int8("baseline-int8", space.baseline),
+        )
+        trials.forms = FORMS
+
+    def _finetune(self) -> None:
+        trials, space = self.trials, self.trials.space
+        steps = math.ceil(space.facts.train / BATCH)
+        seconds = {epochs: trials.costs.predict("train", epochs * steps) for epochs in BASELINE_EPOCHS}
+        epochs = next((epochs for epochs in BASELINE_EPOCHS if seconds[epochs] <= BASELINE_SHARE * trials.budget), BASELINE_EPOCHS[-1])
+        name = space.add_baseline(epochs)
+        passes = f"{epochs} epoch{'s'[: epochs - 1]}"
+        needed = seconds[epochs] + trials.serving_seconds() + trials.reserve()
+        if needed > trials.budget and not trials.lab.reused(space.needed(name), name):
+            raise UsageError(
+                f"the budget of {console.duration(trials.budget)} is too small: fine-tuning for {passes} and measuring the result would "
+                f"take about {console.duration(needed)}",
+                f"give --budget {math.ceil(1.5 * needed / 60)}m or more, or a model that is fine-tuned already",
+            )
+        trials.say(f"the model is not trained for this task: fine-tune it for {passes}, about {console.duration(seconds[epochs])}")
+        trials.do(name, "train", epochs * steps)
+
+    def _float_baseline_is_enough(self) -> bool:
+        """Return whether the baseline's float graph is within the latency: then nothing has to be made smaller."""
+        trials = self.trials
+        name = trials.space.add_graph("baseline-graph", trials.space.baseline)
+        trials.require(name, trials.costs.predict("export") + trials.serving_seconds(), "exporting the baseline")
+        return trials.serve("baseline, fp32 graph", name, "export", gain=0.5).verdict == "kept"
+
+    def _try_students(self) -> bool:
+        """Try students without an encoder: is an encoder needed at all? Returns whether one of them keeps the limit."""
+        trials, space = self.trials, self.trials.space
+        if space.facts.target not in WHOLE_TEXT:
+            return False
+        limit = trials.objective.limit
+        for spec in self.students:
+            arm = Arm(spec, spec, STATIC_GAIN, STATIC_SIZE, None, is_spec=True)
+            self.others.append(arm)
+            trials.say(f"is an encoder needed at all? {spec}: a hundred times as fast, if it is accurate enough")
+            units = 1
+            while trials.train(arm, units) and not arm.keeps(limit) and arm.chance(limit, trials.costs, 4 * units) >= WORTH_FINISHING:
+                units *= 2
+            if arm.units and self._finish(arm):
+                return True
+        return False
+
+    # The pruned family
+
+    def _prune(self) -> None:
+        """Prune the baseline to several sizes in one run."""
+        trials, costs = self.trials, self.trials.costs
+        targets = list(TARGETS)
+        available = FAMILY_SHARE * trials.left()
+        while len(targets) > 1 and costs.predict("prune", len(targets)) > available and not self._family_is_stored(targets):
+            targets = targets[1::2]
+        name = trials.space.add_family(targets)
+        seconds = costs.predict("prune", len(targets))
+        trials.require(name, seconds, "pruning")
+        sizes = ", ".join(f"{target:g}" for target in targets)
+        trials.say(
+            f"prune the baseline in one run, to be {sizes} times as fast in int8 as the unpruned one, about {console.duration(seconds)}"
+        )
+        try:
+            manifest = trials.do(name, "prune", len(targets))
+        except OutOfReach as error:
+            targets = [target for target in targets if target < 0.9 * error.limit]
+            if not targets:
+                trials.say(f"the model cannot be pruned: {error.message}")
+                return
+            manifest = trials.do(trials.space.add_family(targets), "prune", len(targets))
+        self.family = self._arms_of(manifest, targets)
+
+    def _family_is_stored(self, targets: Sequence[float]) -> bool:
+        space = self.trials.space
+        name = space.add_family(targets)
+        return self.trials.lab.reused(space.needed(name), name)
+
+    def _arms_of(self, manifest: Mapping[str, object], targets: Sequence[float]) -> list[Arm]:
+        """Return an arm for each pruned model, by rising gain, and list them as candidates."""
+        trials, facts = self.trials, self.trials.space.facts
+        baseline = trials.candidates[0].speed
+        models = cast("Sequence[Mapping[str, object]]", manifest.get("models") or [manifest])
+        error = 100 * math.sqrt(ROUGH_DISAGREEMENT / max(facts.validation, 1))
+        arms: list[Arm] = []
+        for target, model in zip(sorted(targets), models, strict=True):
+            score = cast("dict[str, dict[str, float]]", model["metrics"])["validation"][facts.metric]
+            share = cast("float", model["flops"]) / cast("float", manifest["flops_before"])
+            ratio = cast("float", model["measured_speedup"]) * (baseline.ratio if baseline else 1.0)
+            gain = 1 / cast("float", model["params"]) if trials.objective.kind == "smallest" else ratio
+            start = trials.space.member(target) if len(models) > 1 else "slim"
+            drop = Drop(100 * (trials.score - score), error, facts.validation)
+            arms.append(Arm(f"{target:.3g}x", start, gain, FIXED_STEP + (1 - FIXED_STEP) * share, drop, Speed(ratio), model=start))
+            trials.add(Candidate(f"{target:.3g}x, pruned only", start, gain, drop, Speed(ratio)), "not trained yet")
+        return sorted(arms, key=lambda arm: arm.gain)
+
+    # The race
+
+    def _race_for_gain(self) -> None:
+        """Find the size with the largest gain that keeps the limit: train, bring the best into its final form, and go on from there."""
+        trials, objective = self.trials, self.trials.objective
+        if not self.family:
+            return
+        smoothed = shrunken([arm.drop for arm in self.family if arm.drop], [arm.gain for arm in self.family])
+        for arm, drop in zip(self.family, smoothed, strict=True):
+            arm.drop = drop
+        limit = objective.limit - INT8_LOSS
+        first = max(self.family, key=lambda arm: -abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5))
+        trials.say(f"race the sizes around the limit; the first guess is {first.name}")
+        if trials.train(first, 1):
+            self._compare_variants(first)
+        floor = trials.candidates[0].gain if objective.kind == "fastest" else min(arm.gain for arm in self.family) / 2
+        finished: set[str] = set()
+        while True:
+            race(self.family, limit, trials, floor)
+            likely = [arm for arm in self.family if arm.gain > floor and arm.model not in finished]
+            likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_FINISHING]
+            if not likely or not self._time_to_finish(likely[-1]):
+                return
+            finished.add(likely[-1].model)
+            if self._finish(likely[-1]):
+                floor = likely[-1].gain
+
+    def _compare_variants(self, arm: Arm) -> None:
+        """See on one arm whether variants of the texts help; if not, all arms learn from the texts alone."""
+        trials = self.trials
+        if arm.units != 1 or not trials.space.unit().variants:
+            return
+        plain = Arm(f"{arm.name}-plain", arm.start, arm.gain, arm.size, None, arm.speed, model=arm.start, variants=False)
+        trials.say(f"do variants of the texts help? {arm.name} on the texts alone, for as many steps")
+        if trials.train(plain, 1) and trials.loses_to(arm, plain):
+            trials.say("the texts alone are better: no variants from here on")
+            for other in self.family:
+                other.variants = False
+            arm.drop, arm.model = plain.drop, plain.model
+
+    def _race_for_accuracy(self) -> None:
+        """Train the largest sizes that are fast enough."""
+        trials, target = self.trials, self.trials.objective.target_latency_ms or 0.0
+        fitting = [arm for arm in self.family if arm.speed and trials.baseline_ms / arm.speed.ratio <= target]
+        if not fitting:
+            trials.say(f"no size of the family is expected within {target:g} ms")
+            fitting = self.family[-1:]
+        race_for_accuracy(fitting[:2], trials)
+        for arm in sorted((arm for arm in fitting[:2] if arm.drop), key=lambda arm: arm.drop.points if arm.drop else 0.0):
+            if not self._time_to_finish(arm) or self._finish(arm):
+                return
+
+    # The final forms
+
+    def _time_to_finish(self, arm: Arm) -> bool:
+        trials = self.trials
+        name = trials.space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
+        if trials.affords(name, trials.serving_seconds(), trials.left() + trials.forms * trials.serving_seconds()):
+            return True
+        trials.say(f"{arm.name} is not quantized: there is no time for it")
+        return False
+
+    def _finish(self, arm: Arm) -> bool:
+        """Bring a model into its final form; returns whether that keeps the limit, after correction."""
+        trials, space, objective = self.trials, self.trials.space, self.trials.objective
+        name = stage_name("int8", arm.name, arm.units)
+        model = arm.model
+        if objective.kind == "smallest":
+            model = space.add_vocabulary(stage_name("words", arm.name, arm.units), arm.model)
+            trials.do(model, "quick")
+        try:
+            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=arm.gain)
+        except (GateMissed, Diverged) as error:
+            trials.say(f"{arm.name} cannot be quantized: {error.message}")
+            return False
+        if objective.kind == "smallest":
+            trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model), gain=arm.gain)
+        correct(trials.candidates)
+        kept = objective.keeps(candidate.drop if objective.confidence else candidate.corrected, trials.latency_ms(candidate.speed))
+        if not kept and objective.kind != "most accurate":
+            arm.drop = candidate.drop  # what its final form loses is what counts
+        return kept
+
+
+def correct(candidates: Sequence[Candidate]) -> None:
+    """Give every artifact a better estimate of its drop: drawn towards the drops of models of similar size."""
+    measured = [candidate for candidate in candidates if candidate.servable and candidate.drop is not None]
+    drops = shrunken([candidate.drop for candidate in measured if candidate.drop], [candidate.gain for candidate in measured])
+    for candidate, drop in zip(measured, drops, strict=True):
+        candidate.corrected = drop
+
+
+def choose(trials: Trials) -> tuple[Candidate, bool]:
+    """Return the best artifact, and whether it keeps the limit; if none does, the nearest."""
+    objective, artifacts = trials.objective, [candidate for candidate in trials.candidates if candidate.servable]
+    correct(artifacts)
+
+    def keeps(candidate: Candidate) -> bool:
+        drop = candidate.drop if objective.confidence else candidate.corrected
+        return objective.keeps(drop, trials.latency_ms(candidate.speed))
+
+    def lost(candidate: Candidate) -> float:
+        return candidate.corrected.points if candidate.corrected else math.inf
+
+    def ratio(candidate: Candidate) -> float:
+        return candidate.speed.ratio if candidate.speed else 0.0
+
+    ranks = {
+        "fastest": lambda candidate: -ratio(candidate),
+        "smallest": lambda candidate: candidate.size_mb or math.inf,
+        "most accurate": lost,
+    }
+    kept = [candidate for candidate in artifacts if keeps(candidate)]
+    if kept:
+        return min(kept, key=ranks[objective.kind]), True
+    nearest = (lambda candidate: -ratio(candidate)) if objective.kind == "most accurate" else lost
+    return min(artifacts, key=nearest), False

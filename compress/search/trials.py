@@ -1,0 +1,249 @@
+"""Trials: run the stages of a search within its budget, measure what they made, and learn what they cost."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+from compress.core import console
+from compress.core.errors import Diverged
+from compress.results import BenchDocument, EvalDocument
+from compress.search.candidates import Candidate, Speed
+from compress.search.costs import Costs
+from compress.search.estimates import Drop
+from compress.search.explain import candidate_line
+from compress.search.objective import Objective
+from compress.search.race import Arm
+from compress.search.space import Space, Stages, stage_name
+
+Manifest = Mapping[str, object]
+FIXED_STEP = 0.25  # share of a training step that does not shrink with the encoder: embeddings, optimizer
+WORSE = 0.95  # probability from which an arm is worse than another
+
+
+class Lab(Protocol):
+    """Runs stages in a store and keeps the time of the search.
+
+    The clock counts what the stages of this search have taken, also before it was killed and resumed. So a resumed search decides
+    as it would have decided without the interruption.
+    """
+
+    def run(self, stages: Stages, name: str) -> Manifest:
+        """Run a stage, whose inputs are finished, and return its manifest."""
+        ...
+
+    def reused(self, stages: Stages, name: str) -> bool:
+        """Return whether an earlier search left this stage in the store, so that it costs nothing."""
+        ...
+
+    def seconds_of(self, name: str) -> float:
+        """Return how long a stage took when it ran."""
+        ...
+
+    def spent(self) -> float:
+        """Return the seconds of this search so far."""
+        ...
+
+
+class OutOfTime(Exception):
+    """What comes next does not fit into the budget."""
+
+
+@dataclass
+class Trials:
+    """The trials of a search.
+
+    Attributes:
+        lab: runs stages.
+        space: builds them.
+        objective: what is looked for.
+        budget: seconds of wall time.
+        costs: what is known of costs and losses.
+        show: prints a line for the user.
+        log: what was done, in words.
+        candidates: everything that was tried.
+        score: the baseline's main metric on validation.
+        latencies_ms: of the baseline in PyTorch fp32, one for each time that it was timed.
+        outputs: numbers of variants for which the teacher's outputs are known.
+        forms: final forms that time is reserved for.
+    """
+
+    lab: Lab
+    space: Space
+    objective: Objective
+    budget: float
+    costs: Costs
+    show: Callable[[str], None] = console.info
+    log: list[str] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
+    score: float = math.nan
+    latencies_ms: list[float] = field(default_factory=list)
+    outputs: set[int] = field(default_factory=set)
+    forms: int = 0
+
+    def say(self, text: str) -> None:
+        """Explain a step."""
+        self.log.append(text)
+        self.show(text)
+
+    # Time
+
+    def left(self) -> float:
+        """Return the seconds that are left for stages, with the ending reserved."""
+        return self.budget - self.lab.spent() - self.reserve()
+
+    def reserve(self) -> float:
+        """Return the seconds that the ending takes: the form of the best model, the verdict, delivery."""
+        verdict = self.costs.predict("eval", 2 * self.space.facts.judged) + self.costs.predict("bench") + self.costs.predict("finish")
+        return verdict + self.forms * self.serving_seconds()
+
+    def serving_seconds(self) -> float:
+        """Return the seconds that it takes to make an artifact and to measure it."""
+        checked = self.costs.predict("eval", 2 * self.space.facts.validation)
+        return self.costs.predict("quantize") + checked + self.costs.predict("bench")
+
+    def affords(self, name: str, seconds: float, left: float | None = None) -> bool:
+        """Return whether a stage fits into what is left; one that an earlier search left in the store always does."""
+        return self.lab.reused(self.space.needed(name), name) or seconds <= (self.left() if left is None else left)
+
+    def require(self, name: str, seconds: float, what: str) -> None:
+        """Check that a stage fits.
+
+        Raises:
+            OutOfTime: it does not.
+        """
+        if not self.affords(name, seconds):
+            left = console.duration(max(self.left(), 0.0))
+            raise OutOfTime(f"{what} would take about {console.duration(seconds)}, and {left} are left for it")
+
+    # Stages
+
+    def do(self, name: str, kind: str, units: float = 0.0) -> Manifest:
+        """Run a stage, and learn what it cost."""
+        stages = self.space.needed(name)
+        reused = self.lab.reused(stages, name)
+        manifest = self.lab.run(stages, name)
+        if not reused:
+            self.costs.learn(kind, units, self.lab.seconds_of(name))
+        return manifest
+
+    def check(self, model: str) -> Drop:
+        """Evaluate a model on validation, paired with the baseline."""
+        facts = self.space.facts
+        document = cast("EvalDocument", self.do(self.space.add_check(model), "eval", 2 * facts.validation))
+        self.score = document["results"][0]["metrics"][document["main_metric"]]
+        return drop_of(document)
+
+    def time(self, model: str) -> Speed:
+        """Time an artifact, interleaved with the baseline."""
+        document = cast("BenchDocument", self.do(self.space.add_timing(model), "bench"))
+        baseline, last = document["results"][0], document["results"][-1]
+        self.latencies_ms.append(baseline["latency_ms"]["p50"])
+        low, high = last["speedup"]["ci95"]
+        return Speed(last["speedup"]["ratio"], (low, high))
+
+    @property
+    def baseline_ms(self) -> float:
+        """The latency of the baseline in PyTorch fp32: the median of its timings."""
+        return statistics.median(self.latencies_ms) if self.latencies_ms else math.nan
+
+    def latency_ms(self, speed: Speed | None) -> float | None:
+        """Return a latency on the scale of the baseline's: so timings at different loads of the machine can be compared."""
+        return None if speed is None else self.baseline_ms / speed.ratio
+
+    def serve(self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None) -> Candidate:
+        """Make an artifact, evaluate it and time it: a candidate that can be the answer."""
+        manifest = self.do(artifact, kind)
+        drop, speed = self.check(artifact), self.time(artifact)
+        candidate = Candidate(name, artifact, speed.ratio if gain is None else gain, drop, speed)
+        candidate.size_mb = cast("float", manifest["size_mb"])
+        candidate.seconds = self.lab.seconds_of(artifact)
+        self.add(candidate)
+        return candidate
+
+    def add(self, candidate: Candidate, why: str = "") -> None:
+        """Add a candidate, judged by what was measured, and print its line."""
+        keeps = self.objective.keeps(candidate.drop, self.latency_ms(candidate.speed))
+        candidate.verdict = "kept" if keeps else "dropped"
+        candidate.why = why or ("keeps the limit" if keeps else self.objective.excess(candidate.drop, self.latency_ms(candidate.speed)))
+        self.candidates.append(candidate)
+        self.show(candidate_line(candidate, self.score, self.baseline_ms))
+
+    # Training
+
+    def seconds_to(self, arm: Arm, units: int) -> float:
+        """Return the seconds of training an arm up to this many units in total, and of measuring it after each doubling."""
+        unit, work = self.space.unit(arm.variants), (units - arm.units) * arm.size
+        steps = max(1, round(math.log2(units / arm.units)) if arm.units else 1 + round(math.log2(units)))
+        outputs = 0.0 if unit.variants in self.outputs else self.costs.predict("outputs", unit.texts)
+        checks = steps * self.costs.predict("eval", 2 * self.space.facts.validation)
+        return outputs + checks + self.costs.predict("train", work * unit.steps) + (steps - 1) * self.costs.predict("train", 0.0)
+
+    def train(self, arm: Arm, units: int) -> bool:
+        """Train an arm up to this many units in total, doubling them step by step; False if there is no time for it."""
+        while not arm.out and arm.units < units:
+            if not self._train_step(arm, min(arm.next_step, units)):
+                return False
+        return not arm.out
+
+    def _train_step(self, arm: Arm, total: int) -> bool:
+        space, unit = self.space, self.space.unit(arm.variants)
+        name = stage_name("student", arm.name, total)
+        space.add_student(name, arm.model or arm.start, total - arm.units, unit, is_spec=arm.is_spec and not arm.units)
+        seconds = self.seconds_to(arm, total)
+        if not self.affords(name, seconds):
+            left = console.duration(max(self.left(), 0.0))
+            self.say(f"{arm.name} is not trained to {total} units: that takes about {console.duration(seconds)}, and {left} are left")
+            return False
+        reused = self.lab.reused(space.needed(name), name)
+        try:
+            manifest = self.lab.run(space.needed(name), name)
+        except Diverged as error:
+            self.drop_arm(arm, f"its training diverged ({error.message})")
+            return False
+        if not reused:
+            texts = 0 if unit.variants in self.outputs else unit.texts
+            self._learn_training(name, manifest, (total - arm.units) * unit.steps * arm.size, texts)
+        self.outputs.add(unit.variants)
+        before, arm.drop = arm.drop, self.check(name)
+        if before is not None:
+            self.costs.learn_recovery("doubled" if arm.units else "first", before.points, arm.drop.points)
+        arm.units, arm.model = total, name
+        candidate = Candidate(f"{arm.name} trained, {total} unit{'s'[: total - 1]}", name, arm.gain, arm.drop, arm.speed)
+        candidate.seconds = self.lab.seconds_of(name)
+        self.add(candidate)
+        return True
+
+    def _learn_training(self, name: str, manifest: Manifest, work: float, texts: int) -> None:
+        """Learn from a training: its steps, and what came before them: mostly the teacher's outputs."""
+        total = self.lab.seconds_of(name)
+        training = cast("Mapping[str, float]", manifest.get("training") or {}).get("seconds", total)
+        if texts:
+            self.costs.learn("outputs", texts, max(total - training, 0.0))
+            total = min(total, training)
+        self.costs.learn("train", work, total)
+
+    def loses_to(self, arm: Arm, other: Arm) -> bool:
+        """Return whether an arm is worse than another beyond chance, on the same examples."""
+        name = self.space.add_duel(other.model, arm.model)
+        if not self.affords(name, self.costs.predict("eval", 2 * self.space.facts.validation)):
+            return False
+        document = cast("EvalDocument", self.do(name, "eval", 2 * self.space.facts.validation))
+        return 1 - drop_of(document).probability(0.0) >= WORSE
+
+    def drop_arm(self, arm: Arm, why: str) -> None:
+        """Take an arm out of the race."""
+        arm.out = why
+        self.say(f"{arm.name} is dropped: {why}")
+        for candidate in self.candidates:
+            if candidate.model == arm.model:
+                candidate.verdict, candidate.why = "dropped", why
+
+
+def drop_of(document: EvalDocument) -> Drop:
+    """Return the drop of the last model of an evaluation against the first, paired."""
+    comparison = document["results"][-1]["vs_first"]  # pyright: ignore[reportTypedDictNotRequiredAccess] (it is not the first model)
+    return Drop.of_comparison(comparison["delta"], comparison["ci95"], document["n"])

@@ -1,0 +1,94 @@
+"""The verdict: the answer on examples that chose nothing, and how much the choice had flattered it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from compress.results import EvalDocument
+from compress.results.search import SearchVerdict, Tradeoff
+from compress.search.candidates import Candidate
+from compress.search.estimates import examples_needed, flattery
+from compress.search.objective import Objective
+from compress.search.trials import Trials, drop_of
+
+AROUND = (-0.5, 0.5)  # points of another limit whose best candidate is shown
+AROUND_LATENCY = (0.8, 1.25)  # factors of another latency
+
+
+def judge(trials: Trials, answer: Candidate) -> SearchVerdict:
+    """Evaluate the answer and the baseline on the split that chose nothing; it is read here for the first time."""
+    facts, objective = trials.space.facts, trials.objective
+    document = cast("EvalDocument", trials.do(trials.space.add_proof(answer.model), "eval", 2 * facts.judged))
+    drop, main = drop_of(document), document["main_metric"]
+    baseline, judged = document["results"][0], document["results"][-1]
+    comparison = judged.get("vs_first")
+    chosen_from = sum(candidate.drop is not None for candidate in trials.candidates)
+    needed = None
+    if objective.confidence is not None and objective.max_drop is not None:
+        needed = examples_needed(drop, objective.max_drop, objective.confidence)
+    return {
+        "split": document["split"],
+        "n": document["n"],
+        "score": judged["metrics"][main],
+        "baseline": baseline["metrics"][main],
+        "drop_points": drop.points,
+        "drop_ci95": list(drop.interval),
+        "p_value": comparison["p_value"] if comparison else 1.0,
+        "keeps": None if objective.max_drop is None else drop.within(objective.max_drop, objective.confidence),
+        "validation_drop_points": answer.drop.points if answer.drop else 0.0,
+        "choices": chosen_from,
+        "flattery_points": flattery(answer.drop.error if answer.drop else 0.0, chosen_from),
+        "examples_needed": needed,
+    }
+
+
+def verdict_lines(verdict: SearchVerdict, objective: Objective) -> list[str]:
+    """Return the verdict in words."""
+    low, high = verdict["drop_ci95"]
+    unseen = "which chose nothing" if verdict["split"] != "validation" else "which also chose the model: there is no other split"
+    points = verdict["drop_points"]
+    lines = [
+        f"verdict on {verdict['split']} (n = {verdict['n']}), {unseen}: {100 * verdict['score']:.2f}, baseline "
+        f"{100 * verdict['baseline']:.2f}: {abs(points):.2f} points {'lost' if points >= 0 else 'gained'} [{low:+.1f}, {high:+.1f}]",
+        f"validation, which chose among {verdict['choices']} candidates, said {verdict['validation_drop_points']:.2f}; such a choice "
+        f"flatters by up to {verdict['flattery_points']:.2f} points",
+    ]
+    if verdict["keeps"] is False and objective.max_drop is not None:
+        beyond = "beyond chance" if low > objective.max_drop else "which may be chance"
+        lines.append(f"that is more than {objective.max_drop:g}, {beyond}" if objective.confidence is None else _unsure(verdict, objective))
+    return lines
+
+
+def _unsure(verdict: SearchVerdict, objective: Objective) -> str:
+    """Return in words that the confidence was not reached, and what it would take."""
+    needed = verdict["examples_needed"]
+    sure = f"{100 * (objective.confidence or 0):g} % confidence needs"
+    if needed is None:
+        return (
+            f"{sure} a smaller loss: no number of examples would show that {verdict['drop_points']:.2f} is at most {objective.max_drop:g}"
+        )
+    return f"{sure} about {needed:,} examples for a loss like this; {verdict['split']} has {verdict['n']:,}"
+
+
+def tradeoffs(candidates: Sequence[Candidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:
+    """Return the best artifacts and trained models for limits around the one that was asked for, by what was tried."""
+    known = [candidate for candidate in candidates if candidate.drop is not None and candidate.speed is not None]
+    latency = objective.target_latency_ms
+    limits = [objective.limit + step for step in AROUND] if latency is None else [latency * factor for factor in AROUND_LATENCY]
+    result: list[Tradeoff] = []
+    for limit in limits:
+        best = _best_within(known, limit, baseline_ms) if latency is not None else _fastest_within(known, limit)
+        if limit >= 0 and best is not None and best.speed and best.drop:
+            result.append({"limit": limit, "candidate": best.name, "speedup": best.speed.ratio, "drop_points": best.drop.points})
+    return result
+
+
+def _fastest_within(known: Sequence[Candidate], limit: float) -> Candidate | None:
+    fitting = [candidate for candidate in known if candidate.drop and candidate.drop.points <= limit]
+    return max(fitting, key=lambda candidate: candidate.speed.ratio if candidate.speed else 0.0, default=None)
+
+
+def _best_within(known: Sequence[Candidate], latency_ms: float, baseline_ms: float) -> Candidate | None:
+    fitting = [candidate for candidate in known if candidate.speed and baseline_ms / candidate.speed.ratio <= latency_ms]
+    return min(fitting, key=lambda candidate: candidate.drop.points if candidate.drop else 100.0, default=None)

@@ -1,0 +1,223 @@
+"""A made-up landscape for searches: a lab whose stages take no time, with known accuracies, latencies and costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from compress.core.digests import digest_json
+from compress.prune.targets import OutOfReach
+from compress.search.costs import Costs
+from compress.search.objective import Objective, ServingPoint
+from compress.search.space import Space, Stages, TaskFacts, references
+from compress.search.strategy import Search
+from compress.search.trials import Trials
+
+FACTS = TaskFacts("class", "accuracy", 6920, 0, 872, 1821, "test", 25.0, 384, 6)
+SERVING = ServingPoint(1, 32, 1, "auto")
+BASELINE_MS = 12.0
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of the landscape: its true drop in points, its speedup as an int8 graph, and the steps of its training."""
+
+    drop: float
+    speedup: float
+    steps: float = 0.0
+    share: float = 1.0  # of the baseline's FLOPs
+    pruned_drop: float = 0.0
+    artifact: bool = False
+
+
+@dataclass
+class Landscape:
+    """What is true.
+
+    Attributes:
+        int8: speedup of the baseline in int8.
+        loss: true drop of a pruned model, (loss) * (target - 1) ^ power.
+        power: of it.
+        floor: share of that drop that no training brings back.
+        half: training steps that bring back half of the rest.
+        static_drop: of a student without an encoder.
+        step: seconds of a step of the baseline.
+        limit: the largest speedup that pruning reaches.
+        error: of a measured drop, in points; 0 for exact measurements.
+    """
+
+    int8: float = 3.6
+    loss: float = 0.35
+    power: float = 1.5
+    floor: float = 0.2
+    half: float = 400.0
+    static_drop: float = 7.0
+    step: float = 0.3
+    limit: float = 40.0
+    error: float = 0.6
+
+    def pruned(self, target: float) -> float:
+        """Return the true drop of a pruned model."""
+        return self.loss * (target - 1) ** self.power
+
+    def trained(self, pruned_drop: float, steps: float) -> float:
+        """Return the true drop after training."""
+        return pruned_drop * (self.floor + (1 - self.floor) * self.half / (self.half + steps))
+
+
+@dataclass
+class FakeLab:
+    """Runs stages of the landscape.
+
+    Attributes:
+        truth: the landscape.
+        store: seconds of finished stages by key, shared by searches.
+        entries: the ledger: key to (reused, seconds).
+        die_after: stages after which the process is killed.
+    """
+
+    truth: Landscape
+    store: dict[str, float] = field(default_factory=dict)
+    entries: dict[str, tuple[bool, float]] = field(default_factory=dict)
+    die_after: int = 10**9
+    models: dict[str, Model] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    visited: set[str] = field(default_factory=set)
+
+    def run(self, stages: Stages, name: str) -> Mapping[str, object]:
+        """Run a stage."""
+        if len(self.ran) >= self.die_after:
+            raise Killed
+        key = self._key(stages, name)
+        manifest, seconds = self._made(stages, name)
+        reused = key in self.store
+        if not reused:
+            self.ran.append(name)
+        self.entries.setdefault(key, (reused, 0.5 if reused else seconds))
+        self.store.setdefault(key, seconds)
+        self.seconds[name] = seconds
+        self.visited.add(key)
+        return manifest
+
+    def reused(self, stages: Stages, name: str) -> bool:
+        """Return whether another search has run the stage."""
+        key = self._key(stages, name)
+        return self.entries[key][0] if key in self.entries else key in self.store
+
+    def seconds_of(self, name: str) -> float:
+        """Return how long a stage took."""
+        return self.seconds[name]
+
+    def spent(self) -> float:
+        """Return the seconds of this search."""
+        return 5.0 + sum(self.entries[key][1] for key in self.visited)
+
+    def _key(self, stages: Stages, name: str) -> str:
+        inputs = {other: self._key(stages, other) for other in sorted(references(stages[name]) & stages.keys() - {name})}
+        return digest_json([stages[name], inputs])
+
+    def _made(self, stages: Stages, name: str) -> tuple[dict[str, Any], float]:
+        fields = stages[name]
+        handlers = {"finetune": self._finetune, "prune": self._prune, "distill": self._distill, "eval": self._eval, "bench": self._bench}
+        handlers |= {"quantize": self._graph, "export": self._graph}
+        return handlers[str(fields["do"])](name, fields)
+
+    def _model(self, reference: object) -> Model:
+        return Model(0.0, 1.0) if reference == "model" else self.models[str(reference)]
+
+    def _finetune(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        self.models[name] = Model(0.0, 1.0)
+        return {}, 10 + fields["epochs"] * 217 * self.truth.step
+
+    def _prune(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        if fields.get("method") == "vocab":
+            self.models[name] = self._model(fields["from"])
+            return {}, 5.0
+        targets = fields["target_speedup"]
+        if max(targets) >= self.truth.limit:
+            raise OutOfReach("out of reach", "ask for less", self.truth.limit)
+        entries = []
+        for target in sorted(targets):
+            drop, share = self.truth.pruned(target), 1 / target
+            self.models[f"{name}/{target:.3g}x" if len(targets) > 1 else name] = Model(drop, self.truth.int8 * target, 0, share, drop)
+            score = 0.88 - drop / 100
+            entries.append(
+                {
+                    "folder": f"{target:.3g}x",
+                    "measured_speedup": target,
+                    "flops": share * 1e9,
+                    "params": 12e6 + 10e6 * share,
+                    "metrics": {"validation": {"accuracy": score, "n": FACTS.validation}},
+                }
+            )
+        return {"models": entries, "flops_before": 1e9} if len(entries) > 1 else {**entries[0], "flops_before": 1e9}, 60 + 40 * len(entries)
+
+    def _distill(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        texts = FACTS.train * (1 + fields.get("augment", 0))
+        steps = fields["epochs"] * math.ceil(texts / 32)
+        if "student" in fields:
+            self.models[name] = Model(self.truth.static_drop, 300.0, steps, 0.01, self.truth.static_drop)
+            return {"training": {"seconds": 40.0, "steps": steps}}, 45.0
+        before = self._model(fields["from"])
+        after = before.steps + steps * (1.0 if fields.get("augment") else 0.5)
+        drop = self.truth.trained(before.pruned_drop, after)
+        self.models[name] = Model(drop, before.speedup, after, before.share, before.pruned_drop)
+        training = steps * self.truth.step * (0.25 + 0.75 * before.share)
+        return {"training": {"seconds": training, "steps": steps}}, training + 15
+
+    def _graph(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        source = self._model(fields["from"])
+        int8 = fields["do"] == "quantize"
+        speedup = source.speedup if source.speedup > 1 else self.truth.int8 if int8 else 1.6
+        self.models[name] = Model(source.drop + (0.2 if int8 else 0.0), speedup, artifact=True)
+        return {"size_mb": 20.0 / speedup}, 60.0 if int8 else 10.0
+
+    def _eval(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        first, last = (self._model(model) for model in fields["from"])
+        n = FACTS.judged if fields["split"] == "test" else FACTS.validation
+        error = self.truth.error * math.sqrt(FACTS.validation / n)
+        rng = np.random.default_rng(int(digest_json([name, fields["from"], fields["split"]])[:8], 16))
+        delta = (first.drop - last.drop - error * float(rng.standard_normal())) / 100
+        half = 1.96 * max(error, 0.01) / 100
+        score = 0.88 - first.drop / 100
+        comparison = {"metric": "accuracy", "delta": delta, "ci95": [delta - half, delta + half], "p_value": 0.5, "test": "McNemar"}
+        results = [
+            {"model": fields["from"][0], "metrics": {"accuracy": score}, "ci95": {}},
+            {"model": fields["from"][1], "metrics": {"accuracy": score + delta}, "ci95": {}, "vs_first": comparison},
+        ]
+        return {"results": results, "main_metric": "accuracy", "n": n, "split": fields["split"]}, 8.0
+
+    def _bench(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        ratio = self._model(fields["from"][1]).speedup
+        results = [
+            {
+                "model": model,
+                "latency_ms": {"p50": BASELINE_MS / speedup},
+                "speedup": {"ratio": speedup, "ci95": [0.98 * speedup, 1.02 * speedup]},
+            }
+            for model, speedup in zip(fields["from"], (1.0, ratio), strict=True)
+        ]
+        return {"results": results}, 6.0
+
+
+class Killed(Exception):
+    """The process was killed."""
+
+
+def search_on(lab: FakeLab, budget: float = 2700.0, trained: bool = False, students: tuple[str, ...] = (), **objective: Any) -> Search:
+    """Return a search on a landscape."""
+    limits = {"kind": "fastest", "max_drop": 1.0} if not objective else {"kind": "fastest", **objective}
+    space = Space(FACTS, SERVING, trains_baseline=not trained)
+    trials = Trials(lab, space, Objective(**limits), budget, Costs(), show=lambda line: None)
+    return Search(trials, students)
+
+
+def as_text(search: Search) -> str:
+    """Return what a search did, to compare two."""
+    return json.dumps([search.trials.log, [vars(candidate) for candidate in search.trials.candidates]], default=str)

@@ -1,0 +1,161 @@
+"""The strategy on made-up landscapes: it finds the best size, keeps the budget, resumes and reuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from compress.core.errors import UsageError
+from compress.search.space import TARGETS
+from compress.search.strategy import choose
+from compress.search.trials import Trials
+from tests.unit.search.landscape import FakeLab, Killed, Landscape, as_text, search_on
+
+
+def answer_of(lab: FakeLab, **options: Any) -> tuple[Any, bool, Trials]:
+    search = search_on(lab, **options)
+    search.run()
+    answer, kept = choose(search.trials)
+    return answer, kept, search.trials
+
+
+def best_target(truth: Landscape, limit: float, steps: float) -> float:
+    """Return the largest size that keeps the limit after this much training."""
+    return max(target for target in TARGETS if truth.trained(truth.pruned(target), steps) + 0.2 <= limit)
+
+
+@pytest.mark.parametrize("loss", [0.05, 0.15, 0.35, 0.8])
+def test_finds_the_fastest_size_without_noise(loss: float) -> None:
+    truth = Landscape(loss=loss, error=0.0)
+    answer, kept, _ = answer_of(FakeLab(truth))
+    assert kept
+    assert answer.speed.ratio >= 0.99 * truth.int8 * best_target(truth, 1.0, 3 * 650)
+
+
+@pytest.mark.parametrize("loss", [0.15, 0.35])
+def test_noise_costs_at_most_a_size_or_two(loss: float) -> None:
+    truth = Landscape(loss=loss)
+    answer, kept, _ = answer_of(FakeLab(truth))
+    ideal = TARGETS.index(best_target(truth, 1.0, 4 * 650))
+    assert kept
+    assert answer.speed.ratio >= truth.int8 * TARGETS[max(ideal - 2, 0)]
+
+
+@pytest.mark.parametrize("budget", [700, 1200, 2700, 5400])
+@pytest.mark.parametrize("step", [0.1, 0.3, 0.6])
+def test_keeps_the_budget(budget: float, step: float) -> None:
+    lab = FakeLab(Landscape(step=step))
+    try:
+        answer, _, _ = answer_of(lab, budget=budget)
+    except UsageError:
+        assert budget == 700
+        return
+    assert lab.spent() + 30 <= 1.1 * budget
+    assert answer.servable
+
+
+@pytest.mark.parametrize("stage", range(1, 24, 3))
+def test_killed_and_resumed_gives_the_same_answer(stage: int) -> None:
+    whole = FakeLab(Landscape())
+    expected = search_on(whole)
+    expected.run()
+    killed = FakeLab(Landscape(), die_after=stage)
+    with pytest.raises(Killed):
+        search_on(killed).run()
+    resumed = search_on(FakeLab(Landscape(), killed.store, killed.entries))
+    resumed.run()
+    assert as_text(resumed) == as_text(expected)
+
+
+def test_a_second_search_reuses_what_the_first_has_run() -> None:
+    first = FakeLab(Landscape())
+    search_on(first).run()
+    second = FakeLab(Landscape(), first.store)
+    search_on(second, max_drop=0.5).run()
+    spent = sum(seconds for _, seconds in first.entries.values())
+    reused = sum(first.store[key] for key, (reused, _) in second.entries.items() if reused)
+    assert reused > 0.6 * spent
+
+
+def test_the_same_search_again_runs_nothing() -> None:
+    first = FakeLab(Landscape())
+    search_on(first).run()
+    again = FakeLab(Landscape(), first.store, first.entries)
+    search_on(again).run()
+    assert not again.ran
+
+
+def test_an_accurate_student_without_an_encoder_ends_the_search() -> None:
+    lab = FakeLab(Landscape(static_drop=0.1, error=0.3))
+    answer, kept, _ = answer_of(lab, students=("static",))
+    assert kept
+    assert answer.name == "static, int8"
+    assert "slim" not in lab.ran
+
+
+def test_a_poor_student_does_not() -> None:
+    answer, _, _ = answer_of(FakeLab(Landscape()), students=("static",))
+    assert answer.name != "static, int8"
+
+
+def test_nothing_keeps_a_limit_that_int8_itself_exceeds() -> None:
+    answer, kept, _ = answer_of(FakeLab(Landscape(error=0.0, loss=3.0)), max_drop=0.1)
+    assert not kept
+    assert answer.servable
+
+
+def test_a_latency_is_kept_by_the_largest_size_that_fits() -> None:
+    truth = Landscape(error=0.0)
+    answer, kept, trials = answer_of(FakeLab(truth), kind="most accurate", target_latency_ms=0.9)
+    assert kept
+    latency = trials.latency_ms(answer.speed)
+    assert latency is not None
+    assert 0.6 < latency <= 0.9
+
+
+def test_a_generous_latency_is_met_by_the_baseline() -> None:
+    lab = FakeLab(Landscape())
+    answer, kept, _ = answer_of(lab, kind="most accurate", target_latency_ms=10.0)
+    assert kept
+    assert answer.name == "baseline, fp32 graph"
+    assert "slim" not in lab.ran
+
+
+def test_an_unreachable_latency_gives_the_nearest() -> None:
+    answer, kept, _ = answer_of(FakeLab(Landscape(error=0.0)), kind="most accurate", target_latency_ms=0.01)
+    assert not kept
+    assert answer.speed.ratio > 30
+
+
+def test_sizes_out_of_reach_are_left_out() -> None:
+    answer, _, _ = answer_of(FakeLab(Landscape(limit=5.5)))
+    assert answer.speed.ratio <= 3.6 * 4
+
+
+def test_a_budget_too_small_to_fine_tune_is_refused() -> None:
+    with pytest.raises(UsageError, match="too small"):
+        search_on(FakeLab(Landscape()), budget=60).run()
+
+
+def test_a_fine_tuned_model_is_its_own_teacher() -> None:
+    lab = FakeLab(Landscape())
+    answer, _, _ = answer_of(lab, trained=True, budget=1500)
+    assert "teacher" not in lab.ran
+    assert answer.speed.ratio > 3.6
+
+
+def test_ctrl_c_gives_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = FakeLab(Landscape())
+    search = search_on(lab)
+    run = lab.run
+
+    def interrupted(stages: Any, name: str) -> Any:
+        if name.startswith("student"):
+            raise KeyboardInterrupt
+        return run(stages, name)
+
+    monkeypatch.setattr(lab, "run", interrupted)
+    search.run()
+    assert search.interrupted
+    assert choose(search.trials)[0].name == "baseline, int8"

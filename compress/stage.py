@@ -18,6 +18,7 @@ STUDENTS = {  # names of student SPECs
     "minilm-6": "layers=6,hidden=384,heads=12,ffn=1536",
     "mini": "layers=4,hidden=256,heads=4,ffn=1024",
     "bilstm": "lstm=150,embedding=300,ffn=200",
+    "static": "static=256,bigram=64,buckets=65536,ffn=256",
 }
 
 

@@ -226,6 +226,42 @@ def write_bilstm(folder: Path, **options: Any) -> Path:
     return folder
 
 
+def make_static(labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
+    """Return a random static model with the head of `target`, in evaluation mode; `changes` are config fields."""
+    import torch
+
+    from compress.models.family import STATIC
+    from compress.models.head import PROBLEM_TYPES, model_class
+    from compress.models.static_model import StaticConfig
+
+    names = ["value"] if target == "value" and labels is None else labels or LABELS
+    sizes = {"vocab_size": len(vocabulary()), "embedding_size": 12, "bigram_size": 6, "bigram_buckets": 97, "intermediate_size": 10}
+    config = StaticConfig(
+        **sizes | changes,
+        max_position_embeddings=POSITIONS,
+        sep_token_id=vocabulary().index("[SEP]"),
+        id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)},
+        problem_type=PROBLEM_TYPES.get(target),
+    )
+    torch.manual_seed(seed)
+    model = model_class(STATIC, target)(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    return model.eval()
+
+
+def write_static(folder: Path, **options: Any) -> Path:
+    """Write a static model's folder; `options` as for `make_static`."""
+    from compress.models.checkpoint import save_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(folder)
+    save_model(make_static(**options), folder, folder)
+    return folder
+
+
 def save_pretrained(model: Any, folder: Path) -> None:
     """Save by transformers, without its progress bar."""
     import transformers

@@ -50,7 +50,7 @@ class DistillCommand(SectionCommand):
     required=True,
     metavar="MODEL|SPEC",
     help="A model (such as a pruned checkpoint); a SPEC such as layers=3, layers=4,hidden=312,heads=12,ffn=1200,vocab=10000 "
-    f"or lstm=150 (a BiLSTM); or a preset: {', '.join(STUDENTS)}.",
+    f"lstm=150 (a BiLSTM) or static=256 (mean embeddings of tokens and bigrams, for whole texts); or a preset: {', '.join(STUDENTS)}.",
 )
 @common.optional_output
 @task_options
@@ -89,6 +89,10 @@ def command(
 
 def _shape(shape: dict[str, Any]) -> str:
     """Return a model's shape as text."""
+    if "static" in shape:
+        sizes = shape["static"]
+        tables = f"embedding size {sizes['embedding']}, bigrams {sizes['bigram']} wide in {sizes['buckets']:,} buckets"
+        return f"static model with {tables}, {sizes['ffn']} neurons"
     if "lstm" not in shape:
         return f"{len(shape['layers'])} layers, hidden size {shape['hidden']}, head size {shape['head_size']}"
     sizes = shape["lstm"]

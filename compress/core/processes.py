@@ -158,7 +158,7 @@ def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter], loss: float, 
     """Replace each gradient by its weighted mean over the processes; returns the mean loss.
 
     With the number of examples (or of whatever the loss is a mean of) as `weight`, this is the gradient of the whole batch. A parameter
-    without a gradient in all processes keeps none.
+    without a gradient in all processes keeps none. Sparse gradients become dense.
     """
     if world_size() == 1:
         return loss
@@ -169,7 +169,7 @@ def all_reduce_gradients(parameters: Sequence[torch.nn.Parameter], loss: float, 
     header = torch.tensor([weight, weight * loss, *flags], dtype=torch.float32, device=parameters[0].device)
     if weight == 0:
         header[1] = 0.0
-    gradients = [torch.zeros_like(p) if p.grad is None else p.grad * weight for p in parameters]
+    gradients = [torch.zeros_like(p) if p.grad is None else (p.grad.to_dense() * weight) for p in parameters]
     flat = torch.cat([header, *(gradient.reshape(-1).float() for gradient in gradients)])
     with _collective():
         distributed.all_reduce(flat)

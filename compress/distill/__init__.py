@@ -16,7 +16,7 @@ from compress.distill.explain import explain_training
 from compress.distill.init_texts import InitTexts
 from compress.distill.layer_matching import check_methods, drop_default_layer_losses
 from compress.distill.module_replacement import check_replaceable
-from compress.distill.student_spec import shape_of_student
+from compress.distill.student_spec import parse_spec, shape_of_student
 from compress.distill.student_training import Student, train_student
 from compress.distill.students import StudentInit, create_student
 from compress.distill.teachers import load_teachers
@@ -84,7 +84,7 @@ def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:
     task, config = inputs.task, read_config(_teacher(inputs))
     teacher, adapted = shape_of_config(config), ADAPTER_KEY in (config.get(CONFIG_KEY) or {})
     check_methods(settings, task.spec.target, len(task.label_names))
-    student = shape_of_student(inputs.student, teacher, settings.init, adapted)
+    student = shape_of_student(inputs.student, teacher, settings.init, adapted, len(task.spec.text))
     settings = _without_unmatchable(settings, teacher, student)
     if settings.augment or settings.unlabeled:
         settings = settings.model_copy(update={"hard_weight": 0.0})
@@ -95,7 +95,7 @@ def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:
 
 
 def _check(inputs: Inputs, settings: DistillSettings) -> None:
-    """Check that the settings suit the number of teachers and the kind of student.
+    """Check that the settings suit the number of teachers, and the kind of student the task.
 
     Raises:
         UsageError: they do not.
@@ -104,15 +104,20 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
         raise UsageError("method theseus replaces the layers of one teacher, and there are several", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":
         raise UsageError(f"init {settings.init} initialises a student from a SPEC, and the student is a model", "leave out --init")
+    if isinstance(inputs.student, str) and parse_spec(inputs.student).static and inputs.task.spec.target in ("tags", "span"):
+        raise UsageError(
+            f"a static student sees a text as a whole, and {inputs.task.spec.name} has a prediction for each token",
+            "use --student lstm=150, or layers=K",
+        )
 
 
 def _without_unmatchable(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
     """Return the settings without default losses that cannot compare these two shapes; prints what is left out."""
     reduced = drop_default_layer_losses(settings, teacher, student)
     if reduced is not settings:
-        recurrent = teacher.lstm is not None or student.lstm is not None
-        reason = "a BiLSTM has no layers to match" if recurrent else "student and teacher differ in width"
-        hint = "" if recurrent else "; --match all compares their layers as well"
+        without = student.without_layers or teacher.without_layers
+        reason = f"a {without.title} has no layers to match" if without else "student and teacher differ in width"
+        hint = "" if without else "; --match all compares their layers as well"
         console.info(f"  {reason}: method {', '.join(reduced.losses)} only{hint}")
     return reduced
 

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from compress.core.errors import UsageError
 from compress.models.config import max_tokens
 from compress.models.family import BILSTM, family_of
 from compress.models.low_rank import word_embeddings
 from compress.models.shape import LstmShape
-from compress.models.types import TransformersModel
+from compress.models.types import Config, TransformersModel
 
 TINY = 1e-12
-
-
-def check_init(init: str) -> None:
-    """Check that a BiLSTM supports a value of `--init`.
-
-    Raises:
-        UsageError: the value needs layers.
-    """
-    if init in ("layers", "importance"):
-        raise UsageError(
-            f"init {init} copies layers, and a BiLSTM has none",
-            "use --init auto, which initialises the word embeddings from the teacher's, or random",
-        )
 
 
 def create_bilstm(teacher: TransformersModel, lstm: LstmShape, init: str) -> TransformersModel:
@@ -34,13 +20,9 @@ def create_bilstm(teacher: TransformersModel, lstm: LstmShape, init: str) -> Tra
         teacher: a model with its head, of any family, which does not change.
         lstm: the sizes.
         init: `auto` initialises the word embeddings from the teacher's, `random` does not; everything else is random.
-
-    Raises:
-        UsageError: another value of `init`.
     """
     from compress.models import bilstm
 
-    check_init(init)
     source = teacher.config
     config = bilstm.BiLstmConfig(
         vocab_size=source.vocab_size,
@@ -48,10 +30,7 @@ def create_bilstm(teacher: TransformersModel, lstm: LstmShape, init: str) -> Tra
         hidden_size=2 * lstm.units,
         intermediate_size=lstm.ffn,
         max_position_embeddings=max_tokens(source.to_dict()),
-        pad_token_id=source.pad_token_id,
-        id2label=source.id2label,
-        label2id=source.label2id,
-        problem_type=source.problem_type,
+        **inherited_entries(teacher),
     )
     head = type(teacher).__name__.removeprefix(family_of(source.model_type).prefix)
     student = getattr(bilstm, BILSTM.prefix + head)(config).eval()
@@ -60,6 +39,11 @@ def create_bilstm(teacher: TransformersModel, lstm: LstmShape, init: str) -> Tra
             components = principal_components(word_embeddings(teacher)(torch.arange(source.vocab_size)), lstm.embedding)
             word_embeddings(student).weight[:, : components.shape[1]] = components  # pyright: ignore[reportIndexIssue]
     return student
+
+
+def inherited_entries(teacher: TransformersModel) -> Config:
+    """Return the entries of a teacher's config that a student with its tokenizer and its logits has as well."""
+    return {name: getattr(teacher.config, name) for name in ("pad_token_id", "id2label", "label2id", "problem_type")}
 
 
 def principal_components(table: torch.Tensor, width: int) -> torch.Tensor:

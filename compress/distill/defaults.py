@@ -50,10 +50,10 @@ def student_lr(student: TransformersModel, narrowed: bool = False) -> float:
     Args:
         student: the model.
         narrowed: whether it was initialised from its teacher at another width and so is far from a trained model: it takes 5e-4,
-            above 512 wide 1.5e-4. Other students take twice the rate of `finetune`; BiLSTMs and students with more than 20 labels
-            the same rate.
+            above 512 wide 1.5e-4. Other students take twice the rate of `finetune`; BiLSTMs, static students and students with
+            more than 20 labels the same rate.
     """
-    if family_of(student.config.model_type).recurrent:
+    if not family_of(student.config.model_type).has_layers:
         return default_lr(student)
     if narrowed:
         return 5 * base_lr(student)

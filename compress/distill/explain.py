@@ -76,5 +76,5 @@ def _layer(number: int, shape: Shape, match: LayerMatch) -> str:
 
 
 def _sizes(shape: Shape) -> dict[str, object]:
-    sizes = {} if shape.lstm is None else {"lstm": asdict(shape.lstm)}
+    sizes = {name: asdict(entry) for name, entry in (("lstm", shape.lstm), ("static", shape.static)) if entry is not None}
     return {"hidden": shape.hidden, "head_size": shape.head_size, "layers": shape.as_json(), **sizes}

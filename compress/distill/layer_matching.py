@@ -106,17 +106,17 @@ def match_layers(settings: DistillSettings, teacher: Shape, student: Shape) -> l
 def drop_default_layer_losses(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
     """Return the settings without the default's losses of layers if a model has no layers or the widths differ.
 
-    A BiLSTM has no layers. States of different widths are compared through projections that must be learned first: with the default's
-    weight this takes all of a short training (docs/decisions/0019-logits-across-widths.md).
+    BiLSTMs and static models have no layers. States of different widths are compared through projections that must be learned first:
+    with the default's weight this takes all of a short training (docs/decisions/0019-logits-across-widths.md).
 
     Raises:
-        UsageError: the settings name losses or pairs of layers, and a model is a BiLSTM.
+        UsageError: the settings name losses or pairs of layers, and a model has no layers.
     """
     layered, default = [name for name in settings.losses if name not in OUTPUTS], DistillSettings.model_fields["method"].default
-    recurrent = teacher.lstm is not None or student.lstm is not None
-    if not layered or not (recurrent or teacher.hidden != student.hidden):
+    without = student.without_layers or teacher.without_layers
+    if not layered or not (without or teacher.hidden != student.hidden):
         return settings
-    if not recurrent and (settings.method != default or settings.match or settings.layer_epochs):
+    if not without and (settings.method != default or settings.match or settings.layer_epochs):
         return settings
     explicit = {
         f"method {layered[0]}": settings.method != default,
@@ -124,8 +124,8 @@ def drop_default_layer_losses(settings: DistillSettings, teacher: Shape, student
         f"match {settings.match}": ":" in (settings.match or ""),
     }
     setting = next((name for name, given in explicit.items() if given), None)
-    if setting is not None:
-        raise UsageError(f"{setting} needs layers, and a BiLSTM has none", "use --method logits, or dkd")
+    if without and setting is not None:
+        raise UsageError(f"{setting} needs layers, and a {without.title} has none", "use --method logits, or dkd")
     return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS]})
 
 

@@ -6,28 +6,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.core.errors import UsageError, did_you_mean
-from compress.distill.bilstm_student import check_init
 from compress.distill.layer_matching import evenly_spaced_layers
 from compress.models.config import read_config
-from compress.models.config_checks import BOUNDS
-from compress.models.shape import LayerShape, LstmShape, Shape, lstm_shape, shape_of_config
+from compress.models.config_checks import BOUNDS, MORE_BOUNDS
+from compress.models.shape import LayerShape, LstmShape, Shape, StaticShape, lstm_shape, shape_of_config, static_shape
 
-TRANSFORMER_KEYS = ("layers", "hidden", "heads")  # that a BiLSTM does not have
+TRANSFORMER_KEYS = ("layers", "hidden", "heads")  # that students without layers do not have
 KEYS = {key: BOUNDS[key] for key in (*TRANSFORMER_KEYS, "ffn")} | {
-    "vocab": 4_000_000,
+    "vocab": MORE_BOUNDS["vocab_size"][1],
     "lstm": BOUNDS["hidden"] // 2,
     "embedding": BOUNDS["hidden"],
+    "static": BOUNDS["hidden"],
+    "bigram": MORE_BOUNDS["bigram_size"][1],
+    "buckets": MORE_BOUNDS["bigram_buckets"][1],
 }
+BELONGS_TO = {"embedding": "lstm", "bigram": "static", "buckets": "static"}  # a key, and the one that it needs
 DEFAULT_LSTM = LstmShape(embedding=300, units=150, ffn=200)  # Tang et al. 2019
+DEFAULT_STATIC = StaticShape(embedding=256, bigram=64, buckets=65_536, ffn=256)
 SYNTAX = (
     "a student is written layers=4,hidden=312,heads=12,ffn=1200,vocab=10000, where missing keys are as in the teacher; "
-    "or, a BiLSTM, lstm=150,embedding=300,ffn=200,vocab=10000"
+    "or, a BiLSTM, lstm=150,embedding=300,ffn=200,vocab=10000; or, a static student, static=256,bigram=64,buckets=65536,ffn=256,vocab=10000"
 )
 
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """The keys of a SPEC; None: as in the teacher, or for a BiLSTM (`lstm` units in each direction) the default size."""
+    """The keys of a SPEC; None: as in the teacher, or the default size.
+
+    With `lstm` (units in each direction) it is a BiLSTM, with `static` (width of the token embeddings) a static student.
+    """
 
     layers: int | None = None
     hidden: int | None = None
@@ -36,11 +43,18 @@ class StudentSpec:
     vocab: int | None = None
     lstm: int | None = None
     embedding: int | None = None
+    static: int | None = None
+    bigram: int | None = None
+    buckets: int | None = None
 
-    @property
-    def recurrent(self) -> LstmShape | None:
-        """The sizes of a BiLSTM; None for a student with layers."""
-        return LstmShape(self.embedding or DEFAULT_LSTM.embedding, self.lstm, self.ffn or DEFAULT_LSTM.ffn) if self.lstm else None
+    def without_layers(self, texts: int = 1) -> LstmShape | StaticShape | None:
+        """Return the sizes of a student that is no transformer, of `texts` texts an example; None for a student with layers."""
+        if self.lstm:
+            return LstmShape(self.embedding or DEFAULT_LSTM.embedding, self.lstm, self.ffn or DEFAULT_LSTM.ffn)
+        if self.static:
+            usual = DEFAULT_STATIC
+            return StaticShape(self.static, self.bigram or usual.bigram, self.buckets or usual.buckets, self.ffn or usual.ffn, texts)
+        return None
 
     @property
     def whole_layers(self) -> bool:
@@ -53,7 +67,7 @@ def parse_spec(text: str) -> StudentSpec:
 
     Raises:
         UsageError: an unknown or repeated key, a value other than a positive number, a width that the heads do not divide, or keys
-            of a transformer together with those of a BiLSTM.
+            of different kinds of students together.
     """
     fields: dict[str, int] = {}
     for part in text.replace(" ", "").split(","):
@@ -69,17 +83,37 @@ def parse_spec(text: str) -> StudentSpec:
             )
         fields[key] = int(value)
     spec = StudentSpec(**fields)
-    transformer_key = next((key for key in TRANSFORMER_KEYS if key in fields), None)
-    if spec.lstm and transformer_key:
-        raise UsageError(f"the student '{text}' has both lstm and {transformer_key}: a BiLSTM has no layers of heads", SYNTAX)
-    if spec.embedding and not spec.lstm:
-        raise UsageError(f"the student '{text}' has an embedding width, which goes with lstm", SYNTAX)
+    _check_kind(text, list(fields))
     if spec.hidden and spec.heads and spec.hidden % spec.heads:
         raise UsageError(f"the student '{text}' is {spec.hidden} wide, which {spec.heads} heads do not divide", SYNTAX)
     return spec
 
 
-def shape_of_student(student: Path | str | None, teacher: Shape, init: str = "auto", adapted: bool = False) -> Shape:
+def _check_kind(text: str, keys: list[str]) -> None:
+    """Check that the keys of a SPEC belong to one kind of student."""
+    for kind, title in (("lstm", "BiLSTM"), ("static", "static student")):
+        others = [key for key in keys if key in TRANSFORMER_KEYS or (key in ("lstm", "static") and key != kind)]
+        if kind in keys and others:
+            raise UsageError(f"the student '{text}' has both {kind} and {others[0]}: a {title} has no {others[0]}", SYNTAX)
+    stray = next((key for key in keys if BELONGS_TO.get(key, key) not in keys), None)
+    if stray:
+        raise UsageError(f"the student '{text}' has the key '{stray}', which goes with {BELONGS_TO[stray]}", SYNTAX)
+
+
+def check_init(init: str, title: str) -> None:
+    """Check that a student without layers supports a value of `--init`.
+
+    Raises:
+        UsageError: the value needs layers.
+    """
+    if init in ("layers", "importance"):
+        raise UsageError(
+            f"init {init} copies layers, and a {title} has none",
+            "use --init auto, which initialises the token embeddings from the teacher's, or random",
+        )
+
+
+def shape_of_student(student: Path | str | None, teacher: Shape, init: str = "auto", adapted: bool = False, texts: int = 1) -> Shape:
     """Return the shape of a student without creating it.
 
     Args:
@@ -87,6 +121,7 @@ def shape_of_student(student: Path | str | None, teacher: Shape, init: str = "au
         teacher: the teacher's shape.
         init: the value of `--init`.
         adapted: whether the teacher has adapters.
+        texts: number of texts of an example.
 
     Raises:
         UsageError: no student, or a SPEC that the teacher cannot initialise.
@@ -97,9 +132,9 @@ def shape_of_student(student: Path | str | None, teacher: Shape, init: str = "au
     if isinstance(student, Path):
         return shape_of_config(read_config(student))
     spec = parse_spec(student)
-    if spec.recurrent:
-        check_init(init)
-        return lstm_shape(spec.recurrent)
+    if sizes := spec.without_layers(texts):
+        check_init(init, sizes.title)
+        return static_shape(sizes) if isinstance(sizes, StaticShape) else lstm_shape(sizes)
     check_has_layers(teacher)
     if init != "random":
         takes_whole_layers(spec, teacher, init, adapted)
@@ -110,10 +145,13 @@ def check_has_layers(teacher: Shape) -> None:
     """Check that a teacher has layers to initialise a student from.
 
     Raises:
-        UsageError: it is a BiLSTM.
+        UsageError: it is a BiLSTM or a static model.
     """
-    if teacher.lstm is not None:
-        raise UsageError("the teacher is a BiLSTM, which has no layers to initialise a student from", "give --student lstm=N, or a model")
+    if teacher.without_layers:
+        title = teacher.without_layers.title
+        raise UsageError(
+            f"the teacher is a {title}, which has no layers to initialise a student from", "give --student lstm=N, static=N or a model"
+        )
 
 
 def check_depth(count: int, layers: int) -> None:

@@ -13,7 +13,16 @@ from compress.distill.bilstm_student import create_bilstm
 from compress.distill.importance_init import initialize_by_importance, randomly_initialized
 from compress.distill.init_texts import InitTexts
 from compress.distill.layer_matching import evenly_spaced_layers
-from compress.distill.student_spec import StudentSpec, check_depth, check_has_layers, parse_spec, shape_of_spec, takes_whole_layers
+from compress.distill.static_student import create_static
+from compress.distill.student_spec import (
+    StudentSpec,
+    check_depth,
+    check_has_layers,
+    check_init,
+    parse_spec,
+    shape_of_spec,
+    takes_whole_layers,
+)
 from compress.editing.encoder_layers import keep_layers
 from compress.editing.vocabulary import frequent_tokens, keep_tokens
 from compress.models.adapters import adapter_size
@@ -21,6 +30,7 @@ from compress.models.checkpoint import load_model
 from compress.models.config_heads import only_numbered
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
+from compress.models.shape import StaticShape
 from compress.models.types import TransformersModel
 
 
@@ -119,8 +129,12 @@ def choose_layers(teacher: TransformersModel, count: int, texts: InitTexts) -> l
 
 def _initialized(spec: StudentSpec, teacher: TransformersModel, init: StudentInit) -> TransformersModel:
     """Return a student of a SPEC's shape with the teacher's vocabulary."""
-    if spec.recurrent:
-        return create_bilstm(teacher, spec.recurrent, init.method)
+    sizes = spec.without_layers(len(next(iter(init.texts.examples.texts))))
+    if sizes:
+        check_init(init.method, sizes.title)
+        if isinstance(sizes, StaticShape):
+            return create_static(teacher, sizes, init.method, init.texts)
+        return create_bilstm(teacher, sizes, init.method)
     shape = model_shape(teacher)
     check_has_layers(shape)
     count = spec.layers or len(shape.layers)

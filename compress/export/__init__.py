@@ -121,7 +121,7 @@ def tunable_graphs(model: TransformersModel, settings: ExportSettings) -> Tunabl
     """Return the forms of a model's graph that the settings leave open, the default one first.
 
     Raises:
-        UsageError: `attention` is given, and the model is a BiLSTM.
+        UsageError: `attention` is given, and the model has none.
     """
     attention: list[str] = [settings.attention]
     if settings.attention == "auto":
@@ -129,9 +129,9 @@ def tunable_graphs(model: TransformersModel, settings: ExportSettings) -> Tunabl
         fused = ["mha"] if settings.runtime == ONNXRUNTIME else []
         attention = ["plain", *fused, *(["onnx"] if settings.opset >= ATTENTION_OPSET else [])]
     axes = {"attention": attention, "qkv": ["separate", "packed"], "scale": ["folded", "scores"]}
-    if model_shape(model).lstm is not None:
+    if sizes := model_shape(model).without_layers:
         if settings.attention != "auto":
-            raise UsageError("a BiLSTM has no attention", "leave out --attention")
+            raise UsageError(f"a {sizes.title} has no attention", "leave out --attention")
         axes = {axis: values[:1] for axis, values in axes.items()}
 
     def build(point: Point) -> onnx.ModelProto:

@@ -18,8 +18,9 @@ from compress.export.attention import PLAIN, GraphForm, attention, attention_mas
 from compress.export.builder import GraphBuilder, Output, RowGraph
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
+from compress.export.static_model import static_rows
 from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
-from compress.models.family import BILSTM, TOKEN_HEADS, family_of
+from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
 from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear
 from compress.models.model_shape import model_shape
@@ -44,7 +45,12 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     every_token = head is not None
     labels = len(model.config.id2label or {})
-    hidden = lstm_rows(graph, model, every_token) if family.recurrent else _encoder(graph, model, form, every_token)
+    if family is STATIC:
+        hidden = static_rows(graph, model)
+    elif family is BILSTM:
+        hidden = lstm_rows(graph, model, every_token)
+    else:
+        hidden = _encoder(graph, model, form, every_token)
     if head is None:
         return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", labels])})
     rows = _linear(graph, hidden, find_submodule(model, head), head)
@@ -188,7 +194,7 @@ def _distilbert_head(graph: GraphBuilder, model: TransformersModel, first: str) 
     return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
 
 
-def _bilstm_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str:
+def _plain_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str:
     return _linear(graph, read, find_submodule(model, "classifier"), "classifier")
 
 
@@ -199,5 +205,6 @@ HEADS: dict[str, Callable[[GraphBuilder, TransformersModel, str], str]] = {
     "electra": _electra_head,
     "mpnet": _roberta_head,
     "distilbert": _distilbert_head,
-    BILSTM.model_type: _bilstm_head,
+    BILSTM.model_type: _plain_head,
+    STATIC.model_type: _plain_head,
 }

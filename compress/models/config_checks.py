@@ -6,7 +6,7 @@ from pathlib import Path
 
 from compress.core.errors import ModelError
 from compress.models.config_keys import check_keys
-from compress.models.family import Family, family_of
+from compress.models.family import BILSTM, STATIC, Family, family_of
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, EMBEDDING_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
 from compress.models.types import Config
 
@@ -18,9 +18,16 @@ MORE_BOUNDS = {  # smallest and largest value, if the config has the key
     "max_position_embeddings": (4, 1_000_000),
     "type_vocab_size": (0, 1_000),
     "embedding_size": (1, 16_384),
+    "bigram_size": (1, 16_384),
+    "bigram_buckets": (1, 1 << 24),
+    "texts": (1, 2),
     "num_labels": (1, 1_000_000),
 }
 SIZES_OF_TABLES = {"max_position_embeddings", "type_vocab_size"}  # never null: transformers allocates by them
+REQUIRED = {  # sizes that a config must have, besides those of the hidden states and of the FFN
+    BILSTM.model_type: ("vocab_size", "embedding_size"),
+    STATIC.model_type: ("vocab_size", "embedding_size", "bigram_size", "bigram_buckets", "texts"),
+}
 
 
 def check_config(config: object, path: Path) -> None:
@@ -51,25 +58,28 @@ def check_config(config: object, path: Path) -> None:
 def _check_bounds(config: Config, family: Family, path: Path) -> None:
     """Check every size that transformers allocates by."""
     keys = {"hidden": family.hidden_key, "ffn": family.ffn_key}
-    if not family.recurrent:
+    if family.has_layers:
         keys |= {"layers": family.layers_key, "heads": family.heads_key}
     for role, key in keys.items():
         if not _is_count(config.get(key), 1, BOUNDS[role]):
             raise ModelError(f"{path}: {key} is {config.get(key)!r}, not a whole number from 1 to {BOUNDS[role]}")
     for key, (low, high) in MORE_BOUNDS.items():
-        required = key == "vocab_size" or (family.recurrent and key == "embedding_size")
+        required = key in REQUIRED.get(family.model_type, ("vocab_size",))
         if (required or key in SIZES_OF_TABLES & set(config) or config.get(key) is not None) and not _is_count(config.get(key), low, high):
             raise ModelError(f"{path}: {key} is {config.get(key)!r}, not a whole number from {low} to {high}")
     padding = config.get("pad_token_id")
     if padding is not None and not _is_count(padding, 0, config["vocab_size"] - 1):
         raise ModelError(f"{path}: pad_token_id is {padding!r}, not a token id")
-    if config[family.hidden_key] % (2 if family.recurrent else config[family.heads_key]):
-        raise ModelError(f"{path}: {family.hidden_key} is not a multiple of {'2' if family.recurrent else family.heads_key}")
+    divisor = config[family.heads_key] if family.has_layers else 2 if family is BILSTM else 1
+    if config[family.hidden_key] % divisor:
+        raise ModelError(f"{path}: {family.hidden_key} is not a multiple of {family.heads_key if family.has_layers else divisor}")
+    if family is STATIC and config["texts"] == 2 and not _is_count(config.get("sep_token_id"), 0, config["vocab_size"] - 1):
+        raise ModelError(f"{path}: sep_token_id is {config.get('sep_token_id')!r}, not the id of the token between two texts")
 
 
 def _check_entry(entry: object, config: Config, family: Family, where: str) -> None:
     """Check our own entry, from which compressed models are rebuilt; see `compress.models.shape.config_entry`."""
-    if family.recurrent:
+    if not family.has_layers:
         raise ModelError(f"{where} describes layers, which this model does not have")
     if not isinstance(entry, dict) or entry.get("version") != VERSION:
         raise ModelError(f"{where} is not of version {VERSION}", "it was written by a newer compress: upgrade")

@@ -59,7 +59,7 @@ def check_keys(config: Config, family: Family, path: Path) -> None:
     if target_of(config) == "value":
         _check_value(config, path)
     unknown = [key for key in config if key not in IMPLEMENTED | HARMLESS and not key.startswith("_")]
-    if unknown and not family.recurrent and path not in _warned:
+    if unknown and family.has_layers and path not in _warned:
         _warned.add(path)
         names = ", ".join(f"'{key}'" for key in unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
         console.warn(f"{path}: compress does not know {names}: if transformers follows this setting, predictions can differ")
@@ -81,7 +81,7 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
         raise ModelError(f"{path}: the weights are quantized (quantization_config)", "use the float model that they were quantized from")
     key = activation_key(family)
     name = config.get(key, "gelu")
-    if not family.recurrent and not (isinstance(name, str) and name in ACTIVATIONS):
+    if family.has_layers and not (isinstance(name, str) and name in ACTIVATIONS):
         raise ModelError(f"{path}: {key} {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
     buckets = config.get("relative_attention_num_buckets")
     if family.position_bias and buckets is not None and not (isinstance(buckets, int) and buckets >= MPNET_BUCKETS):

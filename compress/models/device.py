@@ -34,7 +34,7 @@ def to_tensors(batch: dict[str, np.ndarray], model: TransformersModel, device: t
 
 
 def accepted_inputs(model: TransformersModel, batch: dict[str, Array]) -> dict[str, Array]:
-    """Return a batch without `token_type_ids` if the model's family has no token types (DistilBERT, MPNet, BiLSTM)."""
+    """Return a batch without `token_type_ids` if the model's family has no token types (DistilBERT, MPNet, BiLSTM, static model)."""
     if family_of(model.config.model_type).token_types:
         return batch
     return {name: array for name, array in batch.items() if name != "token_type_ids"}

@@ -26,7 +26,7 @@ TOKEN_HEADS = {"ForTokenClassification": "classifier", "ForQuestionAnswering": "
 class Family:
     """One model family.
 
-    Paths from `attention` to `output_norm` are relative to one layer; a BiLSTM, which has no layers, leaves them empty.
+    Paths from `attention` to `output_norm` are relative to one layer; BiLSTMs and static models, which have no layers, leave them empty.
     """
 
     model_type: str
@@ -53,9 +53,9 @@ class Family:
     ffn_key: str = "intermediate_size"
 
     @property
-    def recurrent(self) -> bool:
-        """Whether the model is an LSTM instead of transformer layers."""
-        return not self.layers
+    def has_layers(self) -> bool:
+        """Whether the model is a transformer, not one of our own architectures."""
+        return bool(self.layers)
 
     def head_class(self, target: Target) -> str:
         """Return the name of the transformers class that predicts a target."""
@@ -145,6 +145,10 @@ FAMILIES: dict[str, Family] = {
 }
 
 BILSTM = Family("compress-bilstm", "BiLstm", "bilstm", head_modules=("classifier",), token_types=False)  # see compress.models.bilstm
+STATIC = Family(  # see compress.models.static_model
+    "compress-static", "Static", "static", head_modules=("classifier",), token_types=False, hidden_key="embedding_size"
+)
+WITHOUT_LAYERS = {family.model_type: family for family in (BILSTM, STATIC)}
 
 
 def family_of(model_type: object) -> Family:
@@ -155,7 +159,7 @@ def family_of(model_type: object) -> Family:
     """
     if isinstance(model_type, str) and model_type in FAMILIES:
         return FAMILIES[model_type]
-    if model_type == BILSTM.model_type:
-        return BILSTM
+    if isinstance(model_type, str) and model_type in WITHOUT_LAYERS:
+        return WITHOUT_LAYERS[model_type]
     near = did_you_mean(str(model_type), FAMILIES)
     raise ModelError(f"the architecture '{model_type}' is not supported{near}", f"supported families: {', '.join(FAMILIES)}")

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from compress.core import console
+from compress.core.errors import ModelError
 from compress.data.input_spec import Target
-from compress.models.family import Family
+from compress.models.family import BILSTM, STATIC, Family
 from compress.models.pretrained import quiet_transformers
 from compress.models.types import Config, TransformersModel
 
@@ -22,9 +23,22 @@ INIT_STD = 0.02  # of a new classifier's weights, as transformers initialises BE
 
 
 def model_class(family: Family, target: Target) -> Any:
-    """Return the class of a family's models that predict a target: transformers' own, or our BiLSTM."""
+    """Return the class of a family's models that predict a target: transformers' own, our BiLSTM or our static model.
+
+    Raises:
+        ModelError: a static model for a target that has a prediction for each token.
+    """
     name = family.head_class(target)
-    if family.recurrent:
+    if family is STATIC:
+        from compress.models.static_model import StaticForSequenceClassification
+
+        if name != StaticForSequenceClassification.__name__:
+            raise ModelError(
+                "a static model sees a text as a whole and has no predictions for its tokens",
+                "it does text classification and regression; for tags and answers take an encoder or a BiLSTM (--student lstm=150)",
+            )
+        return StaticForSequenceClassification
+    if family is BILSTM:
         from compress.models import bilstm
 
         return getattr(bilstm, name)

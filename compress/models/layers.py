@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import UsageError
-from compress.models.family import Family, family_of
+from compress.models.family import BILSTM, Family, family_of
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
@@ -54,25 +54,27 @@ def layer_list(model: TransformersModel) -> nn.ModuleList:
 
 
 def encoder_layers(model: TransformersModel) -> Iterator[Layer]:
-    """Yield the transformer layers from the first to the last; none for a BiLSTM."""
+    """Yield the transformer layers from the first to the last; none for a BiLSTM or a static model."""
     family = family_of(model.config.model_type)
-    if family.recurrent:
+    if not family.has_layers:
         return
     parts = [name for name in Layer.__dataclass_fields__ if name != "module"]
     for module in layer_list(model):
         yield Layer(module, **{part: find_submodule(module, getattr(family, part)) for part in parts})
 
 
-def refuse_recurrent(model: TransformersModel, verb: str) -> None:
+def refuse_without_layers(model: TransformersModel, verb: str) -> None:
     """Refuse a model without transformer layers.
 
     Raises:
-        UsageError: the model is a BiLSTM.
+        UsageError: the model is a BiLSTM or a static model.
     """
-    if family_of(model.config.model_type).recurrent:
+    family = family_of(model.config.model_type)
+    if not family.has_layers:
+        title, student = ("BiLSTM", "lstm=N") if family is BILSTM else ("static model", "static=N")
         raise UsageError(
-            f"{verb} does not support BiLSTMs: it needs transformer layers with heads and FFN neurons",
-            "train a BiLSTM as a whole (finetune --mode full), or distill a smaller one (--student lstm=N)",
+            f"{verb} does not support {title}s: it needs transformer layers with heads and FFN neurons",
+            f"train a {title} as a whole (finetune --mode full), or distill a smaller one (--student {student})",
         )
 
 

@@ -17,7 +17,7 @@ def model_shape(model: TransformersModel) -> Shape:
     """Return the shape of a model from its weights."""
     family = family_of(model.config.model_type)
     config = model.config.to_dict()
-    if family.recurrent:
+    if not family.has_layers:
         return shape_of_config(config)
     head_size = (config.get(CONFIG_KEY) or {}).get("head_size") or config[family.hidden_key] // config[family.heads_key]
     layers = tuple(

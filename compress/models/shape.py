@@ -6,8 +6,9 @@ No torch in this module.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from compress.models.family import family_of
+from compress.models.family import BILSTM, STATIC, family_of
 from compress.models.types import Config
 from compress.results import LayerDocument
 
@@ -38,6 +39,7 @@ class LayerShape:
 class LstmShape:
     """The sizes of a bidirectional LSTM."""
 
+    title: ClassVar = "BiLSTM"
     embedding: int  # width of its inputs
     units: int  # in each direction
     ffn: int  # width of the hidden layer that follows
@@ -52,6 +54,31 @@ class LstmShape:
 
 
 @dataclass(frozen=True)
+class StaticShape:
+    """The sizes of a static model: mean embeddings of tokens and of bigrams, and a hidden layer."""
+
+    title: ClassVar = "static model"
+    embedding: int  # width of a token's embedding
+    bigram: int  # width of a bigram's embedding
+    buckets: int  # rows of the table of bigrams
+    ffn: int  # width of the hidden layer
+    texts: int = 1  # of an example
+
+    @property
+    def features(self) -> int:
+        """Return the width of what the hidden layer reads: the means u of a text, or u, v, |u - v| and u v of two."""
+        return (self.embedding + self.bigram) * (1 if self.texts == 1 else 4)
+
+    def flops(self, seq_len: int) -> int:
+        """Return 2 x multiply-adds: the weighted sums of all tokens and bigrams, and the hidden layer."""
+        return 2 * (seq_len * self.texts * (self.embedding + self.bigram) + self.features * self.ffn)
+
+    def params(self) -> int:
+        """Return weights and biases of the hidden layer; the tables of tokens and bigrams are embeddings and do not count."""
+        return (self.features + 1) * self.ffn
+
+
+@dataclass(frozen=True)
 class Shape:
     """The shape of an encoder: width, head size, and every layer."""
 
@@ -61,14 +88,20 @@ class Shape:
     embedding: tuple[int, int] | None = None  # rank and width of factorized word embeddings
     shared: tuple[int, ...] = ()  # for each layer, the first layer that has the same weights; empty if none are shared
     lstm: LstmShape | None = None  # of a BiLSTM, which has no layers
+    static: StaticShape | None = None  # of a static model, which has none either
+
+    @property
+    def without_layers(self) -> LstmShape | StaticShape | None:
+        """The sizes of a model that is no transformer; None for a transformer."""
+        return self.lstm or self.static
 
     def flops(self, seq_len: int) -> int:
         """Return 2 x multiply-adds of the layers' matmuls for one sequence of `seq_len` tokens.
 
         The projection of factorized word embeddings counts, too.
         """
-        if self.lstm is not None:
-            return self.lstm.flops(seq_len)
+        if self.without_layers is not None:
+            return self.without_layers.flops(seq_len)
         projection = 2 * seq_len * self.embedding[0] * self.embedding[1] if self.embedding else 0
         return projection + sum(
             layer.heads * head_flops(self.hidden, self.head_size, seq_len)
@@ -82,8 +115,8 @@ class Shape:
 
         The projection of factorized word embeddings counts, their table does not.
         """
-        if self.lstm is not None:
-            return self.lstm.params()
+        if self.without_layers is not None:
+            return self.without_layers.params()
         per_head, per_neuron = head_params(self.hidden, self.head_size), neuron_params(self.hidden)
         projection = (self.embedding[0] + 1) * self.embedding[1] if self.embedding else 0
         return projection + sum(
@@ -137,8 +170,11 @@ def neuron_params(hidden: int) -> int:
 def shape_of_config(config: Config) -> Shape:
     """Return the shape that a `config.json` describes."""
     family = family_of(config["model_type"])
-    if family.recurrent:
+    if family is BILSTM:
         return lstm_shape(LstmShape(config["embedding_size"], config[family.hidden_key] // 2, config[family.ffn_key]))
+    if family is STATIC:
+        sizes = (config[key] for key in (family.hidden_key, "bigram_size", "bigram_buckets", family.ffn_key, "texts"))
+        return static_shape(StaticShape(*sizes))
     hidden, heads = config[family.hidden_key], config[family.heads_key]
     entry = config.get(CONFIG_KEY)
     if not entry:
@@ -151,6 +187,11 @@ def shape_of_config(config: Config) -> Shape:
 def lstm_shape(lstm: LstmShape) -> Shape:
     """Return the shape of a BiLSTM: as wide as both directions together, without transformer layers."""
     return Shape(2 * lstm.units, 0, (), lstm=lstm)
+
+
+def static_shape(static: StaticShape) -> Shape:
+    """Return the shape of a static model: as wide as its token embeddings, without transformer layers."""
+    return Shape(static.embedding, 0, (), static=static)
 
 
 def _layer_of(document: LayerDocument) -> LayerShape:

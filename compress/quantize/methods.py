@@ -6,7 +6,7 @@ from compress.core import console
 from compress.core.errors import UsageError
 from compress.inference.routes import OPENVINO
 from compress.models.config import read_config
-from compress.models.family import family_of
+from compress.models.shape import shape_of_config
 from compress.quantize.instruction_sets import GPUS
 from compress.quantize.variants import CALIBRATED, HALF_PRECISION
 from compress.settings import QuantizeSettings
@@ -41,8 +41,9 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     if settings.target == "cuda" and method == "auto":
         console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 matmuls in float)")
         return "fp16"
-    if family_of(read_config(inputs.source)["model_type"]).recurrent:
-        return _lstm_method(settings)
+    sizes = shape_of_config(read_config(inputs.source)).without_layers
+    if sizes is not None:
+        return _method_without_layers(settings, sizes.title)
     if not texts and (method in CALIBRATED or (gpu and method == "auto")):
         raise UsageError(f"--method {method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE")
     if method != "auto":
@@ -52,8 +53,10 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     return "auto" if texts else "dynamic"
 
 
-def _lstm_method(settings: QuantizeSettings) -> str:
-    """Return the method for a BiLSTM: dynamic int8, the only integer method for which ONNX Runtime has an LSTM operator.
+def _method_without_layers(settings: QuantizeSettings, title: str) -> str:
+    """Return the method for a BiLSTM or a static model: dynamic int8, or half precision.
+
+    ONNX Runtime has no LSTM for another integer method, and almost all of a static model are tables, which have no activations.
 
     Raises:
         UsageError: another integer method, or another runtime than ONNX Runtime on CPUs.
@@ -63,5 +66,5 @@ def _lstm_method(settings: QuantizeSettings) -> str:
     if method in HALF_PRECISION or (method == "dynamic" and on_cpu):
         return method
     raise UsageError(
-        "a BiLSTM supports dynamic int8 only, in ONNX Runtime on CPUs, besides fp16 and bf16", "use --method dynamic, fp16 or bf16"
+        f"a {title} supports dynamic int8 only, in ONNX Runtime on CPUs, besides fp16 and bf16", "use --method dynamic, fp16 or bf16"
     )

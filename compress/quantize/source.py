@@ -16,7 +16,7 @@ from compress.quantize.dynamic import count_quantized
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 
-HALF_TYPES = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
+NO_FLOATS = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.INT8}
 
 
 def float_artifact(inputs: Inputs, scratch: Path) -> Path:
@@ -54,7 +54,7 @@ def _check_float(graph: onnx.ModelProto, source: Path) -> None:
         ModelError: it is not.
     """
     types = {tensor.data_type for tensor in graph.graph.initializer}
-    if count_quantized(graph)[0] or types & HALF_TYPES:
+    if count_quantized(graph)[0] or types & NO_FLOATS:
         raise ModelError(f"{source} is quantized already", "give the checkpoint or the fp32 artifact it was created from")
     for tensor in graph.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(numpy_helper.to_array(tensor)).all():

@@ -93,7 +93,7 @@ def loads_plainly(folder: Path) -> dict[str, bool]:
     if not (folder / "config.json").is_file():
         return {}
     config = read_config(folder)
-    return {"plain": CONFIG_KEY not in config and not family_of(config["model_type"]).recurrent}
+    return {"plain": CONFIG_KEY not in config and family_of(config["model_type"]).has_layers}
 
 
 def write_model_manifests(folder: Path, manifest: dict[str, Any]) -> None:

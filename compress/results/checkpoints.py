@@ -271,7 +271,7 @@ class DistillPlan(TypedDict):
     """What `distill --explain` prints."""
 
     teacher: dict[str, object]
-    """Sizes of the teacher: `hidden`, `head_size`, `layers`; of a BiLSTM `lstm`."""
+    """Sizes of the teacher: `hidden`, `head_size`, `layers`; of a BiLSTM `lstm`, of a static model `static`."""
     student: dict[str, object]
     """Sizes of the student."""
     teachers: NotRequired[int]

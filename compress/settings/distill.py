@@ -33,7 +33,8 @@ class DistillSettings(TrainSettings):
         gt=0,
         le=1,
         description="Peak learning rate. Default: 2e-4 up to hidden size 512, 6e-5 above; 1.5x that with more than 20 labels; 5e-4 and "
-        "1.5e-4 for a SPEC of another hidden size; as finetune if only labels count; 3e-5 for tinybert; 1e-3 for a BiLSTM.",
+        "1.5e-4 for a SPEC of another hidden size; as finetune if only labels count; 3e-5 for tinybert; 1e-3 for a BiLSTM or a static "
+        "model.",
     )
     method: Annotated[list[str], METHOD] = Field(
         list(distill_losses.DEFAULT),
@@ -71,8 +72,8 @@ class DistillSettings(TrainSettings):
     init: Annotated[Literal["auto", "layers", "importance", "random"], METHOD] = Field(
         "auto",
         description="Initial weights of a SPEC's student: layers: the teacher's layers; importance: its most important dimensions, "
-        "heads and neurons; random; auto: layers, else importance, with lower or spread layers by a short trial. A BiLSTM starts from the "
-        "teacher's token embeddings.",
+        "heads and neurons; random; auto: layers, else importance, with lower or spread layers by a short trial. BiLSTMs start from the "
+        "teacher's token embeddings, static students from its outputs for single tokens.",
     )
     unlabeled: Annotated[str | None, TRAINING, LEARNS_FROM_TEACHER] = Field(
         None, description=f"Additional unlabeled texts to learn from: {UNLABELED}"

@@ -9,7 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from compress.settings.base import ADVANCED, DEVICE, HARDWARE, METHOD, TRAINING, Device, Only, Precision, Seed, Settings, seconds_of
 
-LEARNING_RATE = "Peak learning rate. Default: 1e-4 up to hidden size 512, 3e-5 above; 3x that with more than 20 labels; 1e-3 for a BiLSTM."
+LEARNING_RATE = (
+    "Peak learning rate. Default: 1e-4 up to hidden size 512, 3e-5 above; 3x that with more than 20 labels; "
+    "1e-3 for a BiLSTM or a static model."
+)
 Mode = Literal["full", "frozen", "lora", "adapter"]
 
 

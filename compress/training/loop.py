@@ -25,6 +25,7 @@ from compress.settings import TrainSettings
 from compress.training.budget import TimeBudget
 from compress.training.fast_steps import fast_steps
 from compress.training.learning_rate import default_lr, warmup_linear_decay
+from compress.training.optimizer import RowwiseAdamW, clip_gradients
 from compress.training.precision import autocast, choose_precision
 from compress.training.resume import Progress, StateFile, TrainingState, training_fingerprint
 from compress.training.step_schedule import StepSchedule
@@ -141,7 +142,7 @@ def fit(
     parameters = [*(p for p in model.parameters() if p.requires_grad), *loss.parameters]
     processes.broadcast(parameters)
     with fast_steps(model, plan.device, rank_seed) as dropout:
-        optimizer = torch.optim.AdamW(_parameter_groups(parameters, plan.settings.weight_decay), fused=True)
+        optimizer = RowwiseAdamW(_parameter_groups(parameters, plan.settings.weight_decay), fused=True)
         state = TrainingState(parameters, optimizer, np.random.default_rng(plan.seed), dropout, plan.device)
         loop = _Loop(model, data, loss, plan, validate, state)
         with _progress_bar(plan.label, loop.schedule, loop.progress) as advance:
@@ -257,8 +258,7 @@ class _Loop:
             value = float(loss.detach())
         value = processes.all_reduce_gradients(self.state.parameters, value, self.loss.item_count(local) if len(local) else 0)
         done.losses.append(self._finite("loss", value))
-        norm = nn.utils.clip_grad_norm_(self.state.parameters, self.settings.max_grad_norm)
-        self._finite("gradient", float(norm))
+        self._finite("gradient", clip_gradients(self.state.parameters, self.settings.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

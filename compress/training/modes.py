@@ -10,7 +10,7 @@ import torch
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.forward import torch_forward
-from compress.models.layers import refuse_recurrent
+from compress.models.layers import refuse_without_layers
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
 from compress.models.types import TransformersModel
@@ -37,7 +37,7 @@ def training_mode(
         ResourceError: the hidden states do not fit into memory.
     """
     if settings.mode != "full":
-        refuse_recurrent(model, f"finetune --mode {settings.mode}")
+        refuse_without_layers(model, f"finetune --mode {settings.mode}")
     if settings.mode in ("lora", "adapter"):
         for refuse in (refuse_factorized, refuse_shared):
             refuse(model, f"finetune --mode {settings.mode}")

@@ -46,8 +46,8 @@ def choose_precision(model: TransformersModel, data: Encoded, settings: TrainSet
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     shape = model_shape(model)
-    if emulates_bf16() or shape.lstm is not None or count_matmul_shapes(model, data, settings.batch_size) > COMPILED_MATMULS:
-        return "fp32"  # autocast does not change an LSTM on a CPU
+    if emulates_bf16() or shape.without_layers is not None or count_matmul_shapes(model, data, settings.batch_size) > COMPILED_MATMULS:
+        return "fp32"  # autocast changes neither an LSTM on a CPU nor a sum of embeddings
     facts = [torch.get_num_threads(), shape.hidden, shape.as_json()]
     return measured_once("precision", facts, lambda: _measure(model, data, settings.batch_size, device))[0]["precision"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from compress.core.errors import UsageError
-from compress.distill.student_spec import DEFAULT_LSTM, StudentSpec, parse_spec
-from compress.models.shape import LstmShape
+from compress.distill.student_spec import DEFAULT_LSTM, DEFAULT_STATIC, StudentSpec, parse_spec, shape_of_student
+from compress.models.shape import LstmShape, StaticShape, static_shape
 from compress.stage import STUDENTS
+from tests.unit.distill.helpers import uniform_shape
 
 
 @pytest.mark.parametrize(
@@ -64,8 +65,8 @@ def test_malformed_specs_are_usage_errors(spec: str, message: str) -> None:
     ],
 )
 def test_specs_of_bilstms(spec: str, expected: LstmShape | None) -> None:
-    assert parse_spec(spec).recurrent == expected
-    assert StudentSpec().recurrent is None
+    assert parse_spec(spec).without_layers() == expected
+    assert StudentSpec().without_layers() is None
 
 
 @pytest.mark.parametrize(
@@ -74,8 +75,8 @@ def test_specs_of_bilstms(spec: str, expected: LstmShape | None) -> None:
         ("lstm=150,layers=2", "both lstm and layers"),
         ("hidden=64,lstm=150", "both lstm and hidden"),
         ("lstm=150,heads=2", "both lstm and heads"),
-        ("embedding=300", "embedding width, which goes with lstm"),
-        ("layers=2,embedding=300", "embedding width, which goes with lstm"),
+        ("embedding=300", "'embedding', which goes with lstm"),
+        ("layers=2,embedding=300", "'embedding', which goes with lstm"),
         ("lstm=0", "positive number of lstm"),
         ("lstm=9000", "up to 8,192"),
         ("lsm=150", "did you mean 'lstm'"),
@@ -86,3 +87,37 @@ def test_malformed_specs_of_bilstms_are_usage_errors(spec: str, message: str) ->
         parse_spec(spec)
     assert message in caught.value.message
     assert "lstm=150,embedding=300" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "texts", "expected"),
+    [
+        ("static=256", 1, DEFAULT_STATIC),
+        (STUDENTS["static"], 1, DEFAULT_STATIC),
+        ("static=32,bigram=8,buckets=1000,ffn=5,vocab=900", 1, StaticShape(32, 8, 1000, 5)),
+        ("static=32", 2, StaticShape(32, DEFAULT_STATIC.bigram, DEFAULT_STATIC.buckets, DEFAULT_STATIC.ffn, 2)),
+    ],
+)
+def test_specs_of_static_students(spec: str, texts: int, expected: StaticShape) -> None:
+    assert parse_spec(spec).without_layers(texts) == expected
+    assert shape_of_student(spec, uniform_shape(3), texts=texts) == static_shape(expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("static=256,layers=2", "both static and layers"),
+        ("static=256,lstm=150", "both lstm and static"),
+        ("static=256,embedding=300", "'embedding', which goes with lstm"),
+        ("buckets=300", "'buckets', which goes with static"),
+        ("layers=2,bigram=300", "'bigram', which goes with static"),
+        ("static=0", "positive number of static"),
+        ("static=256,buckets=99999999", "up to 16,777,216"),
+        ("statik=150", "did you mean 'static'"),
+    ],
+)
+def test_malformed_specs_of_static_students_are_usage_errors(spec: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_spec(spec)
+    assert message in caught.value.message
+    assert "static=256,bigram=64" in (caught.value.hint or "")

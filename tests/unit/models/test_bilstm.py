@@ -147,8 +147,8 @@ def _padded(ids: list[np.ndarray]) -> np.ndarray:
 
 def test_it_is_no_family_of_encoders() -> None:
     assert family_of("compress-bilstm") is BILSTM
-    assert BILSTM.recurrent
-    assert not any(family.recurrent for family in FAMILIES.values())
+    assert not BILSTM.has_layers
+    assert all(family.has_layers for family in FAMILIES.values())
     assert default_lr(tiny.make_bilstm()) == RECURRENT_LR
 
 

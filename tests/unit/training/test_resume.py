@@ -41,10 +41,10 @@ class Training:
     """A tiny model with an additional projection, and a loss that can end the training at a step."""
 
     def __init__(self, family: str = "bert", seed: int = 5, scores: tuple[float, ...] = (0.5, 0.9, 0.7), **settings: Any) -> None:
-        self.model = tiny.make_model(family)
+        self.model = tiny.make_static() if family == "static" else tiny.make_model(family)
         torch.manual_seed(11)
         self.projection = nn.Linear(3, 3)
-        self.data, self.seed = tiny.encoded(family, 24), seed
+        self.data, self.seed = tiny.encoded("bert" if family == "static" else family, 24), seed
         self.settings = FinetuneSettings(**{**SETTINGS, **settings})
         self.scores = scores
         self.seen: list[list[int]] = []
@@ -106,6 +106,17 @@ def test_resumed_is_uninterrupted(whole: dict[str, Any], tmp_path: Path, step: i
     assert killed.seen + again.seen == whole["seen"]  # every step once
     assert facts(result) == whole["facts"]
     assert equal(again.weights(), whole["weights"])
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_tables_with_sparse_gradients_resume_too(tmp_path: Path, step: int) -> None:
+    uninterrupted = Training("static")
+    uninterrupted.run(None)
+    with pytest.raises(Killed):
+        Training("static").run(tmp_path / "state", kill_at=step)
+    again = Training("static")
+    again.run(tmp_path / "state", first_epoch=step // 3)
+    assert equal(again.weights(), uninterrupted.weights())
 
 
 @pytest.mark.parametrize("validation", [0, 1, 2])

@@ -8,7 +8,7 @@ import onnx
 from compress.export.builder import GraphBuilder
 from compress.export.weights import LinearWeights, array_of
 from compress.models.layers import find_submodule
-from compress.models.static_model import MULTIPLIER
+from compress.models.static_model import bigram_multiplier
 from compress.models.types import TransformersModel
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -25,17 +25,15 @@ def static_rows(graph: GraphBuilder, model: TransformersModel) -> str:
         model: a static model.
     """
     encoder = find_submodule(model, "static")
-    tokens = array_of(encoder.embeddings.word_embeddings.weight)
-    bigrams = array_of(encoder.embeddings.bigram_embeddings.weight)
+    tables = [array_of(encoder.embeddings[f"{kind}_embeddings"].weight) for kind in ("word", "bigram")]
     weights = _token_weights(graph, model.config.sep_token_id if model.config.texts == 2 else None)
     count = graph.node("ReduceSum", [weights, graph.integers([-1], "axis.last")], "count", keepdims=1)  # (batch, texts, 1)
-    means = []
     second = _neighbour(graph, weights, 2, 1, "weights.second")  # (batch, texts, length - 1): of a bigram's second token
     first = graph.node("Unsqueeze", [_neighbour(graph, "mask", 1, 0, "mask.first"), graph.integers([1], "axis.texts")], "mask.bigrams")
-    for name, table, rows, row_weights in (
-        ("tokens", tokens, "input_ids", weights),
-        ("bigrams", bigrams, _buckets(graph, len(bigrams)), graph.node("Mul", [second, first], "weights.bigrams")),
-    ):
+    both = graph.node("Mul", [second, first], "weights.bigrams")
+    buckets = _buckets(graph, bigram_multiplier(len(tables[0])), len(tables[1]))
+    means = []
+    for name, table, rows, row_weights in zip(("tokens", "bigrams"), tables, ("input_ids", buckets), (weights, both), strict=True):
         vectors = graph.node("Gather", [graph.constant(table, f"embeddings.{name}"), rows], f"{name}.vectors")
         means.append(graph.node("MatMul", [row_weights, vectors], f"{name}.sum"))  # (batch, texts, width)
     sums = graph.node("Concat", means, "sums", axis=-1)
@@ -53,10 +51,10 @@ def _neighbour(graph: GraphBuilder, value: str, axis: int, offset: int, name: st
     return graph.node("Slice", [value, start, end, graph.integers([axis], f"axis.{axis}")], name)
 
 
-def _buckets(graph: GraphBuilder, count: int) -> str:
-    """Return the bucket of each bigram, (batch, length - 1) int64: `(first * MULTIPLIER + second) mod count`."""
+def _buckets(graph: GraphBuilder, multiplier: int, count: int) -> str:
+    """Return the bucket of each bigram, (batch, length - 1) int64: `(first * multiplier + second) mod count`."""
     first, second = (_neighbour(graph, "input_ids", 1, offset, f"input_ids.{offset}") for offset in (0, 1))
-    scaled = graph.node("Mul", [first, graph.constant(np.array(MULTIPLIER, dtype=np.int64), "multiplier")], "bigrams.scaled")
+    scaled = graph.node("Mul", [first, graph.constant(np.array(multiplier, dtype=np.int64), "multiplier")], "bigrams.scaled")
     total = graph.add(scaled, second, "bigrams.code")
     return graph.node("Mod", [total, graph.constant(np.array(count, dtype=np.int64), "buckets")], "bigrams.bucket")
 

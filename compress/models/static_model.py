@@ -16,7 +16,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from compress.models.family import STATIC
 
-MULTIPLIER = 8191  # of a bigram's first token; small enough that a runtime that computes with 32 bits gets the same buckets
+EXACT = 1 << 24  # integers up to here are exact in float32, in which OpenVINO computes a remainder
+LARGEST = 8191  # multiplier
 
 
 class StaticConfig(PreTrainedConfig):
@@ -82,7 +83,7 @@ class Static(nn.Module):
             groups = 2 * groups + second_text(input_ids, mask, self.config.sep_token_id).long()
         count = torch.bincount(groups[mask], minlength=len(mask) * self.config.texts)
         both = mask[:, 1:] & mask[:, :-1]
-        codes = bigram_buckets(input_ids, self.config.bigram_buckets)
+        codes = bigram_buckets(input_ids, bigram_multiplier(self.config.vocab_size), self.config.bigram_buckets)
         tokens, bigrams = self.embeddings["word_embeddings"], self.embeddings["bigram_embeddings"]
         sums = [
             group_sums(tokens.weight, input_ids[mask], count),
@@ -91,9 +92,18 @@ class Static(nn.Module):
         return (torch.cat(sums, 1) / count.clamp_min(1).unsqueeze(1)).reshape(len(mask), -1)
 
 
-def bigram_buckets(input_ids: torch.Tensor, buckets: int) -> torch.Tensor:
+def bigram_multiplier(vocab_size: int) -> int:
+    """Return the odd factor of a bigram's first token, as large as exact arithmetic allows for the largest ids.
+
+    >>> bigram_multiplier(30_522)
+    547
+    """
+    return (min(LARGEST, (EXACT - vocab_size) // vocab_size) - 1) | 1
+
+
+def bigram_buckets(input_ids: torch.Tensor, multiplier: int, buckets: int) -> torch.Tensor:
     """Return the bucket of each pair of neighbouring tokens, (batch, length - 1), for ids (batch, length)."""
-    return (input_ids[:, :-1] * MULTIPLIER + input_ids[:, 1:]) % buckets
+    return (input_ids[:, :-1] * multiplier + input_ids[:, 1:]) % buckets
 
 
 def second_text(input_ids: torch.Tensor, mask: torch.Tensor, separator: int | None) -> torch.Tensor:

@@ -101,16 +101,12 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
 
 
 def _choose_method(method: str, variants: GraphVariants, gate: AccuracyGate | None, reference: OnnxModel, data: Encoded) -> MethodChoice:
-    """Return the graph of the method, or for `auto` the fastest within the accuracy budget.
-
-    A static model's two matmuls stay float: they are so small that quantizing their inputs takes longer than they do.
-    """
+    """Return the graph of the method, or for `auto` the fastest within the accuracy budget."""
     if method == "fp16":
         check_fp16_range(variants.model, data)
     if method == "auto" and gate is not None:
         return search_method(variants, gate.points_lost, reference.logits, reference.config["vocab_size"])
-    static = shape_of_config(reference.config).static is not None
-    return MethodChoice(method, variants.graph(method, variants.groups if static else ()))
+    return MethodChoice(method, variants.graph(method))
 
 
 def _write(tuned: TunedGraph, source: Path, output: Path) -> None:

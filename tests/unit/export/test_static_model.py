@@ -21,8 +21,10 @@ from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, run_arrays, session_forward
+from compress.inference.openvino_session import has_openvino, openvino_forward
 from compress.models.checkpoint import load_model
-from compress.models.static_model import bigram_buckets
+from compress.models.layout import GRAPH
+from compress.models.static_model import bigram_buckets, bigram_multiplier
 from tests import tiny
 from tests.unit.export.test_recurrent import export
 
@@ -51,13 +53,23 @@ def test_the_shortest_inputs(length: int, texts: int) -> None:
 
 
 def test_bigrams_have_the_same_buckets() -> None:
-    """Also those of the largest ids that a vocabulary has."""
-    graph = expose_values(build_graph(tiny.make_static()), ["bigrams.bucket"])
-    ids = np.random.default_rng(0).integers(0, 250_002, (4, 50))
-    batch = {"input_ids": ids % len(tiny.vocabulary()), "attention_mask": np.ones_like(ids)}
-    session = open_session(graph.SerializeToString(), 1, "cpu", {})
-    (buckets,) = run_arrays(session, ["bigrams.bucket"], batch)
-    assert (buckets == bigram_buckets(torch.from_numpy(batch["input_ids"]), 97).numpy()).all()
+    vocab_size = 250_002  # XLM-R's
+    model = tiny.make_static(vocab_size=vocab_size, embedding_size=1)
+    graph = expose_values(build_graph(model), ["bigrams.bucket"])
+    ids = np.random.default_rng(0).integers(0, vocab_size, (4, 50))
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    (buckets,) = run_arrays(open_session(graph.SerializeToString(), 1, "cpu", {}), ["bigrams.bucket"], batch)
+    assert (buckets == bigram_buckets(torch.from_numpy(ids), bigram_multiplier(vocab_size), 97).numpy()).all()
+
+
+@pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
+def test_openvino_computes_the_same(tmp_path: Path) -> None:
+    """It computes remainders in float32."""
+    model = tiny.make_static(vocab_size=30_522, texts=2)
+    (tmp_path / GRAPH).write_bytes(build_graph(model).SerializeToString())
+    ids = np.random.default_rng(0).integers(0, 30_522, (4, 50))
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    np.testing.assert_allclose(openvino_forward(tmp_path, "fp32", "cpu", 1)(batch), torch_forward(model)(batch), atol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["class", "labels", "value"])

@@ -24,7 +24,7 @@ from compress.models.head import model_labels
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import count_params, model_shape
 from compress.models.shape import StaticShape, static_shape
-from compress.models.static_model import MULTIPLIER, bigram_buckets
+from compress.models.static_model import EXACT, bigram_buckets, bigram_multiplier
 from compress.stage import Inputs
 from compress.training.learning_rate import STATIC_LR, default_lr
 from tests import tiny
@@ -44,7 +44,7 @@ def by_hand(model: Any, ids: np.ndarray) -> np.ndarray:
         sums[text, : tokens.shape[1]] += tokens[token]
         count[text] += 1
         if position:
-            sums[text, tokens.shape[1] :] += bigrams[(int(ids[position - 1]) * MULTIPLIER + token) % len(bigrams)]
+            sums[text, tokens.shape[1] :] += bigrams[(int(ids[position - 1]) * bigram_multiplier(len(tokens)) + token) % len(bigrams)]
         if token == SEPARATOR:
             text = texts - 1
     means = sums / np.maximum(count, 1)[:, None]
@@ -90,10 +90,13 @@ def test_without_a_mask_every_token_counts() -> None:
     assert torch.equal(model(batch["input_ids"]).logits, model(**batch).logits)
 
 
-def test_buckets_need_no_more_than_32_bits() -> None:
-    largest = torch.tensor([[250_001, 250_001]])  # XLM-R's vocabulary
-    assert int(largest[0, 0]) * MULTIPLIER + int(largest[0, 1]) < 2**31
-    assert int(bigram_buckets(largest, 1000)) == (250_001 * MULTIPLIER + 250_001) % 1000
+@pytest.mark.parametrize("vocab_size", [1, 84, 30_522, 250_002, 4_000_000])
+def test_buckets_need_no_more_bits_than_float32_has(vocab_size: int) -> None:
+    factor, largest = bigram_multiplier(vocab_size), vocab_size - 1
+    assert factor >= 1
+    assert factor % 2 == 1
+    assert largest * factor + largest < EXACT
+    assert int(bigram_buckets(torch.tensor([[largest, largest]]), factor, 1000)) == (largest * factor + largest) % 1000
 
 
 @pytest.mark.parametrize("texts", [1, 2])

@@ -1,4 +1,4 @@
-"""A static model in int8: its tables."""
+"""A static model in int8."""
 
 from __future__ import annotations
 
@@ -40,14 +40,13 @@ def test_int8_is_close_to_the_model(target: str, texts: int, tiny_task: dict[str
     assert (result["precision"], result["method"], result["layers"]) == ("int8", "dynamic", [])
     data = tiny.encoded(pairs=True)
     expected, logits = (run_batches(forward, data) for forward in (torch_forward(load_model(source)), OnnxModel(tmp_path / "out").logits))
-    assert np.linalg.norm(logits - expected) < 0.02 * np.linalg.norm(expected)
+    assert np.linalg.norm(logits - expected) < 0.05 * np.linalg.norm(expected)
 
 
-def test_the_tables_are_int8_and_the_matmuls_stay_float(source: Path, tmp_path: Path) -> None:
-    """Two thin matmuls of one row take less time than the steps that quantize their inputs."""
+def test_tables_and_matmuls_are_int8(source: Path, tmp_path: Path) -> None:
     run(source, tmp_path / "out")
     graph = onnx.load(str(tmp_path / "out" / GRAPH))
-    assert count_quantized(graph) == (0, 2)
+    assert count_quantized(graph) == (2, 0)
     large = [tensor for tensor in graph.graph.initializer if len(tensor.dims) > 1 and tensor.dims[0] > 1000 and tensor.dims[1] > 1]
     assert [tensor.data_type for tensor in large] == [onnx.TensorProto.INT8] * 2
 

@@ -1,0 +1,105 @@
+"""The ledger of a search: its time counts on across interruptions, and what other searches have run costs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.core.errors import UsageError
+from compress.data import resolve
+from compress.search.costs import Costs
+from compress.search.lab import Ledger, StoreLab
+from compress.search.space import Stages
+from compress.search.store import Store
+from tests.unit.search.recipes import STAGES, write_document
+
+NAMES = ("teacher", "slim", "proof")
+
+
+def begin() -> tuple[float, float, Any]:
+    return 4.0, 2.0, Costs().as_json()
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return write_document(tmp_path_factory.mktemp("lab"))
+
+
+def lab_of(folder: Path, document: dict[str, Any], asked: str = "a", store: Path | None = None) -> StoreLab:
+    folder.mkdir(exist_ok=True)
+    ledger = Ledger.open(folder / "search.json", asked, begin)
+    return StoreLab(Store(store or folder / "stages"), ledger, document["model"], resolve(document["task"]), 3, "auto")
+
+
+def run_all(lab: StoreLab) -> list[float]:
+    """Run the stages; returns the time of the search after each."""
+    stages: Stages = {name: dict(STAGES[name]) for name in NAMES}
+    times = []
+    for name in NAMES:
+        lab.run(stages, name)
+        times.append(lab.spent())
+    return times
+
+
+def test_a_resumed_search_sees_the_same_times(tmp_path: Path, document: dict[str, Any]) -> None:
+    first = run_all(lab_of(tmp_path / "out", document))
+    assert first == sorted(first)
+    assert first[0] > 4.0
+    again = lab_of(tmp_path / "out", document)
+    assert again.ledger.resumed
+    assert again.spent() == 4.0
+    assert run_all(again) == first
+    assert again.ledger.scale == 2.0
+
+
+def test_another_question_begins_a_new_ledger_and_reuses_the_store(tmp_path: Path, document: dict[str, Any]) -> None:
+    first = lab_of(tmp_path / "out", document)
+    stages: Stages = {name: dict(STAGES[name]) for name in NAMES}
+    assert not first.reused(stages, "teacher")
+    run_all(first)
+    assert first.reused_seconds() == 0.0
+    assert not first.reused(stages, "teacher")  # this very search has run it
+    other = lab_of(tmp_path / "out", document, asked="b")
+    assert not other.ledger.resumed
+    assert other.reused(stages, "teacher")
+    assert not other.reused(stages, "slim")  # unknown until its input is there
+    run_all(other)
+    assert other.reused(stages, "slim")
+    assert other.reused_seconds() > 0
+    assert other.spent() - 4.0 < first.spent() - 4.0
+    assert other.seconds_of("teacher") == first.finished["teacher"].seconds
+
+
+def test_a_stage_that_was_killed_counts_what_its_training_took(tmp_path: Path, document: dict[str, Any]) -> None:
+    lab = lab_of(tmp_path / "out", document)
+    run_all(lab)
+    key = lab.finished["teacher"].manifest.get("key", "")
+    lab.ledger.entries[key]["seconds"] = None  # as a killed process leaves it
+    lab.ledger.save()
+    again = lab_of(tmp_path / "out", document)
+    run_all(again)
+    training = lab.finished["teacher"].manifest["training"]["seconds"]  # type: ignore[typeddict-item]
+    entry = again.ledger.entries[key]["seconds"]
+    assert entry is not None
+    assert entry >= training
+
+
+def test_a_failed_stage_has_spent_its_time(tmp_path: Path, document: dict[str, Any]) -> None:
+    lab = lab_of(tmp_path / "out", document)
+    stages: Stages = {
+        "teacher": dict(STAGES["teacher"]),
+        "slim": {"do": "prune", "from": "teacher", "target_speedup": 99.0, "device": "cpu"},
+    }
+    lab.run(stages, "teacher")
+    before = lab.spent()
+    with pytest.raises(UsageError):
+        lab.run(stages, "slim")
+    assert lab.spent() > before
+
+
+def test_a_damaged_ledger_is_begun_anew(tmp_path: Path, document: dict[str, Any]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "search.json").write_text('{"schema": 1, "asked": "a"}', encoding="utf-8")
+    assert lab_of(tmp_path / "out", document).spent() == 4.0

@@ -1,0 +1,69 @@
+"""What a search finds out before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.data import resolve
+from compress.data.task import Task
+from compress.search import setup
+from tests import tiny
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tiny.write_task(tmp_path_factory.mktemp("task"), 60, 50, 0)
+
+
+def test_a_part_of_validation_judges_where_there_is_no_test_split(task: dict[str, Any]) -> None:
+    spec = setup.with_judge(resolve(task))
+    divided, whole = Task(spec), Task(resolve(task))
+    assert divided.available == ["train", "validation", "test"]
+    assert len(divided.split("test")) == 20
+    parts = [*divided.split("validation").texts, *divided.split("test").texts]
+    assert sorted(parts) == sorted(whole.split("validation").texts)
+    assert divided.fingerprint != whole.fingerprint
+    assert Task(spec).split("test").texts == divided.split("test").texts
+
+
+def test_a_test_split_is_left_alone(tmp_path: Path) -> None:
+    spec = resolve(tiny.write_task(tmp_path, 60, 50, 30))
+    assert setup.with_judge(spec) is spec
+
+
+def test_few_validation_examples_are_not_divided(tmp_path: Path) -> None:
+    spec = resolve(tiny.write_task(tmp_path, 60, 20, 0))
+    assert setup.with_judge(spec) is spec
+
+
+@pytest.mark.parametrize(
+    ("target", "labels", "expected"), [("class", tiny.LABELS, True), ("class", ["a", "b"], False), ("value", None, False)]
+)
+def test_a_model_is_fine_tuned_if_its_head_fits_the_task(
+    tmp_path: Path, task: dict[str, Any], target: str, labels: list[str] | None, expected: bool
+) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "model", target=target, labels=labels)
+    assert setup.is_finetuned(folder, Task(resolve(task))) is expected
+
+
+def test_an_encoder_is_not_fine_tuned(tmp_path: Path, task: dict[str, Any]) -> None:
+    assert not setup.is_finetuned(tiny.write_encoder(tmp_path / "model"), Task(resolve(task)))
+
+
+def test_facts_and_lengths(tmp_path: Path, task: dict[str, Any]) -> None:
+    folder = tiny.write_encoder(tmp_path / "model")
+    (tmp_path / "more.txt").write_text("a dog\na cat\n", encoding="utf-8")
+    facts = setup.task_facts(Task(setup.with_judge(resolve(task))), folder, str(tmp_path / "more.txt"))
+    assert (facts.train, facts.unlabeled, facts.validation, facts.judged, facts.judge) == (60, 2, 30, 20, "test")
+    assert (facts.hidden, facts.layers) == (tiny.HIDDEN, tiny.LAYERS)
+    assert 4 < facts.tokens <= 32
+    assert setup.usual_length(facts, 128) in (16, 32)
+    assert setup.usual_length(facts, 12) == 12
+
+
+def test_a_tiny_model_is_faster_than_the_reference(tmp_path: Path, task: dict[str, Any]) -> None:
+    folder = tiny.write_encoder(tmp_path / "model")
+    assert 0 < setup.machine_scale(folder, Task(resolve(task)), 10.0) < 1

@@ -61,14 +61,16 @@ def command(model: str, output: str, teacher: str | None, store: str | None, see
 
 def _show(document: SearchDocument) -> None:
     """Print the answer."""
+    from compress.search.estimates import describe_points
+
     answer, judged = document["answer"], document["verdict"]
     low, high = document["speedup"]["ci95"]
     print(f"{'answer' if document['kept'] else 'nearest'}: {answer['candidate']} ({answer['model']})")
     speed = f"{document['speedup']['ratio']:.1f}x as fast as the baseline in PyTorch fp32 [{low:.1f}, {high:.1f}]"
     print(f"  {speed}, {answer['latency_ms']:.3g} ms")
     if judged is not None:
-        low, high = judged["drop_ci95"]
-        print(f"  {judged['drop_points']:.2f} points lost on {judged['split']} [{low:+.1f}, {high:+.1f}], n = {judged['n']}")
+        lost = describe_points(judged["drop_points"], judged["drop_ci95"])
+        print(f"  {lost} on {judged['split']}, n = {judged['n']}")
     for entry in document["tradeoffs"]:
         print(f"  with a limit of {entry['limit']:g}: {entry['speedup']:.1f}x by {entry['candidate']}")
     print(f"model:  {document['output']}/model")

@@ -51,8 +51,8 @@ def _verdict(document: SearchDocument) -> str:
         low, high = judged["drop_ci95"]
         lines.append(
             f"<p>{escape(capitalized(metric_name(document['metric'])))} on {judged['split']} (n = {judged['n']:,}): "
-            f"{100 * judged['score']:.2f}, baseline {100 * judged['baseline']:.2f}; {judged['drop_points']:.2f} points lost "
-            f"[{low:+.1f}, {high:+.1f}], {escape(p_value(judged['p_value']))}.</p>"
+            f"{100 * judged['score']:.2f}, baseline {100 * judged['baseline']:.2f}; {number(judged['drop_points'], signed=True)} points "
+            f"lost [{low:+.1f}, {high:+.1f}], p = {escape(p_value(judged['p_value']))}.</p>"
         )
         lines.append(
             note(

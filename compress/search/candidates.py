@@ -31,7 +31,7 @@ class Candidate:
     Attributes:
         name: for people.
         model: the stage that made it, or one of several models of a stage.
-        gain: the larger, the more the model was reduced: places it on the curve of its family.
+        gain: the larger, the more the model was reduced: places it on the curve of its family. None: it belongs to no family.
         drop: on validation; None if it was not evaluated.
         speed: measured if the model can be served, else predicted; None if unknown.
         size_mb: of an artifact that can be served, else None.
@@ -43,7 +43,7 @@ class Candidate:
 
     name: str
     model: str
-    gain: float = 1.0
+    gain: float | None = None
     drop: Drop | None = None
     speed: Speed | None = None
     size_mb: float | None = None

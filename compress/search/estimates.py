@@ -46,9 +46,14 @@ class Drop:
         return self.points <= limit + 1e-9 if confidence is None else self.probability(limit) >= confidence
 
     def describe(self) -> str:
-        """Return the drop with its interval: `0.34 lost [-0.8, 1.5]`."""
-        low, high = self.interval
-        return f"{abs(self.points):.2f} {'lost' if self.points >= 0 else 'gained'} [{low:+.1f}, {high:+.1f}]"
+        """Return the drop in words; see `describe_points`."""
+        return describe_points(self.points, self.interval)
+
+
+def describe_points(points: float, interval: Sequence[float]) -> str:
+    """Return points that are lost with their interval: `0.34 points lost [-0.8, 1.5]`; of a gain, `0.34 points gained [-0.8, 1.5]`."""
+    low, high = interval if points >= 0 else (-interval[1], -interval[0])
+    return f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'} [{low:.1f}, {high:.1f}]"
 
 
 def examples_needed(drop: Drop, limit: float, confidence: float) -> int | None:

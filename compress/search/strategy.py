@@ -16,7 +16,8 @@ from compress.search.race import Arm, race, race_for_accuracy
 from compress.search.space import BATCH, TARGETS, WHOLE_TEXT, stage_name
 from compress.search.trials import FIXED_STEP, OutOfTime, Trials
 
-BASELINE_EPOCHS = (3, 2, 1)  # of fine-tuning: the most that take at most `BASELINE_SHARE` of the budget
+BASELINE_STEPS = 400  # of fine-tuning, on small data; else 3 epochs
+BASELINE_EPOCHS = (3, 8)  # fewest and most, if they take at most `BASELINE_SHARE` of the budget
 BASELINE_SHARE = 0.3
 FAMILY_SHARE = 0.4  # of what is left, for the pruned family
 FORMS = 2  # final forms that time is reserved for
@@ -86,17 +87,17 @@ class Search:
         trials, space = self.trials, self.trials.space
         if space.trains_baseline:
             self._finetune()
-        trials.serve(
-            "baseline, int8",
-            space.add_int8("baseline-int8", space.baseline),
-        )
+        candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
+        candidate.gain = candidate.speed.ratio if candidate.speed and trials.objective.kind != "smallest" else 0.0
         trials.forms = FORMS
 
     def _finetune(self) -> None:
         trials, space = self.trials, self.trials.space
         steps = math.ceil(space.facts.train / BATCH)
-        seconds = {epochs: trials.costs.predict("train", epochs * steps) for epochs in BASELINE_EPOCHS}
-        epochs = next((epochs for epochs in BASELINE_EPOCHS if seconds[epochs] <= BASELINE_SHARE * trials.budget), BASELINE_EPOCHS[-1])
+        fewest, most = BASELINE_EPOCHS
+        usual = min(max(fewest, math.ceil(BASELINE_STEPS / steps)), most)
+        seconds = {epochs: trials.costs.predict("train", epochs * steps) for epochs in range(usual, 0, -1)}
+        epochs = next((epochs for epochs, needed in seconds.items() if needed <= BASELINE_SHARE * trials.budget), 1)
         name = space.add_baseline(epochs)
         passes = f"{epochs} epoch{'s'[: epochs - 1]}"
         needed = seconds[epochs] + trials.serving_seconds() + trials.reserve()
@@ -114,7 +115,7 @@ class Search:
         trials = self.trials
         name = trials.space.add_graph("baseline-graph", trials.space.baseline)
         trials.require(name, trials.costs.predict("export") + trials.serving_seconds(), "exporting the baseline")
-        return trials.serve("baseline, fp32 graph", name, "export", gain=0.5).verdict == "kept"
+        return trials.serve("baseline, fp32 graph", name, "export").verdict == "kept"
 
     def _try_students(self) -> bool:
         """Try students without an encoder: is an encoder needed at all? Returns whether one of them keeps the limit."""
@@ -197,7 +198,7 @@ class Search:
         trials.say(f"race the sizes around the limit; the first guess is {first.name}")
         if trials.train(first, 1):
             self._compare_variants(first)
-        floor = trials.candidates[0].gain if objective.kind == "fastest" else min(arm.gain for arm in self.family) / 2
+        floor = trials.candidates[0].gain or min(arm.gain for arm in self.family) / 2
         finished: set[str] = set()
         while True:
             race(self.family, limit, trials, floor)
@@ -249,15 +250,15 @@ class Search:
         trials, space, objective = self.trials, self.trials.space, self.trials.objective
         name = stage_name("int8", arm.name, arm.units)
         model = arm.model
-        if objective.kind == "smallest":
+        if objective.kind == "smallest" and not arm.is_spec:
             model = space.add_vocabulary(stage_name("words", arm.name, arm.units), arm.model)
             trials.do(model, "quick")
         try:
-            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=arm.gain)
+            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=None if arm.is_spec else arm.gain)
         except (GateMissed, Diverged) as error:
             trials.say(f"{arm.name} cannot be quantized: {error.message}")
             return False
-        if objective.kind == "smallest":
+        if objective.kind == "smallest" and not arm.is_spec:
             trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model), gain=arm.gain)
         correct(trials.candidates)
         kept = objective.keeps(candidate.drop if objective.confidence else candidate.corrected, trials.latency_ms(candidate.speed))
@@ -267,10 +268,14 @@ class Search:
 
 
 def correct(candidates: Sequence[Candidate]) -> None:
-    """Give every artifact a better estimate of its drop: drawn towards the drops of models of similar size."""
-    measured = [candidate for candidate in candidates if candidate.servable and candidate.drop is not None]
-    drops = shrunken([candidate.drop for candidate in measured if candidate.drop], [candidate.gain for candidate in measured])
-    for candidate, drop in zip(measured, drops, strict=True):
+    """Give every artifact a better estimate of its drop: drawn towards the drops of models of its family, if it has one."""
+    family: list[tuple[Candidate, Drop, float]] = []
+    for candidate in candidates:
+        if candidate.servable:
+            candidate.corrected = candidate.drop
+            if candidate.drop is not None and candidate.gain is not None:
+                family.append((candidate, candidate.drop, candidate.gain))
+    for (candidate, _, _), drop in zip(family, shrunken([entry[1] for entry in family], [entry[2] for entry in family]), strict=True):
         candidate.corrected = drop
 
 

@@ -158,7 +158,7 @@ class Trials:
         """Make an artifact, evaluate it and time it: a candidate that can be the answer."""
         manifest = self.do(artifact, kind)
         drop, speed = self.check(artifact), self.time(artifact)
-        candidate = Candidate(name, artifact, speed.ratio if gain is None else gain, drop, speed)
+        candidate = Candidate(name, artifact, gain, drop, speed)
         candidate.size_mb = cast("float", manifest["size_mb"])
         candidate.seconds = self.lab.seconds_of(artifact)
         self.add(candidate)

@@ -8,7 +8,7 @@ from typing import cast
 from compress.results import EvalDocument
 from compress.results.search import SearchVerdict, Tradeoff
 from compress.search.candidates import Candidate
-from compress.search.estimates import examples_needed, flattery
+from compress.search.estimates import describe_points, examples_needed, flattery
 from compress.search.objective import Objective
 from compress.search.trials import Trials, drop_of
 
@@ -45,17 +45,16 @@ def judge(trials: Trials, answer: Candidate) -> SearchVerdict:
 
 def verdict_lines(verdict: SearchVerdict, objective: Objective) -> list[str]:
     """Return the verdict in words."""
-    low, high = verdict["drop_ci95"]
     unseen = "which chose nothing" if verdict["split"] != "validation" else "which also chose the model: there is no other split"
-    points = verdict["drop_points"]
+    lost = describe_points(verdict["drop_points"], verdict["drop_ci95"])
     lines = [
         f"verdict on {verdict['split']} (n = {verdict['n']}), {unseen}: {100 * verdict['score']:.2f}, baseline "
-        f"{100 * verdict['baseline']:.2f}: {abs(points):.2f} points {'lost' if points >= 0 else 'gained'} [{low:+.1f}, {high:+.1f}]",
-        f"validation, which chose among {verdict['choices']} candidates, said {verdict['validation_drop_points']:.2f}; such a choice "
+        f"{100 * verdict['baseline']:.2f}, {lost}",
+        f"validation, which chose among {verdict['choices']} candidates, said {verdict['validation_drop_points']:+.2f}; such a choice "
         f"flatters by up to {verdict['flattery_points']:.2f} points",
     ]
     if verdict["keeps"] is False and objective.max_drop is not None:
-        beyond = "beyond chance" if low > objective.max_drop else "which may be chance"
+        beyond = "beyond chance" if verdict["drop_ci95"][0] > objective.max_drop else "which may be chance"
         lines.append(f"that is more than {objective.max_drop:g}, {beyond}" if objective.confidence is None else _unsure(verdict, objective))
     return lines
 

@@ -78,6 +78,6 @@ def test_exact_measurements_are_kept() -> None:
     assert [drop.points for drop in shrunken(drops, [1.0, 2.0])] == pytest.approx([2.0, 1.0], abs=1e-3)
 
 
-@pytest.mark.parametrize(("points", "text"), [(0.34, "0.34 lost [-0.6, +1.3]"), (-0.34, "0.34 gained [-1.3, +0.6]")])
+@pytest.mark.parametrize(("points", "text"), [(0.34, "0.34 points lost [-0.6, 1.3]"), (-0.34, "0.34 points gained [-0.6, 1.3]")])
 def test_a_drop_in_words(points: float, text: str) -> None:
     assert Drop(points, 0.5, 872).describe() == text

@@ -1,0 +1,92 @@
+"""`auto` as a user calls it, on a tiny encoder: answer, recipe, report, reuse; and a search that prunes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compress as package
+from compress.search import space, strategy
+from tests import tiny
+from tests.integration.conftest import Command
+
+
+@pytest.fixture(scope="module")
+def inputs(home: Path) -> list[str]:
+    tiny.write_encoder(home / "auto-encoder")
+    document = tiny.write_task(home / "auto-task", 120, 60, 60)
+    files = [part for split in ("train", "validation", "test") for part in (f"--{split}", document[split])]
+    return [str(home / "auto-encoder"), *files, "--text", "text", "--label", "label", "--max-length", "32"]
+
+
+@pytest.fixture(scope="module")
+def found(compress: Command, inputs: list[str]) -> dict[str, Any]:
+    return compress("--json", "auto", *inputs, "--max-drop", "60", "--budget", "4m", "-o", "auto").document
+
+
+def test_the_answer_is_delivered_and_judged(home: Path, found: dict[str, Any]) -> None:
+    assert found["kept"]
+    assert found["verdict"]["split"] == "test"
+    assert found["answer"]["candidate"] == "static, int8"
+    assert found["spent_seconds"] < 1.1 * found["budget_seconds"]
+    model = package.load_onnx(home / "auto" / "model")
+    assert model("a dog")
+    text = (home / "auto" / "report.html").read_text(encoding="utf-8")
+    assert "chart-search" in text
+    assert all(candidate["candidate"] in text for candidate in found["candidates"])
+    assert json.loads((home / "auto" / "auto.json").read_text(encoding="utf-8"))["answer"] == found["answer"]
+
+
+def test_the_recipe_finds_every_stage_done(compress: Command, found: dict[str, Any]) -> None:
+    plan = compress("--json", "run", "auto/recipe.yaml", "-o", "auto/run", "--dry-run").document
+    assert {stage["plan"] for stage in plan["stages"]} == {"cached"}
+
+
+def test_another_search_reuses_the_stages(compress: Command, inputs: list[str], found: dict[str, Any]) -> None:
+    other = compress("--json", "auto", *inputs, "--max-drop", "50", "--budget", "5m", "-o", "auto-2", "--store", "auto/stages").document
+    assert other["answer"]["model"] == found["answer"]["model"]
+    assert other["reused_seconds"] > 0.5 * sum(candidate["seconds"] for candidate in found["candidates"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "exactly one objective"),
+        (["--max-drop", "1", "--target-latency-ms", "2"], "exactly one objective"),
+        (["--target-latency-ms", "2", "--smallest"], "--smallest goes with --max-drop"),
+        (["--max-drop", "1", "--budget", "soon"], "--budget"),
+        (["--max-drop", "1", "--budget", "1s"], "too small"),
+    ],
+)
+def test_bad_inputs_are_refused(compress: Command, inputs: list[str], arguments: list[str], message: str) -> None:
+    outcome = compress("auto", *inputs, *arguments, "-o", "auto-bad", check=False)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(compress: Command, home: Path, inputs: list[str]) -> None:
+    (home / "auto-full").mkdir()
+    (home / "auto-full" / "notes.txt").write_text("mine", encoding="utf-8")
+    outcome = compress("auto", *inputs, "--max-drop", "1", "-o", "auto-full", check=False)
+    assert outcome.code == 2
+    assert "holds no search" in outcome.err
+
+
+def test_tags_are_pruned_trained_and_quantized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind of task without a static student, so that the search prunes; with two sizes and short trainings."""
+    monkeypatch.setattr(strategy, "TARGETS", (1.3, 2.0))
+    monkeypatch.setattr(space, "UNIT_STEPS", 4)
+    model = tiny.write_encoder(tmp_path / "encoder")
+    task = tiny.write_kind(tmp_path / "task", "tags", 60, 60)
+    result = package.auto(model, task, tmp_path / "out", max_drop=90.0, budget="5m", seq_len=16)
+    assert result.kept
+    assert result.verdict is not None
+    assert result.verdict["split"] == "test"  # held back from validation
+    assert any(row["model"].startswith("slim") for row in result.candidates)
+    assert any(row["model"].startswith("student") for row in result.candidates)
+    assert result.answer["model"].startswith(("int8", "baseline"))
+    again = package.auto(model, task, tmp_path / "out", max_drop=90.0, budget="5m", seq_len=16)
+    assert again.answer == result.answer

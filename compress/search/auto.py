@@ -31,6 +31,7 @@ from compress.stage import STUDENTS
 DOCUMENT = "auto.json"  # in the output: the result; its presence says that the folder is ours
 LEDGER = "search.json"  # in the output: what the search has spent so far
 LEARNED = "learned.json"  # in the store: what is known of costs
+EVENTS = "events.jsonl"
 SCHEMA = 1
 NAME = "auto"
 
@@ -72,10 +73,10 @@ def run_auto(question: Question, output: Path, store: Path | None = None) -> Sea
     output = outputs.nameable(output)
     outputs.check_output(output, [locate(name) for name in (question.model, question.teacher) if name])
     with locks.locked(output):
-        if output.is_dir() and any(output.iterdir()) and not any((output / name).is_file() for name in (DOCUMENT, LEDGER)):
+        if output.is_dir() and any(output.iterdir()) and not any((output / name).is_file() for name in (DOCUMENT, LEDGER, EVENTS)):
             raise UsageError(f"{output} is not empty and holds no search", "choose another folder with -o")
         output.mkdir(exist_ok=True)
-        with logged_events(output / "events.jsonl"):
+        with logged_events(output / EVENTS):
             document = _run(question, output, Store(store or output / "stages"))
     if document["interrupted"]:
         raise KeyboardInterrupt

@@ -194,7 +194,7 @@ class Search:
         for arm, drop in zip(self.family, smoothed, strict=True):
             arm.drop = drop
         limit = objective.limit - INT8_LOSS
-        first = max(self.family, key=lambda arm: -abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5))
+        first = max(self.family, key=lambda arm: (-round(abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5), 2), arm.gain))
         trials.say(f"race the sizes around the limit; the first guess is {first.name}")
         if trials.train(first, 1):
             self._compare_variants(first)

@@ -12,7 +12,8 @@ from compress.core.version import __version__
 # Names are imported on first use, so that `import compress` and `compress --help` import neither torch nor transformers.
 _HOMES = {
     **dict.fromkeys(
-        ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run", "auto"), "compress.api"
+        ("finetune", "prune", "factorize", "share", "distill", "export", "quantize", "evaluate", "bench", "run", "auto", "sweep"),
+        "compress.api",
     ),
     "load_model": "compress.models.checkpoint",
     "load_onnx": "compress.inference.artifact",
@@ -20,7 +21,7 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
-    from compress.api import auto, bench, distill, evaluate, export, factorize, finetune, prune, quantize, run, share
+    from compress.api import auto, bench, distill, evaluate, export, factorize, finetune, prune, quantize, run, share, sweep
     from compress.core.errors import CompressError
     from compress.inference.artifact import load_onnx
     from compress.models.checkpoint import load_model
@@ -41,6 +42,7 @@ __all__ = [
     "quantize",
     "run",
     "share",
+    "sweep",
 ]
 
 

@@ -41,8 +41,10 @@ from compress.results.objects import (
     QuantizeResult,
     RunResult,
     ShareResult,
+    SweepResult,
 )
 from compress.search.auto import Question, run_auto
+from compress.search.sweep import load_sweep, run_sweep
 from compress.settings.auto import AutoSettings
 from compress.settings.keywords import (
     AutoKeywords,
@@ -239,6 +241,37 @@ def auto(
     checked = validate(AutoSettings, settings, "auto", UsageError)
     question = Question(as_reference(model), data.resolve(task), checked, seed, as_reference(teacher) if teacher else "")
     return AutoResult(run_auto(question, Path(output), Path(store) if store else None))
+
+
+def sweep(
+    recipe: PathLike,
+    output: PathLike,
+    *,
+    grid: Mapping[str, Sequence[object]] | None = None,
+    seeds: Sequence[int] | None = None,
+    overrides: Sequence[str] = (),
+    files: Mapping[str, str] | None = None,
+    ray: str | None = None,
+    store: PathLike | None = None,
+) -> SweepResult:
+    """Run a recipe for every combination of values of a grid and every seed; stages that points share run once.
+
+    Args:
+        recipe: the name of a ready recipe, or a file.
+        output: the folder to write: a run folder for each point, `sweep.json` and `report.html`.
+        grid: values by path, such as `{"slim.target_speedup": [2, 3, 4]}`; several paths multiply.
+        seeds: replace the seed of the recipe.
+        overrides: changes as `path=value` that all points share.
+        files: local files by split that replace the data of the recipe's task.
+        ray: None runs stages in this process; `local` starts a Ray cluster on this machine, `auto` uses the one that runs here, and
+            `HOST:PORT` that one.
+        store: the folder with finished stages, which other sweeps may share; by default `store` in the output.
+
+    Raises:
+        PointsFailed: a point failed; everything else is written.
+    """
+    plan = load_sweep(str(recipe), grid or {}, seeds, overrides, files)
+    return SweepResult(run_sweep(plan, Path(output), ray, Path(store) if store else None))
 
 
 def default_output(recipe: Recipe) -> Path:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from compress.results import checkpoints, graphs, measurements, runs, search, values
+from compress.results import checkpoints, graphs, measurements, runs, search, sweeps, values
 
 PAGE = Path(__file__).parent.parent / "docs" / "json.md"
-MODULES = (values, checkpoints, graphs, measurements, runs, search)
+MODULES = (values, checkpoints, graphs, measurements, runs, search, sweeps)
 BLOCK = re.compile(r"<!-- keys:(\w+) -->\n.*?<!-- /keys -->", re.DOTALL)
 SHARED = {"LayerDocument": "layer", "Ratio": "ratio", "Speedup": "speedup", "InputSpecDocument": "input spec", "RuntimeHints": "runtime"}
 NAMES = {int: "integer", float: "number", str: "string", bool: "boolean", object: "any", type(None): "null"}

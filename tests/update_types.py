@@ -37,6 +37,7 @@ CLASSES = {  # result: its base class, the document whose keys it has, and what 
     "BenchResult": ("MeasurementResult", "BenchDocument", "What `compress.bench` returns."),
     "RunResult": ("Result", "RunDocument", "What `compress.run` returns."),
     "AutoResult": ("Result", "SearchDocument", "What `compress.auto` returns."),
+    "SweepResult": ("Result", "SweepDocument", "What `compress.sweep` returns."),
 }
 UP_TO_DATE = (
     "    up_to_date: bool\n",

@@ -194,6 +194,34 @@ def since_start() -> float:
     return time.monotonic() - _STARTED
 
 
+@contextmanager
+def live_table(columns: list[str], rows: Callable[[], tuple[str, list[list[str]]]]) -> Iterator[bool]:
+    """Show a table that is drawn again four times a second, below the other lines; `rows` returns its title and its rows.
+
+    Yields whether it is shown: only on a terminal. What is printed meanwhile appears above it.
+    """
+    if not _state.logs or not sys.stderr.isatty():
+        yield False
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    def draw() -> Table:
+        title, lines = rows()
+        table = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
+        for column in columns:
+            table.add_column(Text(column), overflow="ellipsis", no_wrap=True)
+        for line in lines:
+            table.add_row(*map(Text, line))
+        return table
+
+    with Live(get_renderable=draw, console=Console(stderr=True), refresh_per_second=4, transient=True, redirect_stdout=False):
+        yield True
+
+
 def duration(seconds: float) -> str:
     """Return a time span for people: `8 s`, `2 min 5 s`."""
     if seconds < 10:

@@ -61,6 +61,15 @@ class GateMissed(CompressError):
         self.document = document or {}
 
 
+class PointsFailed(CompressError):
+    """Some points of a sweep failed; `exit_code` is that of the first failure, `document` describes the whole sweep."""
+
+    def __init__(self, message: str, hint: str | None, exit_code: int, document: dict[str, object]) -> None:
+        super().__init__(message, hint)
+        self.exit_code = exit_code
+        self.document = document
+
+
 class Diverged(CompressError):
     """Training diverged: a loss or gradient is not finite."""
 

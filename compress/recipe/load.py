@@ -55,19 +55,30 @@ def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | Non
     Raises:
         RecipeError: the file, an override, or the result is malformed.
     """
+    document, where = read(name, overrides)
+    return checked(document, where, files)
+
+
+def read(name: str, overrides: tuple[str, ...] = ()) -> tuple[Mapping[str, object], str]:
+    """Return the document of a recipe with `a.b=c` overrides, not yet checked, and its file's name for messages.
+
+    Raises:
+        RecipeError: there is no such recipe, it is not readable, or an override does not fit it.
+    """
     path = find(name)
-    document = anchored(yaml_file.read(path), path.parent)
+    document: Mapping[str, object] = anchored(yaml_file.read(path), path.parent)
     for override in overrides:
         document = overridden(document, override)
-    return _checked(document, str(path), files)
+    return document, str(path)
 
 
 def build(document: Mapping[str, object], where: str, folder: Path, files: dict[str, str] | None = None) -> Recipe:
     """Check a recipe's document; relative paths start at `folder`, `files` maps splits to files that replace those of the task."""
-    return _checked(anchored(document, folder), where, files)
+    return checked(anchored(document, folder), where, files)
 
 
-def _checked(document: Mapping[str, object], where: str, files: dict[str, str] | None) -> Recipe:
+def checked(document: Mapping[str, object], where: str, files: dict[str, str] | None) -> Recipe:
+    """Check a recipe's document whose paths are absolute; `files` maps splits to files that replace those of the task."""
 
     def resolve_task(task: tasks.TaskLike) -> TaskSpec:
         spec = tasks.resolve(task)

@@ -25,7 +25,6 @@ LAYERS_ABREAST = 12  # columns that fit on a printed page
 
 def page(run: Run) -> str:
     """Return the whole page."""
-    template = Template(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
     rows = summarize(run)
     charts, last_bench = draw_charts(run, rows), next(reversed(run.measured("bench")), None)
     sections = [
@@ -46,7 +45,13 @@ def page(run: Run) -> str:
         provenance_section(run.manifest),
         recipe_section(run.recipe),
     ]
-    return template.substitute(title=escape(title_of(run.manifest)), body="\n".join(section for section in sections if section))
+    return html_page(title_of(run.manifest), sections)
+
+
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """Return a page with a title and sections; the sections are HTML, empty ones are left out."""
+    template = Template(Path(__file__).with_name("template.html").read_text(encoding="utf-8"))
+    return template.substitute(title=escape(title), body="\n".join(section for section in sections if section))
 
 
 # The top of the page
@@ -184,9 +189,8 @@ def stage_outcome(stage: Document) -> str:
 
 def provenance_section(manifest: Document) -> str:
     """Return the facts about machine, code, data and model."""
-    machine, model, data = (manifest.get(key) or {} for key in ("machine", "model", "data"))
-    names = {"cpu": "Processor", "instruction_sets": "Instruction sets", "cores": "Cores", "governor": "Frequency governor",
-             "memory_gib": "Memory, GiB", "system": "System"}  # fmt: skip
+    model, data = (manifest.get(key) or {} for key in ("model", "data"))
+    facts, versions = machine_facts(manifest.get("machine") or {})
     seeds = manifest.get("seeds") or {}
     same = len(set(seeds.values())) == 1
     origin = {
@@ -199,14 +203,23 @@ def provenance_section(manifest: Document) -> str:
         "Data's fingerprint": data.get("fingerprint"),
         "Seeds": f"{next(iter(seeds.values()))} in every stage" if same else ", ".join(f"{name} {seed}" for name, seed in seeds.items()),
     }
-    facts = {
-        word: ", ".join(map(str, value)) if isinstance(value, list) else value for key, word in names.items() if (value := machine.get(key))
-    }
-    origin["Versions"] = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in names)
+    origin["Versions"] = versions
     sections = (("Machine", facts), ("Origin", origin))
     tables_of = {title: {name: str(value) for name, value in rows.items() if value} for title, rows in sections}
     tables = "".join(f"<div><h3>{title}</h3>\n{fact_table(rows)}</div>\n" for title, rows in tables_of.items() if rows)
     return f'<h2>Provenance</h2>\n<div class="columns">{tables}</div>'
+
+
+def machine_facts(machine: Document) -> tuple[dict[str, str], str]:
+    """Return the facts about a machine under their names, and the versions of its libraries as one text."""
+    names = {"cpu": "Processor", "instruction_sets": "Instruction sets", "cores": "Cores", "governor": "Frequency governor",
+             "memory_gib": "Memory, GiB", "system": "System"}  # fmt: skip
+    facts = {
+        word: ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for key, word in names.items()
+        if (value := machine.get(key))
+    }
+    return facts, ", ".join(f"{name} {value}" for name, value in machine.items() if name not in names)
 
 
 def recipe_section(text: str) -> str:

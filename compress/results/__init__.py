@@ -18,6 +18,7 @@ from compress.results.checkpoints import (
 from compress.results.graphs import ExportDocument, QuantizeDocument, RuntimeHints, TuningDocument, VerificationDocument
 from compress.results.measurements import BenchDocument, EvalDocument
 from compress.results.runs import GateDocument, Manifest, RunDocument, StageManifest
+from compress.results.sweeps import SweepDocument
 from compress.results.values import Interval, LayerDocument, Metrics, Ratio, Speedup
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ShareDocument",
     "Speedup",
     "StageManifest",
+    "SweepDocument",
     "TrainedDocument",
     "TrainingDocument",
     "TuningDocument",

@@ -17,6 +17,7 @@ from compress.results.measurements import BenchEntry, Control, ErrorCounts, Eval
 from compress.results.result import Result
 from compress.results.runs import DataReference, GateDocument, ModelReference, RunStage
 from compress.results.search import CandidateRow, SearchVerdict, Tradeoff
+from compress.results.sweeps import SweepPoint, SweepSetting, SweepStage
 from compress.results.values import InputSpecDocument, LayerDocument, Metrics, Speedup
 
 
@@ -395,3 +396,38 @@ class AutoResult(Result):
     """How long this call took."""
     report: str
     """The HTML report."""
+
+
+class SweepResult(Result):
+    """What `compress.sweep` returns."""
+
+    schema: int
+    """Version of this layout: 1."""
+    recipe: str
+    """Name of the recipe."""
+    output: str
+    """The folder that was written."""
+    store: str
+    """The folder with the stages."""
+    created: str
+    """When, in UTC (ISO 8601)."""
+    machine: dict[str, object]
+    """The machine that started the sweep: processor, instruction sets, cores, memory, system and library versions."""
+    grid: dict[str, list[object]]
+    """Values by path."""
+    seeds: list[int]
+    """The seeds."""
+    metric: str | None
+    """The main metric."""
+    baseline: str | None
+    """The first evaluated model, which `delta_points` compares with."""
+    settings: list[SweepSetting]
+    """Mean and spread over the seeds, one entry for each combination of values."""
+    points: list[SweepPoint]
+    """One entry for each combination and seed."""
+    stages: list[SweepStage]
+    """The stages, inputs first."""
+    metrics: dict[str, dict[str, float]]
+    """Mean of each measured value by setting."""
+    seconds: float
+    """How long this call took."""

@@ -22,7 +22,22 @@ from tests import tiny
 PACKAGE = Path(__file__).parents[2] / "compress"
 ERRORS = {error.__name__ for error in [CompressError, *CompressError.__subclasses__()]}
 COMMAND = re.compile(r"\bcompress((?: (?:[a-z]+\b|--[a-z][a-z-]*|-o|MODEL|T\b|DIR|[A-Z]{2,}))+)")
-VERBS = {"bench", "distill", "eval", "export", "factorize", "finetune", "predict", "prune", "quantize", "recipes", "run", "share", "tasks"}
+VERBS = {
+    "bench",
+    "distill",
+    "eval",
+    "export",
+    "factorize",
+    "finetune",
+    "predict",
+    "prune",
+    "quantize",
+    "recipes",
+    "run",
+    "share",
+    "sweep",
+    "tasks",
+}
 
 
 def hints() -> list[tuple[str, str]]:

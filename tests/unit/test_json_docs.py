@@ -23,7 +23,7 @@ def test_the_tables_are_current() -> None:
     "name",
     [
         *("TrainedDocument", "PruneDocument", "PrunePlan", "FactorizeDocument", "ShareDocument", "DistillPlan", "ExportDocument"),
-        *("QuantizeDocument", "EvalDocument", "BenchDocument", "Manifest", "RunDocument"),
+        *("QuantizeDocument", "EvalDocument", "BenchDocument", "Manifest", "RunDocument", "SweepDocument"),
     ],
 )
 def test_every_document_has_its_table(name: str) -> None:

@@ -27,10 +27,12 @@ from compress.editing.encoder_layers import keep_layers
 from compress.editing.vocabulary import frequent_tokens, keep_tokens
 from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model
+from compress.models.config import max_tokens
 from compress.models.config_heads import only_numbered
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
 from compress.models.shape import StaticShape
+from compress.models.tokenizer import save_tokenizer
 from compress.models.types import TransformersModel
 
 
@@ -78,8 +80,12 @@ def create_student(
         return load_model(student, labels=labels, target=target, numbered=names), student
     spec = parse_spec(student)
     model = _initialized(spec, teacher, init)
-    if spec.vocab is None:
+    if spec.vocab is None and max_tokens(model.config.to_dict()) <= max_tokens(teacher.config.to_dict()):
         return model, teacher_folder
+    if spec.vocab is None:  # a static student whose texts are longer than the teacher's positions
+        save_tokenizer(teacher_folder, init.scratch)
+        model.config.save_pretrained(str(init.scratch))
+        return model, init.scratch
     texts, before = init.texts, model.config.vocab_size
     kept = frequent_tokens(model, teacher_folder, texts.examples.texts, spec.vocab, words=texts.target == "tags")
     keep_tokens(model, teacher_folder, kept, init.scratch)

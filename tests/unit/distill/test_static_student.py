@@ -15,15 +15,18 @@ import compress
 from compress.cli.main import cli
 from compress.core.errors import UsageError
 from compress.data import resolve
+from compress.data.examples import Examples
 from compress.data.task import Task
 from compress.distill import plan
 from compress.distill.init_texts import InitTexts
 from compress.distill.static_student import create_static, separator
 from compress.distill.student_spec import shape_of_student
+from compress.distill.students import StudentInit, create_student
 from compress.inference.predictor import open_predictor
 from compress.models.checkpoint import load_model
 from compress.models.config import read_config
 from compress.models.head import model_labels
+from compress.models.inputs import encode_for
 from compress.models.low_rank import word_embeddings
 from compress.models.model_shape import model_shape
 from compress.models.shape import StaticShape, static_shape
@@ -105,6 +108,17 @@ def test_inputs_may_be_longer_than_the_teachers(tiny_task: dict[str, Any], check
     predict = open_predictor(tmp_path / "out")
     first, second = predict([" ".join([*words, end]) for end in ("dog", "tea")])
     assert first.score != second.score
+
+
+def test_it_learns_from_the_tokens_beyond_the_teachers_positions(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+    folder = checkpoint()
+    teacher, task = load_model(folder), Task(resolve({**tiny_task, "max_length": 2 * tiny.POSITIONS}))
+    texts = InitTexts(task.split("train"), folder, task.spec.input_spec, 0)
+    _, tokenizer = create_student(SPEC, teacher, folder, StudentInit(texts, tmp_path))
+    assert tokenizer == tmp_path
+    long = Examples([(" ".join(["red"] * 3 * tiny.POSITIONS),)], np.zeros(1))
+    assert encode_for(tokenizer, long, task.spec.input_spec).lengths.tolist() == [2 * tiny.POSITIONS]
+    assert create_student(SPEC, teacher, folder, StudentInit(init_texts(folder, tiny_task), tmp_path))[1] == folder
 
 
 def test_augmented_texts_fewer_tokens_and_seeds(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:

@@ -121,6 +121,13 @@ def remove_leftovers(target: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of killed processes from a folder whose lock the caller holds."""
+    for leftover in folder.glob(".*.tmp-*"):
+        if not leftover.is_dir():
+            leftover.unlink(missing_ok=True)
+
+
 def _sync_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file():

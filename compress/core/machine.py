@@ -97,6 +97,7 @@ def versions() -> dict[str, str | None]:
     return {"python": platform.python_version(), **{library: version_of(library) for library in LIBRARIES}}
 
 
+@cache
 def version_of(library: str) -> str | None:
     """Return an installed library's version, or None."""
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from compress.core.artifacts import read_manifest
 from compress.core.errors import UsageError
+from compress.core.files import followed, remove_leftovers
 
 
 def check_output(target: Path, sources: list[Path]) -> None:
@@ -29,7 +30,8 @@ def check_output(target: Path, sources: list[Path]) -> None:
 def resume_folder(target: Path, key: str) -> Path:
     """Return the folder next to `target` with the state that an interrupted run of this cache key resumes from.
 
-    It need not exist. Folders of other keys are removed. The caller holds the lock of `target`, and removes the folder at the end.
+    It need not exist. Folders of other keys are removed (with an empty key, all of them). The caller holds the lock of `target`, and
+    removes the folder at the end.
     """
     folder = target.with_name(f".{target.name}.resume-{key[:32]}")
     for other in target.parent.glob(f".{glob.escape(target.name)}.resume-*"):
@@ -38,6 +40,18 @@ def resume_folder(target: Path, key: str) -> Path:
     return folder
 
 
+def clean_up(target: Path) -> None:
+    """Remove what earlier runs that were killed have left next to a finished output. The caller holds the lock of `target`."""
+    remove_leftovers(followed(target))
+    resume_folder(target, "")
+
+
 def nameable(output: Path) -> Path:
-    """Return the real path of an output folder whose name cannot be used to name siblings: `.`, `..`, a symbolic link."""
+    """Return the real path of an output folder whose name cannot be used to name siblings: `.`, `..`, a symbolic link.
+
+    Raises:
+        UsageError: a name that no folder can have.
+    """
+    if "\0" in str(output):
+        raise UsageError(f"{str(output)!r} cannot be the name of a folder", "choose another folder with -o")
     return output.resolve() if output.name in {"", ".."} or output.is_symlink() else output

@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,8 +58,22 @@ def folder() -> Iterator[Path]:
     Raises:
         OSError: `$TMPDIR` is full or not writable.
     """
-    with tempfile.TemporaryDirectory(dir=root(), ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    created = Path(tempfile.mkdtemp(dir=root()))
+    try:
+        yield created
+    finally:
+        shutil.rmtree(created, ignore_errors=True)  # tempfile's own class never ends where nothing can be removed
+
+
+def folder_of(owner: object) -> Path:
+    """Create a temporary folder that is removed with its owner.
+
+    Raises:
+        OSError: `$TMPDIR` is full or not writable.
+    """
+    created = Path(tempfile.mkdtemp(dir=root()))
+    weakref.finalize(owner, shutil.rmtree, created, ignore_errors=True)
+    return created
 
 
 def adopt() -> None:

@@ -9,8 +9,10 @@ import contextlib
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 
+from compress.core.caches import cache_root
 from compress.core.errors import CompressError, ResourceError, UsageError
 
 HINTS = {
@@ -23,6 +25,8 @@ HINTS = {
     errno.ENFILE: "close other programs: the system has too many open files",
     errno.ENOMEM: "free some memory; smaller batches and shorter texts need less",
 }
+DENIED = (errno.EACCES, errno.EPERM)  # a resource if it is a temporary file or a cache, not one of the user's
+CHECK_FOLDER = "check free disk space and the permissions of the folder"
 _NUMBERED = re.compile(r"\((?:os )?error (\d+)\)|\[Errno (\d+)\]|\berrno:? (\d+)")
 _TEXTS = {os.strerror(number): number for number in HINTS}
 _NO_MEMORY = re.compile(r"std::bad_alloc|bad allocation|not enough memory|[Ff]ailed to allocate memory|malloc of size \d+ failed")
@@ -45,7 +49,7 @@ def _errno_of(error: BaseException) -> int | None:
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno if error.errno in HINTS else None
+        return error.errno if error.errno in HINTS or (error.errno in DENIED and _is_ours(error.filename)) else None
     if isinstance(error, CompressError) or not isinstance(error, Exception):
         return None
     text = str(error)[:4000]
@@ -58,13 +62,23 @@ def _errno_of(error: BaseException) -> int | None:
     return next((number for message, number in _TEXTS.items() if message in text), None)
 
 
+def _is_ours(name: object) -> bool:
+    """Return whether a file is in the folder for temporary files or in the cache."""
+    if not isinstance(name, str | bytes):
+        return False
+    path = os.path.abspath(os.fsdecode(name))
+    return any(path.startswith(os.path.join(os.path.abspath(folder), "")) for folder in (tempfile.gettempdir(), cache_root()))
+
+
 def typed(error: Exception) -> CompressError | None:
     """Return the error that the user should see instead of one that a library raised; None: leave it as it is."""
     if isinstance(error, CompressError) and (isinstance(error, ResourceError) or not 1 <= error.exit_code <= 4):
         return None
     number = resource_errno(error)
     if number is not None:
-        return ResourceError(_message(error, number), HINTS[number])
+        return ResourceError(_message(error, number), HINTS.get(number, HINTS[errno.EROFS]))
+    if not isinstance(error, CompressError | OSError) and (found := _NUMBERED.search(str(error)[:4000])):
+        return ResourceError(_message(error, int(next(filter(None, found.groups())))), CHECK_FOLDER)
     if isinstance(error, UnicodeEncodeError):
         return UsageError(f"{error.object[:200]!a} is not a name or text in UTF-8", "rename the file or folder, or save the file as UTF-8")
     return None

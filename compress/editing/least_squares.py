@@ -23,7 +23,9 @@ def shuffle_batches(batches: Sequence[np.ndarray], seed: int) -> list[np.ndarray
 
 
 def split_held_out(parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
-    """Return the parts to fit on, and every `HELD_OUT`-th part, which is held out."""
+    """Return the parts to fit on, and every `HELD_OUT`-th part, which is held out; a single part is in both."""
+    if len(parts) == 1:
+        return list(parts), list(parts)
     return [part for number, part in enumerate(parts) if number % HELD_OUT], list(parts[::HELD_OUT])
 
 

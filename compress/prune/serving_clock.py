@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,7 +80,7 @@ class ServingClock:
 
     def __init__(self, model: TransformersModel, serving: Serving, seed: int = 0) -> None:
         self.model, self.serving, self.seed = model, serving, seed
-        self._scratch = tempfile.TemporaryDirectory(dir=scratch.root(), ignore_cleanup_errors=True)
+        self._scratch = scratch.folder_of(self)
         self._worker = TimingWorker(
             runtime=serving.runtime, precision=serving.precision, threads=serving.threads, hints=RUNTIME_HINTS,
             batch_size=serving.batch_size, seq_len=serving.seq_len, vocab_size=model.config.vocab_size, seed=seed,
@@ -116,8 +115,8 @@ class ServingClock:
         """
         if self.serving.runtime == "pytorch":
             return measure_speedup(self._forward, _torch_forward(model, self.serving), self._batch, rounds)
-        with tempfile.TemporaryDirectory(dir=self._scratch.name) as other:
-            result = self._worker.speedup(self._folder, self.serving.write(model, Path(other)), rounds)
+        with scratch.folder() as other:
+            result = self._worker.speedup(self._folder, self.serving.write(model, other), rounds)
         self._opened()
         return result
 
@@ -126,7 +125,7 @@ class ServingClock:
 
     @cached_property
     def _folder(self) -> Path:
-        return self.serving.write(self.model.to("cpu"), Path(self._scratch.name) / "first")
+        return self.serving.write(self.model.to("cpu"), self._scratch / "first")
 
     @property
     def _forward(self) -> Forward:

@@ -29,6 +29,7 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
     text = card.encode("utf-8", "backslashreplace")
     delivered, readme = artifacts.read_manifest(folder), folder / artifacts.CARD
     if delivered and delivered.get("digest") == manifest["digest"] and readme.is_file() and readme.read_bytes() == text:
+        files.remove_leftovers(files.followed(folder))
         return name
     with files.atomic_folder(folder) as temporary:
         for path in source.iterdir():

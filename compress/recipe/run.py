@@ -47,6 +47,7 @@ def _run_in_main_process(recipe: Recipe, output: Path) -> RunDocument:
         check_run_folder(output)
         check_inputs(recipe)
         output.mkdir(exist_ok=True)
+        files.remove_unfinished(output)
         write_resolved(recipe, output)
         with logged_events(output / "events.jsonl"):
             return _run_and_deliver(recipe, output)
@@ -114,6 +115,7 @@ def _run_stages(recipe: Recipe, output: Path, workspace: Workspace) -> tuple[dic
         key = cache_key(stage, workspace)
         manifest = finished(folder, key)
         if manifest is not None:
+            outputs.clean_up(folder)
             console.info(f"{title}: unchanged, skipped")
             console.event("stage skipped", stage=name)
         else:

@@ -49,6 +49,7 @@ def _run_in_main_process(recipe: Recipe, output: Path | None, overwrite: bool) -
         key = cache_key(stage, workspace)
         manifest = finished(output, key) if output.exists() else None
         if manifest is not None:
+            outputs.clean_up(output)
             console.info(f"{output} is up to date: settings, model, data and code are unchanged")
             return {"output": str(output), "up_to_date": True, **manifest}
         _check_free(output, overwrite)

@@ -44,3 +44,15 @@ def test_output_that_holds_an_input_is_refused_if_it_would_be_replaced(tmp_path:
 def test_output_beside_the_inputs_is_fine(tmp_path: Path, place: str) -> None:
     (tmp_path / "source").mkdir()
     outputs.check_output(tmp_path / place, [tmp_path / "source"])
+
+
+def test_remains_of_killed_runs_beside_a_finished_output_are_removed(tmp_path: Path) -> None:
+    for name in ("out", ".out.tmp-1", ".out.old-1", ".out.resume-abc", ".other.tmp-1"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    outputs.clean_up(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.tmp-1", "out"]
+
+
+def test_a_name_that_no_folder_can_have_is_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be the name of a folder"):
+        outputs.nameable(Path("a\0b"))

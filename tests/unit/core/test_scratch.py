@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 from compress.core import scratch
 
@@ -57,3 +60,28 @@ def test_a_folder_is_removed_after_a_failure() -> None:
         pass
     assert not folder.exists()
     assert Path(tempfile.gettempdir()).is_dir()
+
+
+def test_a_folder_that_cannot_be_removed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with scratch.folder() as folder:
+        (folder / "file").write_bytes(b"x")
+        monkeypatch.setattr(os, "unlink", denied)
+        monkeypatch.setattr(os, "rmdir", denied)
+    assert folder.exists()
+    monkeypatch.undo()
+
+
+class Owner:
+    """Has a folder."""
+
+
+def test_a_folder_is_removed_with_its_owner() -> None:
+    owner = Owner()
+    folder = scratch.folder_of(owner)
+    (folder / "file").write_bytes(b"x")
+    del owner
+    gc.collect()
+    assert not folder.exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,30 @@ def test_a_name_that_is_not_utf8_is_named() -> None:
     with pytest.raises(UsageError, match=r"\\udcff") as caught, typed_errors():
         "a\udcff".encode()
     assert caught.value.exit_code == 2
+
+
+def test_temporary_files_and_caches_without_permission_are_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    denied = [
+        PermissionError(errno.EACCES, "Permission denied", str(folder / "x"))
+        for folder in (Path(tempfile.gettempdir()), tmp_path / "cache")
+    ]
+    for cause in denied:
+        error = DataError("train.parquet cannot be read: Permission denied")
+        error.__cause__ = cause
+        found = typed(error)
+        assert isinstance(found, ResourceError)
+        assert "TMPDIR" in str(found.hint)
+
+
+def test_a_file_of_the_users_without_permission_stays_an_error_of_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    error = DataError("train.parquet cannot be read: Permission denied")
+    error.__cause__ = PermissionError(errno.EACCES, "Permission denied", "/data/train.parquet")
+    assert typed(error) is None
+
+
+def test_any_error_of_the_system_in_a_library_is_one_of_resources() -> None:
+    found = typed(Exception("Permission denied (os error 13)"))
+    assert isinstance(found, ResourceError)
+    assert "permissions" in str(found.hint)

@@ -68,6 +68,7 @@ def test_a_linear_is_fitted_to_its_targets() -> None:
 
 def test_every_fifth_batch_is_held_out() -> None:
     assert split_held_out(range(7)) == ([1, 2, 3, 4, 6], [0, 5])
+    assert split_held_out(["only"]) == (["only"], ["only"])
     fit = HeldOutFit(torch.nn.Linear(2, 1))
     for number in range(7):
         fit.add(number, torch.ones(1, 2), torch.ones(1, 1))

@@ -45,7 +45,7 @@ def test_a_clock_tells_seconds_and_a_ratio_with_its_interval(serving: Serving) -
 def test_a_clock_leaves_neither_files_nor_a_process() -> None:
     clock = ServingClock(tiny.make_model(), Serving(seq_len=8))
     clock.speedup(tiny.make_model(), rounds=2)
-    process, scratch = clock._worker._process, Path(clock._scratch.name)
+    process, scratch = clock._worker._process, clock._scratch
     assert process is not None
     assert not [path for path in scratch.rglob("*") if path.is_file()]  # both graphs are open, and gone
     assert process.poll() is None

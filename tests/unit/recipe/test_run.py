@@ -214,6 +214,15 @@ def test_the_resolved_recipe_skips_everything_too(again: Path, first: Path, tmp_
     assert run_recipe(recipe, again)["stages_run"] == 0
 
 
+def test_remains_of_killed_runs_are_removed_although_every_stage_is_skipped(again: Path, document: Document) -> None:
+    remains = [again / ".manifest.json.tmp-1", again / "stages" / ".01-teacher.resume-abc" / "x", again / ".model.old-1" / "x"]
+    for path in remains:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    assert go(document, again)["stages_run"] == 0
+    assert [path for path in again.rglob(".*") if path.is_dir() or path.is_file()] == []
+
+
 @pytest.mark.parametrize("stage", ["teacher", "slim", "graph", "proof"])
 def test_a_stage_edited_by_hand_is_made_again_and_nothing_else(again: Path, first: Path, document: Document, stage: str) -> None:
     """Stages are deterministic, so that those after a stage made again find the same input and stay."""

@@ -23,9 +23,11 @@ def command(run: str) -> None:
     """
     from compress import report
 
-    path = report.write(Path(run))
-    document = {"output": str(path), "metrics": {row["model"]: row for row in report.summary(Path(run))}}
-    console.result(document, lambda: show_summary(Path(run)))
+    folder = Path(run)
+    with report.of_any_run(folder):
+        path = report.write(folder)
+        document = {"output": str(path), "metrics": {row["model"]: row for row in report.summary(folder)}}
+        console.result(document, lambda: show_summary(folder))
 
 
 def show_summary(folder: Path) -> None:

@@ -17,6 +17,7 @@ from compress.data.examples import Examples, Labels
 from compress.data.input_spec import InputSpec
 from compress.data.streamed import StreamedTexts, Texts
 from compress.data.token_store import TokenWriter
+from compress.data.tokenizing import encode_batch
 from compress.data.windows import encode_questions, encode_tokens, split_words
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[Texts], labels: Labels, max_len
     tokenizer = cut_texts(tokenizer, max_length)
     if isinstance(texts, StreamedTexts):
         return _encode_to_disk(tokenizer, texts, labels, max_length, pad_id)
-    encodings = tokenizer.encode_batch_fast(_inputs(texts))
+    encodings = encode_batch(tokenizer, _inputs(texts), fast=True)
     return Encoded(
         [np.array(encoding.ids, dtype=np.int64) for encoding in encodings],
         [np.array(encoding.type_ids, dtype=np.int64) for encoding in encodings],
@@ -107,10 +108,10 @@ def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Input], max_length: in
     from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 
     if _side(tokenizer) == "left" or not isinstance(tokenizer.pre_tokenizer, (BertPreTokenizer, ByteLevel)):
-        return tokenizer.encode_batch_fast(inputs)
+        return encode_batch(tokenizer, inputs, fast=True)
     ends = [text.find(" ", CHARACTERS * max_length) if isinstance(text, str) else -1 for text in inputs]
-    encodings = tokenizer.encode_batch_fast([text[:end] if end > 0 else text for text, end in zip(inputs, ends, strict=True)])
+    encodings = encode_batch(tokenizer, [text[:end] if end > 0 else text for text, end in zip(inputs, ends, strict=True)], fast=True)
     short = [row for row, end in enumerate(ends) if end > 0 and not encodings[row].overflowing]
-    for row, encoding in zip(short, tokenizer.encode_batch_fast([inputs[row] for row in short]), strict=True):
+    for row, encoding in zip(short, encode_batch(tokenizer, [inputs[row] for row in short], fast=True), strict=True):
         encodings[row] = encoding
     return encodings

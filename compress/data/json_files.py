@@ -29,7 +29,7 @@ def _is_document(path: Path) -> bool:
     first = next(nonblank, "")
     try:
         value = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         return first.strip() in ("{", "[") or not _is_object(next(nonblank, ""))
     if isinstance(value, list):
         return next(nonblank, None) is None
@@ -39,7 +39,7 @@ def _is_document(path: Path) -> bool:
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -11,6 +11,7 @@ from compress.core.errors import DataError
 from compress.data.answers import Answer
 from compress.data.encoded import IGNORED, Encoded
 from compress.data.streamed import Texts
+from compress.data.tokenizing import encode_batch
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -49,7 +50,7 @@ def encode_tokens(
     tokenizer = split_words(tokenizer)
     room = max_length - tokenizer.num_special_tokens_to_add(False)
     collected = _Windows()
-    encodings = tokenizer.encode_batch([list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False)
+    encodings = encode_batch(tokenizer, [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False)
     for number, encoding in enumerate(encodings):
         labeled: set[int] = set()
         for window in _windows(encoding, room, stride):
@@ -81,10 +82,10 @@ def encode_questions(
     room = max_length - tokenizer.num_special_tokens_to_add(True)
     if room < MIN_ROOM:
         raise DataError(f"a window of {max_length} tokens has no room for a question and its context", "raise --max-length")
-    contexts = tokenizer.encode_batch([context for _, context in texts], add_special_tokens=False)
+    contexts = encode_batch(tokenizer, [context for _, context in texts], add_special_tokens=False)
     collected = _Windows()
     for number, (text, _) in enumerate(texts):
-        question = tokenizer.encode(text.strip(), add_special_tokens=False)
+        (question,) = encode_batch(tokenizer, [text.strip()], add_special_tokens=False)
         question.truncate(max(1, room // 2, room - len(contexts[number].ids)))
         for window in _windows(contexts[number], room - len(question.ids), stride):
             offsets = np.array(window.offsets, dtype=np.int64).reshape(-1, 2)  # post-processing again would trim them twice

@@ -26,6 +26,7 @@ from compress.data.encoding import cut_texts
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
+from compress.data.tokenizing import encode_batch
 from compress.distill.augment import join_words, words_in
 from compress.distill.disk_cache import cached_folder
 from compress.models.config import max_tokens, read_config
@@ -188,7 +189,7 @@ class WordSubstituter:
 
     def _encode(self, texts: Sequence[str]) -> Encoded:
         chunks = (texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK))  # the tokenizer's results are large
-        ids = [np.array(entry.ids, dtype=np.int64) for chunk in chunks for entry in self.tokenizer.encode_batch_fast(chunk)]
+        ids = [np.array(entry.ids, dtype=np.int64) for chunk in chunks for entry in encode_batch(self.tokenizer, chunk, fast=True)]
         return Encoded(ids, [np.zeros_like(row) for row in ids], np.zeros(len(ids), dtype=np.int64), self.pad)
 
 

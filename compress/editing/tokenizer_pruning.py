@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import ModelError
 from compress.data.encoding import split_words
+from compress.data.tokenizing import encode_batch
 from compress.models.resolved_tokenizer import mark_resolved, read_settings
 from compress.models.tokenizer import save_tokenizer
 
@@ -37,7 +38,7 @@ def token_counts(tokenizer: Tokenizer, texts: Iterable[tuple[str, ...]], words: 
     tokenizer = split_words(tokenizer) if words else tokenizer
     for parts in texts:
         inputs = [list(parts)] if words else list(parts)
-        for encoding in tokenizer.encode_batch(inputs, is_pretokenized=words, add_special_tokens=True):
+        for encoding in encode_batch(tokenizer, inputs, is_pretokenized=words, add_special_tokens=True):
             counts.update(encoding.ids)
     return counts
 

@@ -50,6 +50,9 @@ def check_config(config: object, path: Path) -> None:
     names = config.get("id2label")
     if names is not None and not (isinstance(names, dict) and all(str(key).isdecimal() for key in names)):
         raise ModelError(f"{path}: id2label does not map numbers to names")
+    strange = [name for name in (names or {}).values() if not isinstance(name, str | int | float)]
+    if strange:
+        raise ModelError(f"{path}: id2label has {str(strange[0])[:60]}, which is no name of a class")
     check_keys(config, family, path)
     if config.get(CONFIG_KEY) is not None:
         _check_entry(config[CONFIG_KEY], config, family, f"{path}: the entry '{CONFIG_KEY}'")

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from compress.core.errors import ModelError, ResourceError
@@ -15,7 +16,10 @@ from compress.models.layout import is_graph
 from compress.models.types import Config, TransformersModel
 from compress.models.weights_file import check_weight_count, check_weights
 
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError)
+LOADING_ERRORS = (  # of transformers and safetensors, for any config and weights that they do not expect
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
+    SafetensorError, StrictDataclassError,
+)  # fmt: skip
 
 
 def quiet_transformers() -> ModuleType:

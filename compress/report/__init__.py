@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from compress.core import files
+from compress.core.errors import UsageError
 from compress.report.run_folder import Document, read_run
 from compress.report.summary import summarize
 
@@ -30,3 +33,21 @@ def summary(run_folder: Path) -> list[Document]:
         UsageError: this is not the folder of a finished run.
     """
     return summarize(read_run(run_folder))
+
+
+@contextmanager
+def of_any_run(run_folder: Path) -> Iterator[None]:
+    """Treat what a report cannot be made of as damage of a run's documents, which anybody may have edited.
+
+    A run itself does not use this: what it has just written is not damaged, and a failure is a bug.
+
+    Raises:
+        UsageError: the documents are damaged.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:100]}"
+        raise UsageError(
+            f"the manifests of {run_folder} cannot be read as those of a run ({reason})", "run the same `compress run` again"
+        ) from error

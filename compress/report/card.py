@@ -198,7 +198,8 @@ def _accuracy(stage: str, run: Run) -> list[str]:
             continue
         shown = list(dict.fromkeys([manifest["results"][0]["model"], stage]))
         names = list(entries[stage]["metrics"])
-        lines += ["## Accuracy\n", f"On {manifest['task']}, {manifest['split']} (n = {manifest['n']}), × 100, with 95 % intervals:\n"]
+        on = f"{markdown_text(str(manifest['task']))}, {manifest['split']} (n = {manifest['n']})"
+        lines += ["## Accuracy\n", f"On {on}, × 100, with 95 % intervals:\n"]
         lines += _table(
             ["Model", *(capitalized(metric_name(name)) for name in names)],
             [[name, *(_score(entries[name], metric) for metric in names)] for name in shown],
@@ -234,7 +235,8 @@ def _speed(stage: str, run: Run) -> list[str]:
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    shown = [columns, ["---"] * len(columns), *([markdown_text(cell) for cell in row] for row in rows)]
+    header, *cells = ([markdown_text(cell) for cell in row] for row in [columns, *rows])
+    shown = [header, ["---"] * len(columns), *cells]
     return [*("| " + " | ".join(line) + " |" for line in shown), ""]
 
 
@@ -244,7 +246,7 @@ def _limits(stage: str, run: Run) -> list[str]:
     long = "split into windows" if target in PIPELINES else "cut"
     limits = [f"Inputs longer than {limit} tokens are {long}."]
     evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]
-    on = ", ".join(f"{entry['task']} ({entry['split']}, n = {entry['n']})" for entry in evaluated)
+    on = ", ".join(f"{markdown_text(str(entry['task']))} ({entry['split']}, n = {entry['n']})" for entry in evaluated)
     limits.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else _validated(manifest))
     timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
     if timed:

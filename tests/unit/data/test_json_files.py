@@ -61,3 +61,11 @@ def test_squad_is_flattened(tmp_path: Path, indent: int | None) -> None:
 def test_what_is_none_of_them(tmp_path: Path, content: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read(tmp_path / "x.json", content)
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.jsonl"])
+def test_json_that_is_nested_too_deep_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match="JSON"):
+        read(tmp_path / name, "[" * 100_000)
+    with pytest.raises(DataError, match="JSON"):
+        read(tmp_path / name, '{"a":1}\n' + '{"a":' * 100_000)

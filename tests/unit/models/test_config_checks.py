@@ -52,6 +52,16 @@ def test_heads_must_divide_the_width(own_checkpoint: Maker) -> None:
     assert "multiple" in refused(tiny.edit_config(own_checkpoint(), num_attention_heads=5)).message
 
 
+@pytest.mark.parametrize("name", [{"a": 1}, ["x"], None])
+def test_names_of_classes_that_are_none(own_checkpoint: Maker, name: Any) -> None:
+    assert "no name of a class" in refused(tiny.edit_config(own_checkpoint(), id2label={"0": name, "1": "b", "2": "c"})).message
+
+
+def test_a_setting_of_another_type_is_refused_when_the_model_is_loaded(own_checkpoint: Maker) -> None:
+    with pytest.raises(ModelError, match="use_cache"):
+        load_model(tiny.edit_config(own_checkpoint(), use_cache=1e400))
+
+
 def test_decoders(own_checkpoint: Maker) -> None:
     assert "decoder" in refused(tiny.edit_config(own_checkpoint(), is_decoder=True)).message
     assert "decoder" in refused(tiny.edit_config(own_checkpoint(), is_decoder=None, add_cross_attention=True)).message

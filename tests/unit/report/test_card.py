@@ -296,3 +296,13 @@ def test_the_input_spec_of_a_card_needs_no_task() -> None:
 
     assert _input_spec_from({"kind": "onnx"}).target == "class"
     assert _input_spec_from({"kind": "onnx", "input_spec": {"target": "span", "max_length": 9}}).max_length == 9
+
+
+def test_names_of_data_sets_and_metrics_are_text_in_markdown() -> None:
+    documents = manifests("class")
+    for document in documents.values():
+        if document["verb"] == "eval":
+            document["task"] = "<script>run()</script>"
+    card = model_card("topics", "int8", documents).split("---\n", 2)[-1]
+    assert "\\<script\\>" in card
+    assert "<script>" not in card

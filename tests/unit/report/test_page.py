@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -180,3 +181,12 @@ def test_folders_that_are_not_of_a_finished_run(tmp_path: Path, case: str) -> No
 def test_importing_the_report_imports_nothing_heavy() -> None:
     code = "import sys, compress.report; print([name for name in ('plotly', 'torch', 'numpy', 'pandas') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("damage", [{"stages": {"teacher": 3}}, {"stages": {"teacher": {}}}, {"gates": [{"gate": 1}]}, {"machine": [1]}])
+def test_damaged_manifests_are_named_where_anybody_may_have_edited_them(whole: Path, damage: Document) -> None:
+    path = whole / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | damage), encoding="utf-8")
+    with pytest.raises(UsageError, match="cannot be read as those of a run") as caught, report.of_any_run(whole):
+        report.write(whole)
+    assert caught.value.exit_code == 2

@@ -1,0 +1,39 @@
+"""Call a tokenizer; a text that is none is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from compress.core.errors import DataError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+SHOWN = 60  # characters of a text in a message
+
+
+def encode_batch(tokenizer: Tokenizer, inputs: Sequence[Any], fast: bool = False, **options: bool) -> list[Encoding]:
+    """Tokenize texts, pairs of texts, or lists of words, as `Tokenizer.encode_batch`; with `fast` without offsets.
+
+    Raises:
+        DataError: a text has half of a surrogate pair, which is no character: it cannot be tokenized.
+    """
+    call = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
+    try:
+        return call(list(inputs), **options)
+    except TypeError as error:
+        raise _half_a_character(inputs) or error from error
+
+
+def _half_a_character(inputs: Sequence[Any]) -> DataError | None:
+    """Return the error that names the first text with a lone surrogate, or None."""
+    for number, entry in enumerate(inputs, start=1):
+        for text in [entry] if isinstance(entry, str) else entry:
+            at = next((place for place, character in enumerate(text) if "\ud800" <= character <= "\udfff"), None)
+            if at is not None:
+                return DataError(
+                    f"text {number}, {text[max(0, at - SHOWN) : at + SHOWN]!a}, has half of a surrogate pair: it is no Unicode text",
+                    "repair or drop it; in Python: text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')",
+                )
+    return None

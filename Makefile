@@ -63,6 +63,11 @@ test-unit: $(STAMP) ## Run the unit tests only
 regression: $(STAMP) ## Run the recorded-accuracy tests (long; not part of 'make test')
 	$(BIN)/python -m pytest -n 0 tests/regression
 
+# `make torture ARGS="--part disk --scale 0.1 --seed 17"`; `python -m tests.torture --help` lists the options.
+.PHONY: torture
+torture: $(STAMP) ## Bad inputs, failing disks, kills, mutated files, loaded servers, hostile names: [ARGS=...] (about 45 minutes)
+	$(BIN)/python -m tests.torture $(ARGS)
+
 .PHONY: gpu-check
 gpu-check: $(STAMP) ## Run the GPU tests; fails on a machine without a GPU
 	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest -n 0 tests/gpu

@@ -1,0 +1,146 @@
+"""Failing disks: every change of a file by a small recipe fails in turn, or the process is killed before it.
+
+A case starts from the finished stages before the one that is disturbed, so that every call of every stage is reached in about a
+second. Afterwards a plain run must end with the undisturbed digests and leave nothing over.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.torture import small
+from tests.torture.children import Ended, Place, run, share_out
+from tests.torture.faults import KILL, Faults
+from tests.torture.session import Report, Session
+
+ENDING = "ending"  # what follows the last stage: delivery, manifest, report
+MODES = {
+    "kill": (KILL, False),
+    "ENOSPC-once": (errno.ENOSPC, False),
+    "ENOSPC-onwards": (errno.ENOSPC, True),
+    "EIO-once": (errno.EIO, False),
+    "EIO-onwards": (errno.EIO, True),
+    "EACCES-once": (errno.EACCES, False),
+    "EACCES-onwards": (errno.EACCES, True),
+}
+CODES = (0, 5)  # of a disturbed run: the disk's fault, or the call was not necessary
+_STAGE = re.compile(r"stages/\.?\d\d-(\w+)")
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call that changes a file: in which part of the run, which number there, and what it does."""
+
+    part: str
+    number: int
+    kind: str
+    path: str
+
+
+def disk_faults(session: Session) -> Report:
+    """Run every case."""
+    report = Report("disk")
+    base = Place.make(session.folder / "disk")
+    small.write_inputs(base.work)
+    whole = run(base, small.RUN, small.save_each_epoch)
+    if whole.code:
+        report.add("disk/undisturbed", [f"exit code {whole.code}", small.tail(whole.err)])
+        return report
+    expected = small.digests(base.work / "run")
+    parts = session.sample([*small.STAGES, ENDING], least=2)
+    numbers = {part: number for number, part in enumerate([*small.STAGES, ENDING])}
+    snapshots = {part: _snapshot(base, session.folder / "before" / part, numbers[part]) for part in parts}
+    calls = [call for part in parts for call in _counted(snapshots[part], session.folder / "count" / part, part)]
+    cases = [(call, mode) for call in calls for mode in MODES if session.wanted(_name(call, mode))]
+    cases = session.sample(cases, least=8)
+
+    def work(number: int) -> list[str]:
+        call, mode = cases[number]
+        folder = session.folder / "cases" / f"{number}"
+        problems = _disturbed(call, mode, snapshots[call.part], folder, expected)
+        small.remove(folder)
+        return problems
+
+    for number, problems in share_out(session.jobs, len(cases), work, session.folder / "jobs"):
+        report.add(_name(*cases[number]), problems)  # type: ignore[arg-type]
+    kinds = Counter(call.kind for call in calls)
+    report.figures = {
+        "calls of a run": f"{len(calls)}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
+        "modes": ", ".join(MODES),
+        "native writers included": "yes" if Faults().native else "no (no C compiler)",
+    }
+    return report
+
+
+def _name(call: Call, mode: str) -> str:
+    return f"disk/{call.part}/{call.number:03d}-{call.kind}/{mode}"
+
+
+def _snapshot(base: Place, folder: Path, number: int) -> Place:
+    """Return a copy of a finished run in the state before its stage of this number."""
+    place = small.copy(base, folder)
+    run_folder = place.work / "run"
+    for path in run_folder.iterdir():
+        if path.name not in ("stages", "recipe.resolved.yaml", "events.jsonl"):
+            small.remove(path) if path.is_dir() else path.unlink()
+    for stage in sorted((run_folder / "stages").iterdir())[number:]:
+        small.remove(stage)
+    if number == 0:
+        shutil.rmtree(run_folder)
+    if number < 2:
+        small.remove(place.cache)
+        place.cache.mkdir()
+    return place
+
+
+def _counted(snapshot: Place, folder: Path, part: str) -> list[Call]:
+    """Return the calls of one part of a run; those before it count for the first part only."""
+    place, faults = small.copy(snapshot, folder), Faults()
+    faults.prepare(place.box)
+    ended = run(place, small.RUN, lambda: (small.save_each_epoch(), faults.arm()))
+    if ended.code:
+        raise RuntimeError(f"an undisturbed run fails ({ended.code}): {ended.err}")
+    calls = [Call(part, number, kind, path.removeprefix(f"{place.box}/")) for number, (kind, path) in enumerate(faults.calls(), 1)]
+    small.remove(folder)
+    stages = list(small.STAGES)
+    begins = next((n for n, call in enumerate(calls) if part in _STAGE.findall(call.path)), 0) if part in stages[1:] else 0
+    later = stages[stages.index(part) + 1 :] if part in stages else []
+    ends = next((n for n, call in enumerate(calls) if set(later[:1]) & set(_STAGE.findall(call.path))), len(calls))
+    if part == stages[-1]:
+        ends = next((n for n, call in enumerate(calls) if "run/.model.tmp" in call.path), len(calls))
+    if part == ENDING:
+        begins = next((n for n, call in enumerate(calls) if "run/.model.tmp" in call.path), 0)
+    return calls[begins:ends]
+
+
+def _disturbed(call: Call, mode: str, snapshot: Place, folder: Path, expected: dict[str, str]) -> list[str]:
+    """Run one case; returns what is wrong."""
+    place, faults = small.copy(snapshot, folder), Faults()
+    error, onwards = MODES[mode]
+    faults.prepare(place.box, call.number, error, onwards, spare_removals=error == errno.ENOSPC)
+    ended = run(place, small.RUN, lambda: (small.save_each_epoch(), faults.arm()), name="disturbed")
+    problems = _how_it_ended(ended, mode, faults.fired)
+    cleans_up = mode in ("ENOSPC-once", "ENOSPC-onwards", "EIO-once", "EACCES-once") and call.kind not in ("unlink", "rmdir")
+    if cleans_up and faults.fired:
+        problems += [f"after the failure, {problem}" for problem in small.leftovers(place, resumable=True)]
+    again = run(place, small.RUN, small.save_each_epoch, name="again")
+    problems += [f"the next run: {problem}" for problem in small.well_said(again, [0])]
+    if not again.code:
+        found = small.digests(place.work / "run")
+        problems += [f"{name} differs from the undisturbed run" for name in expected if found.get(name) != expected[name]]
+        problems += [f"after the next run, {problem}" for problem in small.leftovers(place)]
+        problems += [f"it printed: {small.tail(again.err, 1500)}"] if found != expected else []
+    return [f"call {call.number}: {call.kind} {call.path}", *problems] if problems else []
+
+
+def _how_it_ended(ended: Ended, mode: str, fired: int) -> list[str]:
+    if not fired:
+        return small.well_said(ended, [0])
+    if mode == "kill":
+        return [] if ended.code == -9 else [f"exit code {ended.code}, expected -9"]
+    return small.well_said(ended, CODES)

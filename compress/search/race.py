@@ -17,7 +17,7 @@ from compress.search.costs import Costs
 from compress.search.estimates import Drop
 
 HOPELESS = 0.1  # an arm whose chance to keep the limit falls below this is dropped
-SAFE = 0.7  # chance from which an arm counts as one that keeps the limit
+SAFE = 0.7  # chance from which an arm counts as one that keeps the limit, unless a larger one is asked for
 LARGEST = 32  # units of training that a race goes up to
 LEAST = 0.03  # expected gain, as a logarithm, that is worth a training
 WORTHWHILE = 0.1  # points that a doubling of the training must bring
@@ -98,7 +98,7 @@ class Trainer(Protocol):
         ...
 
 
-def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float) -> None:
+def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float, safe: float = SAFE) -> None:
     """Train arms, step by step, until the largest gain that keeps the limit is clear, or the time is over.
 
     Args:
@@ -106,9 +106,10 @@ def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float) -> N
         limit: points.
         trainer: trains them.
         floor: the gain that there is already.
+        safe: the chance from which an arm counts as one that keeps the limit.
     """
     while True:
-        best = leader(arms, limit, trainer.costs)
+        best = leader(arms, limit, trainer.costs, safe)
         reached = max(floor, best.gain if best else 0.0)
         plans = {id(arm): _value(arm, reached, limit, trainer) for arm in arms if not arm.out and arm.gain > reached}
         arm = max((arm for arm in arms if plans.get(id(arm), 0.0) > 0.0), key=lambda arm: plans[id(arm)], default=None)
@@ -119,10 +120,10 @@ def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float) -> N
             trainer.drop_arm(arm, f"its chance to keep the limit, also with more training, is {100 * chance:.0f} %")
 
 
-def leader(arms: Sequence[Arm], limit: float, costs: Costs) -> Arm | None:
-    """Return the arm with the largest gain that keeps the limit as it stands, with some certainty."""
-    safe = [arm for arm in arms if arm.units and not arm.out and arm.chance(limit, costs) >= SAFE]
-    return max(safe, key=lambda arm: arm.gain, default=None)
+def leader(arms: Sequence[Arm], limit: float, costs: Costs, safe: float = SAFE) -> Arm | None:
+    """Return the arm with the largest gain that keeps the limit as it stands, with this probability."""
+    keeping = [arm for arm in arms if arm.units and not arm.out and arm.chance(limit, costs) >= safe]
+    return max(keeping, key=lambda arm: arm.gain, default=None)
 
 
 def _rungs(arm: Arm) -> list[int]:

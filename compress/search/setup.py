@@ -60,6 +60,7 @@ def task_facts(task: Task, folder: Path, unlabeled: str | None) -> TaskFacts:
     shape = shape_of_config(read_config(folder))
     return TaskFacts(
         target=spec.target,
+        pairs=len(spec.text) > 1,
         metric=spec.main_metric,
         train=len(train),
         unlabeled=len(read_unlabeled(unlabeled, spec)) if unlabeled else 0,

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from compress.core import console
-from compress.core.errors import Diverged, GateMissed, UsageError
+from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
 from compress.search.candidates import Candidate, Speed
 from compress.search.estimates import Drop, shrunken
-from compress.search.race import Arm, race, race_for_accuracy
-from compress.search.space import BATCH, TARGETS, WHOLE_TEXT, stage_name
+from compress.search.race import SAFE, Arm, race, race_for_accuracy
+from compress.search.space import BATCH, FEWER_TARGETS, WHOLE_TEXT, stage_name
 from compress.search.trials import FIXED_STEP, OutOfTime, Trials
 
 BASELINE_STEPS = 400  # of fine-tuning, on small data; else 3 epochs
@@ -89,6 +89,8 @@ class Search:
             self._finetune()
         candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
         candidate.gain = candidate.speed.ratio if candidate.speed and trials.objective.kind != "smallest" else 0.0
+        if candidate.verdict != "kept" and trials.objective.kind != "most accurate":
+            trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export")
         trials.forms = FORMS
 
     def _finetune(self) -> None:
@@ -139,31 +141,37 @@ class Search:
     def _prune(self) -> None:
         """Prune the baseline to several sizes in one run."""
         trials, costs = self.trials, self.trials.costs
-        targets = list(TARGETS)
         available = FAMILY_SHARE * trials.left()
-        while len(targets) > 1 and costs.predict("prune", len(targets)) > available and not self._family_is_stored(targets):
-            targets = targets[1::2]
-        name = trials.space.add_family(targets)
+        possible = (targets for targets in FEWER_TARGETS if self._is_stored(targets) or costs.predict("prune", len(targets)) <= available)
+        targets = list(next(possible, FEWER_TARGETS[-1]))
         seconds = costs.predict("prune", len(targets))
-        trials.require(name, seconds, "pruning")
+        trials.require(trials.space.add_family(targets), seconds, "pruning")
         sizes = ", ".join(f"{target:g}" for target in targets)
         trials.say(
             f"prune the baseline in one run, to be {sizes} times as fast in int8 as the unpruned one, about {console.duration(seconds)}"
         )
         try:
-            manifest = trials.do(name, "prune", len(targets))
-        except OutOfReach as error:
-            targets = [target for target in targets if target < 0.9 * error.limit]
-            if not targets:
-                trials.say(f"the model cannot be pruned: {error.message}")
-                return
-            manifest = trials.do(trials.space.add_family(targets), "prune", len(targets))
+            manifest, targets = self._pruned(targets)
+        except (UsageError, ModelError) as error:
+            trials.say(f"the baseline cannot be pruned: {error.message}")
+            return
         self.family = self._arms_of(manifest, targets)
 
-    def _family_is_stored(self, targets: Sequence[float]) -> bool:
+    def _is_stored(self, targets: Sequence[float]) -> bool:
         space = self.trials.space
         name = space.add_family(targets)
         return self.trials.lab.reused(space.needed(name), name)
+
+    def _pruned(self, targets: list[float]) -> tuple[Mapping[str, object], list[float]]:
+        """Run the pruning, without the targets that are out of reach; returns its manifest and the targets."""
+        trials, name = self.trials, self.trials.space.add_family(targets)
+        try:
+            return trials.do(name, "prune", len(targets)), targets
+        except OutOfReach as error:
+            reachable = [target for target in targets if target < 0.9 * error.limit]
+            if not reachable:
+                raise
+            return trials.do(trials.space.add_family(reachable), "prune", len(reachable)), reachable
 
     def _arms_of(self, manifest: Mapping[str, object], targets: Sequence[float]) -> list[Arm]:
         """Return an arm for each pruned model, by rising gain, and list them as candidates."""
@@ -201,7 +209,7 @@ class Search:
         floor = trials.candidates[0].gain or min(arm.gain for arm in self.family) / 2
         finished: set[str] = set()
         while True:
-            race(self.family, limit, trials, floor)
+            race(self.family, limit, trials, floor, max(SAFE, objective.confidence or 0.0))
             likely = [arm for arm in self.family if arm.gain > floor and arm.model not in finished]
             likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_FINISHING]
             if not likely or not self._time_to_finish(likely[-1]):
@@ -211,9 +219,12 @@ class Search:
                 floor = likely[-1].gain
 
     def _compare_variants(self, arm: Arm) -> None:
-        """See on one arm whether variants of the texts help; if not, all arms learn from the texts alone."""
-        trials = self.trials
-        if arm.units != 1 or not trials.space.unit().variants:
+        """See on one arm whether variants of the texts help; if not, all arms learn from the texts alone.
+
+        For the classes of single texts they do (docs/results/distillation.md); elsewhere they may destroy what a label depends on.
+        """
+        trials, facts = self.trials, self.trials.space.facts
+        if arm.units != 1 or not trials.space.unit().variants or (facts.target in ("class", "labels") and not facts.pairs):
             return
         plain = Arm(f"{arm.name}-plain", arm.start, arm.gain, arm.size, None, arm.speed, model=arm.start, variants=False)
         trials.say(f"do variants of the texts help? {arm.name} on the texts alone, for as many steps")

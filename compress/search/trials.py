@@ -209,7 +209,7 @@ class Trials:
             self._learn_training(name, manifest, (total - arm.units) * unit.steps * arm.size, texts)
         self.outputs.add(unit.variants)
         before, arm.drop = arm.drop, self.check(name)
-        if before is not None:
+        if before is not None and not arm.is_spec:
             self.costs.learn_recovery("doubled" if arm.units else "first", before.points, arm.drop.points)
         arm.units, arm.model = total, name
         candidate = Candidate(f"{arm.name} trained, {total} unit{'s'[: total - 1]}", name, arm.gain, arm.drop, arm.speed)

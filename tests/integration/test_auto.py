@@ -53,7 +53,7 @@ def test_another_search_reuses_the_stages(compress: Command, inputs: list[str], 
 
 def test_tags_are_pruned_trained_and_quantized(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kind of task without a static student, so that the search prunes; with two sizes and short trainings."""
-    monkeypatch.setattr(strategy, "TARGETS", (1.3, 2.0))
+    monkeypatch.setattr(strategy, "FEWER_TARGETS", ((1.3, 2.0),))
     monkeypatch.setattr(space, "UNIT_STEPS", 4)
     model = tiny.write_encoder(tmp_path / "encoder")
     task = tiny.write_kind(tmp_path / "task", "tags", 60, 60)

@@ -18,7 +18,7 @@ from compress.search.space import Space, Stages, TaskFacts, references
 from compress.search.strategy import Search
 from compress.search.trials import Trials
 
-FACTS = TaskFacts("class", "accuracy", 6920, 0, 872, 1821, "test", 25.0, 384, 6)
+FACTS = TaskFacts("class", False, "accuracy", 6920, 0, 872, 1821, "test", 25.0, 384, 6)
 SERVING = ServingPoint(1, 32, 1, "auto")
 BASELINE_MS = 12.0
 

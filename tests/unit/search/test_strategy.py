@@ -99,10 +99,10 @@ def test_a_poor_student_does_not() -> None:
     assert answer.name != "static, int8"
 
 
-def test_nothing_keeps_a_limit_that_int8_itself_exceeds() -> None:
+def test_a_limit_that_int8_exceeds_is_kept_by_the_float_graph() -> None:
     answer, kept, _ = answer_of(FakeLab(Landscape(error=0.0, loss=3.0)), max_drop=0.1)
-    assert not kept
-    assert answer.servable
+    assert kept
+    assert answer.name == "baseline, fp32 graph"
 
 
 def test_a_latency_is_kept_by_the_largest_size_that_fits() -> None:
@@ -125,12 +125,12 @@ def test_a_generous_latency_is_met_by_the_baseline() -> None:
 def test_an_unreachable_latency_gives_the_nearest() -> None:
     answer, kept, _ = answer_of(FakeLab(Landscape(error=0.0)), kind="most accurate", target_latency_ms=0.01)
     assert not kept
-    assert answer.speed.ratio > 30
+    assert answer.speed.ratio == pytest.approx(3.6 * 8)
 
 
 def test_sizes_out_of_reach_are_left_out() -> None:
     answer, _, _ = answer_of(FakeLab(Landscape(limit=5.5)))
-    assert answer.speed.ratio <= 3.6 * 4
+    assert answer.speed.ratio <= 3.6 * 4.75
 
 
 def test_a_budget_too_small_to_fine_tune_is_refused() -> None:
@@ -146,7 +146,7 @@ def test_a_fine_tuned_model_is_its_own_teacher() -> None:
 
 
 def test_ctrl_c_gives_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
-    lab = FakeLab(Landscape())
+    lab = FakeLab(Landscape(error=0.1))
     search = search_on(lab)
     run = lab.run
 

@@ -22,6 +22,7 @@ TARGETS = (1.5, 2.0, 2.5, 3.0, 3.75, 4.75, 6.0, 8.0)  # speedups of the pruned f
 FEWER_TARGETS = (TARGETS, (2.0, 3.0, 4.75), (3.0,))  # the first that there is time for
 UNIT_STEPS = 500  # training steps of one unit, at least
 BATCH = 32
+SMALL, SMALL_BATCH = 4000, 16  # fewer training texts than this are fine-tuned on in smaller batches
 FEATURE_BYTES = 3 << 30  # of a teacher's hidden states, which distill caches up to this size
 VARIANTS: dict[Target, int] = {"class": 3, "labels": 3, "value": 3, "tags": 1, "span": 0}
 WHOLE_TEXT: tuple[Target, ...] = ("class", "labels", "value")  # what students without an encoder can predict well
@@ -112,8 +113,14 @@ class Space:
         return "openvino" if self.serving.runtime == "openvino" else "onnxruntime"
 
     def add_baseline(self, epochs: int) -> str:
-        """Fine-tune the model."""
-        return self._add(BASELINE, "finetune", **{"from": "model"}, epochs=epochs, device=self.device)
+        """Fine-tune the model; small data in smaller batches, which make more steps of an epoch."""
+        batch = SMALL_BATCH if self.facts.train < SMALL else None
+        return self._add(BASELINE, "finetune", **{"from": "model"}, epochs=epochs, batch_size=batch, device=self.device)
+
+    @property
+    def baseline_steps(self) -> int:
+        """Steps of an epoch of fine-tuning."""
+        return math.ceil(self.facts.train / (SMALL_BATCH if self.facts.train < SMALL else BATCH))
 
     def add_family(self, targets: Sequence[float]) -> str:
         """Prune the baseline to several speedups in one run."""

@@ -95,10 +95,10 @@ class Search:
 
     def _finetune(self) -> None:
         trials, space = self.trials, self.trials.space
-        steps = math.ceil(space.facts.train / BATCH)
+        work = space.facts.train / BATCH  # of an epoch, in steps of usual batches
         fewest, most = BASELINE_EPOCHS
-        usual = min(max(fewest, math.ceil(BASELINE_STEPS / steps)), most)
-        seconds = {epochs: trials.costs.predict("train", epochs * steps) for epochs in range(usual, 0, -1)}
+        usual = min(max(fewest, math.ceil(BASELINE_STEPS / space.baseline_steps)), most)
+        seconds = {epochs: trials.costs.predict("train", epochs * work) for epochs in range(usual, 0, -1)}
         epochs = next((epochs for epochs, needed in seconds.items() if needed <= BASELINE_SHARE * trials.budget), 1)
         name = space.add_baseline(epochs)
         passes = f"{epochs} epoch{'s'[: epochs - 1]}"
@@ -110,7 +110,7 @@ class Search:
                 f"give --budget {math.ceil(1.5 * needed / 60)}m or more, or a model that is fine-tuned already",
             )
         trials.say(f"the model is not trained for this task: fine-tune it for {passes}, about {console.duration(seconds[epochs])}")
-        trials.do(name, "train", epochs * steps)
+        trials.do(name, "train", epochs * work)
 
     def _float_baseline_is_enough(self) -> bool:
         """Return whether the baseline's float graph is within the latency: then nothing has to be made smaller."""

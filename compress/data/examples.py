@@ -39,6 +39,12 @@ class Examples:
         texts = self.texts.take(where) if isinstance(self.texts, StreamedTexts) else [self.texts[i] for i in where]
         return Examples(texts, labels)
 
+    def sample(self, count: int | None, seed: int) -> Examples:
+        """Return `count` examples drawn at random without replacement, in their order; all of them if there are no more, or with None."""
+        if count is None or count >= len(self):
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
 
 def overlap(first: Examples, second: Examples) -> int:
     """Count the examples of `second` whose texts also occur in `first`."""

@@ -45,7 +45,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     torch.manual_seed(inputs.seed)
     teachers = load_teachers(_teacher(inputs), inputs.more_teachers, task)
     unlabeled = read_unlabeled(settings.unlabeled, task.spec) if settings.unlabeled else None
-    texts = reduce(append_unlabeled, labeled_and_unlabeled(task, unlabeled))
+    texts = reduce(append_unlabeled, labeled_and_unlabeled(task, unlabeled, settings.max_examples, inputs.seed))
     with scratch_folder() as scratch:
         init = StudentInit(InitTexts(texts, teachers.folder, task.spec.input_spec, inputs.seed), scratch, settings.init)
         model, tokenizer = create_student(inputs.student, teachers.model, teachers.folder, init, target, task.label_names)

@@ -50,10 +50,10 @@ class TrainingData:
     labeled: bool
 
 
-def labeled_and_unlabeled(task: Task, unlabeled: Examples | None) -> list[Examples]:
-    """Return the training split, optional if there are unlabeled texts, followed by these."""
+def labeled_and_unlabeled(task: Task, unlabeled: Examples | None, max_examples: int | None = None, seed: int = 0) -> list[Examples]:
+    """Return the training split, optional if there are unlabeled texts, followed by these; of each at most `max_examples`."""
     labeled = task.split("train") if unlabeled is None or "train" in task.available else None
-    return [part for part in (labeled, unlabeled) if part is not None]
+    return [part.sample(max_examples, seed) for part in (labeled, unlabeled) if part is not None]
 
 
 def training_texts(
@@ -68,7 +68,7 @@ def training_texts(
         tokenizers: folders of all tokenizers that will encode the texts.
     """
     settings, input_spec = plan.settings, task.spec.input_spec
-    parts = labeled_and_unlabeled(task, unlabeled)
+    parts = labeled_and_unlabeled(task, unlabeled, settings.max_examples, plan.seed)
     labeled = unlabeled is None and not settings.augment
     note = ""
     if settings.augment:

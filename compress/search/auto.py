@@ -127,7 +127,9 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
         settings.batch_size, settings.seq_len or setup.usual_length(facts, spec.max_length), settings.threads, settings.runtime
     )
     unlabeled = str(Path(settings.unlabeled).absolute()) if settings.unlabeled else ""
-    space = Space(facts, serving, not trained, question.teacher, unlabeled, settings.device, holds_back=spec != question.task)
+    space = Space(
+        facts, serving, not trained, question.teacher, unlabeled, settings.device, holds_back=spec != question.task, seed=question.seed
+    )
     asked = digests.digest_json(
         [settings.model_dump(mode="json"), question.seed, digest_model(folder), task.fingerprint, question.teacher, machine.versions()]
     )

@@ -21,6 +21,7 @@ FAMILY = "slim"
 TARGETS = (1.5, 2.0, 2.5, 3.0, 3.75, 4.75, 6.0, 8.0)  # speedups of the pruned family in int8, over the baseline in int8
 FEWER_TARGETS = (TARGETS, (2.0, 3.0, 4.75), (3.0,))  # the first that there is time for
 UNIT_STEPS = 500  # training steps of one unit, at least
+UNIT_TEXTS = 48_000  # texts of one unit, at most: of more a sample is drawn, another one for each step of the race
 BATCH = 32
 SMALL, SMALL_BATCH = 4000, 16  # fewer training texts than this are fine-tuned on in smaller batches
 FEATURE_BYTES = 3 << 30  # of a teacher's hidden states, which distill caches up to this size
@@ -65,7 +66,8 @@ class Unit:
 
     variants: int
     epochs: int
-    texts: int  # of an epoch
+    texts: int  # of an epoch, variants included
+    sample: int | None  # training texts that are drawn; None: all
     matches_all: bool  # whether the teacher's hidden states of all layers fit into the cache
 
     @property
@@ -86,6 +88,7 @@ class Space:
         unlabeled: a file of further texts, or an empty text.
         device: of training.
         holds_back: whether the examples that judge are a part of the task's validation split.
+        seed: of every stage.
         stages: what was added so far.
     """
 
@@ -96,6 +99,7 @@ class Space:
     unlabeled: str = ""
     device: str = "auto"
     holds_back: bool = False
+    seed: int = 0
     stages: Stages = field(default_factory=dict)
 
     def _add(self, name: str, verb: str, **fields: object) -> str:
@@ -112,10 +116,12 @@ class Space:
         """The runtime in which models are timed while they are pruned."""
         return "openvino" if self.serving.runtime == "openvino" else "onnxruntime"
 
-    def add_baseline(self, epochs: int) -> str:
+    def add_baseline(self, epochs: int, sample: int | None = None) -> str:
         """Fine-tune the model; small data in smaller batches, which make more steps of an epoch."""
         batch = SMALL_BATCH if self.facts.train < SMALL else None
-        return self._add(BASELINE, "finetune", **{"from": "model"}, epochs=epochs, batch_size=batch, device=self.device)
+        return self._add(
+            BASELINE, "finetune", **{"from": "model"}, epochs=epochs, max_examples=sample, batch_size=batch, device=self.device
+        )  # fmt: skip
 
     @property
     def baseline_steps(self) -> int:
@@ -136,25 +142,30 @@ class Space:
     def unit(self, with_variants: bool = True) -> Unit:
         """Return one unit of training; without variants it has as many steps, on the texts alone."""
         facts = self.facts
-        texts, variants = facts.train + facts.unlabeled, VARIANTS[facts.target]
+        sample = UNIT_TEXTS if facts.train > UNIT_TEXTS else None
+        texts, variants = min(facts.train, UNIT_TEXTS) + min(facts.unlabeled, sample or facts.unlabeled), VARIANTS[facts.target]
         while variants and not self._fits(texts * (1 + variants)):
             variants -= 1
         steps = max(math.ceil(texts * (1 + variants) / BATCH), UNIT_STEPS)
         used = variants if with_variants else 0
         epochs = max(1, round(steps / math.ceil(texts * (1 + used) / BATCH)))
-        return Unit(used, epochs, texts * (1 + used), self._fits(texts * (1 + used)))
+        return Unit(used, epochs, texts * (1 + used), sample, self._fits(texts * (1 + used)))
 
     def _fits(self, texts: int) -> bool:
         """Return whether the teacher's hidden states of all layers fit into the cache."""
         return texts * self.facts.tokens * self.facts.hidden * (self.facts.layers + 1) * 2 <= FEATURE_BYTES
 
     def add_student(self, name: str, start: str, units: int, unit: Unit, is_spec: bool = False) -> str:
-        """Distil the teacher into a model, or into a student of a SPEC."""
+        """Distil the teacher into a model, or into a student of a SPEC.
+
+        If a unit is a sample of the texts, more units are a larger sample, and stages of other lengths draw other ones.
+        """
         encoder = not is_spec or start.startswith("layers")
         own = bool(self.teacher)  # another model's tokens cannot be compared
         return self._add(
             name, "distill", **{"student" if is_spec else "from": start}, teacher=self.teacher or self.baseline,
-            epochs=units * unit.epochs, augment=unit.variants or None, unlabeled=self.unlabeled, device=self.device,
+            epochs=unit.epochs * (1 if unit.sample else units), max_examples=unit.sample and units * unit.sample,
+            seed=unit.sample and self.seed + units, augment=unit.variants or None, unlabeled=self.unlabeled, device=self.device,
             method=["logits"] if own else None, match="last" if encoder and not own and not unit.matches_all else None,
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from compress.search.trials import FIXED_STEP, OutOfTime, Trials
 BASELINE_STEPS = 400  # of fine-tuning, on small data; else 3 epochs
 BASELINE_EPOCHS = (3, 8)  # fewest and most, if they take at most `BASELINE_SHARE` of the budget
 BASELINE_SHARE = 0.3
+LEAST_SAMPLE = 4000  # texts that a baseline is fine-tuned on, at least, where there is no time for all
 FAMILY_SHARE = 0.4  # of what is left, for the pruned family
 FORMS = 2  # final forms that time is reserved for
 WORTH_FINISHING = 0.25  # chance to keep the limit from which a model is
@@ -99,9 +100,12 @@ class Search:
         fewest, most = BASELINE_EPOCHS
         usual = min(max(fewest, math.ceil(BASELINE_STEPS / space.baseline_steps)), most)
         seconds = {epochs: trials.costs.predict("train", epochs * work) for epochs in range(usual, 0, -1)}
-        epochs = next((epochs for epochs, needed in seconds.items() if needed <= BASELINE_SHARE * trials.budget), 1)
-        name = space.add_baseline(epochs)
-        passes = f"{epochs} epoch{'s'[: epochs - 1]}"
+        available = BASELINE_SHARE * trials.budget
+        epochs, sample = next((epochs for epochs, needed in seconds.items() if needed <= available), 1), None
+        if (share := available / seconds[epochs]) < 1 and share * space.facts.train > LEAST_SAMPLE:
+            sample, work, seconds[epochs] = int(share * space.facts.train), share * work, available
+        name = space.add_baseline(epochs, sample)
+        passes = f"{epochs} epoch{'s'[: epochs - 1]}" + (f" on {sample:,} of the texts" if sample else "")
         needed = seconds[epochs] + trials.serving_seconds() + trials.reserve()
         if needed > trials.budget and not trials.lab.reused(space.needed(name), name):
             raise UsageError(

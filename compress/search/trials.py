@@ -17,7 +17,7 @@ from compress.search.estimates import Drop
 from compress.search.explain import candidate_line
 from compress.search.objective import Objective
 from compress.search.race import Arm
-from compress.search.space import Space, Stages, stage_name
+from compress.search.space import Space, Stages, Unit, stage_name
 
 Manifest = Mapping[str, object]
 FIXED_STEP = 0.25  # share of a training step that does not shrink with the encoder: embeddings, optimizer
@@ -178,7 +178,8 @@ class Trials:
         """Return the seconds of training an arm up to this many units in total, and of measuring it after each doubling."""
         unit, work = self.space.unit(arm.variants), (units - arm.units) * arm.size
         steps = max(1, round(math.log2(units / arm.units)) if arm.units else 1 + round(math.log2(units)))
-        outputs = 0.0 if unit.variants in self.outputs else self.costs.predict("outputs", unit.texts)
+        texts = self._new_texts(unit, units - arm.units)
+        outputs = self.costs.predict("outputs", texts) if texts else 0.0
         checks = steps * self.costs.predict("eval", 2 * self.space.facts.validation)
         return outputs + checks + self.costs.predict("train", work * unit.steps) + (steps - 1) * self.costs.predict("train", 0.0)
 
@@ -205,8 +206,7 @@ class Trials:
             self.drop_arm(arm, f"its training diverged ({error.message})")
             return False
         if not reused:
-            texts = 0 if unit.variants in self.outputs else unit.texts
-            self._learn_training(name, manifest, (total - arm.units) * unit.steps * arm.size, texts)
+            self._learn_training(name, manifest, (total - arm.units) * unit.steps * arm.size, self._new_texts(unit, total - arm.units))
         self.outputs.add(unit.variants)
         before, arm.drop = arm.drop, self.check(name)
         if before is not None and not arm.is_spec:
@@ -216,6 +216,12 @@ class Trials:
         candidate.seconds = self.lab.seconds_of(name)
         self.add(candidate)
         return True
+
+    def _new_texts(self, unit: Unit, units: int) -> int:
+        """Return the texts of a training of which the teacher's outputs are not known yet."""
+        if unit.sample:
+            return units * unit.texts
+        return 0 if unit.variants in self.outputs else unit.texts
 
     def _learn_training(self, name: str, manifest: Manifest, work: float, texts: int) -> None:
         """Learn from a training: its steps, and what came before them: mostly the teacher's outputs."""

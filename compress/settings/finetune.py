@@ -48,6 +48,9 @@ class TrainSettings(Settings):
     budget: Annotated[str | None, TRAINING] = Field(
         None, description="Time limit for everything (90s, 5m, 1h) instead of --epochs; runs as many steps as fit."
     )
+    max_examples: Annotated[int | None, TRAINING] = Field(
+        None, ge=1, description="Train on this many examples of the training split, drawn with the seed. Default: all."
+    )
     lr: Annotated[float | None, TRAINING] = Field(None, gt=0, le=1, description=LEARNING_RATE)
     batch_size: Annotated[int, TRAINING] = Field(32, ge=1, le=4096, description="Examples per training step.")
     weight_decay: Annotated[float, ADVANCED] = Field(0.01, ge=0, lt=1, description="AdamW weight decay of the weight matrices.")

@@ -10,6 +10,7 @@ class FinetuneKeywords(TypedDict, total=False):
 
     epochs: int | None
     budget: str | None
+    max_examples: int | None
     lr: float | None
     batch_size: int
     weight_decay: float
@@ -88,6 +89,7 @@ class DistillKeywords(TypedDict, total=False):
 
     epochs: int | None
     budget: str | None
+    max_examples: int | None
     lr: float | None
     batch_size: int
     weight_decay: float

@@ -40,7 +40,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
         settings = settings.model_copy(update={"precision": "fp32"})  # only the head is trained: timing the whole model says nothing
     plan = TrainingPlan(settings, inputs.seed, inputs.resume, TimeBudget.of(settings))
     task, target, device = inputs.task, inputs.task.spec.target, plan.device
-    model, train, evaluator = _load(inputs)
+    model, train, evaluator = _load(inputs, settings.max_examples)
     model.to(device)
     forward = torch_forward(model, device)
     final_scoring = estimate_scoring_seconds(forward, evaluator.data) if plan.budget else 0.0
@@ -66,14 +66,14 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
     }
 
 
-def _load(inputs: Inputs) -> tuple[TransformersModel, Encoded, Evaluator]:
+def _load(inputs: Inputs, max_examples: int | None) -> tuple[TransformersModel, Encoded, Evaluator]:
     """Return the model with a head for the task, the encoded training data, and the evaluator on validation."""
     task, source, spec = inputs.task, inputs.source, inputs.task.spec
     torch.manual_seed(inputs.seed)  # for the initial weights of a new head
     config = read_config(source)
     names, classes = head_for_task(config, task, source.name)
     model = load_model(source, labels=names, target=spec.target)
-    train = task.split("train")
+    train = task.split("train").sample(max_examples, inputs.seed)
     evaluator = Evaluator(task, "validation", source, classes, activation=activation_of(model))
     task.warn_of_overlap()
     labels = f", {len(task.label_names)} labels" if spec.target in ("class", "labels", "tags") else ""

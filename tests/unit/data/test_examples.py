@@ -1,24 +1,23 @@
-"""Examples: texts and labels stay together."""
+"""Samples of examples."""
 
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
 
-from compress.data.examples import Examples, overlap
+from compress.data.examples import Examples
 
-
-@given(st.lists(st.integers(0, 9), max_size=10))
-def test_taking_examples_keeps_texts_and_labels_together(positions: list[int]) -> None:
-    examples = Examples([(f"text {number}",) for number in range(10)], np.arange(10) * 10)
-    taken = examples.take(positions)
-    assert taken.texts == [(f"text {number}",) for number in positions]
-    assert taken.labels.tolist() == [10 * number for number in positions]
-    assert len(taken) == len(positions)
+EXAMPLES = Examples([(str(number),) for number in range(50)], np.arange(50))
 
 
-def test_overlap_counts_equal_texts() -> None:
-    first = Examples([("a", "b"), ("c", "d")], np.zeros(2, dtype=int))
-    second = Examples([("a", "b"), ("b", "a"), ("a", "b"), ("e", "f")], np.zeros(4, dtype=int))
-    assert overlap(first, second) == 2
+def test_a_sample_keeps_the_order_and_depends_on_the_seed() -> None:
+    sample = EXAMPLES.sample(10, 1)
+    assert len(sample) == len(set(sample.texts)) == 10
+    assert sample.labels.tolist() == sorted(sample.labels.tolist())
+    assert [int(text) for (text,) in sample.texts] == sample.labels.tolist()
+    assert EXAMPLES.sample(10, 1).texts == sample.texts
+    assert EXAMPLES.sample(10, 2).texts != sample.texts
+
+
+def test_no_more_than_there_are() -> None:
+    assert EXAMPLES.sample(50, 1) is EXAMPLES
+    assert EXAMPLES.sample(None, 1) is EXAMPLES

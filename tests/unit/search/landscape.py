@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,7 @@ class FakeLab:
     seconds: dict[str, float] = field(default_factory=dict)
     ran: list[str] = field(default_factory=list)
     visited: set[str] = field(default_factory=set)
+    train: int = FACTS.train
 
     def run(self, stages: Stages, name: str) -> Mapping[str, object]:
         """Run a stage."""
@@ -133,7 +134,7 @@ class FakeLab:
 
     def _finetune(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         self.models[name] = Model(0.0, 1.0)
-        return {}, 10 + fields["epochs"] * 217 * self.truth.step
+        return {}, 10 + fields["epochs"] * fields.get("max_examples", self.train) / 32 * self.truth.step
 
     def _prune(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         if fields.get("method") == "vocab":
@@ -159,7 +160,7 @@ class FakeLab:
         return {"models": entries, "flops_before": 1e9} if len(entries) > 1 else {**entries[0], "flops_before": 1e9}, 60 + 40 * len(entries)
 
     def _distill(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
-        texts = FACTS.train * (1 + fields.get("augment", 0))
+        texts = fields.get("max_examples", self.train) * (1 + fields.get("augment", 0))
         steps = fields["epochs"] * math.ceil(texts / 32)
         if "student" in fields:
             self.models[name] = Model(self.truth.static_drop, 300.0, steps, 0.01, self.truth.static_drop)
@@ -213,7 +214,7 @@ class Killed(Exception):
 def search_on(lab: FakeLab, budget: float = 2700.0, trained: bool = False, students: tuple[str, ...] = (), **objective: Any) -> Search:
     """Return a search on a landscape."""
     limits = {"kind": "fastest", "max_drop": 1.0} if not objective else {"kind": "fastest", **objective}
-    space = Space(FACTS, SERVING, trains_baseline=not trained)
+    space = Space(replace(FACTS, train=lab.train), SERVING, trains_baseline=not trained)
     trials = Trials(lab, space, Objective(**limits), budget, Costs(), show=lambda line: None)
     return Search(trials, students)
 

@@ -75,12 +75,24 @@ def test_a_unit_without_variants_has_as_many_steps() -> None:
 def test_texts_whose_hidden_states_do_not_fit_have_fewer_variants_then_match_the_last_layer() -> None:
     space = Space(replace(FACTS, train=20_000), SERVING, trains_baseline=True)
     assert space.unit().variants < 3
-    huge = Space(replace(FACTS, train=200_000), SERVING, trains_baseline=True)
+    huge = Space(replace(FACTS, train=48_000, tokens=100.0), SERVING, trains_baseline=True)
     assert huge.unit().variants == 0
     assert not huge.unit().matches_all
     huge.add_student("student", "slim/4x", 1, huge.unit())
     assert huge.stages["student"]["match"] == "last"
-    assert 200_000 * FACTS.tokens * FACTS.hidden * (FACTS.layers + 1) * 2 > FEATURE_BYTES
+    assert 48_000 * 100 * FACTS.hidden * (FACTS.layers + 1) * 2 > FEATURE_BYTES
+
+
+def test_of_large_data_each_step_draws_other_texts() -> None:
+    space = Space(replace(FACTS, train=400_000), SERVING, trains_baseline=True, seed=5)
+    unit = space.unit()
+    assert unit.steps == 1500
+    for units in (1, 2):
+        space.add_student(f"student-{units}", "slim/4x", units, unit)
+    first, second = space.stages["student-1"], space.stages["student-2"]
+    assert (first["max_examples"], second["max_examples"]) == (48_000, 96_000)
+    assert first["epochs"] == second["epochs"] == 1
+    assert first["seed"] != second["seed"]
 
 
 def test_stages_do_not_depend_on_limit_or_budget() -> None:

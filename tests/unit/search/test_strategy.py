@@ -159,3 +159,12 @@ def test_ctrl_c_gives_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     search.run()
     assert search.interrupted
     assert choose(search.trials)[0].name == "baseline, int8"
+
+
+@pytest.mark.parametrize("train", [60_000, 400_000, 4_000_000])
+def test_large_data_are_sampled_to_fit_the_budget(train: int) -> None:
+    lab = FakeLab(Landscape(), train=train)
+    answer, kept, trials = answer_of(lab)
+    assert kept
+    assert lab.spent() + 30 <= 1.1 * trials.budget
+    assert answer.speed.ratio > 3.6

@@ -12,6 +12,7 @@ from typing import Any
 
 from compress.core import console, locks, machine, scratch
 from compress.core.digests import digest_json
+from compress.core.errors import Locked, ResourceError
 from compress.core.files import read_json, write_json
 
 Document = dict[str, Any]
@@ -68,11 +69,15 @@ def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Docu
     path = cache_root() / kind / f"{digest_json(known)}.json"
     stored = _read_measurement(path)
     if stored is not None:
+        _drop_abandoned_lock(kind, path.name)
         return stored, True
     with _lock(kind, path.name):
         stored = _read_measurement(path)
         if stored is not None:
             return stored, True
+        for unfinished in path.parent.glob(f".{path.name}.tmp-*"):  # its writer was killed
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
         measured = measure()
         try:
             path = writable_root() / kind / path.name
@@ -93,6 +98,14 @@ def _lock(kind: str, name: str) -> Iterator[None]:
         return
     with locks.locked(folder / f"{kind}-{name}", wait=True):
         yield
+
+
+def _drop_abandoned_lock(kind: str, name: str) -> None:
+    """Remove the file of a measurement's lock if a process that ended has left it."""
+    target = cache_root() / f"{kind}-{name}"
+    if target.with_name(f".{target.name}.lock").exists():
+        with contextlib.suppress(OSError, Locked, ResourceError), locks.locked(target):
+            pass
 
 
 def _read_measurement(path: Path) -> Document | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from compress.core.errors import DataError
+from compress.core.errors import DataError, ModelError
+from compress.core.system_errors import resource_errno
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -18,12 +19,17 @@ def encode_batch(tokenizer: Tokenizer, inputs: Sequence[Any], fast: bool = False
 
     Raises:
         DataError: a text has half of a surrogate pair, which is no character: it cannot be tokenized.
+        ModelError: the tokenizer is damaged: it lacks a token that it needs.
     """
     call = tokenizer.encode_batch_fast if fast else tokenizer.encode_batch
     try:
         return call(list(inputs), **options)
     except TypeError as error:
         raise _half_a_character(inputs) or error from error
+    except Exception as error:
+        if type(error) is not Exception or resource_errno(error) is not None:  # the library's own errors have no class
+            raise
+        raise ModelError(f"the tokenizer fails: {(str(error).splitlines() or ['?'])[0]}", "copy the tokenizer of its base model") from error
 
 
 def _half_a_character(inputs: Sequence[Any]) -> DataError | None:

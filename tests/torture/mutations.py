@@ -246,6 +246,7 @@ def _headers(clean: Path, work: Path) -> Mutant:
 
 
 def _tokenizers(clean: Path, work: Path) -> Mutant:
+    from compress.data.tokenizing import encode_batch
     from compress.models import resolved_tokenizer
     from compress.models.tokenizer import load_tokenizer, pad_id
 
@@ -261,7 +262,7 @@ def _tokenizers(clean: Path, work: Path) -> Mutant:
         (folder / name).write_bytes(damaged(raw, draw) if draw.random() < 0.3 else as_json(changed(json.loads(raw), draw)))
         resolved_tokenizer._resolve.cache_clear()
         tokenizer = load_tokenizer(folder, 200)
-        tokenizer.encode("a red dog 🐕")
+        encode_batch(tokenizer, ["a red dog 🐕"])
         pad_id(folder)
 
     return mutate

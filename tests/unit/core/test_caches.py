@@ -104,6 +104,19 @@ def test_two_that_measure_the_same_at_a_time_get_one_result(cache: Path) -> None
     assert [path.name for path in cache.iterdir()] == ["speed"]
 
 
+def test_what_a_killed_process_left_is_removed(cache: Path) -> None:
+    measure = Measurement()
+    caches.measured_once("speed", [], measure)
+    (path,) = (cache / "speed").iterdir()
+    lock = cache / f".speed-{path.name}.lock"
+    lock.touch()
+    assert caches.measured_once("speed", [], measure) == ({"number": 1}, True)
+    assert not lock.exists()
+    path.rename(path.with_name(f".{path.name}.tmp-1"))
+    assert caches.measured_once("speed", [], measure) == ({"number": 2}, False)
+    assert list((cache / "speed").iterdir()) == [path]
+
+
 def test_a_cache_that_cannot_be_written_is_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

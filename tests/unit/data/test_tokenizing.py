@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, models
 
-from compress.core.errors import DataError
+from compress.core.errors import DataError, ModelError
 from compress.data.encoding import encode_examples
 from compress.data.input_spec import InputSpec, Target
 from compress.data.texts import examples_from_texts
+from compress.data.tokenizing import encode_batch
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny
 
@@ -34,3 +36,9 @@ def test_other_wrong_types_stay_errors_of_the_caller(tmp_path: Path) -> None:
     examples.texts[0] = (3,)  # type: ignore[index]
     with pytest.raises(TypeError):
         encode_examples(load_tokenizer(tmp_path), examples, spec, 0)
+
+
+def test_a_tokenizer_that_lacks_its_own_tokens_is_damaged() -> None:
+    damaged = Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    with pytest.raises(ModelError, match=r"the tokenizer fails: .*\[UNK\]"):
+        encode_batch(damaged, ["b"])

@@ -39,6 +39,6 @@ def test_other_wrong_types_stay_errors_of_the_caller(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_lacks_its_own_tokens_is_damaged() -> None:
-    damaged = Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))
+    damaged = Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))  # noqa: S106
     with pytest.raises(ModelError, match=r"the tokenizer fails: .*\[UNK\]"):
         encode_batch(damaged, ["b"])

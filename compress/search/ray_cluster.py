@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +60,12 @@ def connect(address: str) -> bool:
     return True
 
 
-def probed_nodes(store: Path) -> list[Node]:
+def probed_nodes(store: Path, variables: Callable[[int], dict[str, str]]) -> list[Node]:
     """Return the nodes that can run stages, after checking that each sees the store and has our versions.
+
+    Args:
+        store: the folder of the store.
+        variables: returns the environment of a stage with this many cores; the processes of the probe then go on to run stages.
 
     Raises:
         ResourceError: one does not.
@@ -76,11 +80,15 @@ def probed_nodes(store: Path) -> list[Node]:
         alive = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
         if not alive:
             raise ResourceError("the Ray cluster has no node with a core", "start nodes with: ray start --address=HOST:PORT")
-        remote = ray.remote(ray_worker.probe)
+        environment = {"env_vars": variables(int(min(node["Resources"]["CPU"] for node in alive)))}
         refs = [
-            remote.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                str(marker.absolute())
+            ray.remote(ray_worker.probe)
+            .options(
+                num_cpus=0,
+                runtime_env=environment,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             )
+            .remote(str(marker.absolute()))
             for node in alive
         ]
         return [_checked_node(node, ref, store) for node, ref in zip(alive, refs, strict=True)]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RETRIES = 5  # of a task whose process or node was lost
 POLL_SECONDS = 0.25
+REPORT_SECONDS = 10.0  # the board may take to answer
 NODES_EVERY_SECONDS = 5.0  # the list of nodes is read
 
 
@@ -58,7 +59,7 @@ class RayExecutor:
         Raises:
             ResourceError: no node can run one of them, a node does not see the store, or has other versions.
         """
-        nodes = probed_nodes(store.folder)
+        nodes = probed_nodes(store.folder, lambda cpus: self._variables(Demand(cpus), store))
         demands = {job.id: demand_of(job.stage, nodes) for job in graph.jobs.values()}
         board = _board()
         refs: dict[str, ObjectRef[Outcome]] = {}
@@ -109,12 +110,12 @@ class RayExecutor:
 
 
 def _board() -> BoardActor:
-    """Start the board on this node, so that it is lost with this process only."""
+    """Start the board, on this node if possible; if it is lost, it starts again without the events that it held."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(ray_worker.Board).options(num_cpus=0, scheduling_strategy=here).remote()
+    return ray.remote(ray_worker.Board).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 
 def _collect(graph: JobGraph, refs: Mapping[str, ObjectRef[Outcome]], board: BoardActor, observer: JobObserver) -> dict[str, Outcome]:
@@ -151,8 +152,13 @@ def _outcome(job: Job, ref: ObjectRef[Outcome]) -> Outcome:
 
 def _report(graph: JobGraph, board: BoardActor, observer: JobObserver) -> None:
     import ray
+    from ray.exceptions import RayError
 
-    for job, event, where in ray.get(board.drain.remote()):
+    try:
+        events = ray.get(board.drain.remote(), timeout=REPORT_SECONDS)
+    except RayError:  # its node was lost: progress is missing for a moment, results are not
+        return
+    for job, event, where in events:
         observer(JobEvent(graph.jobs[job], event, where))
 
 

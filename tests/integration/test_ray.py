@@ -1,0 +1,69 @@
+"""A sweep on a Ray cluster of two nodes, of which one is killed in the middle, gives what a sweep in one process gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from compress.search.executor import Executor, JobEvent, LocalExecutor, RecipeOutcome, run_recipes
+from compress.search.store import Store
+from tests.unit.search.recipes import TEACHER, build, write_document
+
+pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+
+STUDENT = {**TEACHER, "do": "distill", "student": "layers=1", "teacher": "teacher"}
+STAGES: dict[str, Any] = {
+    "teacher": TEACHER,
+    "student": {key: value for key, value in STUDENT.items() if key != "from"},
+    "proof": {"do": "eval", "from": ["teacher", "student"], "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A cluster of two nodes with one core each on this machine; it finds a lost node within seconds."""
+    from ray.cluster_utils import Cluster
+
+    paths = os.environ.get("PYTHONPATH", "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", f"{Path(__file__).parents[2]}{os.pathsep}{paths}")
+        node = {"num_cpus": 1, "resources": {"timing": 1}, "include_dashboard": False, "object_store_memory": 100 << 20}
+        system = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "_system_config": system})
+        yield cluster
+        cluster.shutdown()
+
+
+def digests(done: dict[str, RecipeOutcome]) -> dict[str, dict[str, str]]:
+    assert [outcome.error for outcome in done.values()] == [None] * len(done)
+    return {label: {name: stage.manifest["digest"] for name, stage in outcome.stages.items()} for label, outcome in done.items()}
+
+
+def test_a_node_that_is_lost_in_the_middle_changes_nothing(cluster: Any, tmp_path: Path) -> None:
+    from compress.search.ray_executor import RayExecutor
+
+    document = write_document(tmp_path / "in", STAGES)
+    recipes = {f"seed {seed}": build({**document, "seed": seed}) for seed in (0, 1)}
+    expected = digests(run_recipes(recipes, Store(tmp_path / "local"), LocalExecutor()))
+    second = cluster.add_node(num_cpus=1, resources={"timing": 1}, object_store_memory=100 << 20)
+    events: list[JobEvent] = []
+
+    def observe(event: JobEvent) -> None:
+        """Kill the second node as soon as both nodes run a stage."""
+        events.append(event)
+        both = len({event.where for event in events if event.event.kind == "started"}) == 2
+        if both and second in cluster.worker_nodes:
+            cluster.remove_node(second, allow_graceful=False)
+
+    executor: Executor = RayExecutor(cluster.address)
+    try:
+        done = run_recipes(recipes, Store(tmp_path / "ray"), executor, observer=observe)
+    finally:
+        executor.close()
+    assert digests(done) == expected
+    assert second not in cluster.worker_nodes

@@ -42,27 +42,31 @@ class Call:
     path: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """A stage to disturb, or the ending: the state before it, the command that ends with it, and what an undisturbed run writes."""
+
+    name: str
+    before: Place
+    command: list[str]
+    expected: dict[str, str]
+
+
 def disk_faults(session: Session) -> Report:
     """Run every case."""
     report = Report("disk")
     base = Place.make(session.folder / "disk")
     small.write_inputs(base.work)
-    whole = run(base, small.RUN, small.save_each_epoch)
-    if whole.code:
-        report.add("disk/undisturbed", [f"exit code {whole.code}", small.tail(whole.err)])
-        return report
-    expected = small.digests(base.work / "run")
-    parts = session.sample([*small.STAGES, ENDING], least=2)
-    numbers = {part: number for number, part in enumerate([*small.STAGES, ENDING])}
-    snapshots = {part: _snapshot(base, session.folder / "before" / part, numbers[part]) for part in parts}
-    calls = [call for part in parts for call in _counted(snapshots[part], session.folder / "count" / part, part)]
+    names = [*small.STAGES, ENDING]
+    parts = {name: _part(session, base, name, number) for number, name in enumerate(names) if name in session.sample(names, least=2)}
+    calls = [call for part in parts.values() for call in _counted(part, session.folder / "count" / part.name)]
     cases = [(call, mode) for call in calls for mode in MODES if session.wanted(_name(call, mode))]
     cases = session.sample(cases, least=8)
 
     def work(number: int) -> list[str]:
         call, mode = cases[number]
         folder = session.folder / "cases" / f"{number}"
-        problems = _disturbed(call, mode, snapshots[call.part], folder, expected)
+        problems = _disturbed(call, mode, parts[call.part], folder)
         small.remove(folder)
         return problems
 
@@ -75,6 +79,20 @@ def disk_faults(session: Session) -> Report:
         "native writers included": "yes" if Faults().native else "no (no C compiler)",
     }
     return report
+
+
+def _part(session: Session, base: Place, name: str, number: int) -> Part:
+    """Run the recipe up to a stage; returns that stage as a part, with the state before it.
+
+    The recipe ends with the stage, so that a case costs no work of later ones. Only the ending follows all stages.
+    """
+    last = min(number + 1, len(small.STAGES))
+    command = small.write_beginning(base.work, last)
+    ended = run(base, command, small.save_each_epoch)
+    if ended.code:
+        raise RuntimeError(f"an undisturbed run fails ({ended.code}): {ended.err}")
+    before = _snapshot(base, session.folder / "before" / name, number)
+    return Part(name, before, command, small.digests(base.work / "run"))
 
 
 def _name(call: Call, mode: str) -> str:
@@ -98,43 +116,39 @@ def _snapshot(base: Place, folder: Path, number: int) -> Place:
     return place
 
 
-def _counted(snapshot: Place, folder: Path, part: str) -> list[Call]:
-    """Return the calls of one part of a run; those before it count for the first part only."""
-    place, faults = small.copy(snapshot, folder), Faults()
+def _counted(part: Part, folder: Path) -> list[Call]:
+    """Return the calls of a part: for the first stage with those before it, for the ending from the delivery on."""
+    place, faults = small.copy(part.before, folder), Faults()
     faults.prepare(place.box)
-    ended = run(place, small.RUN, lambda: (small.save_each_epoch(), faults.arm()))
+    ended = run(place, part.command, lambda: (small.save_each_epoch(), faults.arm()))
     if ended.code:
         raise RuntimeError(f"an undisturbed run fails ({ended.code}): {ended.err}")
-    calls = [Call(part, number, kind, path.removeprefix(f"{place.box}/")) for number, (kind, path) in enumerate(faults.calls(), 1)]
+    calls = [Call(part.name, number, kind, path.removeprefix(f"{place.box}/")) for number, (kind, path) in enumerate(faults.calls(), 1)]
     small.remove(folder)
-    stages = list(small.STAGES)
-    begins = next((n for n, call in enumerate(calls) if part in _STAGE.findall(call.path)), 0) if part in stages[1:] else 0
-    later = stages[stages.index(part) + 1 :] if part in stages else []
-    ends = next((n for n, call in enumerate(calls) if set(later[:1]) & set(_STAGE.findall(call.path))), len(calls))
-    if part == stages[-1]:
-        ends = next((n for n, call in enumerate(calls) if "run/.model.tmp" in call.path), len(calls))
-    if part == ENDING:
-        begins = next((n for n, call in enumerate(calls) if "run/.model.tmp" in call.path), 0)
-    return calls[begins:ends]
+    delivery = next((n for n, call in enumerate(calls) if "run/.model.tmp" in call.path), len(calls))
+    if part.name == ENDING:
+        return calls[delivery:]
+    first = next((n for n, call in enumerate(calls) if part.name in _STAGE.findall(call.path)), 0)
+    return calls[0 if part.name == next(iter(small.STAGES)) else first : delivery]
 
 
-def _disturbed(call: Call, mode: str, snapshot: Place, folder: Path, expected: dict[str, str]) -> list[str]:
+def _disturbed(call: Call, mode: str, part: Part, folder: Path) -> list[str]:
     """Run one case; returns what is wrong."""
-    place, faults = small.copy(snapshot, folder), Faults()
+    place, faults = small.copy(part.before, folder), Faults()
     error, onwards = MODES[mode]
     faults.prepare(place.box, call.number, error, onwards, spare_removals=error == errno.ENOSPC)
-    ended = run(place, small.RUN, lambda: (small.save_each_epoch(), faults.arm()), name="disturbed")
+    ended = run(place, part.command, lambda: (small.save_each_epoch(), faults.arm()), name="disturbed")
     problems = _how_it_ended(ended, mode, faults.fired)
     cleans_up = mode in ("ENOSPC-once", "ENOSPC-onwards", "EIO-once", "EACCES-once") and call.kind not in ("unlink", "rmdir")
     if cleans_up and faults.fired:
         problems += [f"after the failure, {problem}" for problem in small.leftovers(place, resumable=True)]
-    again = run(place, small.RUN, small.save_each_epoch, name="again")
+    again = run(place, part.command, small.save_each_epoch, name="again")
     problems += [f"the next run: {problem}" for problem in small.well_said(again, [0])]
     if not again.code:
         found = small.digests(place.work / "run")
-        problems += [f"{name} differs from the undisturbed run" for name in expected if found.get(name) != expected[name]]
+        problems += [f"{name} differs from the undisturbed run" for name in part.expected if found.get(name) != part.expected[name]]
         problems += [f"after the next run, {problem}" for problem in small.leftovers(place)]
-        problems += [f"it printed: {small.tail(again.err, 1500)}"] if found != expected else []
+        problems += [f"it printed: {small.tail(again.err, 1500)}"] if found != part.expected else []
     return [f"call {call.number}: {call.kind} {call.path}", *problems] if problems else []
 
 

@@ -36,6 +36,15 @@ def write_inputs(work: Path) -> None:
     (work / "small.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
 
 
+def write_beginning(work: Path, stages: int) -> list[str]:
+    """Write the recipe's first stages as a recipe of their own; returns the command that runs it."""
+    recipe = yaml.safe_load((work / "small.yaml").read_text(encoding="utf-8"))
+    recipe["stages"] = dict(list(recipe["stages"].items())[:stages])
+    name = f"first{stages}.yaml"
+    (work / name).write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+    return ["run", name, "-o", "run"]
+
+
 def undisturbed_clock() -> None:
     """Replace what is measured: a loaded machine may choose another precision, and timing in a process of its own costs a second."""
     from compress.benchmark.timing_worker import TimingWorker

@@ -17,7 +17,7 @@ from compress.search.costs import Costs
 from compress.search.estimates import Drop
 
 HOPELESS = 0.1  # an arm whose chance to keep the limit falls below this is dropped
-SAFE = 0.7  # chance from which an arm counts as one that keeps the limit, unless a larger one is asked for
+SAFE = 0.8  # chance from which an arm counts as one that keeps the limit, unless a larger one is asked for
 LARGEST = 32  # units of training that a race goes up to
 LEAST = 0.03  # expected gain, as a logarithm, that is worth a training
 WORTHWHILE = 0.1  # points that a doubling of the training must bring

@@ -11,6 +11,7 @@ from compress.search.space import TARGETS
 from compress.search.strategy import choose
 from compress.search.trials import Trials
 from tests.unit.search.landscape import FakeLab, Killed, Landscape, as_text, search_on
+from tests.unit.search.study import study
 
 
 def answer_of(lab: FakeLab, **options: Any) -> tuple[Any, bool, Trials]:
@@ -115,7 +116,7 @@ def test_a_latency_is_kept_by_the_largest_size_that_fits() -> None:
 
 
 def test_a_generous_latency_is_met_by_the_baseline() -> None:
-    lab = FakeLab(Landscape())
+    lab = FakeLab(Landscape(error=0.1))
     answer, kept, _ = answer_of(lab, kind="most accurate", target_latency_ms=10.0)
     assert kept
     assert answer.name == "baseline, fp32 graph"
@@ -168,3 +169,11 @@ def test_large_data_are_sampled_to_fit_the_budget(train: int) -> None:
     assert kept
     assert lab.spent() + 30 <= 1.1 * trials.budget
     assert answer.speed.ratio > 3.6
+
+
+def test_on_many_landscapes_the_answer_is_near_the_best_and_keeps_the_limit_on_average() -> None:
+    found = study(25)
+    assert found.true_drop <= 1.0
+    assert found.beyond <= 0.1
+    assert found.speed >= 0.7
+    assert found.spent <= 1.0

@@ -85,3 +85,9 @@ def test_cuda_without_a_gpu_fails_before_any_work(tiny_task: dict[str, Any], tmp
 def test_the_first_metric_selects_the_best_epoch(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = finetune(checkpoint(), {**tiny_task, "metrics": ["macro_f1", "accuracy"]}, tmp_path / "out")
     assert set(result["metrics"]["validation"]) == {"n", "macro_f1", "accuracy"}
+
+
+def test_a_sample_of_the_training_split(tmp_path: Path) -> None:
+    model, task = tiny.write_encoder(tmp_path / "encoder"), tiny.write_task(tmp_path / "task", 60, 12, 0)
+    assert finetune(model, task, tmp_path / "all")["training"]["steps"] == 8
+    assert finetune(model, task, tmp_path / "sample", max_examples=20)["training"]["steps"] == 3

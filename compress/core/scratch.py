@@ -11,6 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 
 PREFIX = "compress-tmp-"
 LOCK = ".lock"
+OLD_SECONDS = 60.0  # a folder without its lock after this time has no owner
 
 
 @dataclass
@@ -101,6 +103,9 @@ def remove_abandoned(base: Path) -> None:
             if path.is_symlink() or path.stat().st_uid != os.getuid():
                 continue
             lock = os.open(path / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:  # just created, or only partly removed
+            _remove_if_old(path)
+            continue
         except OSError:
             continue
         try:
@@ -110,3 +115,9 @@ def remove_abandoned(base: Path) -> None:
             continue
         finally:
             os.close(lock)
+
+
+def _remove_if_old(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > OLD_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)

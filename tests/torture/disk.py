@@ -7,6 +7,7 @@ second. Afterwards a plain run must end with the undisturbed digests and leave n
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 from collections import Counter
@@ -28,7 +29,16 @@ MODES = {
     "EACCES-once": (errno.EACCES, False),
     "EACCES-onwards": (errno.EACCES, True),
 }
+VERBS: dict[str, tuple[list[str], str | None]] = {  # single verbs, each call in one of the modes in turn, and what they write
+    "prune": (small.PRUNE, "slim"),
+    "factorize": (["factorize", "model", "--task", "task.yaml", "--rank", "8", "-o", "low"], "low"),
+    "share": (["share", "model", "--task", "task.yaml", "--layers", "1", "-o", "shared"], "shared"),
+    "quantize": (["quantize", "model", "--task", "task.yaml", "--method", "dynamic", "--max-drop", "100", "-o", "int8"], "int8"),
+    "eval": (["eval", "model", "--task", "task.yaml", "--errors", "errors.jsonl"], None),
+    "predict": (["predict", "model", "a red dog"], None),
+}
 CODES = (0, 5)  # of a disturbed run: the disk's fault, or the call was not necessary
+_PROBE = re.compile(r"tmp/[a-z0-9_]{8}")  # by Python's tempfile, to see whether a folder can be written
 _STAGE = re.compile(r"stages/\.?\d\d-(\w+)")
 
 
@@ -44,12 +54,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Part:
-    """A stage to disturb, or the ending: the state before it, the command that ends with it, and what an undisturbed run writes."""
+    """A stage to disturb, the ending of a run, or a verb: the state before it, the command, its output, and what that holds undisturbed."""
 
     name: str
     before: Place
     command: list[str]
+    output: str | None
     expected: dict[str, str]
+
+    def found(self, place: Place) -> dict[str, str]:
+        """Return what the output holds now."""
+        if self.output is None:
+            return {}
+        return small.digests(place.work / "run") if self.output == "run" else small.digest(place.work / self.output)
 
 
 def disk_faults(session: Session) -> Report:
@@ -60,8 +77,12 @@ def disk_faults(session: Session) -> Report:
     names = [*small.STAGES, ENDING]
     parts = {name: _part(session, base, name, number) for number, name in enumerate(names) if name in session.sample(names, least=2)}
     calls = [call for part in parts.values() for call in _counted(part, session.folder / "count" / part.name)]
-    cases = [(call, mode) for call in calls for mode in MODES if session.wanted(_name(call, mode))]
-    cases = session.sample(cases, least=8)
+    cases = [(call, mode) for call in calls for mode in MODES]
+    chosen = session.sample(VERBS, least=1)
+    parts |= {name: _verb(session, name) for name in chosen}
+    of_verbs = [call for name in chosen for call in _counted(parts[name], session.folder / "count" / name)]
+    cases += [(call, list(MODES)[(call.number + session.seed) % len(MODES)]) for call in of_verbs]
+    cases = session.sample([case for case in cases if session.wanted(_name(*case))], least=8)
 
     def work(number: int) -> list[str]:
         call, mode = cases[number]
@@ -75,6 +96,7 @@ def disk_faults(session: Session) -> Report:
     kinds = Counter(call.kind for call in calls)
     report.figures = {
         "calls of a run": f"{len(calls)}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),
+        "calls of verbs": f"{len(of_verbs)} ({', '.join(chosen)}), each in one mode",
         "modes": ", ".join(MODES),
         "native writers included": "yes" if Faults().native else "no (no C compiler)",
     }
@@ -92,7 +114,19 @@ def _part(session: Session, base: Place, name: str, number: int) -> Part:
     if ended.code:
         raise RuntimeError(f"an undisturbed run fails ({ended.code}): {ended.err}")
     before = _snapshot(base, session.folder / "before" / name, number)
-    return Part(name, before, command, small.digests(base.work / "run"))
+    return Part(name, before, command, "run", small.digests(base.work / "run"))
+
+
+def _verb(session: Session, name: str) -> Part:
+    """Run a verb alone; returns it as a part."""
+    command, output = VERBS[name]
+    before, whole = (Place.make(session.folder / when / name) for when in ("before", "whole"))
+    for place in (before, whole):
+        small.write_inputs(place.work)
+    ended = run(whole, command, small.save_each_epoch)
+    if ended.code:
+        raise RuntimeError(f"an undisturbed {name} fails ({ended.code}): {ended.err}")
+    return Part(name, before, command, output, small.digest(whole.work / output) if output else {})
 
 
 def _name(call: Call, mode: str) -> str:
@@ -124,8 +158,11 @@ def _counted(part: Part, folder: Path) -> list[Call]:
     if ended.code:
         raise RuntimeError(f"an undisturbed run fails ({ended.code}): {ended.err}")
     calls = [Call(part.name, number, kind, path.removeprefix(f"{place.box}/")) for number, (kind, path) in enumerate(faults.calls(), 1)]
+    calls = [call for call in calls if not _PROBE.fullmatch(call.path)]
     small.remove(folder)
     delivery = next((n for n, call in enumerate(calls) if "run/.model.tmp" in call.path), len(calls))
+    if part.name in VERBS:
+        return calls
     if part.name == ENDING:
         return calls[delivery:]
     first = next((n for n, call in enumerate(calls) if part.name in _STAGE.findall(call.path)), 0)
@@ -142,10 +179,12 @@ def _disturbed(call: Call, mode: str, part: Part, folder: Path) -> list[str]:
     cleans_up = mode in ("ENOSPC-once", "ENOSPC-onwards", "EIO-once", "EACCES-once") and call.kind not in ("unlink", "rmdir")
     if cleans_up and faults.fired:
         problems += [f"after the failure, {problem}" for problem in small.leftovers(place, resumable=True)]
+    for path in place.tmp.iterdir():  # a folder that lost its lock is removed if it is old
+        os.utime(path, (0, 0))
     again = run(place, part.command, small.save_each_epoch, name="again")
     problems += [f"the next run: {problem}" for problem in small.well_said(again, [0])]
     if not again.code:
-        found = small.digests(place.work / "run")
+        found = part.found(place)
         problems += [f"{name} differs from the undisturbed run" for name in part.expected if found.get(name) != part.expected[name]]
         problems += [f"after the next run, {problem}" for problem in small.leftovers(place)]
         problems += [f"it printed: {small.tail(again.err, 1500)}"] if found != part.expected else []

@@ -51,6 +51,15 @@ def test_folders_of_living_processes_and_of_others_stay(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_folder_that_was_only_partly_removed_is_removed_after_a_minute(tmp_path: Path) -> None:
+    old, new = tmp_path / f"{scratch.PREFIX}old", tmp_path / f"{scratch.PREFIX}new"
+    for folder in (old, new):
+        (folder / "deep").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    scratch.remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
+
+
 def test_a_folder_is_removed_after_a_failure() -> None:
     try:
         with scratch.folder() as folder:

@@ -88,7 +88,11 @@ def recorded(path: Path, grid: Sequence[str], seeds: Sequence[int]) -> dict[str,
             if stage["seconds"] is not None
         }
     recipe, where = loading.read(str(path.parent / "recipe.resolved.yaml"))
-    points = grid_points(recipe, where, parse_grid(grid), seeds or None)
+    stages = recipe["stages"]
+    assert isinstance(stages, dict)  # noqa: S101
+    # A resolved recipe repeats its seed in every stage; the seeds of the sweep replace it.
+    seedless = {name: {key: value for key, value in stage.items() if key != "seed"} for name, stage in stages.items()}
+    points = grid_points({**recipe, "stages": seedless}, where, parse_grid(grid), seeds or None)
     graph = job_graph({point.label: point.recipe for point in points})
     return {job.id: _work(job, document["stages"]) for job in graph.jobs.values()}
 

@@ -118,7 +118,8 @@ def _cells(entry: Mapping[str, Any]) -> list[str]:
         if value is None:
             return "-"
         deviation = "" if value["std"] is None else f" ± {scale * value['std']:.{digits}f}"
-        return f"{scale * value['mean']:{sign}.{digits}f}{deviation}"
+        mean = round(scale * value["mean"], digits) + 0.0  # no minus sign before a rounded zero
+        return f"{mean:{sign}.{digits}f}{deviation}"
 
     return [
         str(entry["finished"]),

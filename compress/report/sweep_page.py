@@ -52,7 +52,8 @@ def _verdict(document: Document) -> str:
     parts += [f"{missed} of them miss{'es' * (missed == 1)} a gate"] * bool(missed)
     uses = sum(stage["points"] for stage in stages)
     work = console.duration(sum(stage["seconds"] or 0 for stage in ran))
-    shared = f"The points have {uses} stages, {len(stages)} of them different. {len(ran)} ran now ({work} of work), the others were stored."
+    others = ", the others were in the store" if len(ran) < len(stages) else ""
+    shared = f"The points have {uses} stages, {len(stages)} of them different. {len(ran)} ran now ({work} of work){others}."
     return f'<p class="verdict">{escape(", ".join(parts))}.</p>\n{note(shared)}'
 
 
@@ -122,7 +123,7 @@ def spread_cell(spread: Document | None, digits: int = 2, scale: float = 1, sign
     """Return `mean ± standard deviation` with the range below it; a dash if there is no value."""
     if spread is None:
         return "–"
-    text = number(scale * spread["mean"], digits, signed)
+    text = number(round(scale * spread["mean"], digits) + 0.0, digits, signed)  # no minus sign before a rounded zero
     if spread["std"] is None:
         return text + unit
     bounds = interval_text([spread["min"], spread["max"]], digits, scale, signed) if spread["std"] else ""

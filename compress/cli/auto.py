@@ -15,6 +15,7 @@ from compress.settings.auto import AutoSettings
 from compress.settings.base import BUDGET, INPUT
 
 if TYPE_CHECKING:
+    from compress.results.objects import AutoResult
     from compress.results.search import SearchDocument
 
 
@@ -59,7 +60,7 @@ def command(model: str, output: str, teacher: str | None, store: str | None, see
     console.result(document, lambda: _show(document))
 
 
-def _show(document: SearchDocument) -> None:
+def _show(document: AutoResult | SearchDocument) -> None:
     """Print the answer."""
     from compress.search.estimates import describe_points
 

@@ -46,13 +46,14 @@ def create_static(teacher: TransformersModel, sizes: StaticShape, init: str, tex
         sep_token_id=separator(texts.folder) if sizes.texts == 2 else None,
         **inherited_entries(teacher),
     )
-    student: TransformersModel = StaticForSequenceClassification(config).eval()  # pyright: ignore[reportAssignmentType]
+    static = StaticForSequenceClassification(config).eval()
+    student: TransformersModel = static  # pyright: ignore[reportAssignmentType]
     with torch.no_grad():
-        student.static.embeddings["bigram_embeddings"].weight.zero_()  # so that bigrams of no training text have no effect
+        static.static.embeddings["bigram_embeddings"].get_parameter("weight").zero_()  # so that bigrams of no training text have no effect
         if init == "auto":
-            words = word_embeddings(student).weight
+            words = word_embeddings(student).get_parameter("weight")
             vectors = principal_components(token_vectors(teacher, texts.folder), sizes.embedding)
-            words[:, : vectors.shape[1]] = vectors  # pyright: ignore[reportIndexIssue]
+            words[:, : vectors.shape[1]] = vectors
             order = np.sort(np.random.default_rng(texts.seed).permutation(len(texts.examples))[:COUNTED])
             weights = inverse_frequency(texts.folder, texts.examples.take(order), texts.input_spec, source.vocab_size)
             words *= weights.unsqueeze(1)

@@ -6,7 +6,7 @@ one, and a hidden layer. A token's embedding does not depend on its neighbours; 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -84,7 +84,7 @@ class Static(nn.Module):
         count = torch.bincount(groups[mask], minlength=len(mask) * self.config.texts)
         both = mask[:, 1:] & mask[:, :-1]
         codes = bigram_buckets(input_ids, bigram_multiplier(self.config.vocab_size), self.config.bigram_buckets)
-        tokens, bigrams = self.embeddings["word_embeddings"], self.embeddings["bigram_embeddings"]
+        tokens, bigrams = (cast("nn.Embedding", self.embeddings[name]) for name in ("word_embeddings", "bigram_embeddings"))
         sums = [
             group_sums(tokens.weight, input_ids[mask], count),
             group_sums(bigrams.weight, codes[both], torch.bincount(groups[:, 1:][both], minlength=len(count))),

@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from compress.data import bbc_news
+from tests.command_server import CommandServer, Outcome
 
 SLICE = {"train": 240, "validation": 80, "test": 80}
 SHORT = ("--max-length", "32")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The one JSON document on stdout."""
-        return json.loads(self.out)
 
 
 Command = Callable[..., Outcome]
@@ -49,18 +34,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compress(home: Path) -> Command:
-    """Run the installed command in the session's folder; `stdin` is text, `check` demands exit code 0."""
+def compress(home: Path) -> Iterator[Command]:
+    """Run a command in the session's folder; `stdin` is text, `check` demands exit code 0, `fresh` a process that imports everything."""
     environment = command_environment(home)
+    server = CommandServer(environment)
 
-    def call(*arguments: str, stdin: str | None = None, check: bool = True, cwd: Path | None = None) -> Outcome:
-        command = [sys.executable, "-m", "compress", *map(str, arguments)]
-        done = subprocess.run(command, cwd=cwd or home, env=environment, input=stdin, capture_output=True, text=True, timeout=280)
+    def call(*arguments: str, stdin: str = "", check: bool = True, fresh: bool = False) -> Outcome:
+        if fresh:
+            command = [sys.executable, "-m", "compress", *arguments]
+            done = subprocess.run(command, cwd=home, env=environment, input=stdin, capture_output=True, text=True, timeout=280)
+            outcome = Outcome(done.returncode, done.stdout, done.stderr)
+        else:
+            outcome = server.run(arguments, home, stdin)
         if check:
-            assert done.returncode == 0, f"{arguments}: {done.stderr}"
-        return Outcome(done.returncode, done.stdout, done.stderr)
+            assert outcome.code == 0, f"{arguments}: {outcome.err}"
+        return outcome
 
-    return call
+    yield call
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +80,7 @@ def task(data: dict[str, str]) -> list[str]:
 @pytest.fixture(scope="session")
 def teacher(compress: Command, task: list[str]) -> dict[str, Any]:
     return compress(
-        "--json", "finetune", "builtin:minilm-l6", *task, "--epochs", "3", "--lr", "2e-4", "--batch-size", "16", "-o", "teacher"
+        "--json", "finetune", "builtin:minilm-l6", *task, "--epochs", "3", "--lr", "2e-4", "--batch-size", "16", "-o", "teacher", fresh=True
     ).document
 
 

@@ -168,7 +168,7 @@ def test_a_closed_pipe_ends_quietly(compress: Command, int8: dict[str, Any], hom
 
 
 def test_listings_and_doctor(compress: Command) -> None:
-    assert "demo" in {entry["name"] for entry in compress("--json", "recipes", "list").document["recipes"]}
+    assert "demo" in {entry["name"] for entry in compress("--json", "recipes", "list", fresh=True).document["recipes"]}
     assert "bbc-news" in {entry["name"] for entry in compress("--json", "tasks", "list").document["tasks"]}
     machine = compress("--json", "doctor").document
     assert machine["machine"]["cores"] >= 1

@@ -15,6 +15,7 @@ import pytest
 from compress.data import bbc_news
 from tests.command_server import CommandServer, Outcome
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # no installed package: its runner adds its own folder, too
 SLICE = {"train": 240, "validation": 80, "test": 80}
 SHORT = ("--max-length", "32")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from compress.models.layers import layer_list
 from compress.models.model_shape import model_shape
 from compress.settings import DistillSettings
 from tests import tiny
+from tests.conftest import FAMILIES
 
 CPU = torch.device("cpu")
 LAYERED = ["hidden", "nmse", "attention", "relations", "gram", "pkd", "cka", "cofi"]
@@ -82,9 +84,9 @@ def test_the_loss_is_the_weighted_sum(monkeypatch: pytest.MonkeyPatch, tmp_path:
     torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", [*LAYERED, "logits"])
+@pytest.mark.parametrize(("method", "family"), list(zip([*LAYERED, "logits"] * 2, cycle(FAMILIES), strict=False)))
 def test_the_loss_is_zero_at_the_teacher_and_ignores_padding(method: str, family: str) -> None:
-    """For every method; the loss does not depend on the padded length."""
+    """For every method, each with two families; the loss does not depend on the padded length."""
     teacher, data = tiny.make_model(family), tiny.encoded(family)
     settings = DistillSettings.model_validate(
         {"method": [f"{method}:1"], "hard_weight": 0.5} | ({} if method in ("logits", "cofi") else {"match": "uniform"})

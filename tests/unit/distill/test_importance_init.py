@@ -19,15 +19,16 @@ from compress.models.device import to_tensors
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
 from tests import tiny
+from tests.conftest import FAMILIES
 from tests.unit.distill.helpers import inputs, run
 
 Maker = Callable[..., Path]
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("init", ["auto", "importance", "random"])
+@pytest.mark.parametrize(("family", "init"), [*((family, "importance") for family in FAMILIES), ("bert", "auto"), ("electra", "random")])
 def test_a_narrower_student_of_every_family_is_a_plain_checkpoint(
-    init: str, family: str, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+    family: str, init: str, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
 ) -> None:
     import transformers
 

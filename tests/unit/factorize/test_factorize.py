@@ -26,8 +26,10 @@ def settings_of(**fields: Any) -> FactorizeSettings:
     return FactorizeSettings.model_validate({"device": "cpu", **fields})
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("target", [{"target_flops": 0.7}, {"target_params": 0.7}, {"rank": 6}, {"ratio": 0.5}])
+@pytest.mark.parametrize(
+    ("target", "method"),
+    zip([{"target_flops": 0.7}, {"target_params": 0.7}, {"rank": 6}, {"ratio": 0.5}], [*METHODS, "fisher"], strict=True),
+)
 def test_targets_are_held(target: dict[str, Any], method: Any, checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
     found = compress.factorize(checkpoint(), tiny_task, tmp_path / "out", method=method, device="cpu", **target)
     model = load_model(tmp_path / "out")

@@ -18,6 +18,8 @@ from compress.prune.scores import LayerScores
 from compress.prune.search import Kept
 from compress.prune.surgery import columns, slice_model
 from tests import tiny
+from tests.conftest import FAMILIES
+from tests.pairwise import pairwise
 
 CPU = torch.device("cpu")
 PRUNED = [Kept([0, 3], [1, 5, 63]), Kept([], [2]), Kept([1], [])]
@@ -72,8 +74,7 @@ def assert_by_definition(model: Any, found: list[LayerScores], values: dict[int,
         torch.testing.assert_close(scores.neurons, neurons.double(), rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize("pruned", [False, True])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("family", "target", "pruned"), pairwise(FAMILIES, TARGETS, [False, True]))
 def test_magnitude_is_the_mean_of_squared_norms_over_the_group(family: str, target: Any, pruned: bool) -> None:
     model = model_of(family, pruned, target)
     found = torch_pruning_scores(model, "magnitude")

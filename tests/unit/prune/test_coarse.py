@@ -12,11 +12,15 @@ from compress.models.checkpoint import load_model
 from compress.models.model_shape import model_shape
 from compress.prune.coarse import CoarsePruning
 from tests import tiny
+from tests.conftest import FAMILIES
+from tests.pairwise import pairwise
 from tests.unit.prune.fakes import Maker, context_of, fake_cost, fake_cost_model, run
 
 
-@pytest.mark.parametrize("method", ["layers", "hidden"])
-@pytest.mark.parametrize("target", [{"target_flops": 0.6}, {"target_params": 0.6}, {"max_drop": 100.0}], ids=str)
+@pytest.mark.parametrize(
+    ("family", "target", "method"),
+    pairwise(FAMILIES, [{"target_flops": 0.6}, {"target_params": 0.6}, {"max_drop": 100.0}], ["layers", "hidden"]),
+)
 def test_the_largest_model_that_reaches_the_target(
     tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, target: dict[str, float], tmp_path: Path
 ) -> None:

@@ -88,9 +88,10 @@ def test_a_disturbed_head_is_mended_and_nothing_else_changes(family: str, target
     data = tiny.encoded(family, count=60)
     if target == "tags":
         data = replace(data, labels=[np.zeros(length, dtype=np.int64) for length in data.lengths])
-    batches = [np.arange(start, 60, 10) for start in range(10)]
-    least = refit_head(copy.deepcopy(dense), data, batches, answers_of(dense, data), target, CPU)["after"]
-    errors = refit_head(model, data, batches, answers_of(dense, data), target, CPU)
+    batches, answers = [np.arange(start, 60, 10) for start in range(10)], answers_of(dense, data)
+    # Only the cross-entropy of independent labels has a minimum above 0.
+    least = refit_head(copy.deepcopy(dense), data, batches, answers, target, CPU)["after"] if target == "labels" else 0.0
+    errors = refit_head(model, data, batches, answers, target, CPU)
     assert errors["after"] - least < 0.3 * (errors["before"] - least)
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {f"{last}.weight", f"{last}.bias"}

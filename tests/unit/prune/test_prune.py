@@ -24,10 +24,14 @@ from compress.prune.targets import PruneTarget
 from compress.settings import PruneSettings
 from compress.stage import Inputs
 from tests import tiny
+from tests.conftest import FAMILIES
 from tests.unit.prune.fakes import Maker, context_of, fake_cost, fake_cost_model, run
 
 
-@pytest.mark.parametrize("method", ["fisher", "obs", "taylor", "magnitude", "random"])
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [*((family, "obs") for family in FAMILIES), *zip(FAMILIES, ["fisher", "taylor", "magnitude", "random"], strict=True)],
+)
 def test_the_target_is_reached_and_reported(tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, tmp_path: Path) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=0.5, method=method)
     model, dense = load_model(tmp_path / "out"), model_shape(load_model(checkpoint(family)))

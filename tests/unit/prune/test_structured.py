@@ -79,7 +79,17 @@ def test_epochs_of_recovery_after_or_between_the_steps(
 ) -> None:
     spent: list[int] = []
     monkeypatch.setattr(module, "recover", lambda context, model, epochs: spent.append(epochs))
-    run(checkpoint(), tiny_task, tmp_path / "out", target_flops=0.3, steps=3, recover=when, recover_epochs=epochs, calib_samples=24)
+    run(
+        checkpoint(),
+        tiny_task,
+        tmp_path / "out",
+        target_flops=0.3,
+        steps=3,
+        recover=when,
+        recover_epochs=epochs,
+        calib_samples=24,
+        refit_epochs=0,
+    )
     assert [each for each in spent if each] == expected
     assert len(spent) == 3  # once a step
 

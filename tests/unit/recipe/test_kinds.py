@@ -61,8 +61,11 @@ def target(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_the_whole_way(family: str, target: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "family", "method"),
+    [("labels", "bert", "auto"), ("value", "distilbert", "dynamic"), ("tags", "distilbert", "dynamic"), ("span", "bert", "dynamic")],
+)
+def test_the_whole_way(target: str, family: str, method: Any, tmp_path: Path) -> None:
     """Fine-tune, prune, distill, export, quantize, evaluate and predict; every number is finite, every answer typed."""
     task = tiny.write_kind(tmp_path / "data", target)
     encoder = tiny.write_encoder(tmp_path / "encoder", family)
@@ -71,7 +74,7 @@ def test_the_whole_way(family: str, target: str, tmp_path: Path) -> None:
     compress.prune(made["teacher"], task, made["slim"], target_flops=0.5, calib_samples=16)
     distilled = compress.distill(made["teacher"], made["slim"], task, made["student"], epochs=1, batch_size=8, augment=1)
     compress.export(made["student"], made["graph"], task)
-    compress.quantize(made["graph"], task, made["int8"])
+    compress.quantize(made["graph"], task, made["int8"], method=method)
     document = compress.evaluate([made["teacher"], made["student"], made["graph"], made["int8"]], task)
     main = document["main_metric"]
     assert main == {"labels": "micro_f1", "value": "spearman", "tags": "accuracy", "span": "squad_f1"}[target]

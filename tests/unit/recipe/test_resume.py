@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import compress
 from compress.core.errors import Diverged
@@ -108,35 +103,6 @@ def test_the_recovery_of_prune_goes_on(tiny_task: dict[str, Any], checkpoint: Ma
     steps |= {"begun": 0, "kill_at": None}
     assert prune("stopped").read_bytes() == whole
     assert steps["begun"] == 1
-
-
-def test_sigkill(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    """A real process, killed in its eleventh step."""
-    program = (
-        "import os, signal\n"
-        "from compress.training import loop, resume\n"
-        "resume.EVERY_SECONDS, resume.MAX_SHARE, begun, original = 0.0, 1e9, 0, loop.to_tensors\n"
-        "def counted(*args):\n"
-        "    global begun\n"
-        "    begun += 1\n"
-        "    if begun == 11:\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return original(*args)\n"
-        "loop.to_tensors = counted\n"
-        "from compress.cli.main import main\n"
-        "main()\n"
-    )
-    (tmp_path / "task.yaml").write_text(yaml.safe_dump(tiny_task), encoding="utf-8")
-    options = [part for key, value in SETTINGS.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-c", program, "finetune", str(checkpoint()), "--task", str(tmp_path / "task.yaml"), *options]
-    for code in (-signal.SIGKILL, 0):  # the second one has six steps to go
-        environment = os.environ | {"PYTHONPATH": str(Path(compress.__file__).parent.parent)}
-        done = subprocess.run([*command, "-o", "out"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
-        assert done.returncode == code, done.stderr
-    assert "resuming at step 10, epoch 2" in done.stderr
-    compress.finetune(checkpoint(), str(tmp_path / "task.yaml"), tmp_path / "whole", **SETTINGS)
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
-    assert left(tmp_path) == []
 
 
 def test_every_mode_goes_on(tiny_task: dict[str, Any], tmp_path: Path, steps: dict[str, Any]) -> None:

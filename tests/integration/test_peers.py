@@ -1,4 +1,4 @@
-"""A whole run on a tiny model: our own verbs and worker, PyTorch's place taken by a fake tool, peers that fail."""
+"""A whole run of `eval/run.py` on a tiny model: our own verbs and worker, PyTorch's place taken by a fake tool, peers that fail."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def suite_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return own(peers.OURS)
 
     monkeypatch.setattr(environment, "interpreter", interpreter)
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3]), outer])
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2]), outer])
     monkeypatch.setattr(environment, "variables", lambda isolated, threads: dict(os.environ) | {"PYTHONPATH": path})
     task = tiny.write_task(tmp_path / "data")
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({key: value for key, value in task.items() if key != "name"}), encoding="utf-8")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,12 @@ def test_the_card_of_a_checkpoint(kind: str) -> None:
 
 
 RUNS = [(kind, None) for kind in TASKS] + [("span", threshold) for threshold in (0.0, -1000.0, 1000.0)]
+# Special tokens of two kinds: those of BERT and of RoBERTa, in turn, and both for pairs of texts.
+CARDS = [*((kind, threshold, family) for (kind, threshold), family in zip(RUNS, cycle(["bert", "roberta"]), strict=False))]
+CARDS += [(kind, None, family) for kind in ("pairs", "span") for family in ("bert", "roberta") if (kind, None, family) not in CARDS]
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta"])
-@pytest.mark.parametrize(("kind", "threshold"), RUNS)
+@pytest.mark.parametrize(("kind", "threshold", "family"), CARDS)
 def test_the_lines_of_the_card_run_and_agree(
     kind: str, threshold: float | None, family: str, own_checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,10 +53,6 @@ class Arm:
     variants: bool = True
     out: str = ""
 
-    def keeps(self, limit: float) -> bool:
-        """Return whether the arm keeps the limit as it stands, by the estimate."""
-        return self.drop is not None and self.drop.within(limit)
-
     def chance(self, limit: float, costs: Costs, planned: int = 0) -> float:
         """Return the probability that the arm keeps the limit, now or once it is trained for `planned` units."""
         if self.drop is None:

@@ -28,6 +28,7 @@ INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
 STATIC_SIZE = 0.1
+STATIC_UNITS = 8  # units of its training, at most
 
 
 @dataclass
@@ -128,17 +129,31 @@ class Search:
         trials, space = self.trials, self.trials.space
         if space.facts.target not in WHOLE_TEXT:
             return False
-        limit = trials.objective.limit
+        limit, safe = trials.objective.limit, max(SAFE, trials.objective.confidence or 0.0)
         for spec in self.students:
             arm = Arm(spec, spec, STATIC_GAIN, STATIC_SIZE, None, is_spec=True)
             self.others.append(arm)
             trials.say(f"is an encoder needed at all? {spec}: a hundred times as fast, if it is accurate enough")
-            units = 1
-            while trials.train(arm, units) and not arm.keeps(limit) and arm.chance(limit, trials.costs, 4 * units) >= WORTH_FINISHING:
-                units *= 2
-            if arm.units and self._finish(arm):
+            while arm.units < STATIC_UNITS and trials.train(arm, arm.next_step):
+                chances = [arm.chance(limit, trials.costs, units) for units in (0, STATIC_UNITS)]
+                if chances[0] >= safe or chances[1] < WORTH_FINISHING:
+                    break
+            if arm.units and self._finish_student(arm):
                 return True
         return False
+
+    def _finish_student(self, arm: Arm) -> bool:
+        """Bring a student without an encoder into its final forms; returns whether one of them keeps the limit.
+
+        Its tables are most of it: in int8 they are smaller, not faster, and can cost accuracy.
+        """
+        trials, space = self.trials, self.trials.space
+        graph = space.add_graph(stage_name("graph", arm.name, arm.units), arm.model)
+        candidates = [trials.serve(f"{arm.name}, fp32 graph", graph, "export")]
+        int8 = space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
+        if trials.affords(int8, trials.serving_seconds()):
+            candidates.append(trials.serve(f"{arm.name}, int8", int8))
+        return any(candidate.verdict == "kept" for candidate in candidates)
 
     # The pruned family
 
@@ -265,15 +280,15 @@ class Search:
         trials, space, objective = self.trials, self.trials.space, self.trials.objective
         name = stage_name("int8", arm.name, arm.units)
         model = arm.model
-        if objective.kind == "smallest" and not arm.is_spec:
+        if objective.kind == "smallest":
             model = space.add_vocabulary(stage_name("words", arm.name, arm.units), arm.model)
             trials.do(model, "quick")
         try:
-            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=None if arm.is_spec else arm.gain)
+            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=arm.gain)
         except (GateMissed, Diverged) as error:
             trials.say(f"{arm.name} cannot be quantized: {error.message}")
             return False
-        if objective.kind == "smallest" and not arm.is_spec:
+        if objective.kind == "smallest":
             trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model), gain=arm.gain)
         correct(trials.candidates)
         kept = objective.keeps(candidate.drop if objective.confidence else candidate.corrected, trials.latency_ms(candidate.speed))

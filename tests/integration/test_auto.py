@@ -30,7 +30,7 @@ def found(compress: Command, inputs: list[str]) -> dict[str, Any]:
 def test_the_answer_is_delivered_and_judged(home: Path, found: dict[str, Any]) -> None:
     assert found["kept"]
     assert found["verdict"]["split"] == "test"
-    assert found["answer"]["candidate"] == "static, int8"
+    assert found["answer"]["candidate"].startswith("static, ")
     assert found["spent_seconds"] < 1.1 * found["budget_seconds"]
     model = package.load_onnx(home / "auto" / "model")
     assert model("a dog")

@@ -91,13 +91,13 @@ def test_an_accurate_student_without_an_encoder_ends_the_search() -> None:
     lab = FakeLab(Landscape(static_drop=0.1, error=0.3))
     answer, kept, _ = answer_of(lab, students=("static",))
     assert kept
-    assert answer.name == "static, int8"
+    assert answer.name.startswith("static, ")
     assert "slim" not in lab.ran
 
 
 def test_a_poor_student_does_not() -> None:
     answer, _, _ = answer_of(FakeLab(Landscape()), students=("static",))
-    assert answer.name != "static, int8"
+    assert not answer.name.startswith("static")
 
 
 def test_a_limit_that_int8_exceeds_is_kept_by_the_float_graph() -> None:

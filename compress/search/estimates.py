@@ -52,8 +52,9 @@ class Drop:
 
 def describe_points(points: float, interval: Sequence[float]) -> str:
     """Return points that are lost with their interval: `0.34 points lost [-0.8, 1.5]`; of a gain, `0.34 points gained [-0.8, 1.5]`."""
-    low, high = interval if points >= 0 else (-interval[1], -interval[0])
-    return f"{abs(points):.2f} points {'lost' if points >= 0 else 'gained'} [{low:.1f}, {high:.1f}]"
+    lost = points > -0.005
+    low, high = interval if lost else (-interval[1], -interval[0])
+    return f"{abs(points):.2f} points {'lost' if lost else 'gained'} [{low:.1f}, {high:.1f}]"
 
 
 def examples_needed(drop: Drop, limit: float, confidence: float) -> int | None:

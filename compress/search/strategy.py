@@ -103,19 +103,30 @@ class Search:
         seconds = {epochs: trials.costs.predict("train", epochs * work) for epochs in range(usual, 0, -1)}
         available = BASELINE_SHARE * trials.budget
         epochs, sample = next((epochs for epochs, needed in seconds.items() if needed <= available), 1), None
-        if (share := available / seconds[epochs]) < 1 and share * space.facts.train > LEAST_SAMPLE:
+        stored = next((number for number in range(usual, fewest - 1, -1) if self._is_trained(number)), None)
+        if stored is not None:
+            epochs = stored  # by an earlier search: everything that it has run depends on this
+        elif (share := available / seconds[epochs]) < 1 and share * space.facts.train > LEAST_SAMPLE:
             sample, work, seconds[epochs] = int(share * space.facts.train), share * work, available
         name = space.add_baseline(epochs, sample)
         passes = f"{epochs} epoch{'s'[: epochs - 1]}" + (f" on {sample:,} of the texts" if sample else "")
         needed = seconds[epochs] + trials.serving_seconds() + trials.reserve()
-        if needed > trials.budget and not trials.lab.reused(space.needed(name), name):
+        reused = trials.lab.reused(space.needed(name), name)
+        if needed > trials.budget and not reused:
             raise UsageError(
                 f"the budget of {console.duration(trials.budget)} is too small: fine-tuning for {passes} and measuring the result would "
                 f"take about {console.duration(needed)}",
                 f"give --budget {math.ceil(1.5 * needed / 60)}m or more, or a model that is fine-tuned already",
             )
-        trials.say(f"the model is not trained for this task: fine-tune it for {passes}, about {console.duration(seconds[epochs])}")
+        time = "as an earlier search did" if reused else f"about {console.duration(seconds[epochs])}"
+        trials.say(f"the model is not trained for this task: fine-tune it for {passes}, {time}")
         trials.do(name, "train", epochs * work)
+
+    def _is_trained(self, epochs: int) -> bool:
+        """Return whether an earlier search left a baseline of so many epochs."""
+        space = self.trials.space
+        name = space.add_baseline(epochs)
+        return self.trials.lab.reused(space.needed(name), name)
 
     def _float_baseline_is_enough(self) -> bool:
         """Return whether the baseline's float graph is within the latency: then nothing has to be made smaller."""

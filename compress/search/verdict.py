@@ -47,10 +47,11 @@ def verdict_lines(verdict: SearchVerdict, objective: Objective) -> list[str]:
     """Return the verdict in words."""
     unseen = "which chose nothing" if verdict["split"] != "validation" else "which also chose the model: there is no other split"
     lost = describe_points(verdict["drop_points"], verdict["drop_ci95"])
+    validation = round(verdict["validation_drop_points"], 2) + 0.0  # no -0.00
     lines = [
         f"verdict on {verdict['split']} (n = {verdict['n']}), {unseen}: {100 * verdict['score']:.2f}, baseline "
         f"{100 * verdict['baseline']:.2f}, {lost}",
-        f"validation, which chose among {verdict['choices']} candidates, said {verdict['validation_drop_points']:+.2f}; such a choice "
+        f"validation, which chose among {verdict['choices']} candidates, said {validation:+.2f}; such a choice "
         f"flatters by up to {verdict['flattery_points']:.2f} points",
     ]
     if verdict["keeps"] is False and objective.max_drop is not None:

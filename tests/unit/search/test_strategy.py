@@ -79,6 +79,17 @@ def test_a_second_search_reuses_what_the_first_has_run() -> None:
     assert reused > 0.6 * spent
 
 
+def test_another_budget_keeps_the_baseline_that_is_there() -> None:
+    first = FakeLab(Landscape())
+    search_on(first).run()
+    second = FakeLab(Landscape(), first.store)
+    search_on(second, budget=700).run()
+    assert "teacher" not in second.ran
+    alone = FakeLab(Landscape())
+    search_on(alone, budget=700).run()
+    assert alone.seconds["teacher"] < first.seconds["teacher"]
+
+
 def test_the_same_search_again_runs_nothing() -> None:
     first = FakeLab(Landscape())
     search_on(first).run()

@@ -35,7 +35,7 @@ demo: $(STAMP) ## Run every stage on BBC News: train, prune, distill, export, qu
 
 .PHONY: auto
 auto: $(STAMP) ## Let compress find the fastest model on BBC News that loses at most one point (minutes)
-	$(BIN)/compress auto builtin:minilm-l6 --task bbc-news --max-length 96 --max-drop 1 --budget 20m -o runs/auto $(ARGS)
+	$(BIN)/compress auto builtin:minilm-l6 --task bbc-news --max-length 80 --max-drop 1 --budget 20m -o runs/auto $(ARGS)
 
 # `make sst2 DATA=DIR` reads DIR/sst2/train.parquet, validation.parquet and test.parquet, if present, instead of the Hub.
 .PHONY: sst2 mrpc sick banking77 pos squad

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from compress.core import artifacts, console, disk, files, locks
 from compress.core.errors import Locked, ResourceError
+from compress.core.system_errors import HINTS, resource_errno
 
 LIMIT_BYTES = 4 << 30  # of all entries of a kind together
 
@@ -98,5 +99,5 @@ def _write(folder: Path, compute: Callable[[Path], dict[str, object]], what: str
     except OSError as error:
         raise ResourceError(
             f"the {what} cannot be cached in {folder.parent}: {error.strerror or error}",
-            "free some space there, or set COMPRESS_CACHE to a folder on another disk",
+            HINTS.get(resource_errno(error) or 0, "set COMPRESS_CACHE to a folder that can be written"),
         ) from error

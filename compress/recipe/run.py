@@ -101,7 +101,9 @@ def check_run_folder(output: Path) -> None:
     Raises:
         UsageError: it does.
     """
-    if output.is_dir() and any(output.iterdir()) and not (output / RECIPE_FILE).is_file():
+    begun = f".{RECIPE_FILE}.tmp-"  # a run that was killed before it had written its recipe
+    others = output.is_dir() and any(not path.name.startswith(begun) for path in output.iterdir())
+    if others and not (output / RECIPE_FILE).is_file():
         raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
 
 

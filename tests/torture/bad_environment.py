@@ -24,6 +24,9 @@ PREDICT = ["predict", "model", "a red dog"]
 EVAL = ["eval", "model", "--task", "task.yaml"]
 EXPORT = ["export", "model", "-o", "graph"]
 QUANTIZE = ["quantize", "model", "--task", "task.yaml", "--method", "dynamic", "--max-drop", "100", "-o", "int8"]
+BENCH = ["bench", "model", "--rounds", "5", "--no-memory", "--runtime", "onnxruntime"]
+FACTORIZE = ["factorize", "model", "--task", "task.yaml", "--rank", "8", "-o", "low"]
+SHARE = ["share", "model", "--task", "task.yaml", "--layers", "1", "-o", "shared"]
 DISTILL = [
     "distill",
     "--teacher",
@@ -267,7 +270,9 @@ STRANGE_NAMES = ("my model", "m'o\"del", "módèl 模型", "-model", "mo\ndel", 
 CASES = [
     *(Situation("file limit", f"{name} {kib} KiB", arguments, (0, 5), "", _file_limit(kib), after=(lambda place: ()))
       for name, (arguments, _) in WRITERS.items() for kib in (1, 16, 64, 150)),
-    *(Situation("file limit", f"{name} 16 KiB", arguments, (0, 5), "", _file_limit(16)) for name, arguments in {"predict": PREDICT, "eval": EVAL}.items()),
+    *(Situation("file limit", f"ulimit -f 16, {name}", arguments, (5,), "ulimit -f unlimited", line="ulimit -f 16; C", after=_absent(arguments[-1]))
+      for name, arguments in {"finetune": TUNE, "export": EXPORT, "prune": small.PRUNE, "factorize": FACTORIZE, "share": SHARE}.items()),
+    *(Situation("file limit", f"{name} 16 KiB", arguments, (0, 5), "", _file_limit(16)) for name, arguments in {"predict": PREDICT, "eval": EVAL, "bench": BENCH}.items()),
     *(Situation("read-only output", name, arguments, (5,), "", _as_nobody("work"), after=_absent(output)) for name, (arguments, output) in WRITERS.items()),
     Situation("read-only output", "the root folder", _output(EXPORT, "/proc/nope/x"), (5,), "/proc/nope"),
     Situation("read-only output", "a device", _output(EXPORT, "/dev/null/x"), (5,), "/dev/null"),
@@ -320,7 +325,6 @@ CASES = [
     *(Situation("names", repr(name)[:30], ["predict", "--", f"./{name}", "a red dog"], (0,), "", build=_named(name), after=_absent("hacked")) for name in STRANGE_NAMES),
     *(Situation("names", f"written {name!r}"[:40], ["export", "model", "-o", f"./{name}"], (0,), "", after=_absent("hacked")) for name in STRANGE_NAMES),
     Situation("names", "too long", _output(EXPORT, "x" * 300), (2, 5), ""),
-    Situation("names", "NUL", _output(EXPORT, "a\0b"), (2, 5), ""),
     Situation("edited by hand", "weights", small.RUN, (0,), "", build=_then(_finished(small.RUN), _edited("run/stages/02-slim/model.safetensors")), after=_kept),
     Situation("edited by hand", "graph", small.RUN, (0,), "", build=_then(_finished(small.RUN), _edited("run/stages/04-graph/model.onnx")), after=_kept),
     Situation("edited by hand", "manifest", small.RUN, (0,), "", build=_then(_finished(small.RUN), _edited("run/stages/05-int8/compress.json")), after=_kept),

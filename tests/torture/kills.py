@@ -18,8 +18,9 @@ from tests.torture.children import Place, run, share_out, start
 from tests.torture.session import Report, Session
 
 REPOSITORY = Path(__file__).parents[2]
-KILLS, SIGNALS, PAIRS, EARLY = 200, 100, 40, 80  # cases of a full run
+KILLS, SIGNALS, PAIRS, EARLY, TIMED = 200, 100, 40, 80, 10  # cases of a full run
 STOPPED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
+TIMED_PRUNE = ["prune", "model", "--task", "task.yaml", "--target-speedup", "1.2", "--calib-samples", "12", "-o", "slim"]
 VERBS = {  # commands whose first half second is interrupted, as processes of their own
     "predict": ["predict", "model", "a red dog"],
     "export": ["export", "model", "-o", "graph"],
@@ -62,6 +63,8 @@ def kills(session: Session) -> Report:
     for number in range(session.count(EARLY, 2)):
         verb = list(VERBS)[number % len(VERBS)]
         cases.append((f"kills/early/{number:03d}-{verb}", _early(session, clean, verb, (signal.SIGINT, signal.SIGTERM)[number // 6 % 2])))
+    for number in range(session.count(TIMED, 0)):
+        cases.append((f"kills/timed/{number:03d}", _timed(session, clean)))
     cases = [(name, case) for name, case in cases if session.wanted(name)]
 
     def work(number: int) -> object:
@@ -164,6 +167,23 @@ def _early(session: Session, clean: Place, verb: str, number: signal.Signals) ->
     return case
 
 
+def _timed(session: Session, clean: Place) -> Callable[[str, Path], list[str]]:
+    """Return a case: a kill of a pruning that times models in a process of its own, which must end, too."""
+
+    def case(name: str, folder: Path) -> list[str]:
+        place, draw = small.copy(clean, folder), session.random(name)
+        child = start(place, TIMED_PRUNE, name="disturbed")
+        time.sleep(draw.uniform(0.5, 12.0))
+        child.signal(signal.SIGKILL)
+        how = _outcome(child.wait().code, signal.SIGKILL)
+        problems = small.processes_left(place)
+        again = run(place, TIMED_PRUNE, name="again")
+        problems += [f"the next run: {problem}" for problem in small.well_said(again, [0])]
+        return [how, *problems, *small.processes_left(place), *small.leftovers(place)]
+
+    return case
+
+
 def _moment(draw: random.Random, seconds: float) -> float:
     return draw.uniform(0.0, 1.05 * seconds)
 
@@ -174,8 +194,9 @@ def _outcome(code: int, number: signal.Signals) -> str:
 
 def _ends_well(place: Place, command: Undisturbed) -> list[str]:
     """Run the command plainly; returns what differs from an undisturbed run, and what is left over."""
+    problems = small.processes_left(place)
     again = run(place, command.arguments, small.save_often, "again")
-    problems = [f"the next run: {problem}" for problem in small.well_said(again, [0])]
+    problems += [f"the next run: {problem}" for problem in small.well_said(again, [0])]
     if again.code:
         return problems
     found = command.found(place)

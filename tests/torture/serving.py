@@ -45,7 +45,7 @@ VERBS: dict[str, list[str]] = {
     "distill": ["distill", "--teacher", "model", "--student", "layers=2", "--epochs", "1", "--precision", "fp32", "-o", "out"],
     "export": ["export", "model", "-o", "out"],
     "quantize": ["quantize", "model", "--method", "static", "--max-drop", "100", "-o", "out"],
-    "bench": ["bench", "model", "--rounds", "3", "--no-memory"],
+    "bench": ["bench", "model", "--rounds", "5", "--no-memory"],
 }  # fmt: skip
 
 

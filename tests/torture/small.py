@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -99,6 +101,20 @@ def leftovers(place: Place, resumable: bool = False) -> list[str]:
                 found.append(path)
         found += [path for path in base.rglob("tmp*") if path.name.startswith("tmp")]
     return [f"left over: {path.relative_to(place.box)}" for path in sorted(set(found))[:8]]
+
+
+def processes_left(place: Place, seconds: float = 15.0) -> list[str]:
+    """Return the processes that still work in a place after some time: those that time models end by themselves."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if entry.name.isdecimal() and str(entry.joinpath("cwd").readlink()).startswith(str(place.box)):
+                    found.append(entry.joinpath("cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:200])
+        if not found or time.monotonic() > deadline:
+            return [f"still running: {command}" for command in found]
+        time.sleep(0.05)
 
 
 def well_said(ended: Ended, codes: Iterable[int]) -> list[str]:

@@ -20,7 +20,7 @@ from compress.inference.artifact import load_onnx
 from compress.models.checkpoint import load_model
 from compress.recipe import artifact as module
 from compress.recipe import load as loading
-from compress.recipe.run import run_recipe
+from compress.recipe.run import check_run_folder, run_recipe
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -336,6 +336,15 @@ with locks.locked(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_a_run_that_was_killed_before_its_recipe_was_written_begins_again(document: Document, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".recipe.resolved.yaml.tmp-1").write_text("sch", encoding="utf-8")
+    check_run_folder(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(UsageError, match="not a run folder"):
+        check_run_folder(tmp_path / "run")
 
 
 def test_a_run_folder_in_use_is_locked(again: Path, document: Document) -> None:

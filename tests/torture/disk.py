@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[list[str], str | None]] = {  # single verbs, each call in
     "eval": (["eval", "model", "--task", "task.yaml", "--errors", "errors.jsonl"], None),
     "predict": (["predict", "model", "a red dog"], None),
 }
+SHORT = 0.05  # below this scale only some parts and verbs are disturbed
 CODES = (0, 5)  # of a disturbed run: the disk's fault, or the call was not necessary
 _PROBE = re.compile(r"tmp/[a-z0-9_]{8}")  # by Python's tempfile, to see whether a folder can be written
 _STAGE = re.compile(r"stages/\.?\d\d-(\w+)")
@@ -75,10 +76,12 @@ def disk_faults(session: Session) -> Report:
     base = Place.make(session.folder / "disk")
     small.write_inputs(base.work)
     names = [*small.STAGES, ENDING]
-    parts = {name: _part(session, base, name, number) for number, name in enumerate(names) if name in session.sample(names, least=2)}
+    few = session.scale < SHORT and session.only is None  # to prepare a part takes as long as several cases
+    wanted = session.sample(names, least=2) if few else names
+    parts = {name: _part(session, base, name, number) for number, name in enumerate(names) if name in wanted}
     calls = [call for part in parts.values() for call in _counted(part, session.folder / "count" / part.name)]
     cases = [(call, mode) for call in calls for mode in MODES]
-    chosen = session.sample(VERBS, least=1)
+    chosen = session.sample(VERBS, least=1) if few else list(VERBS)
     parts |= {name: _verb(session, name) for name in chosen}
     of_verbs = [call for name in chosen for call in _counted(parts[name], session.folder / "count" / name)]
     cases += [(call, list(MODES)[(call.number + session.seed) % len(MODES)]) for call in of_verbs]

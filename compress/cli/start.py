@@ -11,12 +11,13 @@ import signal
 import sys
 from types import FrameType
 
-INTERRUPTED = 128 + signal.SIGINT
+NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 def main() -> None:
     """Run the command line and exit with the documented exit code."""
-    signal.signal(signal.SIGINT, _leave)
+    for number in NAMES:
+        signal.signal(number, _leave)
     open_standard_streams()
     use_utf8()
     from compress.cli import signals
@@ -30,10 +31,11 @@ def main() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    os.write(2, b"error: interrupted\n")
+    message, code = NAMES[signal.Signals(number)], 128 + number
+    os.write(2, f"error: {message}\n".encode())
     if "--json" in sys.argv:
-        os.write(1, b'{"error": "interrupted", "hint": null, "exit_code": 130}\n')
-    os._exit(INTERRUPTED)
+        os.write(1, f'{{"error": "{message}", "hint": null, "exit_code": {code}}}\n'.encode())
+    os._exit(code)
 
 
 def open_standard_streams() -> None:

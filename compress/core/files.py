@@ -60,8 +60,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     make_parent(target)
     remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         _sync_tree(temporary)
         if target.exists():

@@ -8,9 +8,13 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from compress.core.errors import Locked
 from compress.core.files import make_parent
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 _held: set[Path] = set()
 
@@ -33,21 +37,27 @@ def locked(target: Path, wait: bool = False) -> Iterator[None]:
     path = target.with_name(f".{target.name}.lock")
     lock = filelock.FileLock(path, blocking=wait)
     try:
-        lock.acquire()
-    except filelock.Timeout:
-        holder = _holder(path)
-        raise Locked(f"{target} is in use by {holder}", "wait for it to end, or choose another folder with -o") from None
-    try:
+        _acquire(lock, target, path)
         _held.add(path)
         path.write_text(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}), encoding="utf-8")
         yield
-    finally:
+    finally:  # also if a signal came between the lock and the next line
         # Unlinking while we hold the lock is safe: filelock checks after locking that the inode is still the named one.
         try:
-            path.unlink(missing_ok=True)
+            if lock.is_locked:
+                path.unlink(missing_ok=True)
         finally:
             _held.discard(path)
             lock.release()
+
+
+def _acquire(lock: FileLock, target: Path, path: Path) -> None:
+    import filelock
+
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise Locked(f"{target} is in use by {_holder(path)}", "wait for it to end, or choose another folder with -o") from None
 
 
 def _holder(path: Path) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import tempfile
 import time
 import weakref
@@ -39,18 +40,29 @@ def root() -> Path:
         OSError: `$TMPDIR` is full or not writable.
     """
     if _state.folder is None or _state.owner != os.getpid() or not _state.folder.is_dir():
-        base = Path(tempfile.gettempdir())
+        with _signals_wait():  # an interrupt would leave the folder, or the file with which tempfile looks for a base
+            base = Path(tempfile.gettempdir())
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+            try:
+                lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            _state.folder, _state.lock, _state.owner = folder, lock, os.getpid()
+            atexit.register(remove)
         remove_abandoned(base)
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
-        try:
-            lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        _state.folder, _state.lock, _state.owner = folder, lock, os.getpid()
-        atexit.register(remove)
     return _state.folder
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of a few lines."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -152,8 +152,9 @@ def _early(session: Session, clean: Place, verb: str, number: signal.Signals) ->
             out, err = process.communicate(timeout=400)
         code, text = process.returncode, err.decode("utf-8", "replace")
         problems = []
-        python_itself = code == -number  # before our first line: Python's own handler, or none
-        if code not in (0, STOPPED[number], -number):
+        own_start = code == 1 and "KeyboardInterrupt" in text and "compress/" not in text
+        python_itself = code == -number or own_start  # before our first line: Python's own handler, or none
+        if code not in (0, STOPPED[number]) and not python_itself:
             problems.append(f"exit code {code} after {delay:.3f} s")
         if "bug in compress" in text or ("Traceback" in text and not (python_itself and "compress/cli" not in text)):
             problems.append(f"after {delay:.3f} s: {small.tail(text)}")
@@ -161,7 +162,7 @@ def _early(session: Session, clean: Place, verb: str, number: signal.Signals) ->
             problems.append(f"no message, or several: {small.tail(text)}")
         if code in (130, 143) and verb == "json" and b'"exit_code"' not in out:
             problems.append(f"no JSON document: {out[-300:]!r}")
-        problems += [f"after {number.name}, {problem}" for problem in small.leftovers(place, resumable=True) if code != -number]
+        problems += [f"after {number.name}, {problem}" for problem in small.leftovers(place, resumable=True)]
         return ["Python was starting" if python_itself else _outcome(code, number), *problems]
 
     return case

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -49,3 +50,19 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "compress", "report", folder], capture_output=True, timeout=60, check=False)
     assert done.returncode == 2
     assert b"is not a finished run folder" in done.stderr
+
+
+EARLY = """
+import os, signal
+from compress.cli import start
+start.use_utf8 = lambda: os.kill(os.getpid(), signal.{name})
+start.main()
+"""
+
+
+@pytest.mark.parametrize(("name", "code", "message"), [("SIGINT", 130, b"interrupted"), ("SIGTERM", 143, b"terminated")])
+def test_a_signal_before_the_first_import(name: str, code: int, message: bytes) -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY.format(name=name), "--json"], capture_output=True, timeout=60, check=False)
+    assert done.returncode == code
+    assert done.stderr == b"error: " + message + b"\n"
+    assert json.loads(done.stdout) == {"error": message.decode(), "hint": None, "exit_code": code}

@@ -94,3 +94,23 @@ def test_a_folder_is_removed_with_its_owner() -> None:
     del owner
     gc.collect()
     assert not folder.exists()
+
+
+INTERRUPTED = """
+import os, signal, tempfile
+from compress.core import scratch
+make = tempfile.mkdtemp
+def interrupted(**options):
+    made = make(**options)
+    os.kill(os.getpid(), signal.SIGINT)
+    return made
+tempfile.mkdtemp = interrupted
+scratch.adopt()
+"""
+
+
+def test_an_interrupt_while_the_folder_is_made_leaves_nothing(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], env=environment, timeout=60, check=False, capture_output=True)
+    assert done.returncode == -signal.SIGINT
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
 from compress.search.candidates import Candidate, Speed
 from compress.search.estimates import Drop, shrunken
-from compress.search.race import SAFE, Arm, race, race_for_accuracy
+from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
 from compress.search.space import BATCH, FEWER_TARGETS, WHOLE_TEXT, stage_name
 from compress.search.trials import FIXED_STEP, OutOfTime, Trials
 
@@ -145,10 +145,13 @@ class Search:
             arm = Arm(spec, spec, STATIC_GAIN, STATIC_SIZE, None, is_spec=True)
             self.others.append(arm)
             trials.say(f"is an encoder needed at all? {spec}: a hundred times as fast, if it is accurate enough")
+            before = math.inf
             while arm.units < STATIC_UNITS and trials.train(arm, arm.next_step):
+                lost = arm.drop.points if arm.drop else math.inf
                 chances = [arm.chance(limit, trials.costs, units) for units in (0, STATIC_UNITS)]
-                if chances[0] >= safe or chances[1] < WORTH_FINISHING:
+                if chances[0] >= safe or chances[1] < WORTH_FINISHING or before - lost < WORTHWHILE:
                     break
+                before = lost
             if arm.units and self._finish_student(arm):
                 return True
         return False

@@ -26,10 +26,15 @@ def encode_batch(tokenizer: Tokenizer, inputs: Sequence[Any], fast: bool = False
         return call(list(inputs), **options)
     except TypeError as error:
         raise _half_a_character(inputs) or error from error
-    except Exception as error:
-        if type(error) is not Exception or resource_errno(error) is not None:  # the library's own errors have no class
+    except BaseException as error:
+        if not (type(error) is Exception or is_panic(error)) or resource_errno(error) is not None:  # the library's own errors have no class
             raise
         raise ModelError(f"the tokenizer fails: {(str(error).splitlines() or ['?'])[0]}", "copy the tokenizer of its base model") from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Return whether a library in Rust failed on an assertion of its own, which is no `Exception`."""
+    return type(error).__name__ == "PanicException"
 
 
 def _half_a_character(inputs: Sequence[Any]) -> DataError | None:

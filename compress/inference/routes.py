@@ -46,10 +46,10 @@ def single_route(runtime: str) -> list[Route]:
 
 def _parse_routes(hints: RuntimeHints) -> list[tuple[float, str]]:
     """Return (most tokens, runtime) in ascending order of tokens."""
-    recorded = hints.get("routes") or single_route(ONNXRUNTIME)
     try:
+        recorded = hints.get("routes") or single_route(ONNXRUNTIME)
         routes = [(np.inf if route["up_to"] is None else float(route["up_to"]), route["runtime"]) for route in recorded]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         routes = []
     limits = [limit for limit, _ in routes]
     known = all(runtime in (ONNXRUNTIME, OPENVINO) for _, runtime in routes)

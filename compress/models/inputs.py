@@ -67,7 +67,7 @@ def _checked(recorded: object, max_length: object) -> dict[str, Any]:
     known = {field.name: values[field.name] for field in fields(InputSpec) if values.get(field.name) is not None}
     for key, value in known.items():
         low, high = COUNTS.get(key, (0, 0))
-        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 else None
         valid = {
             "target": isinstance(value, str) and value in get_args(Target),
             "no_answer": isinstance(value, bool),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from compress.core import files
 from compress.core.errors import ModelError
 from compress.data.encoding import cut_on_the_left
+from compress.data.tokenizing import is_panic
 from compress.models.family import FAMILIES
 from compress.models.resolved_tokenizer import SOURCES, TOKENIZER, TYPES, ResolvedTokenizer, mark_resolved, read_settings, resolve_tokenizer
 from compress.models.token_types import largest_type, processor_document, set_processor, without_types
@@ -70,7 +71,9 @@ def _opened(folder: Path, resolved: ResolvedTokenizer) -> Tokenizer:
 
     try:
         tokenizer = Tokenizer.from_str(resolved.document)
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise _unreadable(folder, error) from error
     _bound_types(folder, tokenizer)
     tokenizer.no_padding()
@@ -79,7 +82,7 @@ def _opened(folder: Path, resolved: ResolvedTokenizer) -> Tokenizer:
     return tokenizer
 
 
-def _unreadable(folder: Path, error: Exception) -> ModelError:
+def _unreadable(folder: Path, error: BaseException) -> ModelError:
     return ModelError(f"the tokenizer in {folder} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}")
 
 

@@ -56,7 +56,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--part", type=lambda text: text.split(","), default=list(PARTS), help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the cases; 1: 200 kills, 100,000 mutations, 100,000 calls")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the cases; 1: 220 kills, 100,000 mutations, 100,000 calls")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats the cases of another run")
     parser.add_argument("--jobs", type=int, default=min(2, len(os.sched_getaffinity(0))), help="processes at a time")
     parser.add_argument("--only", help="pattern of names of cases")

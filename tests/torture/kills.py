@@ -18,7 +18,7 @@ from tests.torture.children import Place, run, share_out, start
 from tests.torture.session import Report, Session
 
 REPOSITORY = Path(__file__).parents[2]
-KILLS, SIGNALS, PAIRS, EARLY, TIMED = 200, 100, 40, 80, 10  # cases of a full run
+KILLS, SIGNALS, PAIRS, EARLY, TIMED = 220, 100, 40, 80, 10  # cases of a full run
 STOPPED = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143, signal.SIGINT: 130}
 TIMED_PRUNE = ["prune", "model", "--task", "task.yaml", "--target-speedup", "1.2", "--calib-samples", "12", "-o", "slim"]
 VERBS = {  # commands whose first half second is interrupted, as processes of their own

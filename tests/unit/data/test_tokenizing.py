@@ -42,3 +42,19 @@ def test_a_tokenizer_that_lacks_its_own_tokens_is_damaged() -> None:
     damaged = Tokenizer(models.WordPiece({"a": 0}, unk_token="[UNK]"))  # noqa: S106
     with pytest.raises(ModelError, match=r"the tokenizer fails: .*\[UNK\]"):
         encode_batch(damaged, ["b"])
+
+
+class PanicException(BaseException):
+    """As pyo3 raises it."""
+
+
+class Panicking:
+    """A tokenizer that fails on an assertion of its own."""
+
+    def encode_batch(self, inputs: list[str]) -> None:
+        raise PanicException("called `Option::unwrap()` on a `None` value")
+
+
+def test_a_panic_of_the_library_is_a_damaged_tokenizer() -> None:
+    with pytest.raises(ModelError, match="the tokenizer fails: called"):
+        encode_batch(Panicking(), ["a"])  # type: ignore[arg-type]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from compress.core.version import __version__
+
+# ONNX Runtime would keep records of its use in the home and temporary folders, and send them to its makers. Read at its import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Names are imported on first use, so that `import compress` and `compress --help` import neither torch nor transformers.
 _HOMES = {

@@ -32,6 +32,7 @@ DOCUMENT = "auto.json"  # in the output: the result; its presence says that the 
 LEDGER = "search.json"  # in the output: what the search has spent so far
 LEARNED = "learned.json"  # in the store: what is known of costs
 EVENTS = "events.jsonl"
+SLOW = 4.0  # times the usual latency from which a machine is called slow
 SCHEMA = 1
 NAME = "auto"
 
@@ -136,6 +137,8 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
 
     def begin() -> tuple[float, float, State]:
         scale = setup.machine_scale(folder, task, facts.tokens)
+        if (expected := setup.expected_scale(facts)) * SLOW < scale:
+            console.warn(f"this machine is slow or busy: the model takes {scale / expected:.0f} times as long here as on an idle core")
         return console.since_start(), scale, _learned(store)
 
     store.folder.mkdir(parents=True, exist_ok=True)

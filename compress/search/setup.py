@@ -93,3 +93,8 @@ def machine_scale(folder: Path, task: Task, tokens: float) -> float:
         forward(batch)
         seconds.append(time.perf_counter() - started)
     return min(seconds) / REFERENCE_SECONDS
+
+
+def expected_scale(facts: TaskFacts) -> float:
+    """Return the scale that this model and data have on an idle core: costs grow with layers, width squared and tokens."""
+    return facts.layers / 6 * (facts.hidden / 384) ** 2 * facts.tokens / 32

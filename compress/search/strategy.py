@@ -11,8 +11,8 @@ from compress.core import console
 from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
 from compress.search.candidates import Candidate, Speed
-from compress.search.estimates import Drop, shrunken
-from compress.search.race import SAFE, Arm, race, race_for_accuracy
+from compress.search.estimates import NORMAL, Drop, shrunken
+from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
 from compress.search.space import BATCH, FEWER_TARGETS, WHOLE_TEXT, stage_name
 from compress.search.trials import FIXED_STEP, OutOfTime, Trials
 
@@ -28,6 +28,7 @@ INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
 STATIC_SIZE = 0.1
+UNREDUCED = 0.0  # gain of the baseline's float graph: the start of the curve of its family
 STATIC_UNITS = 8  # units of its training, at most
 
 
@@ -92,7 +93,7 @@ class Search:
         candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
         candidate.gain = candidate.speed.ratio if candidate.speed and trials.objective.kind != "smallest" else 0.0
         if candidate.verdict != "kept" and trials.objective.kind != "most accurate":
-            trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export")
+            trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export", gain=UNREDUCED)
         trials.forms = FORMS
 
     def _finetune(self) -> None:
@@ -133,7 +134,7 @@ class Search:
         trials = self.trials
         name = trials.space.add_graph("baseline-graph", trials.space.baseline)
         trials.require(name, trials.costs.predict("export") + trials.serving_seconds(), "exporting the baseline")
-        return trials.serve("baseline, fp32 graph", name, "export").verdict == "kept"
+        return trials.serve("baseline, fp32 graph", name, "export", gain=UNREDUCED).verdict == "kept"
 
     def _try_students(self) -> bool:
         """Try students without an encoder: is an encoder needed at all? Returns whether one of them keeps the limit."""
@@ -145,10 +146,13 @@ class Search:
             arm = Arm(spec, spec, STATIC_GAIN, STATIC_SIZE, None, is_spec=True)
             self.others.append(arm)
             trials.say(f"is an encoder needed at all? {spec}: a hundred times as fast, if it is accurate enough")
+            before = math.inf
             while arm.units < STATIC_UNITS and trials.train(arm, arm.next_step):
+                lost = arm.drop.points if arm.drop else math.inf
                 chances = [arm.chance(limit, trials.costs, units) for units in (0, STATIC_UNITS)]
-                if chances[0] >= safe or chances[1] < WORTH_FINISHING:
+                if chances[0] >= safe or chances[1] < WORTH_FINISHING or before - lost < WORTHWHILE:
                     break
+                before = lost
             if arm.units and self._finish_student(arm):
                 return True
         return False
@@ -164,6 +168,13 @@ class Search:
         int8 = space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
         if trials.affords(int8, trials.serving_seconds()):
             candidates.append(trials.serve(f"{arm.name}, int8", int8))
+        limit, safe = trials.objective.limit, max(SAFE, trials.objective.confidence or 0.0)
+        for candidate in candidates:
+            chance = candidate.drop.probability(limit) if candidate.drop else 0.0
+            if candidate.verdict == "kept" and chance < safe:
+                candidate.verdict = "dropped"
+                candidate.why = f"within the limit with {100 * chance:.0f} % only, and there are no similar models to compare it with"
+                trials.say(f"{candidate.name} is not taken: {candidate.why}")
         return any(candidate.verdict == "kept" for candidate in candidates)
 
     # The pruned family
@@ -309,13 +320,18 @@ class Search:
 
 
 def correct(candidates: Sequence[Candidate]) -> None:
-    """Give every artifact a better estimate of its drop: drawn towards the drops of models of its family, if it has one."""
+    """Give every artifact a better estimate of its drop.
+
+    That of a family's member is drawn towards the family's curve. A model of another kind has no neighbours to be compared with, and its
+    best epoch was chosen on the same examples: the upper end of its interval counts, with the probability `SAFE`.
+    """
     family: list[tuple[Candidate, Drop, float]] = []
     for candidate in candidates:
-        if candidate.servable:
-            candidate.corrected = candidate.drop
-            if candidate.drop is not None and candidate.gain is not None:
-                family.append((candidate, candidate.drop, candidate.gain))
+        if candidate.servable and candidate.drop is not None:
+            drop = candidate.drop
+            candidate.corrected = Drop(drop.points + NORMAL.inv_cdf(SAFE) * drop.error, drop.error, drop.n)
+            if candidate.gain is not None:
+                family.append((candidate, drop, candidate.gain))
     for (candidate, _, _), drop in zip(family, shrunken([entry[1] for entry in family], [entry[2] for entry in family]), strict=True):
         candidate.corrected = drop
 

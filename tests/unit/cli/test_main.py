@@ -209,6 +209,7 @@ def test_failures_are_one_message_and_a_code(
 
 
 CLASSES = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.CompressError)]
+CLASSES.remove(errors.PointsFailed)  # has the code of the first point that failed: see test_sweep
 
 
 @pytest.mark.parametrize("error", CLASSES, ids=lambda error: error.__name__)

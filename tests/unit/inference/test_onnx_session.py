@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,3 +64,10 @@ def test_a_session_timed_with_others_stops_spinning_and_keeps_its_options() -> N
         "session_config": {"session.intra_op.allow_spinning": "0", "session.force_spinning_stop": "1"},
     }
     assert len(recorded["session_config"]) == 1
+
+
+def test_nothing_is_kept_of_the_use_of_the_runtime(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment.update(TMPDIR=str(tmp_path), HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
+    subprocess.run([sys.executable, "-c", "import compress, onnxruntime"], env=environment, check=True)
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from compress.data import resolve
 from compress.data.task import Task
 from compress.search import setup
+from compress.search.space import TaskFacts
 from tests import tiny
 
 
@@ -67,3 +69,9 @@ def test_facts_and_lengths(tmp_path: Path, task: dict[str, Any]) -> None:
 def test_a_tiny_model_is_faster_than_the_reference(tmp_path: Path, task: dict[str, Any]) -> None:
     folder = tiny.write_encoder(tmp_path / "model")
     assert 0 < setup.machine_scale(folder, Task(resolve(task)), 10.0) < 1
+
+
+def test_the_reference_has_a_scale_of_one() -> None:
+    facts = TaskFacts("class", False, "accuracy", 100, 0, 50, 50, "test", 32.0, 384, 6)
+    assert setup.expected_scale(facts) == 1.0
+    assert setup.expected_scale(replace(facts, hidden=768, layers=12)) == 8.0

@@ -106,6 +106,17 @@ def test_an_accurate_student_without_an_encoder_ends_the_search() -> None:
     assert "slim" not in lab.ran
 
 
+@pytest.mark.parametrize(("luck", "taken"), [(1, False), (3, False), (2, True)])
+def test_a_student_must_keep_the_limit_with_some_certainty(luck: int, taken: bool) -> None:
+    """It has no similar models that would confirm its estimate; here that is within the limit, with 65 to 75 % or with 92 %."""
+    answer, _, trials = answer_of(FakeLab(Landscape(static_drop=0.6, error=0.8, luck=luck)), students=("static",))
+    student = next(candidate for candidate in trials.candidates if candidate.name == "static, fp32 graph")
+    assert student.drop is not None
+    assert student.drop.points <= 1.0
+    assert answer.name.startswith("static") == taken
+    assert student.verdict == ("kept" if taken else "dropped")
+
+
 def test_a_poor_student_does_not() -> None:
     answer, _, _ = answer_of(FakeLab(Landscape()), students=("static",))
     assert not answer.name.startswith("static")

@@ -44,7 +44,7 @@ module.main(["--json", "bench", "x"])
 def test_an_interrupted_import_is_no_error(tmp_path: Path, held: bool, number: int, code: int) -> None:
     (tmp_path / "slow.py").write_text(MODULE, encoding="utf-8")
     script = DRIVER.format(held=held, folder=str(tmp_path))
-    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[3]}"}
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[2]}"}
     with subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1, text=True, env=environment) as process:
         deadline = time.monotonic() + 30
         while not (tmp_path / "begun").exists() and time.monotonic() < deadline:  # the import has begun

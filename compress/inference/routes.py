@@ -46,6 +46,7 @@ def single_route(runtime: str) -> list[Route]:
 
 def _parse_routes(hints: RuntimeHints) -> list[tuple[float, str]]:
     """Return (most tokens, runtime) in ascending order of tokens."""
+    recorded: object = hints
     try:
         recorded = hints.get("routes") or single_route(ONNXRUNTIME)
         routes = [(np.inf if route["up_to"] is None else float(route["up_to"]), route["runtime"]) for route in recorded]

@@ -35,6 +35,7 @@ def main() -> int:
     os.environ["TORTURE_FOLDER"] = str(folder)
     folder.chmod(0o755)  # some cases give up the rights of root
     os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))  # torch creates it when it is imported
     preload(folder)
     print(f"seed {options.seed}, scale {options.scale:g}, {options.jobs} at a time, in {folder}", flush=True)
     session = Session(options.seed, options.scale, folder, options.only, options.jobs)

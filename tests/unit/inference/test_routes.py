@@ -72,6 +72,7 @@ def test_a_runtime_is_opened_when_its_first_batch_comes() -> None:
         [{"up_to": None, "runtime": "tflite"}],
         [{"up_to": None, "runtime": "openvino"}, {"up_to": 3, "runtime": "openvino"}],
         [{"up_to": "many", "runtime": "openvino"}],
+        [{"up_to": 10**400, "runtime": "openvino"}],
         [7],
     ],
 )
@@ -114,3 +115,9 @@ def test_a_gpu_always_uses_onnx_runtime(checkpoint: Maker, tmp_path: Path, monke
     folder = write(checkpoint(), tmp_path / "a", {"routes": single_route("openvino")})
     monkeypatch.setattr(OnnxModel, "open_runtime", lambda self, runtime: runtime)
     assert OnnxModel(folder, device="cuda").logits == "onnxruntime"
+
+
+@pytest.mark.parametrize("hints", [["openvino"], "openvino", 7])
+def test_hints_that_are_no_mapping_are_refused(hints: Any) -> None:
+    with pytest.raises(ModelError, match="malformed routes"):
+        routed_forward(hints, lambda runtime: lambda batch: np.zeros(0))

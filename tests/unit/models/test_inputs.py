@@ -74,3 +74,8 @@ def test_a_manifest_that_records_nonsense_is_refused(key: str, value: object, ch
         input_spec_of(read_config(checkpoint()), {"input_spec": {key: value}})
     with pytest.raises(ModelError):
         input_spec_of(read_config(checkpoint()), {"input_spec": [1]})
+
+
+def test_a_number_of_400_digits_is_refused() -> None:
+    with pytest.raises(ModelError, match="max_length"):
+        input_spec_of(config(), {"input_spec": {"target": "class", "max_length": 10**400}})

@@ -191,75 +191,79 @@ def write_masked_lm(folder: Path, family: str = "bert") -> Path:
     return folder
 
 
-def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
-    """Return a random BiLSTM of 2 x 12 units with the head of `target`, in evaluation mode; `changes` are config fields."""
+def _entries(names: list[str], target: Any) -> dict[str, Any]:
+    """Return the config entries of a model without an encoder that follow from its labels and task."""
+    from compress.models.head import PROBLEM_TYPES
+
+    return {
+        "max_position_embeddings": POSITIONS,
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+        "problem_type": PROBLEM_TYPES.get(target),
+    }
+
+
+def _random(family: Any, target: Any, config: Any, seed: int) -> Any:
+    """Return a model of this family with random parameters, in evaluation mode."""
     import torch
 
-    from compress.models.bilstm import BiLstmConfig
-    from compress.models.family import BILSTM
-    from compress.models.head import PROBLEM_TYPES, model_class
+    from compress.models.head import model_class
 
-    names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
-    sizes = {"vocab_size": len(vocabulary()), "embedding_size": 20, "hidden_size": 24, "intermediate_size": 10} | changes
-    config = BiLstmConfig(
-        **sizes,
-        max_position_embeddings=POSITIONS,
-        id2label=dict(enumerate(names)),
-        label2id={name: number for number, name in enumerate(names)},
-        problem_type=PROBLEM_TYPES.get(target),
-    )
     torch.manual_seed(seed)
-    model = model_class(BILSTM, target)(config)
+    model = model_class(family, target)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.5)
     return model.eval()
 
 
-def write_bilstm(folder: Path, **options: Any) -> Path:
-    """Write a BiLSTM's folder; `options` as for `make_bilstm`."""
+def _write_model(model: Any, folder: Path) -> Path:
+    """Write a model's folder with the tokenizer of BERT."""
     from compress.models.checkpoint import save_model
 
     folder.mkdir(parents=True, exist_ok=True)
     write_tokenizer(folder)
-    save_model(make_bilstm(**options), folder, folder)
+    save_model(model, folder, folder)
     return folder
+
+
+def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
+    """Return a random BiLSTM of 2 x 12 units with the head of `target`, in evaluation mode; `changes` are config fields."""
+    from compress.models.bilstm import BiLstmConfig
+    from compress.models.family import BILSTM
+
+    names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
+    sizes = {"vocab_size": len(vocabulary()), "embedding_size": 20, "hidden_size": 24, "intermediate_size": 10} | changes
+    config = BiLstmConfig(
+        **sizes,
+        **_entries(names, target),
+    )
+    return _random(BILSTM, target, config, seed)
+
+
+def write_bilstm(folder: Path, **options: Any) -> Path:
+    """Write a BiLSTM's folder; `options` as for `make_bilstm`."""
+    return _write_model(make_bilstm(**options), folder)
 
 
 def make_static(labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
     """Return a random static model with the head of `target`, in evaluation mode; `changes` are config fields."""
-    import torch
-
     from compress.models.family import STATIC
-    from compress.models.head import PROBLEM_TYPES, model_class
     from compress.models.static_model import StaticConfig
 
     names = ["value"] if target == "value" and labels is None else labels or LABELS
     sizes = {"vocab_size": len(vocabulary()), "embedding_size": 12, "bigram_size": 6, "bigram_buckets": 97, "intermediate_size": 10}
     config = StaticConfig(
         **sizes | changes,
-        max_position_embeddings=POSITIONS,
         sep_token_id=vocabulary().index("[SEP]"),
-        id2label=dict(enumerate(names)),
-        label2id={name: number for number, name in enumerate(names)},
-        problem_type=PROBLEM_TYPES.get(target),
+        **_entries(names, target),
     )
-    torch.manual_seed(seed)
-    model = model_class(STATIC, target)(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.5)
-    return model.eval()
+    return _random(STATIC, target, config, seed)
 
 
 def write_static(folder: Path, **options: Any) -> Path:
     """Write a static model's folder; `options` as for `make_static`."""
-    from compress.models.checkpoint import save_model
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tokenizer(folder)
-    save_model(make_static(**options), folder, folder)
-    return folder
+    return _write_model(make_static(**options), folder)
 
 
 def save_pretrained(model: Any, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from compress.core.artifacts import read_manifest
@@ -44,6 +45,24 @@ def clean_up(target: Path) -> None:
     """Remove what earlier runs that were killed have left next to a finished output. The caller holds the lock of `target`."""
     remove_leftovers(followed(target))
     resume_folder(target, "")
+
+
+def check_content(output: Path, marks: Collection[str], other: str) -> None:
+    """Refuse a folder that is not empty and that another command wrote, or a person.
+
+    Args:
+        output: the folder.
+        marks: names of files, one of which is in every folder that this command began.
+        other: what is wrong with any other folder, to complete "is not empty and ...".
+
+    Raises:
+        UsageError: the folder has none of the marks. What is left of a mark whose writer was killed counts for it.
+    """
+    if not output.is_dir() or any((output / mark).is_file() for mark in marks):
+        return
+    begun = tuple(f".{mark}.tmp-" for mark in marks)
+    if any(not path.name.startswith(begun) for path in output.iterdir()):
+        raise UsageError(f"{output} is not empty and {other}", "choose another folder with -o")
 
 
 def nameable(output: Path) -> Path:

@@ -70,7 +70,7 @@ class Static(nn.Module):
             attention_mask: (batch, length), 1 for tokens and 0 for padding; by default there is no padding.
         """
         means = self.means(input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask)
-        return torch.relu(self.dense(means if self.config.texts == 1 else compare(means)))
+        return torch.relu(self.dense(means if self.config.texts == 1 else compare_texts(means)))
 
     def means(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the mean embeddings of each text and of its bigrams, (batch, texts * (embedding + bigram)).
@@ -126,7 +126,7 @@ def group_sums(table: torch.Tensor, rows: torch.Tensor, counts: torch.Tensor) ->
     return nn.functional.embedding_bag(rows, table, counts.cumsum(0) - counts, mode="sum", sparse=True)
 
 
-def compare(means: torch.Tensor) -> torch.Tensor:
+def compare_texts(means: torch.Tensor) -> torch.Tensor:
     """Return u, v, |u - v| and u v, (batch, 4 width), for the means u and v of two texts, (batch, 2 width)."""
     first, second = means.chunk(2, 1)
     return torch.cat([first, second, (first - second).abs(), first * second], 1)

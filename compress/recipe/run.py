@@ -9,7 +9,6 @@ from typing import cast
 import yaml
 
 from compress.core import console, files, locks, outputs, processes
-from compress.core.errors import UsageError
 from compress.recipe.artifact import write_stage
 from compress.recipe.cache_key import cache_key
 from compress.recipe.call import WorkOrder, take_part
@@ -101,10 +100,7 @@ def check_run_folder(output: Path) -> None:
     Raises:
         UsageError: it does.
     """
-    begun = f".{RECIPE_FILE}.tmp-"  # a run that was killed before it had written its recipe
-    others = output.is_dir() and any(not path.name.startswith(begun) for path in output.iterdir())
-    if others and not (output / RECIPE_FILE).is_file():
-        raise UsageError(f"{output} is not empty and is not a run folder", "choose another folder with -o")
+    outputs.check_content(output, [RECIPE_FILE], "is not a run folder")
 
 
 def _run_stages(recipe: Recipe, output: Path, workspace: Workspace) -> tuple[dict[str, StageManifest], int]:

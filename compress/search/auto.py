@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from compress.core import console, digests, files, locks, machine, outputs, processes
-from compress.core.errors import GateMissed, ModelError, UsageError
+from compress.core import console, digests, files, locks, machine, outputs
+from compress.core.errors import GateMissed, ModelError
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
 from compress.models.layout import is_graph
@@ -16,13 +16,13 @@ from compress.recipe.events import logged_events
 from compress.recipe.preflight import check_inputs
 from compress.results.search import SearchDocument, SearchVerdict
 from compress.search import setup, verdict
-from compress.search.candidates import Candidate
-from compress.search.costs import Costs, State
-from compress.search.delivery import deliver
+from compress.search.candidates import SearchCandidate
+from compress.search.costs import SearchCosts, State
+from compress.search.delivery import deliver_answer
 from compress.search.lab import Ledger, StoreLab
 from compress.search.objective import Objective, ServingPoint
 from compress.search.space import Space
-from compress.search.store import Store
+from compress.search.store import Store, check_one_process
 from compress.search.strategy import Search, choose
 from compress.search.trials import Trials
 from compress.settings.auto import AutoSettings
@@ -69,13 +69,11 @@ def run_auto(question: Question, output: Path, store: Path | None = None) -> Sea
         KeyboardInterrupt: after the best answer so far was delivered.
         CompressError: something else fails; finished stages stay in the store.
     """
-    if processes.launched() > 1:
-        raise UsageError("a search runs in one process, and there are several", "start it without a launcher")
+    check_one_process()
     output = outputs.nameable(output)
     outputs.check_output(output, [locate(name) for name in (question.model, question.teacher) if name])
     with locks.locked(output):
-        if output.is_dir() and any(output.iterdir()) and not any((output / name).is_file() for name in (DOCUMENT, LEDGER, EVENTS)):
-            raise UsageError(f"{output} is not empty and holds no search", "choose another folder with -o")
+        outputs.check_content(output, [DOCUMENT, LEDGER, EVENTS], "holds no search")
         output.mkdir(exist_ok=True)
         with logged_events(output / EVENTS):
             document = _run(question, output, Store(store or output / "stages"))
@@ -103,7 +101,7 @@ def _run(question: Question, output: Path, store: Store) -> SearchDocument:
     for line in verdict.verdict_lines(judged, search.trials.objective):
         search.trials.say(line)
     document = _document(question, output, search, lab, answer, kept, judged)
-    deliver(search.trials, lab, answer, output, within=judged["keeps"] is not False)
+    deliver_answer(search.trials, lab, answer, output, within=judged["keeps"] is not False)
     files.write_json(store.folder / LEARNED, search.trials.costs.as_json())
     document["seconds"] = time.monotonic() - started
     files.write_json(output / DOCUMENT, console.finite({**document}))
@@ -155,7 +153,7 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
 
 def _learned(store: Store) -> State:
     try:
-        return Costs.from_json(files.read_json(store.folder / LEARNED)).as_json()
+        return SearchCosts.from_json(files.read_json(store.folder / LEARNED)).as_json()
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
@@ -180,7 +178,7 @@ def _plan(search: Search) -> list[str]:
 
 
 def _document(
-    question: Question, output: Path, search: Search, lab: StoreLab, answer: Candidate, kept: bool, judged: SearchVerdict
+    question: Question, output: Path, search: Search, lab: StoreLab, answer: SearchCandidate, kept: bool, judged: SearchVerdict
 ) -> SearchDocument:
     trials = search.trials
     rows = [candidate.as_row(trials.score, trials.baseline_ms) for candidate in trials.candidates]

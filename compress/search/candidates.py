@@ -25,7 +25,7 @@ class Speed:
 
 
 @dataclass
-class Candidate:
+class SearchCandidate:
     """A model that was tried.
 
     Attributes:

@@ -39,7 +39,7 @@ PRIOR_WEIGHT = 1.0  # observations that the prior counts for
 
 
 @dataclass
-class Costs:
+class SearchCosts:
     """Predicts the seconds of stages.
 
     Attributes:
@@ -107,6 +107,6 @@ class Costs:
         return {"observed": dict(self.observed), "remains": dict(self.remains)}
 
     @staticmethod
-    def from_json(state: Mapping[str, Mapping[str, list[float]]], scale: float = 1.0) -> Costs:
+    def from_json(state: Mapping[str, Mapping[str, list[float]]], scale: float = 1.0) -> SearchCosts:
         """Read what `as_json` returned."""
-        return Costs({**state.get("observed", {})}, {**state.get("remains", {})}, scale)
+        return SearchCosts({**state.get("observed", {})}, {**state.get("remains", {})}, scale)

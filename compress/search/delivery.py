@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import yaml
 
 from compress.core import files
 from compress.recipe.resolve import resolved
-from compress.search.candidates import Candidate
+from compress.search.candidates import SearchCandidate
 from compress.search.lab import StoreLab
-from compress.search.run_folder import LINKED, write_run_folder
+from compress.search.run_folder import copy_linked, write_run_folder
 from compress.search.trials import Trials
 
 RECIPE = "recipe.yaml"
 
 
-def deliver(trials: Trials, lab: StoreLab, answer: Candidate, output: Path, within: bool) -> None:
+def deliver_answer(trials: Trials, lab: StoreLab, answer: SearchCandidate, output: Path, within: bool) -> None:
     """Write `recipe.yaml`, `run/` and `model/`.
 
     Args:
@@ -38,15 +36,4 @@ def deliver(trials: Trials, lab: StoreLab, answer: Candidate, output: Path, with
     files.write_text(output / RECIPE, f"# {description}\n# compress run {output.name}/{RECIPE} -o {output.name}/run\n{text}")
     write_run_folder(recipe, lab.store, {name: lab.finished[name] for name in stages}, output / "run")
     with files.atomic_folder(output / "model") as temporary:
-        shutil.copytree(output / "run" / "model", temporary, dirs_exist_ok=True, copy_function=_link_weights)
-
-
-def _link_weights(source: str, target: str) -> None:
-    """Link weights, which nobody edits, and copy everything else."""
-    if Path(source).suffix in LINKED:
-        try:
-            os.link(source, target)
-            return
-        except OSError:  # another disk, or a file system without links
-            pass
-    shutil.copyfile(source, target)
+        copy_linked(output / "run" / "model", temporary)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from compress.core import console, processes
-from compress.core.errors import CompressError, UsageError
+from compress.core import console
+from compress.core.errors import CompressError
 from compress.core.system_errors import typed_errors
 from compress.recipe.preflight import check_inputs
 from compress.recipe.schema import Recipe
 from compress.search.jobs import Job, JobGraph, job_graph
-from compress.search.store import FinishedStage, StageEvent, Store
+from compress.search.store import FinishedStage, StageEvent, Store, check_one_process
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,7 @@ def run_recipes(
         UsageError: several processes were launched, or a recipe has no stage of `upto`.
         CompressError: the model or data of a recipe is unavailable; nothing has run then.
     """
-    if processes.launched() > 1:
-        raise UsageError("a search runs in one process, and there are several", "start it without a launcher")
+    check_one_process()
     with typed_errors():
         for recipe in recipes.values():
             check_inputs(recipe, store.workspace(recipe))

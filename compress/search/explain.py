@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from compress.core import console
-from compress.search.candidates import Candidate
+from compress.search.candidates import SearchCandidate
 
 NAME = 30  # characters of a candidate's name in its line
 
 
-def candidate_line(candidate: Candidate, baseline: float, baseline_ms: float) -> str:
+def candidate_line(candidate: SearchCandidate, baseline: float, baseline_ms: float) -> str:
     """Return what is known of a candidate in one line: accuracy with the drop, latency, speedup, seconds, what became of it."""
     drop, speed = candidate.drop, candidate.speed
     parts = [f"  {candidate.name:{NAME}}"]

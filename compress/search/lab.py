@@ -17,7 +17,7 @@ from compress.recipe.check import check
 from compress.recipe.schema import SCHEMA, Recipe, Stage
 from compress.recipe.workspace import Workspace
 from compress.results import RuntimeHints
-from compress.search.costs import Costs, State
+from compress.search.costs import SearchCosts, State
 from compress.search.space import Stages
 from compress.search.store import FinishedStage, Store
 
@@ -39,7 +39,7 @@ class Ledger:
         path: of the file.
         asked: a digest of what was asked: a ledger of another question is not read.
         startup: seconds from the start of the process to the first stage.
-        scale: of this machine, see `Costs`.
+        scale: of this machine, see `SearchCosts`.
         known: what was known of costs when the search began.
         entries: by cache key.
         visited: keys that this process has come to. A resumed search repeats its decisions, with the time that was spent then.
@@ -86,9 +86,9 @@ class Ledger:
         """Return the seconds of all stages up to this point of the search."""
         return self.startup + sum(self.entries[key]["seconds"] or 0.0 for key in self.visited)
 
-    def costs(self) -> Costs:
+    def costs(self) -> SearchCosts:
         """Return what was known of costs when the search began."""
-        return Costs.from_json(cast("Mapping[str, Mapping[str, list[float]]]", self.known), self.scale)
+        return SearchCosts.from_json(cast("Mapping[str, Mapping[str, list[float]]]", self.known), self.scale)
 
 
 class StoreLab:

@@ -23,7 +23,7 @@ class _Running:
     note: str = ""
 
 
-class Progress:
+class SweepProgress:
     """Counts and shows the jobs of a graph; `observe` is the observer of an executor.
 
     Args:

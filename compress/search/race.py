@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from compress.search.candidates import Speed
-from compress.search.costs import Costs
+from compress.search.costs import SearchCosts
 from compress.search.estimates import Drop
 
 HOPELESS = 0.1  # an arm whose chance to keep the limit falls below this is dropped
@@ -53,7 +53,7 @@ class Arm:
     variants: bool = True
     out: str = ""
 
-    def chance(self, limit: float, costs: Costs, planned: int = 0) -> float:
+    def chance(self, limit: float, costs: SearchCosts, planned: int = 0) -> float:
         """Return the probability that the arm keeps the limit, now or once it is trained for `planned` units."""
         if self.drop is None:
             return 0.5
@@ -71,7 +71,7 @@ class Arm:
 class Trainer(Protocol):
     """Trains arms, and knows what that costs."""
 
-    costs: Costs
+    costs: SearchCosts
 
     def seconds_to(self, arm: Arm, units: int) -> float:
         """Return the seconds of training an arm up to this many units in total, and of measuring it."""
@@ -116,7 +116,7 @@ def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float, safe
             trainer.drop_arm(arm, f"its chance to keep the limit, also with more training, is {100 * chance:.0f} %")
 
 
-def leader(arms: Sequence[Arm], limit: float, costs: Costs, safe: float = SAFE) -> Arm | None:
+def leader(arms: Sequence[Arm], limit: float, costs: SearchCosts, safe: float = SAFE) -> Arm | None:
     """Return the arm with the largest gain that keeps the limit as it stands, with this probability."""
     keeping = [arm for arm in arms if arm.units and not arm.out and arm.chance(limit, costs) >= safe]
     return max(keeping, key=lambda arm: arm.gain, default=None)

@@ -63,8 +63,13 @@ def _place(stage: FinishedStage, target: Path) -> None:
     if finished(target, stage.manifest.get("key", "")) is not None:
         return
     with files.atomic_folder(target) as temporary:
-        shutil.copytree(stage.folder, temporary, dirs_exist_ok=True, copy_function=_link_weights)
+        copy_linked(stage.folder, temporary)
         files.write_json(temporary / artifacts.MANIFEST, {**stage.manifest, "stage": stage.name})
+
+
+def copy_linked(source: Path, target: Path) -> None:
+    """Copy the files of a folder into another; weights become hard links if both are on one disk."""
+    shutil.copytree(source, target, dirs_exist_ok=True, copy_function=_link_weights)
 
 
 def _link_weights(source: str, target: str) -> None:

@@ -133,6 +133,16 @@ class Store:
         return FinishedStage(stage.name, folder, manifest, ran=True)
 
 
+def check_one_process() -> None:
+    """Refuse to search where a launcher has started several processes.
+
+    Raises:
+        UsageError: it has.
+    """
+    if processes.launched() > 1:
+        raise UsageError("a search runs in one process, and there are several", "start it without a launcher")
+
+
 def run_stages(
     recipe: Recipe, store: Store, *, upto: Collection[str] | None = None, observer: Observer | None = None
 ) -> dict[str, FinishedStage]:
@@ -151,8 +161,7 @@ def run_stages(
         UsageError: several processes were launched.
         CompressError: whatever a stage raises. Stages that were finished before stay in the store.
     """
-    if processes.launched() > 1:
-        raise UsageError("a search runs in one process, and there are several", "start it without a launcher")
+    check_one_process()
     workspace = store.workspace(recipe)
     stages: dict[str, FinishedStage] = {}
     with typed_errors():

@@ -10,7 +10,7 @@ from typing import cast
 from compress.core import console
 from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
-from compress.search.candidates import Candidate, Speed
+from compress.search.candidates import SearchCandidate, Speed
 from compress.search.estimates import NORMAL, Drop, shrunken
 from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
 from compress.search.space import BATCH, FEWER_TARGETS, WHOLE_TEXT, stage_name
@@ -229,7 +229,7 @@ class Search:
             start = trials.space.member(target) if len(models) > 1 else "slim"
             drop = Drop(100 * (trials.score - score), error, facts.validation)
             arms.append(Arm(f"{target:.3g}x", start, gain, FIXED_STEP + (1 - FIXED_STEP) * share, drop, Speed(ratio), model=start))
-            trials.add(Candidate(f"{target:.3g}x, pruned only", start, gain, drop, Speed(ratio)), "not trained yet")
+            trials.add(SearchCandidate(f"{target:.3g}x, pruned only", start, gain, drop, Speed(ratio)), "not trained yet")
         return sorted(arms, key=lambda arm: arm.gain)
 
     # The race
@@ -312,20 +312,20 @@ class Search:
             return False
         if objective.kind == "smallest":
             trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model), gain=arm.gain)
-        correct(trials.candidates)
+        correct_drops(trials.candidates)
         kept = objective.keeps(candidate.drop if objective.confidence else candidate.corrected, trials.latency_ms(candidate.speed))
         if not kept and objective.kind != "most accurate":
             arm.drop = candidate.drop  # what its final form loses is what counts
         return kept
 
 
-def correct(candidates: Sequence[Candidate]) -> None:
+def correct_drops(candidates: Sequence[SearchCandidate]) -> None:
     """Give every artifact a better estimate of its drop.
 
     That of a family's member is drawn towards the family's curve. A model of another kind has no neighbours to be compared with, and its
     best epoch was chosen on the same examples: the upper end of its interval counts, with the probability `SAFE`.
     """
-    family: list[tuple[Candidate, Drop, float]] = []
+    family: list[tuple[SearchCandidate, Drop, float]] = []
     for candidate in candidates:
         if candidate.servable and candidate.drop is not None:
             drop = candidate.drop
@@ -336,19 +336,19 @@ def correct(candidates: Sequence[Candidate]) -> None:
         candidate.corrected = drop
 
 
-def choose(trials: Trials) -> tuple[Candidate, bool]:
+def choose(trials: Trials) -> tuple[SearchCandidate, bool]:
     """Return the best artifact, and whether it keeps the limit; if none does, the nearest."""
     objective, artifacts = trials.objective, [candidate for candidate in trials.candidates if candidate.servable]
-    correct(artifacts)
+    correct_drops(artifacts)
 
-    def keeps(candidate: Candidate) -> bool:
+    def keeps(candidate: SearchCandidate) -> bool:
         drop = candidate.drop if objective.confidence else candidate.corrected
         return objective.keeps(drop, trials.latency_ms(candidate.speed))
 
-    def lost(candidate: Candidate) -> float:
+    def lost(candidate: SearchCandidate) -> float:
         return candidate.corrected.points if candidate.corrected else math.inf
 
-    def ratio(candidate: Candidate) -> float:
+    def ratio(candidate: SearchCandidate) -> float:
         return candidate.speed.ratio if candidate.speed else 0.0
 
     ranks = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from compress.core import files, locks, outputs
-from compress.core.errors import CompressError, PointsFailed, UsageError
+from compress.core.errors import CompressError, PointsFailed
 from compress.recipe import load as loading
 from compress.recipe.events import logged_events
 from compress.recipe.resolve import resolved
@@ -20,7 +20,7 @@ from compress.search.executor import RecipeOutcome, run_recipes
 from compress.search.executors import opened
 from compress.search.grid import Grid, Point, grid_points
 from compress.search.jobs import job_graph
-from compress.search.progress import Progress
+from compress.search.progress import SweepProgress
 from compress.search.run_folder import write_run_folder
 from compress.search.store import Store, stored_stages
 from compress.search.sweep_results import PointRun, sweep_document
@@ -90,7 +90,7 @@ def run_sweep(sweep: Sweep, output: Path, ray: str | None = None, store: Path | 
     started, output = time.monotonic(), outputs.nameable(output)
     outputs.check_output(output, external_models(sweep.points[0].recipe))
     with locks.locked(output):
-        _check_folder(output)
+        outputs.check_content(output, [SWEEP_FILE], "is not the folder of a sweep")
         output.mkdir(exist_ok=True)
         described = {"grid": {path: list(values) for path, values in sweep.grid.items()}, "seeds": sweep.seeds}
         first = yaml.safe_dump({**described, "first": resolved(sweep.points[0].recipe)}, sort_keys=False, allow_unicode=True)
@@ -118,7 +118,7 @@ def _run(sweep: Sweep, output: Path, store: Store, ray: str | None) -> SweepDocu
     points = {point.label: point for point in sweep.points}
     recipes = {label: point.recipe for label, point in points.items()}
     graph = job_graph(recipes)
-    with opened(ray) as executor, Progress(graph, live=ray is not None) as progress:
+    with opened(ray) as executor, SweepProgress(graph, live=ray is not None) as progress:
         outcomes = run_recipes(recipes, store, executor, observer=progress.observe)
     runs = [_finish_point(points[label], outcome, store, output) for label, outcome in outcomes.items()]
     return sweep_document(runs, sweep.grid, output, store.folder, graph, progress.places)
@@ -132,12 +132,6 @@ def _finish_point(point: Point, outcome: RecipeOutcome, store: Store, output: Pa
         return PointRun(point, outcome, write_run_folder(point.recipe, store, outcome.stages, output / point.folder))
     except CompressError as error:
         return PointRun(point, RecipeOutcome(outcome.stages, error))
-
-
-def _check_folder(output: Path) -> None:
-    """Refuse a folder that holds something else than a sweep."""
-    if output.is_dir() and any(output.iterdir()) and not (output / SWEEP_FILE).is_file():
-        raise UsageError(f"{output} is not empty and is not the folder of a sweep", "choose another folder with -o")
 
 
 def _write(document: SweepDocument, output: Path) -> None:

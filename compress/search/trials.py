@@ -11,8 +11,8 @@ from typing import Protocol, cast
 from compress.core import console
 from compress.core.errors import Diverged
 from compress.results import BenchDocument, EvalDocument
-from compress.search.candidates import Candidate, Speed
-from compress.search.costs import Costs
+from compress.search.candidates import SearchCandidate, Speed
+from compress.search.costs import SearchCosts
 from compress.search.estimates import Drop
 from compress.search.explain import candidate_line
 from compress.search.objective import Objective
@@ -75,10 +75,10 @@ class Trials:
     space: Space
     objective: Objective
     budget: float
-    costs: Costs
+    costs: SearchCosts
     show: Callable[[str], None] = console.info
     log: list[str] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
+    candidates: list[SearchCandidate] = field(default_factory=list)
     score: float = math.nan
     latencies_ms: list[float] = field(default_factory=list)
     outputs: set[int] = field(default_factory=set)
@@ -154,17 +154,17 @@ class Trials:
         """Return a latency on the scale of the baseline's: so timings at different loads of the machine can be compared."""
         return None if speed is None else self.baseline_ms / speed.ratio
 
-    def serve(self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None) -> Candidate:
+    def serve(self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None) -> SearchCandidate:
         """Make an artifact, evaluate it and time it: a candidate that can be the answer."""
         manifest = self.do(artifact, kind)
         drop, speed = self.check(artifact), self.time(artifact)
-        candidate = Candidate(name, artifact, gain, drop, speed)
+        candidate = SearchCandidate(name, artifact, gain, drop, speed)
         candidate.size_mb = cast("float", manifest["size_mb"])
         candidate.seconds = self.lab.seconds_of(artifact)
         self.add(candidate)
         return candidate
 
-    def add(self, candidate: Candidate, why: str = "") -> None:
+    def add(self, candidate: SearchCandidate, why: str = "") -> None:
         """Add a candidate, judged by what was measured, and print its line."""
         keeps = self.objective.keeps(candidate.drop, self.latency_ms(candidate.speed))
         candidate.verdict = "kept" if keeps else "dropped"
@@ -212,7 +212,7 @@ class Trials:
         if before is not None and not arm.is_spec:
             self.costs.learn_recovery("doubled" if arm.units else "first", before.points, arm.drop.points)
         arm.units, arm.model = total, name
-        candidate = Candidate(f"{arm.name} trained, {total} unit{'s'[: total - 1]}", name, arm.gain, arm.drop, arm.speed)
+        candidate = SearchCandidate(f"{arm.name} trained, {total} unit{'s'[: total - 1]}", name, arm.gain, arm.drop, arm.speed)
         candidate.seconds = self.lab.seconds_of(name)
         self.add(candidate)
         return True

@@ -7,7 +7,7 @@ from typing import cast
 
 from compress.results import EvalDocument
 from compress.results.search import SearchVerdict, Tradeoff
-from compress.search.candidates import Candidate
+from compress.search.candidates import SearchCandidate
 from compress.search.estimates import describe_points, examples_needed, flattery
 from compress.search.objective import Objective
 from compress.search.trials import Trials, drop_of
@@ -16,7 +16,7 @@ AROUND = (-0.5, 0.5)  # points of another limit whose best candidate is shown
 AROUND_LATENCY = (0.8, 1.25)  # factors of another latency
 
 
-def judge(trials: Trials, answer: Candidate) -> SearchVerdict:
+def judge(trials: Trials, answer: SearchCandidate) -> SearchVerdict:
     """Evaluate the answer and the baseline on the split that chose nothing; it is read here for the first time."""
     facts, objective = trials.space.facts, trials.objective
     document = cast("EvalDocument", trials.do(trials.space.add_proof(answer.model), "eval", 2 * facts.judged))
@@ -71,7 +71,7 @@ def _unsure(verdict: SearchVerdict, objective: Objective) -> str:
     return f"{sure} about {needed:,} examples for a loss like this; {verdict['split']} has {verdict['n']:,}"
 
 
-def tradeoffs(candidates: Sequence[Candidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:
+def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:
     """Return the best artifacts and trained models for limits around the one that was asked for, by what was tried."""
     known = [candidate for candidate in candidates if candidate.drop is not None and candidate.speed is not None]
     latency = objective.target_latency_ms
@@ -84,11 +84,11 @@ def tradeoffs(candidates: Sequence[Candidate], objective: Objective, baseline_ms
     return result
 
 
-def _fastest_within(known: Sequence[Candidate], limit: float) -> Candidate | None:
+def _fastest_within(known: Sequence[SearchCandidate], limit: float) -> SearchCandidate | None:
     fitting = [candidate for candidate in known if candidate.drop and candidate.drop.points <= limit]
     return max(fitting, key=lambda candidate: candidate.speed.ratio if candidate.speed else 0.0, default=None)
 
 
-def _best_within(known: Sequence[Candidate], latency_ms: float, baseline_ms: float) -> Candidate | None:
+def _best_within(known: Sequence[SearchCandidate], latency_ms: float, baseline_ms: float) -> SearchCandidate | None:
     fitting = [candidate for candidate in known if candidate.speed and baseline_ms / candidate.speed.ratio <= latency_ms]
     return min(fitting, key=lambda candidate: candidate.drop.points if candidate.drop else 100.0, default=None)

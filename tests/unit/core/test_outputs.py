@@ -56,3 +56,26 @@ def test_remains_of_killed_runs_beside_a_finished_output_are_removed(tmp_path: P
 def test_a_name_that_no_folder_can_have_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be the name of a folder"):
         outputs.nameable(Path("a\0b"))
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        ([], False),
+        (["mark"], False),
+        (["mark", "other"], False),
+        ([".mark.tmp-7"], False),
+        (["other"], True),
+        ([".mark.tmp-7", "other"], True),
+    ],
+    ids=str,
+)
+def test_a_folder_that_something_else_wrote_is_refused(tmp_path: Path, names: list[str], refused: bool) -> None:
+    outputs.check_content(tmp_path / "missing", ["mark"], "is not ours")
+    for name in names:
+        (tmp_path / name).touch()
+    if not refused:
+        outputs.check_content(tmp_path, ["another", "mark"], "is not ours")
+        return
+    with pytest.raises(UsageError, match="is not empty and is not ours"):
+        outputs.check_content(tmp_path, ["another", "mark"], "is not ours")

@@ -12,7 +12,7 @@ import numpy as np
 
 from compress.core.digests import digest_json
 from compress.prune.targets import OutOfReach
-from compress.search.costs import Costs
+from compress.search.costs import SearchCosts
 from compress.search.objective import Objective, ServingPoint
 from compress.search.space import Space, Stages, TaskFacts, references
 from compress.search.strategy import Search
@@ -224,7 +224,7 @@ def search_on(lab: FakeLab, budget: float = 2700.0, trained: bool = False, stude
     """Return a search on a landscape."""
     limits = {"kind": "fastest", "max_drop": 1.0} if not objective else {"kind": "fastest", **objective}
     space = Space(replace(FACTS, train=lab.train), SERVING, trains_baseline=not trained)
-    trials = Trials(lab, space, Objective(**limits), budget, Costs(), show=lambda line: None)
+    trials = Trials(lab, space, Objective(**limits), budget, SearchCosts(), show=lambda line: None)
     return Search(trials, students)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from compress.core.errors import UsageError
 from compress.data import resolve
-from compress.search.costs import Costs
+from compress.search.costs import SearchCosts
 from compress.search.lab import Ledger, StoreLab
 from compress.search.space import Stages
 from compress.search.store import Store
@@ -19,7 +19,7 @@ NAMES = ("teacher", "slim", "proof")
 
 
 def begin() -> tuple[float, float, Any]:
-    return 4.0, 2.0, Costs().as_json()
+    return 4.0, 2.0, SearchCosts().as_json()
 
 
 @pytest.fixture(scope="module")

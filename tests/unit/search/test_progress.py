@@ -10,7 +10,7 @@ import pytest
 from compress.core import console
 from compress.search.executor import JobEvent
 from compress.search.jobs import JobGraph, job_graph
-from compress.search.progress import Progress
+from compress.search.progress import SweepProgress
 from compress.search.store import EventKind, StageEvent
 from tests.unit.search.recipes import build, write_document
 
@@ -28,7 +28,7 @@ def event(graph: JobGraph, number: int, kind: EventKind, where: str = "", **fiel
 
 def test_a_line_when_a_stage_starts_and_ends(graph: JobGraph, capsys: pytest.CaptureFixture[str]) -> None:
     console.configure()
-    with Progress(graph, live=False) as progress:
+    with SweepProgress(graph, live=False) as progress:
         progress.observe(event(graph, 0, "reused", seconds=3.0))
         progress.observe(event(graph, 1, "started"))
         progress.observe(event(graph, 1, "finished", seconds=12.0))
@@ -42,7 +42,7 @@ def test_a_line_when_a_stage_starts_and_ends(graph: JobGraph, capsys: pytest.Cap
 
 def test_lines_of_several_machines_name_the_stage_and_where(graph: JobGraph, capsys: pytest.CaptureFixture[str]) -> None:
     console.configure()
-    with Progress(graph, live=True) as progress:  # not on a terminal here
+    with SweepProgress(graph, live=True) as progress:  # not on a terminal here
         progress.observe(event(graph, 0, "started", "host 7"))
         progress.observe(event(graph, 0, "log", "host 7", text="epoch 1"))
         progress.observe(event(graph, 0, "warning", "host 7", text="odd"))
@@ -56,7 +56,7 @@ def test_lines_of_several_machines_name_the_stage_and_where(graph: JobGraph, cap
 
 
 def test_the_live_table_shows_what_runs_where(graph: JobGraph) -> None:
-    progress = Progress(graph, live=True)
+    progress = SweepProgress(graph, live=True)
     progress.observe(event(graph, 0, "reused", seconds=3.0))
     progress.observe(event(graph, 1, "started", "host 7"))
     progress.observe(event(graph, 1, "log", "host 7", text="epoch 1"))

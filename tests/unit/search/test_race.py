@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from compress.search.costs import Costs
+from compress.search.costs import SearchCosts
 from compress.search.estimates import Drop
 from compress.search.race import Arm, leader, race, race_for_accuracy
 
@@ -18,7 +18,7 @@ class MadeUp:
     drops: dict[str, list[float]]  # by arm: after 1, 2, 4, … units
     time: float = 100.0
     error: float = 0.05
-    costs: Costs = field(default_factory=Costs)
+    costs: SearchCosts = field(default_factory=SearchCosts)
     trained: list[tuple[str, int]] = field(default_factory=list)
     out: dict[str, str] = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ def test_nothing_is_trained_for_a_gain_that_is_there_already() -> None:
 
 def test_the_chance_grows_with_the_training_that_is_planned() -> None:
     (arm,) = arms(3.0)
-    chances = [arm.chance(1.0, Costs(), units) for units in (0, 1, 4, 16)]
+    chances = [arm.chance(1.0, SearchCosts(), units) for units in (0, 1, 4, 16)]
     assert chances == sorted(chances)
     assert chances[0] < 0.01
 

@@ -71,6 +71,17 @@ def rows(path: Path, separator: str) -> Iterator[list[str]]:
         yield row + [""] * (len(first) - len(row)) if len(row) < len(first) else row[: len(first)]
 
 
+def row_lines(path: Path, separator: str) -> Iterator[int]:
+    """Yield the number of the last line of each row.
+
+    Raises:
+        DataError: rows that do not fit any reading.
+    """
+    records = _records(path, dialect_of(path, separator))
+    next(records)
+    yield from (line for line, _ in records)
+
+
 def dialect_of(path: Path, separator: str) -> Dialect:
     """Return how a file writes its fields; the whole file is checked.
 

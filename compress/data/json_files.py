@@ -20,10 +20,10 @@ def json_rows(path: Path) -> Iterator[Row]:
     Raises:
         DataError: contents that are none of the layouts; the message has the line.
     """
-    yield from _document_rows(path) if _is_document(path) else _line_rows(path)
+    yield from _document_rows(path) if is_document(path) else _line_rows(path)
 
 
-def _is_document(path: Path) -> bool:
+def is_document(path: Path) -> bool:
     """Return whether the file is one JSON document rather than an object per line."""
     nonblank = (line for line in lines_of(path) if line.strip())
     first = next(nonblank, "")

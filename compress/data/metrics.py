@@ -8,11 +8,13 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from compress.data import metric_rows
+from compress.data import metric_rows, ranking_metrics
 from compress.data.examples import Labels, Predictions
+from compress.data.judgements import Judgements
+from compress.data.rankings import DocumentRanking
 
-Label = TypeVar("Label", bound=Labels)
-Predicted = TypeVar("Predicted", bound=Predictions)
+Label = TypeVar("Label", bound=Labels | Judgements)
+Predicted = TypeVar("Predicted", bound=Predictions | list[DocumentRanking])
 Score = Callable[[np.ndarray], float]
 
 
@@ -95,11 +97,24 @@ METRICS: dict[str, Metric[Any, Any]] = {
     "word_f1": Metric(metric_rows.word_counts, _f1_of_counts),
     "exact_match": Metric(metric_rows.exact_match, _mean, right=True),
     "squad_f1": Metric(metric_rows.squad_f1, _mean),
+    "ndcg@10": Metric(ranking_metrics.ndcg_at_10, _mean),
+    "mrr@10": Metric(ranking_metrics.reciprocal_rank_at_10, _mean),
+    "recall@100": Metric(ranking_metrics.recall_at_100, _mean),
+    "map": Metric(ranking_metrics.average_precision, _mean),
 }
 
 
-def compute(metrics: Sequence[str], labels: Labels, predictions: Predictions, label_names: Sequence[str] = ()) -> dict[str, float]:
-    """Compute the metrics of these names; labels and predictions have the form of `Examples.labels`."""
+def compute(
+    metrics: Sequence[str], labels: Labels | Judgements, predictions: Predictions | list[DocumentRanking], label_names: Sequence[str] = ()
+) -> dict[str, float]:
+    """Compute the metrics of these names.
+
+    Args:
+        metrics: names.
+        labels: in the form of `Examples.labels`; of a retrieval task its judgements.
+        predictions: in the same form; of a retrieval task the ranking of each judged query.
+        label_names: of the task.
+    """
     return {name: METRICS[name](labels, predictions, label_names) for name in metrics}
 
 

@@ -19,7 +19,7 @@ from compress.core.errors import DataError, ResourceError, did_you_mean
 from compress.core.scratch import folder as scratch_folder
 from compress.data import conll, delimited
 from compress.data.json_files import json_rows
-from compress.data.text_files import FREE_BYTES
+from compress.data.text_files import FREE_BYTES, not_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -248,6 +248,6 @@ def _as_data_errors(path: Path) -> Iterator[None]:
             f"{path} does not fit in memory: {(str(error).splitlines() or ['no reason given'])[0]}", "is it damaged? else split its rows"
         ) from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+        raise not_text(path) from error
     except (ValueError, TypeError, OSError, EOFError, zlib.error, pa.ArrowException, DatasetsError) as error:
         raise DataError(f"{path} cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}") from error

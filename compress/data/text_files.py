@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 from collections.abc import Iterator
@@ -36,14 +37,19 @@ def _check_unpacked(path: Path, _time: int, size: int, free: int) -> None:
                 )
 
 
+def _opened(path: Path) -> io.BufferedReader:
+    """Open the bytes of a file, unpacked."""
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    state = path.stat()
+    _check_unpacked(path, state.st_mtime_ns, state.st_size, FREE_BYTES)
+    return io.BufferedReader(gzip.open(path))
+
+
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
     """Open a text file, plain or `.gz`, as UTF-8 or by its byte order mark; line ends are kept as they are."""
-    packed, state = path.suffix.lower() == ".gz", path.stat()
-    if packed:
-        _check_unpacked(path, state.st_mtime_ns, state.st_size, FREE_BYTES)
-    raw = io.BufferedReader(gzip.open(path)) if packed else path.open("rb")  # noqa: SIM115
-    with raw:
+    with _opened(path) as raw:
         encoding = "utf-16" if raw.peek(2)[:2] in UTF16_MARKS else "utf-8-sig"
         with io.TextIOWrapper(raw, encoding=encoding, newline="") as text:
             yield text
@@ -65,3 +71,21 @@ def lines_of(path: Path) -> Iterator[str]:
                     "is the format right? a table has one row a line; split long texts into rows",
                 )
             yield line
+
+
+def _undecodable_line(path: Path) -> int:
+    """Return the number of the first line of a file that is not UTF-8 (of a UTF-16 file 1)."""
+    decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
+    with _opened(path) as raw:
+        try:
+            while chunk := raw.read(1 << 20):
+                line += decoder.decode(chunk).count("\n")
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            line += error.object[: error.start].count(b"\n")
+    return line
+
+
+def not_text(path: Path) -> DataError:
+    """Return the error of a file that is not UTF-8, with the line."""
+    return DataError(f"line {_undecodable_line(path)} of {path} is not UTF-8 text", "save it as UTF-8")

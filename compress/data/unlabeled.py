@@ -14,6 +14,7 @@ from compress.data.examples import Examples
 from compress.data.spec import TaskSpec
 from compress.data.streamed import Texts
 from compress.data.tables import column_names, existing_file, read_batches
+from compress.data.text_files import not_text
 from compress.data.texts import examples_from_texts
 
 
@@ -50,7 +51,7 @@ def _lines(path: Path, spec: TaskSpec) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
+        raise not_text(path) from error
     return [line for line in lines if line]
 
 

@@ -1,0 +1,118 @@
+"""A retrieval data set: corpus, queries, and judgements that are split by query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from compress.core import console, digests
+from compress.core.errors import DataError
+from compress.data.beir import BeirSources, beir_sources
+from compress.data.collection import Collection, read_collection
+from compress.data.columns import IN_MEMORY_BYTES
+from compress.data.dataset_objects import SPLITS
+from compress.data.examples import Examples
+from compress.data.judgements import Judgements, read_judgements, split_by_query
+from compress.data.splits import FEWEST, HELD_OUT
+
+Shares = tuple[float, float, float]  # of train, validation and test
+
+
+class Retrieval:
+    """Corpus, queries and judgements, read on first use.
+
+    Args:
+        data: see `beir_sources`.
+        shares: divide the queries of the only split into train, validation and test; None: the splits are those of the files, and
+            a tenth of the training queries becomes the validation split if there is none.
+        in_memory: bytes; a corpus that takes more is streamed from its files.
+
+    Raises (from any property that reads data):
+        DataError: a part is missing, empty or malformed.
+        ResourceError: offline and not in the cache.
+    """
+
+    def __init__(self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES) -> None:
+        self._data, self._shares, self._in_memory = data, shares, in_memory
+        self._read: dict[str, Judgements] = {}
+
+    @cached_property
+    def sources(self) -> BeirSources:
+        """Where the parts come from."""
+        return beir_sources(self._data)
+
+    @cached_property
+    def corpus(self) -> Collection:
+        """The documents."""
+        return read_collection(self.sources.corpus, self._in_memory)
+
+    @cached_property
+    def queries(self) -> Collection:
+        """The queries of all splits."""
+        return read_collection(self.sources.queries, self._in_memory)
+
+    @property
+    def available(self) -> list[str]:
+        """The splits that have judgements."""
+        if self._shares:
+            return [split for split, share in zip(SPLITS, self._shares, strict=True) if share]
+        given = self.sources.judgements
+        return [split for split in SPLITS if split in given or (split == "validation" and "train" in given)]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A digest of the data and of how it is split."""
+        return digests.digest_json({"data": self.sources.digest(), "shares": self._shares})
+
+    def examples(self, split: str) -> Examples:
+        """Return the judged queries of a split with their judgements; see `judgements` for errors."""
+        judgements = self.judgements(split)
+        return Examples(self.queries.take(judgements.queries), judgements)
+
+    def judgements(self, split: str) -> Judgements:
+        """Return the judgements of `train`, `validation` or `test`.
+
+        Raises:
+            DataError: there are none, or the shares do not fit.
+        """
+        if split not in self.available:
+            only = f"; it has: {', '.join(self.available)}"
+            hint = "give the shares of train, validation and test, and the judged queries are divided" if len(self.available) == 1 else None
+            raise DataError(f"there are no judgements of the {split} split{only}", hint)
+        if split not in self._read:
+            self._load(split)
+        return self._read[split]
+
+    def _load(self, split: str) -> None:
+        """Load a split, and those that it is divided from."""
+        if self._shares:
+            self._read |= self._divided(self._shares)
+        elif split in self.sources.judgements and (split != "train" or "validation" in self.sources.judgements):
+            self._read[split] = self._of_file(split)
+        else:
+            train = self._of_file("train")
+            if len(train) < FEWEST:
+                raise DataError("too few training queries to hold out a validation split", "give the judgements of one, qrels/dev.tsv")
+            self._read |= split_by_query(train, self.queries.ids, {"train": 1 - HELD_OUT, "validation": HELD_OUT})
+            held_out = len(self._read["validation"])
+            console.once(f"no validation judgements: {held_out} of {len(train)} training queries are held out for them")
+
+    def _divided(self, shares: Shares) -> dict[str, Judgements]:
+        if len(self.sources.judgements) > 1:
+            raise DataError(
+                f"the judgements are split already ({', '.join(self.sources.judgements)}), and shares were given to split them",
+                "leave the shares out",
+            )
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise DataError(f"the shares {', '.join(f'{share:g}' for share in shares)} do not add up to 1", "for example 0.6, 0.2 and 0.2")
+        (split,) = self.sources.judgements
+        parts = {name: share for name, share in zip(SPLITS, shares, strict=True) if share}
+        return split_by_query(self._of_file(split), self.queries.ids, parts)
+
+    def _of_file(self, split: str) -> Judgements:
+        source = self.sources.judgements[split]
+        judgements = read_judgements(source, self.queries, self.corpus)
+        if left_out := judgements.without_relevant:
+            count = f"{left_out} of {left_out + len(judgements)} judged queries of {source.where}"
+            console.once(f"{count} have no relevant document: they are left out")
+        return judgements

@@ -1,0 +1,65 @@
+"""A retrieval data set and its splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.core import console
+from compress.core.errors import DataError
+from compress.data.retrieval import Retrieval
+from tests.unit.data.retrieval_files import write_beir, write_lines
+
+SHARES = (0.6, 0.2, 0.2)
+
+
+def large(folder: Path, *splits: str) -> Path:
+    """Twenty queries with a relevant document each, in every split."""
+    grades = [(f"q{number}", "d1", 1) for number in range(20)]
+    write_beir(folder, **dict.fromkeys(splits, grades))
+    write_lines(folder / "queries.jsonl", [{"_id": f"q{number}", "text": f"query {number}"} for number in range(20)])
+    return folder
+
+
+def test_examples_are_the_judged_queries(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console.configure()
+    data = Retrieval(str(write_beir(tmp_path)))
+    examples = data.examples("test")
+    assert data.available == ["test"]
+    assert list(examples.texts) == [("what lifts?",), ("what is hot?",)]
+    assert examples.take([1]).labels.documents[0].tolist() == [1, 2]
+    assert "1 of 3 judged queries of " in capsys.readouterr().err
+
+
+def test_validation_queries_are_held_out_of_train(tmp_path: Path) -> None:
+    data = Retrieval(str(large(tmp_path, "train", "test")))
+    assert data.available == ["train", "validation", "test"]
+    train, validation = data.judgements("train"), data.judgements("validation")
+    assert [len(train), len(validation), len(data.judgements("test"))] == [18, 2, 20]
+    assert not set(train.queries) & set(validation.queries)
+
+
+def test_shares_divide_the_only_split(tmp_path: Path) -> None:
+    data = Retrieval(str(large(tmp_path, "test")), SHARES)
+    assert [len(data.judgements(split)) for split in data.available] == [12, 4, 4]
+    assert data.fingerprint != Retrieval(str(tmp_path)).fingerprint
+    assert data.fingerprint == Retrieval(str(large(tmp_path / "copy", "test")), SHARES).fingerprint
+    assert Retrieval(str(tmp_path), (0.8, 0.2, 0.0)).available == ["train", "validation"]
+
+
+def test_splits_that_there_are_not(tmp_path: Path) -> None:
+    large(tmp_path, "test")
+    with pytest.raises(DataError, match=r"no judgements of the train split; it has: test") as caught:
+        Retrieval(str(tmp_path)).judgements("train")
+    assert "shares of train, validation and test" in str(caught.value.hint)
+    with pytest.raises(DataError, match="the shares 0.6, 0.6, 0.2 do not add up to 1"):
+        Retrieval(str(tmp_path), (0.6, 0.6, 0.2)).judgements("train")
+    large(tmp_path, "test", "train")
+    with pytest.raises(DataError, match=r"split already \(train, test\)"):
+        Retrieval(str(tmp_path), SHARES).judgements("train")
+
+
+def test_a_streamed_corpus_has_the_same_texts(tmp_path: Path) -> None:
+    write_beir(tmp_path)
+    assert list(Retrieval(str(tmp_path), in_memory=1).corpus.texts) == list(Retrieval(str(tmp_path)).corpus.texts)

@@ -18,11 +18,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, cast
 
-from compress import data
 from compress.core.errors import UsageError
 from compress.core.scratch import folder as scratch_folder
 from compress.core.validation import validate
-from compress.data import TaskLike
+from compress.data.presets import TaskLike, resolve
 from compress.recipe import load as loading
 from compress.recipe.one_stage import ModelLike, as_reference, one_stage
 from compress.recipe.run import run_recipe
@@ -239,7 +238,7 @@ def auto(
         GateMissed: nothing keeps what was asked for; the nearest is in `output`.
     """
     checked = validate(AutoSettings, settings, "auto", UsageError)
-    question = Question(as_reference(model), data.resolve(task), checked, seed, as_reference(teacher) if teacher else "")
+    question = Question(as_reference(model), resolve(task), checked, seed, as_reference(teacher) if teacher else "")
     return AutoResult(run_auto(question, Path(output), Path(store) if store else None))
 
 

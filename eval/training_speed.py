@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from compress import api
-from compress import data as tasks
 from compress.core import console, files, machine
 from compress.core.errors import CompressError
+from compress.data import presets
 from compress.data.encoded import Encoded
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
@@ -105,7 +105,7 @@ def prepared(options: argparse.Namespace) -> TaskSpec:
     """Return the task on local files: those of `--data`, or those of the task, with `--limit` of its training examples."""
     import pandas as pd
 
-    spec = tasks.resolve(options.task)
+    spec = presets.resolve(options.task)
     if options.data:
         paths = {split: options.data / spec.name / f"{split}.parquet" for split in SPLITS}
         spec = spec.with_files({split: str(path) for split, path in paths.items() if path.is_file()})
@@ -126,7 +126,7 @@ def prepared(options: argparse.Namespace) -> TaskSpec:
 
 def train(order: Document) -> Document:
     """Do one training; returns its seconds: of the training loop with its validation, and of all that the verb does."""
-    folder, task = Path(order["folder"]), Task(tasks.resolve({key: value for key, value in order["task"].items() if value is not None}))
+    folder, task = Path(order["folder"]), Task(presets.resolve({key: value for key, value in order["task"].items() if value is not None}))
     if order["way"] != "compress":
         return trainer(order, task, folder)
     document = api.finetune(

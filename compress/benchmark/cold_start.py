@@ -15,7 +15,7 @@ def main() -> None:
     """Print one JSON line with `load_ms` (imports and opening), `first_run_ms` and `peak_rss_mb`."""
     folder, runtime, device, precision = Path(sys.argv[1]), *sys.argv[2:5]
     start = time.perf_counter()
-    from compress.benchmark.runners import open_runner
+    from compress.benchmark.open_runner import open_runner
     from compress.models.config import max_tokens, read_config
 
     runner, _ = open_runner(folder, runtime, precision if runtime != "onnxruntime" else "fp32", device, threads=1)

@@ -15,7 +15,8 @@ from compress.benchmark.cores import pinned, torch_threads_restored
 from compress.benchmark.grid import PYTORCH, Candidate, Cell, candidates_of, grid_cells
 from compress.benchmark.interleaving import interleaved
 from compress.benchmark.latency_results import cell_results, control, speedup_waterfall
-from compress.benchmark.runners import Runner, open_runner
+from compress.benchmark.open_runner import open_runner
+from compress.benchmark.runners import Runner
 from compress.benchmark.static_facts import StaticFacts, static_facts
 from compress.benchmark.workload import Workload, random_workload, sample_texts, task_workload
 from compress.core import console, machine

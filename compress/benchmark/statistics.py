@@ -68,7 +68,8 @@ def median_ratio(numerators: np.ndarray, denominators: np.ndarray, seed: int = 0
         seed: of the resampling.
     """
     ratios = numerators / denominators
-    medians = np.array([np.median(ratios[positions]) for positions in resampled_positions(len(ratios), seed)])
+    positions = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    medians = np.median(ratios[positions], axis=1)
     return float(np.median(ratios)), percentile_interval(medians)
 
 

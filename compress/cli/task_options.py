@@ -115,9 +115,9 @@ def task_of(values: dict[str, object]) -> str | Mapping[str, object] | None:
 
 def _adjusted(task: str, files: dict[str, str], flags: TaskFlags) -> dict[str, object]:
     """Return a preset's document with local files, another maximum length or other metrics."""
-    from compress import data
+    from compress.data.presets import resolve
 
-    spec = data.resolve(task)
+    spec = resolve(task)
     document = (spec.with_files(files) if files else spec).model_dump(mode="json", exclude_none=True)
     if "max_length" in flags:
         document["max_length"] = flags["max_length"]

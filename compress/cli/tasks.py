@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from compress.core import console
-from compress.data import presets
+from compress.data.presets import presets
 
 
 @click.group("tasks", short_help="List the task presets.")

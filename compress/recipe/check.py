@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from compress.core.errors import RecipeError
 from compress.core.validation import validate
-from compress.data import TaskLike
+from compress.data.presets import TaskLike
 from compress.data.spec import TaskSpec
 from compress.recipe.check_stage import check_stage
 from compress.recipe.schema import SCHEMA, Recipe, RecipeDocument, Stage

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from compress import data as tasks
 from compress.core import yaml_file
 from compress.core.errors import RecipeError, did_you_mean
+from compress.data import presets
 from compress.data.spec import TaskSpec
 from compress.recipe.check import check
 from compress.recipe.overrides import overridden
@@ -80,8 +80,8 @@ def build(document: Mapping[str, object], where: str, folder: Path, files: dict[
 def checked(document: Mapping[str, object], where: str, files: dict[str, str] | None) -> Recipe:
     """Check a recipe's document whose paths are absolute; `files` maps splits to files that replace those of the task."""
 
-    def resolve_task(task: tasks.TaskLike) -> TaskSpec:
-        spec = tasks.resolve(task)
+    def resolve_task(task: presets.TaskLike) -> TaskSpec:
+        spec = presets.resolve(task)
         return spec.with_files(files) if files else spec
 
     if files and document.get("task") is None:

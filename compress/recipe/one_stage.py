@@ -7,8 +7,8 @@ from pathlib import Path
 
 from compress.core.errors import UsageError
 from compress.core.validation import validate
-from compress.data import TaskLike, resolve
 from compress.data.dataset_objects import is_dataset
+from compress.data.presets import TaskLike, resolve
 from compress.models.reference import LEGACY
 from compress.recipe.check import check
 from compress.recipe.schema import MODEL, SCHEMA, Recipe

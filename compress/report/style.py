@@ -27,21 +27,26 @@ def empty_figure(height: int, **layout: object) -> go.Figure:
     """Return a figure without data, in the page's style."""
     import plotly.graph_objects as go
 
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 64, "r": 16, "t": 16, "b": 44},
-        font={"family": FONT, "size": 13, "color": INK},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        dragmode=False,
-        **{"showlegend": False, **layout},
-    )
     # No zooming: on a phone, a finger on the chart must scroll the page.
-    for update in (figure.update_xaxes, figure.update_yaxes):
-        update(fixedrange=True, gridcolor=GRID, zeroline=False, automargin=True, title_font={"size": 12, "color": MUTED}, title_standoff=10)
-    return figure
+    axis = {
+        "fixedrange": True,
+        "gridcolor": GRID,
+        "zeroline": False,
+        "automargin": True,
+        "title": {"font": {"size": 12, "color": MUTED}, "standoff": 10},
+    }
+    style = {
+        "template": "none",
+        "margin": {"l": 64, "r": 16, "t": 16, "b": 44},
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "dragmode": False,
+        "showlegend": False,
+        "xaxis": axis,
+        "yaxis": axis,
+    }
+    return go.Figure(layout=style | {"height": height} | layout)  # at once: every update of a figure checks all of it again
 
 
 def bars_figure(points: Sequence[Document]) -> go.Figure:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from compress.core import yaml_file
 from compress.core.errors import DataError, RecipeError, did_you_mean
 from compress.core.validation import validate
-from compress.data import resolve
 from compress.data.dataset_objects import SPLITS
+from compress.data.presets import resolve
 from compress.data.spec import TaskSpec
 from compress.recipe.verbs import VERBS
 from compress.settings import FinetuneSettings

@@ -17,7 +17,7 @@ import torch
 
 import compress
 from compress.benchmark.latency import run as bench
-from compress.benchmark.runners import open_runner
+from compress.benchmark.open_runner import open_runner
 from compress.inference.artifact import OnnxModel
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model

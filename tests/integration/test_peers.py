@@ -128,7 +128,7 @@ def test_usage_errors(suite_file: Path, more: list[str], code: int, message: str
 def test_our_steps_follow_each_other(own_checkpoint: Callable[[], Path], tmp_path: Path, tiny_task: dict[str, Any]) -> None:
     from harness.suite import Step
 
-    from compress.data import resolve
+    from compress.data.presets import resolve
     from compress.data.task import Task
 
     steps = [{"do": "prune", "with": {"target_flops": 0.5}}, {"do": "distill", "with": {"epochs": 1}}, {"do": "quantize"}]

@@ -181,7 +181,7 @@ def _recipes(clean: Path, work: Path) -> Mutant:
 
 
 def _tasks(clean: Path, work: Path) -> Mutant:
-    from compress.data import resolve
+    from compress.data.presets import resolve
     from compress.data.task import Task
 
     shutil.copytree(clean / "data", work / "data")

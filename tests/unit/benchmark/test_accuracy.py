@@ -15,8 +15,8 @@ from compress.benchmark import statistics
 from compress.benchmark.accuracy import compare, metric_interval, run, score_rows
 from compress.benchmark.statistics import mcnemar_p, wilson_interval
 from compress.core.errors import DataError
-from compress.data import resolve
 from compress.data.metrics import METRICS
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph

@@ -14,7 +14,7 @@ import torch
 
 from compress.benchmark.latency import run
 from compress.core.errors import ModelError, ResourceError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.settings import BenchSettings
 from compress.stage import Inputs

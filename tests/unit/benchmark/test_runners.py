@@ -13,8 +13,7 @@ import torch
 from compress.benchmark import runners as runners_module
 from compress.benchmark.microbenchmark import random_batch
 from compress.benchmark.runners import ClockRunner, OrtCudaRunner, TokenizingRunner, TorchCudaRunner
-from compress.core.errors import CompressError, ResourceError, UsageError
-from compress.export import RUNTIME_HINTS
+from compress.core.errors import UsageError
 from compress.inference.artifact import OnnxModel
 from compress.inference.openvino_session import openvino_forward
 from tests import tiny
@@ -132,37 +131,3 @@ def test_openvino_agrees_with_onnx_runtime(checkpoint: Maker, family: str, artif
     folder = artifact(checkpoint(family))
     batch = tiny.encoded(family).batch([0, 3])
     np.testing.assert_allclose(openvino_forward(folder, "fp32", "cpu", 1)(batch), OnnxModel(folder).logits(batch), atol=1e-4)
-
-
-def test_sessions_that_are_timed_stop_spinning_when_a_run_ends(checkpoint: Maker, artifact: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
-    from compress.inference import artifact as artifact_module
-
-    folder, seen = artifact(checkpoint()), []
-    real = artifact_module.open_session
-
-    def spy(graph: Any, threads: Any, device: str, hints: dict[str, Any]) -> Any:
-        seen.append(hints)
-        return real(graph, threads, device, hints)
-
-    monkeypatch.setattr(artifact_module, "open_session", spy)
-    runner, _ = runners_module.open_runner(folder, "onnxruntime", "fp32", "cpu", 2)
-    runner.seconds(tiny.encoded().batch([0, 3]))
-    (hints,) = seen
-    assert hints["session_config"]["session.force_spinning_stop"] == "1"
-    assert {key: hints[key] for key in RUNTIME_HINTS} == RUNTIME_HINTS  # besides what the artifact records
-
-
-@pytest.mark.parametrize(
-    ("settings", "error"),
-    [
-        (("pytorch", "fp32", "tensorrt"), ResourceError),
-        (("pytorch", "fp16", "cpu"), UsageError),
-        (("pytorch", "fp32", "cuda"), ResourceError),
-    ],
-    ids=str,
-)
-def test_what_this_machine_cannot_run(checkpoint: Maker, settings: tuple[str, str, str], error: type[CompressError]) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("this machine can")
-    with pytest.raises(error):
-        runners_module.open_runner(checkpoint(), *settings, threads=1)

@@ -12,7 +12,7 @@ from compress.benchmark.grid import Candidate, Cell
 from compress.benchmark.microbenchmark import random_batch
 from compress.benchmark.runners import ClockRunner, TokenizingRunner
 from compress.benchmark.workload import CONTROL, DISTINCT_BATCHES, PADDED, pad_batch, random_workload, sample_texts, task_workload
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.settings import BenchSettings
 from tests import tiny

@@ -11,7 +11,7 @@ import pytest
 from compress.cli import task_options
 from compress.cli.main import cli
 from compress.core.errors import RecipeError, UsageError
-from compress.data import presets, resolve
+from compress.data.presets import presets, resolve
 
 
 def task(*arguments: str) -> Any:

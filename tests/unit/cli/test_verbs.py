@@ -244,7 +244,7 @@ def test_recipes_are_listed_shown_and_copied(capsys: Printed) -> None:
 
 
 def test_tasks_are_listed(capsys: Printed) -> None:
-    from compress.data import presets
+    from compress.data.presets import presets
 
     found = {entry["name"]: entry for entry in machine(capsys, "tasks", "list")["tasks"]}
     assert set(found) == set(presets())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 
 ROWS = [

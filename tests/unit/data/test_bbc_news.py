@@ -9,7 +9,8 @@ import pytest
 
 from compress.core import digests
 from compress.core.errors import ResourceError
-from compress.data import bbc_news, resolve
+from compress.data import bbc_news
+from compress.data.presets import resolve
 from compress.data.task import Task
 
 PINNED = "17c910afda63b6b1e0f676ce9e6fca432afe280c2c946bf52882316a4d8765be"

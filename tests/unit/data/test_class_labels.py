@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from tests.unit.data.task_rows import FORMATS, ROWS, from_rows, task, write
 

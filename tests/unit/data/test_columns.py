@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from tests.unit.data.task_rows import FORMATS, ROWS, from_rows, task, write
 

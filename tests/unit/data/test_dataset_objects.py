@@ -16,8 +16,8 @@ import pytest
 import compress
 from compress.core import digests
 from compress.core.errors import DataError, RecipeError
-from compress.data import resolve
 from compress.data.dataset_objects import SPLITS, dataset_splits
+from compress.data.presets import resolve
 from compress.data.task import Task
 
 ROWS = {"sentence": [f"text {number}" for number in range(40)], "label": [number % 2 for number in range(40)]}
@@ -127,7 +127,7 @@ def test_the_fingerprint_is_that_of_the_contents() -> None:
 
 def test_the_fingerprint_is_the_same_in_another_process() -> None:
     script = (
-        "import datasets, json; from compress.data import resolve; from compress.data.task import Task\n"
+        "import datasets, json; from compress.data.presets import resolve; from compress.data.task import Task\n"
         f"rows = json.loads({json.dumps(json.dumps(ROWS))})\n"
         "names = datasets.ClassLabel(names=['no', 'yes'])\n"
         "data = datasets.Dataset.from_dict(rows).map(lambda row: row).cast_column('label', names)\n"

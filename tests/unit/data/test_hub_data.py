@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from compress.core.errors import DataError, ResourceError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from tests.unit.data.task_rows import write
 

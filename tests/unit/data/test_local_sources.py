@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve, tables
+from compress.data import tables
 from compress.data.local_sources import local_source
+from compress.data.presets import resolve
 from compress.data.task import Task
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from compress.data import presets, resolve
 from compress.data.dataset_objects import SPLITS
+from compress.data.presets import presets, resolve
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compress.core.errors import RecipeError
-from compress.data import presets, resolve
+from compress.data.presets import presets, resolve
 from compress.data.spec import TaskSpec
 
 LOCAL = {"text": ["sentence"], "train": "a.csv"}

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compress.data import encoding, resolve
+from compress.data import encoding
 from compress.data.encoding import encode
 from compress.data.examples import Examples, overlap
+from compress.data.presets import resolve
 from compress.data.streamed import StreamedTexts
 from compress.data.task import Task
 from compress.data.token_store import TokenRows, TokenWriter

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
 from compress.data.examples import overlap
+from compress.data.presets import resolve
 from compress.data.task import Task
 from tests import tiny
 from tests.unit.data.task_rows import ROWS, from_rows, task, write

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
 from compress.data.examples import Examples
+from compress.data.presets import resolve
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
 
 

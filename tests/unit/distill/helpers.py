@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill import run as distill
 from compress.models.shape import LayerShape, Shape

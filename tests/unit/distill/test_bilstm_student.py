@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import compress
 from compress.cli.main import cli
 from compress.core.errors import UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill import plan
 from compress.distill.bilstm_student import create_bilstm, principal_components

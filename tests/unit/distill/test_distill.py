@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from compress.core.errors import DataError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill import _worse, student_training
 from compress.distill import run as distill

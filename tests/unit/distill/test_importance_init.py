@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from compress.data import resolve
 from compress.data.input_spec import InputSpec
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill.importance_init import initialize_by_importance, low_rank_factors
 from compress.distill.init_texts import InitTexts

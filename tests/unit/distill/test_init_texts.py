@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill.init_texts import BATCH, InitTexts
 from compress.distill.students import take_layers

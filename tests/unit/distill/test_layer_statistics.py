@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill.init_texts import InitTexts
 from compress.distill.layer_statistics import collect_statistics, outlier_dimensions, select_heads

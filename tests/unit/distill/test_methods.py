@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from compress.core.errors import DataError, UsageError
-from compress.data import resolve
 from compress.data.input_spec import InputSpec
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill import plan
 from compress.distill.layer_matching import match_layers

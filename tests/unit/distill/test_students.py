@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from compress.core.errors import UsageError
-from compress.data import resolve
 from compress.data.input_spec import InputSpec
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.data.texts import examples_from_texts
 from compress.distill import plan

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill.teachers import load_additional_teacher, load_teachers, mean_logits
 from compress.models.checkpoint import load_model

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.data.texts import examples_from_texts
 from compress.distill.teachers import load_teachers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.editing.dense_model import DenseModel, load_dense_model
 from tests import tiny

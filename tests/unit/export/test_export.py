@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 from compress.core.errors import ModelError, ResourceError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.export.artifact import verification_data
 from compress.export.graph import build_graph

@@ -11,7 +11,7 @@ import pytest
 
 from compress.core import artifacts, files
 from compress.core.errors import UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.export.attention import GraphForm
 from compress.export.builder import IR_VERSIONS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.inference import evaluator as module
 from compress.inference.evaluator import Evaluator

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.editing.dense_model import load_dense_model
 from compress.inference.evaluator import Evaluator

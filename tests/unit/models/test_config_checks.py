@@ -111,8 +111,8 @@ def test_entry_that_is_not_a_mapping(tmp_path: Path) -> None:
 
 
 def test_config_without_a_vocabulary_size(own_checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
-    from compress.data import resolve
     from compress.data.input_spec import InputSpec
+    from compress.data.presets import resolve
     from compress.data.task import Task
     from compress.models.inputs import encode_for
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compress.core.errors import DataError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.models.label_mapping import NO_CLASS, head_for_task, map_label_names, map_labels, predicted_classes
 

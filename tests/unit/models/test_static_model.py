@@ -12,7 +12,7 @@ import torch
 
 from compress import settings
 from compress.core.errors import ModelError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.editing.vocabulary import shrink_embeddings
 from compress.inference.forward import torch_forward

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from compress.core.errors import ResourceError, UsageError
-from compress.data import resolve
 from compress.data.input_spec import InputSpec
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.models.inputs import encode_for
 from compress.prune.context import TIMED_LENGTH

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compress.core.errors import DataError, ModelError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph

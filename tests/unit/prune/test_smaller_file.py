@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward

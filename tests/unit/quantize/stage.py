@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.settings import QuantizeSettings
 from compress.stage import Inputs

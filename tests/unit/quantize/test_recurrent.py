@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from compress.core.errors import ModelError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel

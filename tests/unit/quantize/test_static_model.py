@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from compress.core.errors import ModelError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import run_batches

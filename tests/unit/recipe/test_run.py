@@ -27,7 +27,7 @@ Maker = Callable[..., Path]
 Document = dict[str, Any]
 STAGES: Document = {
     "teacher": {"do": "finetune", "from": "model", "epochs": 1, "lr": 2e-3, "batch_size": 8, "precision": "fp32", "device": "cpu"},
-    "slim": {"do": "prune", "from": "teacher", "target_flops": 0.5, "device": "cpu"},
+    "slim": {"do": "prune", "from": "teacher", "method": "magnitude", "target_flops": 0.5, "device": "cpu"},
     "student": {"do": "distill", "from": "slim", "teacher": "teacher", "epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"},
     "graph": {"do": "export", "from": "student"},
     "int8": {"do": "quantize", "from": "graph"},

@@ -13,7 +13,7 @@ from tests import tiny
 TEACHER = {"do": "finetune", "from": "model", "epochs": 1, "lr": 2e-3, "batch_size": 8, "precision": "fp32", "device": "cpu"}
 STAGES: dict[str, Any] = {
     "teacher": TEACHER,
-    "slim": {"do": "prune", "from": "teacher", "target_flops": 0.5, "device": "cpu"},
+    "slim": {"do": "prune", "from": "teacher", "method": "magnitude", "target_flops": 0.5, "device": "cpu"},
     "proof": {"do": "eval", "from": ["teacher", "slim"], "device": "cpu"},
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compress.core.errors import UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.search.costs import SearchCosts
 from compress.search.lab import Ledger, StoreLab
 from compress.search.space import Stages

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.search import setup
 from compress.search.space import TaskFacts

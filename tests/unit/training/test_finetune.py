@@ -11,7 +11,7 @@ import torch
 
 from compress import training
 from compress.core.errors import DataError, ResourceError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.models.checkpoint import load_model
 from compress.models.head import model_labels

@@ -10,7 +10,7 @@ import torch
 
 from compress import training
 from compress.core.errors import ModelError, UsageError
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model

@@ -19,7 +19,7 @@ from compress.cli.main import main
 from compress.core import artifacts, files
 from compress.core.errors import UsageError
 from compress.core.validation import validate
-from compress.data import resolve
+from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.models.config import read_config
 from compress.models.inputs import input_spec_of

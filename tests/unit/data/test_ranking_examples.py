@@ -1,0 +1,55 @@
+"""Training pairs and candidate lists."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from compress.data.collection import Collection
+from compress.data.judgements import Judgements
+from compress.data.ranking_examples import candidate_lists, relevant_pairs
+from compress.data.rankings import NOTHING, DocumentRanking
+
+
+def judged(size: int, *grades: dict[int, int]) -> Judgements:
+    corpus = Collection([str(number) for number in range(size)], [("text",)] * size, "corpus")
+    documents = [np.array(list(of_query), dtype=np.int64) for of_query in grades]
+    return Judgements(corpus, np.arange(len(grades)), documents, [np.array(list(of_query.values())) for of_query in grades])
+
+
+def test_pairs_are_the_relevant_documents() -> None:
+    pairs = relevant_pairs(judged(9, {3: 2, 4: 0, 5: 1}, {5: 1, 6: -1}))
+    assert pairs.queries.tolist() == [0, 0, 1]
+    assert pairs.documents.tolist() == [3, 5, 5]
+    assert pairs.relevant(np.array([0, 2])).tolist() == [[True, True], [False, True]]
+    assert len(pairs) == 3
+
+
+def ranking(*documents: int) -> DocumentRanking:
+    return DocumentRanking(np.array(documents, dtype=np.int64), -np.arange(len(documents), dtype=np.float32))
+
+
+def test_lists_take_hard_negatives_before_random_ones() -> None:
+    lists = candidate_lists(judged(100, {3: 2, 4: 0, 5: 1, 6: 1}), [ranking(5, 7, 3, 8)], 5, np.random.default_rng(0))
+    assert set(lists.documents[0].tolist()[2:]) == {4, 7, 8}
+    assert set(lists.documents[0].tolist()[:2]) < {3, 5, 6}
+    assert lists.grades.tolist()[0][2:] == [0, 0, 0]
+    assert len(lists) == 1
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 14))
+def test_lists_have_one_size_and_no_document_twice(seed: int, corpus: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    grades = [
+        {int(rng.integers(corpus)): 1, **dict.fromkeys(rng.integers(0, corpus, 4).tolist(), int(rng.integers(-1, 2)))} for _ in range(3)
+    ]
+    for of_query in grades:
+        of_query[min(of_query)] = 2  # one at least is relevant
+    judgements = judged(corpus, *grades)
+    lists = candidate_lists(judgements, [NOTHING, ranking(*rng.permutation(corpus)), NOTHING], size, rng)
+    assert lists.documents.shape == lists.grades.shape == (3, min(size, corpus))
+    for documents, of_list, of_query in zip(lists.documents.tolist(), lists.grades.tolist(), grades, strict=True):
+        assert len(set(documents)) == len(documents)
+        assert of_list == [max(0, of_query.get(document, 0)) for document in documents]
+        assert max(of_list) > 0

@@ -12,6 +12,7 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")  # threads that load a tiny checkpoint cost more than the loading
 sys.path.insert(0, str(Path(__file__).parent.parent))  # for `from tests import tiny`, whatever the current folder
 
 import hypothesis

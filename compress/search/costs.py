@@ -27,8 +27,9 @@ PRIORS = {
     "outputs": Rate(2.0, 0.004),  # texts of which the teacher's outputs are computed
     "prune": Rate(60.0, 45.0),  # targets
     "export": Rate(15.0, 0.0),
-    "quick": Rate(12.0, 0.0),  # dynamic int8 without tuning
-    "quantize": Rate(90.0, 0.0),  # int8 with tuning
+    "static": Rate(6.0, 0.015),  # steps of a student without an encoder
+    "quick": Rate(12.0, 0.0),  # a smaller vocabulary
+    "quantize": Rate(60.0, 0.0),  # int8 with tuning
     "eval": Rate(6.0, 0.004),  # examples, times models
     "bench": Rate(15.0, 0.0),
     "finish": Rate(10.0, 0.0),

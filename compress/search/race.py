@@ -39,6 +39,7 @@ class Arm:
         is_spec: whether `start` is a SPEC, which must be trained first.
         variants: whether it learns from variants of the texts, too.
         out: why it was dropped; empty while it is in the race.
+        kind: of its training, by which its costs are known; `train` for encoders.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Arm:
     is_spec: bool = False
     variants: bool = True
     out: str = ""
+    kind: str = "train"
 
     def chance(self, limit: float, costs: SearchCosts, planned: int = 0) -> float:
         """Return the probability that the arm keeps the limit, now or once it is trained for `planned` units."""

@@ -173,14 +173,13 @@ class Space:
         """Export an fp32 graph."""
         return self._add(name, "export", **{"from": source})
 
-    def add_int8(self, name: str, source: str, tuned: bool = True) -> str:
-        """Quantize a model; untuned and dynamic, only to see how fast its shape is."""
-        timed: Fields = {}
-        if tuned:
-            point = self.serving
-            timed = {"batch_size": [point.batch_size], "seq_len": [point.seq_len], "threads": [point.threads], "tune": True}
-            timed["runtime"] = point.runtime
-        return self._add(name, "quantize", **{"from": source}, method="auto" if tuned else "dynamic", **timed)
+    def add_int8(self, name: str, source: str, max_drop: float | None = None) -> str:
+        """Quantize and tune a model; which matmuls must stay float is searched where more than `max_drop` points are lost."""
+        point = self.serving
+        return self._add(
+            name, "quantize", **{"from": source}, max_drop=max_drop, tune=True, runtime=point.runtime,
+            batch_size=[point.batch_size], seq_len=[point.seq_len], threads=[point.threads],
+        )  # fmt: skip
 
     def add_int4(self, name: str, source: str) -> str:
         """Write a graph with int4 weights, the smallest form."""

@@ -21,13 +21,14 @@ BASELINE_EPOCHS = (3, 8)  # fewest and most, if they take at most `BASELINE_SHAR
 BASELINE_SHARE = 0.3
 LEAST_SAMPLE = 4000  # texts that a baseline is fine-tuned on, at least, where there is no time for all
 FAMILY_SHARE = 0.4  # of what is left, for the pruned family
-FORMS = 2  # final forms that time is reserved for
+FORMS = 2  # final forms that time is reserved for, if they take at most `FORMS_SHARE` of the budget; else one
+FORMS_SHARE = 0.1
+BASELINE_INT8_DROP = 1.0  # points from which the baseline's sensitive matmuls are looked for
 WORTH_FINISHING = 0.25  # chance to keep the limit from which a model is
 ROUGH_DISAGREEMENT = 0.1  # share of the answers in which a pruned model differs, before it was compared
 INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
-STATIC_SIZE = 0.1
 UNREDUCED = 0.0  # gain of the baseline's float graph: the start of the curve of its family
 STATIC_UNITS = 8  # units of its training, at most
 
@@ -90,11 +91,15 @@ class Search:
         trials, space = self.trials, self.trials.space
         if space.trains_baseline:
             self._finetune()
-        candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
+        try:
+            candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline, BASELINE_INT8_DROP))
+        except GateMissed as error:
+            trials.say(f"the baseline cannot be quantized: {error.message}")
+            candidate = trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export")
         candidate.gain = candidate.speed.ratio if candidate.speed and trials.objective.kind != "smallest" else 0.0
-        if candidate.verdict != "kept" and trials.objective.kind != "most accurate":
+        if candidate.verdict != "kept" and trials.objective.kind != "most accurate" and candidate.model == "baseline-int8":
             trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export", gain=UNREDUCED)
-        trials.forms = FORMS
+        trials.forms = FORMS if FORMS * trials.serving_seconds() <= FORMS_SHARE * trials.budget else 1
 
     def _finetune(self) -> None:
         trials, space = self.trials, self.trials.space
@@ -143,7 +148,8 @@ class Search:
             return False
         limit, safe = trials.objective.limit, max(SAFE, trials.objective.confidence or 0.0)
         for spec in self.students:
-            arm = Arm(spec, spec, STATIC_GAIN, STATIC_SIZE, None, is_spec=True)
+            # Variants of the texts do not help it (docs/results/distillation.md).
+            arm = Arm(spec, spec, STATIC_GAIN, 1.0, None, Speed(STATIC_GAIN), is_spec=True, variants=False, kind="static")
             self.others.append(arm)
             trials.say(f"is an encoder needed at all? {spec}: a hundred times as fast, if it is accurate enough")
             before = math.inf
@@ -153,8 +159,11 @@ class Search:
                 if chances[0] >= safe or chances[1] < WORTH_FINISHING or before - lost < WORTHWHILE:
                     break
                 before = lost
-            if arm.units and self._finish_student(arm):
-                return True
+            if arm.units and arm.chance(limit, trials.costs) >= WORTH_FINISHING:
+                if self._finish_student(arm):
+                    return True
+            elif arm.units:
+                trials.drop_arm(arm, "an encoder is needed: it loses too much")
         return False
 
     def _finish_student(self, arm: Arm) -> bool:

@@ -67,7 +67,7 @@ class Trials:
         candidates: everything that was tried.
         score: the baseline's main metric on validation.
         latencies_ms: of the baseline in PyTorch fp32, one for each time that it was timed.
-        outputs: numbers of variants for which the teacher's outputs are known.
+        outputs: kinds of training and numbers of variants for which the teacher's outputs are known.
         forms: final forms that time is reserved for.
     """
 
@@ -81,7 +81,7 @@ class Trials:
     candidates: list[SearchCandidate] = field(default_factory=list)
     score: float = math.nan
     latencies_ms: list[float] = field(default_factory=list)
-    outputs: set[int] = field(default_factory=set)
+    outputs: set[tuple[str, int]] = field(default_factory=set)
     forms: int = 0
 
     def say(self, text: str) -> None:
@@ -178,10 +178,10 @@ class Trials:
         """Return the seconds of training an arm up to this many units in total, and of measuring it after each doubling."""
         unit, work = self.space.unit(arm.variants), (units - arm.units) * arm.size
         steps = max(1, round(math.log2(units / arm.units)) if arm.units else 1 + round(math.log2(units)))
-        texts = self._new_texts(unit, units - arm.units)
+        texts = self._new_texts(arm, unit, units - arm.units)
         outputs = self.costs.predict("outputs", texts) if texts else 0.0
         checks = steps * self.costs.predict("eval", 2 * self.space.facts.validation)
-        return outputs + checks + self.costs.predict("train", work * unit.steps) + (steps - 1) * self.costs.predict("train", 0.0)
+        return outputs + checks + self.costs.predict(arm.kind, work * unit.steps) + (steps - 1) * self.costs.predict(arm.kind, 0.0)
 
     def train(self, arm: Arm, units: int) -> bool:
         """Train an arm up to this many units in total, doubling them step by step; False if there is no time for it."""
@@ -206,8 +206,9 @@ class Trials:
             self.drop_arm(arm, f"its training diverged ({error.message})")
             return False
         if not reused:
-            self._learn_training(name, manifest, (total - arm.units) * unit.steps * arm.size, self._new_texts(unit, total - arm.units))
-        self.outputs.add(unit.variants)
+            work, texts = (total - arm.units) * unit.steps * arm.size, self._new_texts(arm, unit, total - arm.units)
+            self._learn_training(name, manifest, arm.kind, work, texts)
+        self.outputs.add((arm.kind, unit.variants))
         before, arm.drop = arm.drop, self.check(name)
         if before is not None and not arm.is_spec:
             self.costs.learn_recovery("doubled" if arm.units else "first", before.points, arm.drop.points)
@@ -217,20 +218,20 @@ class Trials:
         self.add(candidate)
         return True
 
-    def _new_texts(self, unit: Unit, units: int) -> int:
+    def _new_texts(self, arm: Arm, unit: Unit, units: int) -> int:
         """Return the texts of a training of which the teacher's outputs are not known yet."""
         if unit.sample:
             return units * unit.texts
-        return 0 if unit.variants in self.outputs else unit.texts
+        return 0 if (arm.kind, unit.variants) in self.outputs else unit.texts
 
-    def _learn_training(self, name: str, manifest: Manifest, work: float, texts: int) -> None:
+    def _learn_training(self, name: str, manifest: Manifest, kind: str, work: float, texts: int) -> None:
         """Learn from a training: its steps, and what came before them: mostly the teacher's outputs."""
         total = self.lab.seconds_of(name)
         training = cast("Mapping[str, float]", manifest.get("training") or {}).get("seconds", total)
         if texts:
             self.costs.learn("outputs", texts, max(total - training, 0.0))
             total = min(total, training)
-        self.costs.learn("train", work, total)
+        self.costs.learn(kind, work, total)
 
     def loses_to(self, arm: Arm, other: Arm) -> bool:
         """Return whether an arm is worse than another beyond chance, on the same examples."""

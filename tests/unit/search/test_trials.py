@@ -67,7 +67,7 @@ def test_the_first_training_also_computes_the_teachers_outputs(trials: Trials) -
     trials.train(arm, 1)
     other = Arm("2x", "slim/2x", 7.2, 0.4, None, model="slim/2x")
     assert trials.seconds_to(other, 1) < before
-    assert trials.outputs == {trials.space.unit().variants}
+    assert trials.outputs == {("train", trials.space.unit().variants)}
 
 
 def test_a_duel_is_paired(trials: Trials) -> None:

@@ -219,6 +219,7 @@ def auto(
     *,
     teacher: ModelLike | None = None,
     store: PathLike | None = None,
+    ray: str | None = None,
     seed: int = 0,
     **settings: Unpack[AutoKeywords],
 ) -> AutoResult:
@@ -230,6 +231,7 @@ def auto(
         output: the folder to write.
         teacher: a bigger fine-tuned model to learn from.
         store: a folder of finished stages that several searches share; by default `output/stages`.
+        ray: where stages run, as for `sweep`.
         seed: of every stage.
         settings: objective (`max_drop`, with or without `smallest`, or `target_latency_ms`), serving point, `budget`.
 
@@ -239,7 +241,7 @@ def auto(
     """
     checked = validate(AutoSettings, settings, "auto", UsageError)
     question = Question(as_reference(model), resolve(task), checked, seed, as_reference(teacher) if teacher else "")
-    return AutoResult(run_auto(question, Path(output), Path(store) if store else None))
+    return AutoResult(run_auto(question, Path(output), Path(store) if store else None, ray))
 
 
 def sweep(

@@ -12,7 +12,7 @@ from compress.cli.task_options import required_task, task_options
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.settings.auto import AutoSettings
-from compress.settings.base import BUDGET, INPUT
+from compress.settings.base import BUDGET, HARDWARE, INPUT, RAY
 
 if TYPE_CHECKING:
     from compress.results.objects import AutoResult
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 )
 @task_options
 @settings_options(AutoSettings)
+@option("--ray", section=HARDWARE, metavar="ADDRESS", help=RAY)
 @common.seed_option
-def command(model: str, output: str, teacher: str | None, store: str | None, seed: int, **values: Any) -> None:
+def command(model: str, output: str, teacher: str | None, store: str | None, ray: str | None, seed: int, **values: Any) -> None:
     """Find the best model for an accuracy budget or a latency, and prove it.
 
     Fine-tunes MODEL if its head is not trained for the task, then tries int8, students without an encoder, pruned sizes and their
@@ -52,7 +53,7 @@ def command(model: str, output: str, teacher: str | None, store: str | None, see
     task = required_task("auto", values)
     settings = given(AutoSettings, values)
     try:
-        document = api.auto(model, task, output, teacher=teacher, store=store, seed=seed, **settings)
+        document = api.auto(model, task, output, teacher=teacher, store=store, ray=ray, seed=seed, **settings)
     except GateMissed as missed:
         if not console.is_json():
             _show(missed.document)  # type: ignore[arg-type]

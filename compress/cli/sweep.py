@@ -11,14 +11,13 @@ import click
 from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import PointsFailed
-from compress.settings.base import HARDWARE, INPUT, METHOD, TASK
+from compress.settings.base import HARDWARE, INPUT, METHOD, RAY, TASK
 
 if TYPE_CHECKING:
     from compress.search.sweep import Sweep
 
 OUTPUT = "Folder to write: a run folder for each point, sweep.json and report.html."
 GRID = "Values of one path, such as slim.target_speedup=2,3,4. Several: repeat the option; all combinations are run."
-RAY = "Run stages on a Ray cluster: local starts one on this machine, auto uses the one that runs here, HOST:PORT that one."
 STORE = "Folder with finished stages, which several sweeps may share.  [default: store in the output]"
 
 

@@ -7,7 +7,7 @@ Exit codes: 0 done; 1 a bug of ours; 2 usage; 3 recipe or task file; 4 model or 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class CompressError(Exception):
@@ -19,6 +19,16 @@ class CompressError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Callable[..., CompressError], tuple[type[CompressError], dict[str, object]]]:
+        """Pickle by attributes: an error with more arguments than its message comes from another process, too."""
+        return _unpickled, (type(self), self.__dict__)
+
+
+def _unpickled(kind: type[CompressError], attributes: dict[str, object]) -> CompressError:
+    error = kind.__new__(kind, attributes["message"])
+    error.__dict__.update(attributes)
+    return error
 
 
 class UsageError(CompressError):

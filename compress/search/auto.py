@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from compress.search import setup, verdict
 from compress.search.candidates import SearchCandidate
 from compress.search.costs import SearchCosts, State
 from compress.search.delivery import deliver_answer
+from compress.search.executors import opened
 from compress.search.lab import Ledger, StoreLab
 from compress.search.objective import Objective, ServingPoint
 from compress.search.space import Space
@@ -56,13 +58,14 @@ class Question:
     teacher: str
 
 
-def run_auto(question: Question, output: Path, store: Path | None = None) -> SearchDocument:
+def run_auto(question: Question, output: Path, store: Path | None = None, ray: str | None = None) -> SearchDocument:
     """Search, deliver and judge; returns what `auto.json` holds.
 
     Args:
         question: what is asked.
         output: the folder to write: `model/`, `recipe.yaml`, `report.html`, `auto.json`, `run/`, and `stages/`, the store.
         store: another store, which several searches share.
+        ray: where stages run, see `executors.opened`.
 
     Raises:
         GateMissed: nothing keeps what was asked for; the nearest is delivered.
@@ -76,7 +79,7 @@ def run_auto(question: Question, output: Path, store: Path | None = None) -> Sea
         outputs.check_content(output, [DOCUMENT, LEDGER, EVENTS], "holds no search")
         output.mkdir(exist_ok=True)
         with logged_events(output / EVENTS):
-            document = _run(question, output, Store(store or output / "stages"))
+            document = _run(question, output, Store(store or output / "stages"), ray)
     if document["interrupted"]:
         raise KeyboardInterrupt
     if not document["kept"]:
@@ -89,19 +92,20 @@ def run_auto(question: Question, output: Path, store: Path | None = None) -> Sea
     return document
 
 
-def _run(question: Question, output: Path, store: Store) -> SearchDocument:
+def _run(question: Question, output: Path, store: Store, ray: str | None) -> SearchDocument:
     started = time.monotonic()
     search, lab = _prepare(question, output, store)
-    for line in _plan(search):
-        search.trials.say(line)
-    search.run()
-    answer, kept = choose(search.trials)
-    answer.verdict, answer.why = "answer", answer.why if not kept else f"the {search.trials.objective.kind} that keeps the limit"
-    judged = verdict.judge(search.trials, answer)
-    for line in verdict.verdict_lines(judged, search.trials.objective):
-        search.trials.say(line)
-    document = _document(question, output, search, lab, answer, kept, judged)
-    deliver_answer(search.trials, lab, answer, output, within=judged["keeps"] is not False)
+    with opened(ray) if ray else nullcontext() as lab.executor:
+        for line in _plan(search):
+            search.trials.say(line)
+        search.run()
+        answer, kept = choose(search.trials)
+        answer.verdict, answer.why = "answer", answer.why if not kept else f"the {search.trials.objective.kind} that keeps the limit"
+        judged = verdict.judge(search.trials, answer)
+        for line in verdict.verdict_lines(judged, search.trials.objective):
+            search.trials.say(line)
+        document = _document(question, output, search, lab, answer, kept, judged)
+        deliver_answer(search.trials, lab, answer, output, within=judged["keeps"] is not False)
     files.write_json(store.folder / LEARNED, search.trials.costs.as_json())
     document["seconds"] = time.monotonic() - started
     files.write_json(output / DOCUMENT, console.finite({**document}))

@@ -39,6 +39,11 @@ REMAINS_DOUBLED = 0.75  # share that each doubling of the training leaves
 PRIOR_WEIGHT = 1.0  # observations that the prior counts for
 
 
+def fixed_seconds(prior: Rate, pace: float) -> float:
+    """Return the seconds that do not depend on the units: loading and timing, which depend less on the size of a model."""
+    return prior.fixed * min(max(pace, 0.3), 3.0)
+
+
 @dataclass
 class SearchCosts:
     """Predicts the seconds of stages.
@@ -58,19 +63,30 @@ class SearchCosts:
         prior = PRIORS[kind]
         count, seen, seconds = self.observed.get(kind, [0.0, 0.0, 0.0])
         if prior.per_unit and seen:
-            return self._fixed(prior) + seconds / seen * units
+            return fixed_seconds(prior, self.scale) + seconds / seen * units
         if count:
             return seconds / count
-        return self._fixed(prior) + self.scale * prior.per_unit * units
+        pace = self._pace
+        return fixed_seconds(prior, pace) + pace * prior.per_unit * units
 
-    def _fixed(self, prior: Rate) -> float:
-        """Return the seconds that do not depend on the units: loading and timing, which depend less on the size of a model."""
-        return prior.fixed * min(max(self.scale, 0.3), 3.0)
+    @property
+    def _pace(self) -> float:
+        """The seconds here per second of the priors: the geometric mean of the first timing and of every kind that was observed.
+
+        So a machine that was busy for the moment of that timing is not thought slow for long.
+        """
+        logs = [math.log(self.scale)]
+        for kind, (count, units, seconds) in self.observed.items():
+            prior = PRIORS.get(kind)
+            usual = 0.0 if prior is None else prior.per_unit * units if prior.per_unit else prior.fixed * count
+            if usual > 0 and seconds > 0:
+                logs.append(math.log(seconds / usual))
+        return math.exp(sum(logs) / len(logs))
 
     def learn(self, kind: str, units: float, seconds: float) -> None:
         """Record a finished stage; recent ones count more, because the load of a machine changes."""
         prior = PRIORS[kind]
-        variable = max(seconds - self._fixed(prior), 0.2 * seconds) if prior.per_unit else seconds
+        variable = max(seconds - fixed_seconds(prior, self.scale), 0.2 * seconds) if prior.per_unit else seconds
         old = self.observed.get(kind, [0.0, 0.0, 0.0])
         self.observed[kind] = [0.5 * old[0] + 1.0, 0.5 * old[1] + units, 0.5 * old[2] + variable]
 

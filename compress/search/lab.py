@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
-from compress.core import files
-from compress.core.errors import CompressError
+from compress.core import console, files
+from compress.core.errors import CompressError, ResourceError
 from compress.core.system_errors import typed_errors
 from compress.data.spec import TaskSpec
 from compress.recipe.cache_key import cache_key
@@ -18,6 +18,8 @@ from compress.recipe.schema import SCHEMA, Recipe, Stage
 from compress.recipe.workspace import Workspace
 from compress.results import RuntimeHints
 from compress.search.costs import SearchCosts, State
+from compress.search.executor import Executor, JobEvent
+from compress.search.jobs import job_graph
 from compress.search.space import Stages
 from compress.search.store import FinishedStage, Store
 
@@ -101,10 +103,13 @@ class StoreLab:
         task: the task.
         seed: of every stage.
         name: of the recipes.
+        executor: runs the stages; None: this process does.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, model: str, task: TaskSpec, seed: int, name: str) -> None:
-        self.store, self.ledger, self.task = store, ledger, task
+    def __init__(
+        self, store: Store, ledger: Ledger, model: str, task: TaskSpec, seed: int, name: str, executor: Executor | None = None
+    ) -> None:
+        self.store, self.ledger, self.task, self.executor = store, ledger, task, executor
         self.top: dict[str, Any] = {"schema": SCHEMA, "name": name, "seed": seed, "model": model}
         self.finished: dict[str, FinishedStage] = {}
         self._folders: dict[str, Path] = {}
@@ -129,7 +134,7 @@ class StoreLab:
             self.ledger.save()
         try:
             with typed_errors():
-                done = self.store.obtain(stage, workspace)
+                done = self._obtain(stages, stage, workspace)
         except CompressError:
             entry["seconds"] = time.monotonic() - started
             self.ledger.save()
@@ -141,6 +146,19 @@ class StoreLab:
             entry["seconds"] = max(seconds, trained_seconds(done)) if begun_before else seconds
             self.ledger.save()
         return cast("Mapping[str, object]", done.manifest)
+
+    def _obtain(self, stages: Stages, stage: Stage, workspace: Workspace) -> FinishedStage:
+        """Return a stage from the store, running it if it is missing: here, or where the executor does."""
+        if self.executor is None or self.store.find(stage, workspace) is not None:
+            return self.store.obtain(stage, workspace)
+        graph = job_graph({self.top["name"]: self.recipe(stages)}, upto=[stage.name])
+        outcome = self.executor.run(graph, self.store, _show_events)[graph.job_of[self.top["name"]][stage.name]]
+        if outcome.error is not None:
+            raise outcome.error
+        done = self.store.find(stage, workspace)
+        if done is None:
+            raise ResourceError(f"stage {stage.name} is finished, but is not in {self.store.folder}", "give a folder that every node sees")
+        return replace(done, ran=True)
 
     def reused(self, stages: Stages, name: str) -> bool:
         """Return whether an earlier search left this stage in the store. A stage with unfinished inputs counts as missing."""
@@ -176,6 +194,14 @@ class StoreLab:
         workspace = self.store.workspace(recipe)
         workspace.folder_of, workspace.digest_of, workspace.runtime_of = self._folders, self._digests, self._hints
         return recipe.stages[name], workspace
+
+
+def _show_events(event: JobEvent) -> None:
+    """Print what a stage that runs elsewhere reports."""
+    if event.event.kind == "started":
+        console.info(f"  {event.job.name} runs on {event.where}")
+    elif event.event.kind == "warning":
+        console.warn(event.event.text)
 
 
 def trained_seconds(done: FinishedStage) -> float:

@@ -252,9 +252,10 @@ class Search:
         for arm, drop in zip(self.family, smoothed, strict=True):
             arm.drop = drop
         limit = objective.limit - INT8_LOSS
+        compared = self._recall()
         first = max(self.family, key=lambda arm: (-round(abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5), 2), arm.gain))
         trials.say(f"race the sizes around the limit; the first guess is {first.name}")
-        if trials.train(first, 1):
+        if trials.train(first, 1) and not compared:
             self._compare_variants(first)
         floor = trials.candidates[0].gain or min(arm.gain for arm in self.family) / 2
         finished: set[str] = set()
@@ -268,6 +269,23 @@ class Search:
             if self._finish(likely[-1]):
                 floor = likely[-1].gain
 
+    def _recall(self) -> bool:
+        """Take what earlier searches left in the store, which costs nothing; returns whether they compared learning without variants."""
+        trials = self.trials
+        compared = next((arm for arm in self.family if trials.knows_next(_plain(arm))), None)
+        if compared is not None and trials.train(compared, 1):
+            self._compare_variants(compared)
+        known = 0
+        for arm in self.family:
+            while not arm.out and trials.knows_next(arm) and trials.train(arm, arm.next_step):
+                known += 1
+                int8 = trials.space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
+                if trials.objective.kind != "smallest" and trials.lab.reused(trials.space.needed(int8), int8):
+                    self._finish(arm)
+        if known:
+            trials.say(f"{known} trainings of earlier searches are known")
+        return compared is not None
+
     def _compare_variants(self, arm: Arm) -> None:
         """See on one arm whether variants of the texts help; if not, all arms learn from the texts alone.
 
@@ -276,7 +294,7 @@ class Search:
         trials, facts = self.trials, self.trials.space.facts
         if arm.units != 1 or not trials.space.unit().variants or (facts.target in ("class", "labels") and not facts.pairs):
             return
-        plain = Arm(f"{arm.name}-plain", arm.start, arm.gain, arm.size, None, arm.speed, model=arm.start, variants=False)
+        plain = _plain(arm)
         trials.say(f"do variants of the texts help? {arm.name} on the texts alone, for as many steps")
         if trials.train(plain, 1) and trials.loses_to(arm, plain):
             trials.say("the texts alone are better: no variants from here on")
@@ -326,6 +344,11 @@ class Search:
         if not kept and objective.kind != "most accurate":
             arm.drop = candidate.drop  # what its final form loses is what counts
         return kept
+
+
+def _plain(arm: Arm) -> Arm:
+    """Return an arm that learns from the texts alone."""
+    return Arm(f"{arm.name}-plain", arm.start, arm.gain, arm.size, None, arm.speed, model=arm.start, variants=False)
 
 
 def correct_drops(candidates: Sequence[SearchCandidate]) -> None:

@@ -183,6 +183,17 @@ class Trials:
         checks = steps * self.costs.predict("eval", 2 * self.space.facts.validation)
         return outputs + checks + self.costs.predict(arm.kind, work * unit.steps) + (steps - 1) * self.costs.predict(arm.kind, 0.0)
 
+    def knows_next(self, arm: Arm) -> bool:
+        """Return whether an earlier search left the next step of an arm's training in the store."""
+        name = self._add_step(arm, arm.next_step)
+        return self.lab.reused(self.space.needed(name), name)
+
+    def _add_step(self, arm: Arm, total: int) -> str:
+        """Add the stage that trains an arm up to this many units."""
+        unit = self.space.unit(arm.variants)
+        name = stage_name("student", arm.name, total)
+        return self.space.add_student(name, arm.model or arm.start, total - arm.units, unit, is_spec=arm.is_spec and not arm.units)
+
     def train(self, arm: Arm, units: int) -> bool:
         """Train an arm up to this many units in total, doubling them step by step; False if there is no time for it."""
         while not arm.out and arm.units < units:
@@ -191,9 +202,7 @@ class Trials:
         return not arm.out
 
     def _train_step(self, arm: Arm, total: int) -> bool:
-        space, unit = self.space, self.space.unit(arm.variants)
-        name = stage_name("student", arm.name, total)
-        space.add_student(name, arm.model or arm.start, total - arm.units, unit, is_spec=arm.is_spec and not arm.units)
+        space, unit, name = self.space, self.space.unit(arm.variants), self._add_step(arm, total)
         seconds = self.seconds_to(arm, total)
         if not self.affords(name, seconds):
             left = console.duration(max(self.left(), 0.0))

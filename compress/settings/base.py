@@ -20,6 +20,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 LONGEST = 7 * 24 * 3600  # seconds
 
 DEVICE = "Where to compute; auto uses a GPU if there is one."
+RAY = "Run stages on a Ray cluster: local starts one on this machine, auto uses the one that runs here, HOST:PORT that one."
 UNLABELED = "a .txt file with one text per line, or a table with the task's columns."
 
 

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+import compress as package
+from compress.core.artifacts import read_manifest
 from compress.search.executor import Executor, JobEvent, LocalExecutor, RecipeOutcome, run_recipes
 from compress.search.store import Store
+from tests import tiny
 from tests.unit.search.recipes import TEACHER, build, write_document
 
 pytest.importorskip("ray", reason="the extra 'ray' is not installed")
@@ -67,3 +70,24 @@ def test_a_node_that_is_lost_in_the_middle_changes_nothing(cluster: Any, tmp_pat
         executor.close()
     assert digests(done) == expected
     assert second not in cluster.worker_nodes
+
+
+def test_a_search_on_two_nodes_gives_the_answer_of_a_local_one(cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one thread and one cache of measurements, as on machines of one kind."""
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    second = cluster.add_node(num_cpus=1, resources={"timing": 1}, object_store_memory=100 << 20)
+    model, task = tiny.write_encoder(tmp_path / "encoder"), tiny.write_task(tmp_path / "task", 120, 60, 60)
+    asked: dict[str, Any] = {"max_drop": 60.0, "budget": "1h", "seq_len": 16, "device": "cpu"}
+    local = package.auto(model, task, tmp_path / "local", **asked)
+    shared = package.auto(model, task, tmp_path / "ray", ray=cluster.address, **asked)
+    cluster.remove_node(second)
+    assert shared.kept
+    assert (shared.answer["candidate"], shared.answer["drop_points"]) == (local.answer["candidate"], local.answer["drop_points"])
+    assert shared.verdict == local.verdict
+    assert trained(tmp_path / "ray" / "stages") == trained(tmp_path / "local" / "stages")
+
+
+def trained(store: Path) -> dict[str, str]:
+    """Return the digests of all trained models of a store."""
+    manifests = {folder.name: read_manifest(folder) or {} for verb in ("finetune", "distill") for folder in store.glob(f"{verb}-*")}
+    return {name: manifest["digest"] for name, manifest in manifests.items()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from compress.core import errors
+from compress.prune.targets import OutOfReach
 
 
 @pytest.mark.parametrize(
@@ -36,3 +39,9 @@ def test_a_missed_gate_carries_its_document() -> None:
 )
 def test_suggestions(name: str, expected: str) -> None:
     assert errors.did_you_mean(name, ["epochs", "lr"]) == expected
+
+
+@pytest.mark.parametrize("error", [errors.GateMissed("slow", "wait", {"a": 1}), OutOfReach("far", "ask for less", 3.5)])
+def test_errors_cross_processes(error: errors.CompressError) -> None:
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))

@@ -21,6 +21,16 @@ def test_later_predictions_are_what_was_measured() -> None:
     assert costs.predict("bench") == pytest.approx(7.0)
 
 
+def test_what_was_observed_corrects_the_first_timing_for_other_stages() -> None:
+    """The machine was busy for a moment when it was timed."""
+    costs = SearchCosts(scale=10.0)
+    before = costs.predict("prune", 7)
+    for kind, units, seconds in (("bench", 0, 15.0), ("eval", 1744, 13.0), ("quantize", 0, 60.0)):
+        costs.learn(kind, units, seconds)
+    usual = SearchCosts().predict("prune", 7)
+    assert usual < costs.predict("prune", 7) < 2.2 * usual < before
+
+
 def test_recent_stages_count_more() -> None:
     costs = SearchCosts()
     costs.learn("bench", 0, 10.0)

@@ -10,6 +10,8 @@ import pytest
 from compress.core.errors import UsageError
 from compress.data.presets import resolve
 from compress.search.costs import SearchCosts
+from compress.search.executor import JobObserver, LocalExecutor, Outcome
+from compress.search.jobs import JobGraph
 from compress.search.lab import Ledger, StoreLab
 from compress.search.space import Stages
 from compress.search.store import Store
@@ -103,3 +105,27 @@ def test_a_damaged_ledger_is_begun_anew(tmp_path: Path, document: dict[str, Any]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "search.json").write_text('{"schema": 1, "asked": "a"}', encoding="utf-8")
     assert lab_of(tmp_path / "out", document).spent() == 4.0
+
+
+def test_stages_run_where_the_executor_does(tmp_path: Path, document: dict[str, Any]) -> None:
+    ran: list[str] = []
+
+    class Elsewhere(LocalExecutor):
+        def run(self, graph: JobGraph, store: Store, observer: JobObserver) -> dict[str, Outcome]:
+            """As the store of another process would."""
+            ran.append(list(graph.jobs.values())[-1].name)
+            return super().run(graph, Store(store.folder), observer)
+
+    here, there = lab_of(tmp_path / "here", document), lab_of(tmp_path / "there", document)
+    there.executor = Elsewhere()
+    run_all(here)
+    run_all(there)
+    assert ran == list(NAMES)
+    assert {name: done.manifest["digest"] for name, done in there.finished.items()} == {
+        name: done.manifest["digest"] for name, done in here.finished.items()
+    }
+    run_all(there)
+    assert ran == list(NAMES)
+    impossible: Stages = {"teacher": dict(STAGES["teacher"]), "slim": {"do": "prune", "from": "teacher", "target_speedup": 99.0}}
+    with pytest.raises(UsageError):
+        there.run(impossible, "slim")

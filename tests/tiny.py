@@ -91,6 +91,7 @@ FAMILIES = list(CONFIGS)
 FAMILY_TARGETS = [
     (family, target) for family, whole_text in zip(FAMILIES, cycle(["class", "labels", "value"])) for target in (whole_text, "tags", "span")
 ]
+EACH_FAMILY = list(zip(FAMILIES, cycle(["class", "tags", "span", "labels", "value"])))  # once, with every kind of head
 
 
 def vocabulary(family: str = "bert") -> list[str]:

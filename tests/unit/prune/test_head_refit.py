@@ -76,7 +76,7 @@ def test_a_fit_that_is_no_better_on_held_out_rows_is_refused() -> None:
     torch.testing.assert_close(linear.state_dict(), before, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("family", "target"), tiny.FAMILY_TARGETS)
+@pytest.mark.parametrize(("family", "target"), tiny.EACH_FAMILY)
 def test_a_disturbed_head_is_mended_and_nothing_else_changes(family: str, target: Any) -> None:
     dense = tiny.make_model(family, target=target).eval()
     model = copy.deepcopy(dense)

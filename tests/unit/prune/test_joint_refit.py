@@ -54,7 +54,7 @@ def refitted(dense: Any, model: Any, data: Any, target: Any, features: bool = Tr
     return refit_jointly(model, dense_model, calibration, outputs, range(tiny.LAYERS), epochs, CPU)
 
 
-@pytest.mark.parametrize(("family", "target"), tiny.FAMILY_TARGETS)
+@pytest.mark.parametrize(("family", "target"), tiny.EACH_FAMILY)
 def test_a_pruned_model_comes_nearer_to_the_dense_one(family: str, target: Any) -> None:
     dense, model, data = pruned(family, target)
     embeddings = {name: tensor.clone() for name, tensor in model.state_dict().items() if ".embeddings." in name}

@@ -30,7 +30,7 @@ from tests.unit.prune.fakes import Maker, context_of, fake_cost, fake_cost_model
 
 @pytest.mark.parametrize(
     ("family", "method"),
-    [*((family, "obs") for family in FAMILIES), *zip(FAMILIES, ["fisher", "taylor", "magnitude", "random"], strict=True)],
+    [("bert", "obs"), *zip(FAMILIES, ["fisher", "obs", "magnitude", "random"], strict=True), ("roberta", "taylor")],
 )
 def test_the_target_is_reached_and_reported(tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, tmp_path: Path) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=0.5, method=method)
@@ -75,6 +75,7 @@ def test_the_same_seed_gives_the_same_model(tiny_task: dict[str, Any], checkpoin
     assert a != c  # other calibration examples
 
 
+@pytest.mark.parametrize("family", ["bert", "electra"])
 def test_a_pruned_model_can_be_pruned_again(tiny_task: dict[str, Any], checkpoint: Maker, family: str, tmp_path: Path) -> None:
     first = run(checkpoint(family), tiny_task, tmp_path / "a", target_flops=0.5, seq_len=20)
     second = run(tmp_path / "a", tiny_task, tmp_path / "b", target_flops=0.5, seq_len=20)

@@ -41,6 +41,11 @@ def id_ranks(ids: Sequence[str]) -> np.ndarray:
     return ranks
 
 
+def score_order(documents: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> np.ndarray:
+    """Return the places of scored documents, best first, (m,) int64; arguments as those of `ranked`."""
+    return np.lexsort((-ranks[documents], -scores))
+
+
 def ranked(documents: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> DocumentRanking:
     """Return the ranking of scored documents.
 
@@ -50,5 +55,5 @@ def ranked(documents: np.ndarray, scores: np.ndarray, ranks: np.ndarray) -> Docu
         ranks: of every document of the corpus, from `id_ranks`.
     """
     scores = np.asarray(scores, dtype=np.float32)
-    order = np.lexsort((-ranks[documents], -scores))
+    order = score_order(documents, scores, ranks)
     return DocumentRanking(np.asarray(documents, dtype=np.int64)[order], scores[order])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from compress.core.errors import ModelError
-from compress.data.rankings import DocumentRanking
+from compress.data.rankings import DocumentRanking, ranked, score_order
 
 QUERY_TILE = 256  # rows of a matrix product
 CORPUS_TILE = 4096  # columns of one
@@ -100,28 +100,33 @@ class _Best:
             self._lowest = np.maximum(self._lowest, of_tile)
             candidates = scores >= self._lowest[:, None]
         rows, columns = np.divmod(np.flatnonzero(candidates), filled)
-        self._kept.append((rows, first + columns, scores[rows, columns]))
+        self._kept.append((rows.astype(np.uint16), first + columns, scores[rows, columns]))
         self._size += len(rows)
         if self._size > 4 * self._count * self._rows + CORPUS_TILE:
             self._compact()
 
     def _compact(self) -> None:
-        """Keep the best documents of each query only, in order."""
+        """Drop what cannot be among the best of a query; ties with the last one stay, unless they are many."""
+        documents, scores = self._by_row()
+        for row, of_row in enumerate(scores):
+            if len(of_row) <= self._count:
+                continue
+            self._lowest[row] = np.partition(of_row, len(of_row) - self._count)[len(of_row) - self._count]
+            kept = np.flatnonzero(of_row >= self._lowest[row])
+            if len(kept) > 2 * self._count:
+                kept = score_order(documents[row], of_row, self._ranks)[: self._count]
+            documents[row], scores[row] = documents[row][kept], of_row[kept]
+        rows = np.repeat(np.arange(self._rows, dtype=np.uint16), [len(of_row) for of_row in scores])
+        self._kept, self._size = [(rows, np.concatenate(documents), np.concatenate(scores))], len(rows)
+
+    def _by_row(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return documents and scores of each query."""
         rows, documents, scores = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
-        order = np.lexsort((-self._ranks[documents], -scores, rows))
-        rows = rows[order]
-        starts = np.searchsorted(rows, np.arange(self._rows))
-        best = np.arange(len(rows)) - starts[rows] < self._count
-        rows, order = rows[best], order[best]
-        documents, scores = documents[order], scores[order]
-        full = np.bincount(rows, minlength=self._rows) == self._count
-        ends = np.searchsorted(rows, np.arange(self._rows), side="right")
-        self._lowest[full] = scores[ends[full] - 1]
-        self._kept, self._size = [(rows, documents, scores)], len(rows)
+        order = np.argsort(rows, kind="stable")  # of 16-bit numbers: a radix sort
+        ends = np.cumsum(np.bincount(rows, minlength=self._rows))[:-1]
+        return np.split(documents[order], ends), np.split(scores[order], ends)
 
     def rankings(self) -> list[DocumentRanking]:
         """Return the ranking of each query."""
-        self._compact()
-        rows, documents, scores = self._kept[0]
-        ends = np.searchsorted(rows, np.arange(self._rows), side="right")
-        return [DocumentRanking(documents[start:end], scores[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        pairs = zip(*self._by_row(), strict=True)
+        return [ranked(documents, scores, self._ranks).top(self._count) for documents, scores in pairs]

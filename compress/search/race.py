@@ -111,9 +111,9 @@ def race(arms: Sequence[Arm], limit: float, trainer: Trainer, floor: float, safe
         reached = max(floor, best.gain if best else 0.0)
         plans = {id(arm): _value(arm, reached, limit, trainer) for arm in arms if not arm.out and arm.gain > reached}
         arm = max((arm for arm in arms if plans.get(id(arm), 0.0) > 0.0), key=lambda arm: plans[id(arm)], default=None)
-        if arm is None or not trainer.train(arm, arm.next_step):
+        if arm is None or not (trainer.train(arm, arm.next_step) or arm.out):  # an arm that cannot be trained leaves the race to the others
             return
-        chance = max(arm.chance(limit, trainer.costs, units) for units in _rungs(arm))
+        chance = max(arm.chance(limit, trainer.costs, units) for units in (arm.units, *_rungs(arm)))
         if not arm.out and chance < HOPELESS:
             trainer.drop_arm(arm, f"its chance to keep the limit, also with more training, is {100 * chance:.0f} %")
 
@@ -125,10 +125,11 @@ def leader(arms: Sequence[Arm], limit: float, costs: SearchCosts, safe: float = 
 
 
 def _rungs(arm: Arm) -> list[int]:
-    """Return the totals of units that the training of an arm may still reach."""
-    rungs = [arm.next_step]
-    while rungs[-1] < LARGEST:
-        rungs.append(2 * rungs[-1])
+    """Return the totals of units that the training of an arm may still reach; none beyond `LARGEST`."""
+    rungs, units = [], arm.next_step
+    while units <= LARGEST:
+        rungs.append(units)
+        units *= 2
     return rungs
 
 
@@ -158,6 +159,9 @@ def race_for_accuracy(arms: Sequence[Arm], trainer: Trainer) -> None:
         trained = False
         for arm in running:
             trained |= arm.units < units and trainer.train(arm, units)
+        running = [arm for arm in running if not arm.out]
+        if not trained or not running:
+            return
         best = min(running, key=lambda arm: arm.drop.points if arm.drop else 100.0)
         for arm in running:
             if arm is not best and trainer.loses_to(arm, best):
@@ -165,6 +169,6 @@ def race_for_accuracy(arms: Sequence[Arm], trainer: Trainer) -> None:
         running = [arm for arm in running if not arm.out]
         earlier = before.get(best.name)
         stalled = units > 2 and earlier is not None and best.drop is not None and earlier.points - best.drop.points < WORTHWHILE
-        if not trained or (len(running) == 1 and stalled):
+        if len(running) == 1 and stalled:
             return
         units *= 2

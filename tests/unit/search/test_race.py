@@ -8,7 +8,7 @@ import pytest
 
 from compress.search.costs import SearchCosts
 from compress.search.estimates import Drop
-from compress.search.race import Arm, leader, race, race_for_accuracy
+from compress.search.race import LARGEST, Arm, leader, race, race_for_accuracy
 
 
 @dataclass
@@ -21,6 +21,7 @@ class MadeUp:
     costs: SearchCosts = field(default_factory=SearchCosts)
     trained: list[tuple[str, int]] = field(default_factory=list)
     out: dict[str, str] = field(default_factory=dict)
+    diverging: str = ""  # an arm
 
     def seconds_to(self, arm: Arm, units: int) -> float:
         return arm.size * (units - arm.units)
@@ -29,6 +30,9 @@ class MadeUp:
         return self.time
 
     def train(self, arm: Arm, units: int) -> bool:
+        if arm.name == self.diverging:
+            self.drop_arm(arm, "its training diverged")
+            return False
         seconds = self.seconds_to(arm, units)
         if seconds > self.time:
             return False
@@ -80,6 +84,23 @@ def test_after_failures_the_race_goes_back_to_smaller_gains() -> None:
     assert best.name == "2x"
 
 
+def test_an_arm_that_diverges_leaves_the_race_to_the_others() -> None:
+    family = arms(0.5, 2.0, 2.2)
+    trainer = MadeUp({"2x": [0.2], "4x": [0.5]}, diverging="6x")
+    race(family, 1.0, trainer, 1.0)
+    best = leader(family, 1.0, trainer.costs)
+    assert "6x" in trainer.out
+    assert best is not None
+    assert best.name == "4x"
+
+
+def test_no_arm_is_trained_beyond_the_largest_number_of_units() -> None:
+    family = arms(4.0)
+    trainer = MadeUp({"2x": [2.0, 1.8, 1.6, 1.5, 1.4, 1.3, 1.25]}, time=1e6, error=0.5)
+    race(family, 1.0, trainer, 1.0)
+    assert trainer.trained[-1] == ("2x", LARGEST)
+
+
 def test_nothing_is_begun_without_time() -> None:
     family = arms(0.5, 2.0)
     trainer = MadeUp({"2x": [0.2], "4x": [0.5]}, time=0.5)
@@ -107,6 +128,14 @@ def test_for_accuracy_the_worse_is_dropped_and_the_better_trained_on() -> None:
     race_for_accuracy(family, trainer)
     assert trainer.out.keys() == {"4x"}
     assert trainer.trained[-1] == ("2x", 8)
+
+
+def test_for_accuracy_the_best_that_can_be_trained_counts() -> None:
+    family = arms(0.1, 3.0)  # the first is the better one until it diverges
+    trainer = MadeUp({"4x": [2.0, 1.5, 1.4, 1.4]}, diverging="2x")
+    race_for_accuracy(family, trainer)
+    assert trainer.out.keys() == {"2x"}
+    assert trainer.trained[-1] == ("4x", 8)
 
 
 @pytest.mark.parametrize("time", [1.0, 3.0, 7.0])

@@ -11,7 +11,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import compress
 from compress.cli.main import cli
 from compress.core.errors import UsageError
 from compress.data.presets import resolve
@@ -19,7 +18,6 @@ from compress.data.task import Task
 from compress.distill import plan
 from compress.distill.bilstm_student import create_bilstm, principal_components
 from compress.distill.student_spec import shape_of_student
-from compress.inference.predictor import open_predictor
 from compress.models.bilstm import BiLstmConfig
 from compress.models.checkpoint import load_model
 from compress.models.head import model_labels
@@ -155,20 +153,3 @@ def test_explain_names_the_losses(tiny_task: dict[str, Any], checkpoint: Maker, 
     assert result.exit_code == 0, result.output
     assert "student: BiLSTM with 2 x 150 units, embedding size 300, 200 neurons" in result.output
     assert "method logits only" in result.output
-
-
-def test_every_verb_accepts_it(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    student, tuned, graph, int8 = (tmp_path / name for name in ("student", "tuned", "graph", "int8"))
-    made = compress.distill(checkpoint(), SPEC, tiny_task, student, epochs=1)
-    assert made["plain"] is False
-    compress.finetune(student, tiny_task, tuned, epochs=1)
-    compress.export(tuned, graph, task=tiny_task)
-    compress.quantize(tuned, tiny_task, int8, method="auto")
-    evaluation = compress.evaluate([student, tuned, graph, int8], task=tiny_task)
-    scores = [entry["metrics"]["accuracy"] for entry in evaluation["results"]]
-    assert scores[1] == scores[2]
-    timed = compress.bench([tuned, graph, int8], seq_len=[8], rounds=5, memory=False)
-    assert len(timed["results"]) == 3
-    texts = ["the red dog", "tea"]
-    answers = compress.load_onnx(graph)(texts)
-    assert [answer.label for answer in answers] == [answer.label for answer in open_predictor(tuned)(texts)]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import compress
 from compress.cli.main import cli
 from compress.core.errors import UsageError
 from compress.data.examples import Examples
@@ -168,20 +167,3 @@ def test_explain_names_sizes_and_losses(tiny_task: dict[str, Any], checkpoint: M
     assert result.exit_code == 0, result.output
     assert "student: static model with embedding size 256, bigrams" in result.output
     assert "a static model has no layers to match: method logits only" in result.output
-
-
-def test_every_verb_accepts_it(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    student, tuned, graph, int8 = (tmp_path / name for name in ("student", "tuned", "graph", "int8"))
-    made = compress.distill(checkpoint(), SPEC, tiny_task, student, epochs=1)
-    assert made["plain"] is False
-    compress.finetune(student, tiny_task, tuned, epochs=1)
-    compress.export(tuned, graph, task=tiny_task)
-    compress.quantize(tuned, tiny_task, int8, method="auto")
-    evaluation = compress.evaluate([student, tuned, graph, int8], task=tiny_task)
-    scores = [entry["metrics"]["accuracy"] for entry in evaluation["results"]]
-    assert scores[1] == scores[2]
-    timed = compress.bench([tuned, graph, int8], seq_len=[8], rounds=5, memory=False)
-    assert len(timed["results"]) == 3
-    texts = ["the red dog", "tea"]
-    predictions = compress.load_onnx(graph)(texts)
-    assert [answer.label for answer in predictions] == [answer.label for answer in open_predictor(tuned)(texts)]

@@ -68,36 +68,6 @@ def test_embeddings_alone(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> 
     assert found["params"] < found["params_before"]
 
 
-def test_a_factorized_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
-    """Distilled, exported, quantized and measured; not pruned, factorized again, shared, or given adapters."""
-    small = tmp_path / "small"
-    made = compress.factorize(
-        checkpoint(), tiny_task, small, target_flops=0.7, embedding_rank=12, unlabeled=tiny_task["train"], device="cpu"
-    )
-    student = compress.distill(checkpoint(), small, tiny_task, tmp_path / "student", **FAST)
-    assert student["layers"] == made["layers"]
-    assert model_shape(load_model(tmp_path / "student")) == model_shape(load_model(small))
-    compress.finetune(small, tiny_task, tmp_path / "tuned", **FAST)
-    graph = compress.export(tmp_path / "student", tmp_path / "graph", tiny_task)
-    assert graph["metrics"]["max_abs_difference"] < 1e-4
-    for method in ("dynamic", "static", "smooth"):
-        compress.quantize(tmp_path / "graph", tiny_task, tmp_path / method, method=method)
-    names = [tmp_path / name for name in ("student", "graph", "dynamic", "static", "smooth")]
-    results = compress.evaluate(names, tiny_task)["results"]
-    assert results[0]["metrics"] == results[1]["metrics"]
-    refused = {
-        "prune": lambda: compress.prune(small, tiny_task, tmp_path / "no", target_flops=0.5, device="cpu"),
-        "factorize": lambda: compress.factorize(small, tiny_task, tmp_path / "no", rank=3),
-        "share": lambda: compress.share(small, tiny_task, tmp_path / "no", layers=1),
-        "finetune --mode lora": lambda: compress.finetune(small, tiny_task, tmp_path / "no", mode="lora", **FAST),
-        "finetune --mode adapter": lambda: compress.finetune(small, tiny_task, tmp_path / "no", mode="adapter", **FAST),
-    }
-    for verb, call in refused.items():
-        with pytest.raises(UsageError, match=f"{verb} does not support factorized models"):
-            call()
-    assert not (tmp_path / "no").exists()
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from compress.core import console, digests, files, locks, machine, outputs
 from compress.core.errors import GateMissed, ModelError
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
+from compress.models.config import read_config
 from compress.models.layout import is_graph
 from compress.models.reference import digest_model, locate
 from compress.recipe.events import logged_events
@@ -23,6 +25,7 @@ from compress.search.delivery import deliver_answer
 from compress.search.executors import opened
 from compress.search.lab import Ledger, StoreLab
 from compress.search.objective import Objective, ServingPoint
+from compress.search.shape_clock import time_shapes
 from compress.search.space import Space
 from compress.search.store import Store, check_one_process
 from compress.search.strategy import Search, choose
@@ -152,7 +155,8 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
     check_inputs(lab.recipe(space.stages))
     space.stages.clear()
     trials = Trials(lab, space, Objective.of(settings), settings.budget_seconds, ledger.costs())
-    return Search(trials, tuple(name for name in ("static",) if name in STUDENTS)), lab
+    clock = partial(time_shapes, folder, task.label_names, spec.target, space)
+    return Search(trials, tuple(name for name in ("static",) if name in STUDENTS), clock, read_config(folder)["vocab_size"]), lab
 
 
 def _learned(store: Store) -> State:

@@ -27,7 +27,11 @@ PRIORS = {
     "outputs": Rate(2.0, 0.004),  # texts of which the teacher's outputs are computed
     "prune": Rate(60.0, 45.0),  # targets
     "export": Rate(15.0, 0.0),
+    "shallow": Rate(8.0, 0.35),  # the same, of students of other shapes
+    "narrow": Rate(8.0, 0.35),
+    "bilstm": Rate(8.0, 0.35),
     "static": Rate(6.0, 0.015),  # steps of a student without an encoder
+    "factorize": Rate(40.0, 0.0),
     "quick": Rate(12.0, 0.0),  # a smaller vocabulary
     "quantize": Rate(60.0, 0.0),  # int8 with tuning
     "eval": Rate(6.0, 0.004),  # examples, times models

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, TypeVar, cast
 
 from compress.core import console, files
 from compress.core.errors import CompressError, ResourceError
@@ -24,6 +24,7 @@ from compress.search.space import Stages
 from compress.search.store import FinishedStage, Store
 
 LEDGER_SCHEMA = 1
+Result = TypeVar("Result")
 
 
 class Entry(TypedDict):
@@ -180,6 +181,15 @@ class StoreLab:
     def spent(self) -> float:
         """Return the seconds of this search so far."""
         return self.ledger.spent()
+
+    def timed(self, name: str, work: Callable[[], Result]) -> Result:
+        """Do work that is no stage, and count its time, once."""
+        started = time.monotonic()
+        result = work()
+        self.ledger.visited.add(name)
+        self.ledger.entries.setdefault(name, {"reused": False, "seconds": time.monotonic() - started})
+        self.ledger.save()
+        return result
 
     def reused_seconds(self) -> float:
         """Return what the stages took that earlier searches had left in the store."""

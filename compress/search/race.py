@@ -20,6 +20,7 @@ HOPELESS = 0.1  # an arm whose chance to keep the limit falls below this is drop
 SAFE = 0.8  # chance from which an arm counts as one that keeps the limit, unless a larger one is asked for
 LARGEST = 32  # units of training that a race goes up to
 LEAST = 0.03  # expected gain, as a logarithm, that is worth a training
+LASTING = 0.7  # share of a measured drop that stays, at most
 WORTHWHILE = 0.1  # points that a doubling of the training must bring
 
 
@@ -40,6 +41,8 @@ class Arm:
         variants: whether it learns from variants of the texts, too.
         out: why it was dropped; empty while it is in the race.
         kind: of its training, by which its costs are known; `train` for encoders.
+        before: stages that must be run before the training, `start` the last of them, with their kinds of work.
+        lasting: points of its drop that are expected to stay whatever its training.
     """
 
     name: str
@@ -54,15 +57,23 @@ class Arm:
     variants: bool = True
     out: str = ""
     kind: str = "train"
+    before: tuple[tuple[str, str], ...] = ()
+    lasting: float = 0.0
 
     def chance(self, limit: float, costs: SearchCosts, planned: int = 0) -> float:
         """Return the probability that the arm keeps the limit, now or once it is trained for `planned` units."""
         if self.drop is None:
             return 0.5
-        points = costs.recovered(self.drop.points, self.units, planned)
+        lasting = min(self.lasting, LASTING * max(self.drop.points, 0.0)) if self.units else self.lasting
+        points = lasting + costs.recovered(self.drop.points - lasting, self.units, planned)
         # What training brings back is uncertain itself: by a third of it.
         error = math.hypot(self.drop.error, (self.drop.points - points) / 3)
         return Drop(points, error, self.drop.n).probability(limit)
+
+    @property
+    def is_rival(self) -> bool:
+        """Whether it is no size of the pruned family."""
+        return self.is_spec or bool(self.before)
 
     @property
     def next_step(self) -> int:

@@ -7,6 +7,7 @@ point alone, never on the budget or the limit: so another search finds the same 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ FEWER_TARGETS = (TARGETS, (2.2, 3.75, 6.0), (3.0,))  # the first that there is t
 UNIT_STEPS = 500  # training steps of one unit, at least
 UNIT_TEXTS = 48_000  # texts of one unit, at most: of more a sample is drawn, another one for each step of the race
 BATCH = 32
+FIXED_STEP = 0.25  # share of a training step that does not shrink with the encoder: embeddings, optimizer
 SMALL, SMALL_BATCH = 4000, 16  # fewer training texts than this are fine-tuned on in smaller batches
 FEATURE_BYTES = 3 << 30  # of a teacher's hidden states, which distill caches up to this size
 VARIANTS: dict[Target, int] = {"class": 3, "labels": 3, "value": 3, "tags": 1, "span": 0}
@@ -116,6 +118,11 @@ class Space:
         """The runtime in which models are timed while they are pruned."""
         return "openvino" if self.serving.runtime == "openvino" else "onnxruntime"
 
+    @property
+    def precision(self) -> str:
+        """The precision in which they are timed: OpenVINO has no dynamic int8."""
+        return "fp32" if self.runtime == "openvino" else "int8"
+
     def add_baseline(self, epochs: int, sample: int | None = None) -> str:
         """Fine-tune the model; small data in smaller batches, which make more steps of an epoch."""
         batch = SMALL_BATCH if self.facts.train < SMALL else None
@@ -131,7 +138,7 @@ class Space:
     def add_family(self, targets: Sequence[float]) -> str:
         """Prune the baseline to several speedups in one run."""
         return self._add(
-            FAMILY, "prune", **{"from": self.baseline}, target_speedup=list(targets), precision="int8", runtime=self.runtime,
+            FAMILY, "prune", **{"from": self.baseline}, target_speedup=list(targets), precision=self.precision, runtime=self.runtime,
             batch_size=self.serving.batch_size, seq_len=self.serving.seq_len, threads=self.serving.threads, device=self.device,
         )  # fmt: skip
 
@@ -155,18 +162,18 @@ class Space:
         """Return whether the teacher's hidden states of all layers fit into the cache."""
         return texts * self.facts.tokens * self.facts.hidden * (self.facts.layers + 1) * 2 <= FEATURE_BYTES
 
-    def add_student(self, name: str, start: str, units: int, unit: Unit, is_spec: bool = False) -> str:
+    def add_student(self, name: str, start: str, units: int, unit: Unit, is_spec: bool = False, by_layers: bool = True) -> str:
         """Distil the teacher into a model, or into a student of a SPEC.
 
-        If a unit is a sample of the texts, more units are a larger sample, and stages of other lengths draw other ones.
+        If a unit is a sample of the texts, more units are a larger sample, and stages of other lengths draw other ones. `by_layers`: the
+        student has layers of its teacher's width, which it learns from, too.
         """
-        encoder = not is_spec or start.startswith("layers")
         own = bool(self.teacher)  # another model's tokens cannot be compared
         return self._add(
             name, "distill", **{"student" if is_spec else "from": start}, teacher=self.teacher or self.baseline,
             epochs=unit.epochs * (1 if unit.sample else units), max_examples=unit.sample and units * unit.sample,
             seed=unit.sample and self.seed + units, augment=unit.variants or None, unlabeled=self.unlabeled, device=self.device,
-            method=["logits"] if own else None, match="last" if encoder and not own and not unit.matches_all else None,
+            method=["logits"] if own else None, match="last" if by_layers and not own and not unit.matches_all else None,
         )  # fmt: skip
 
     def add_graph(self, name: str, source: str) -> str:
@@ -184,6 +191,10 @@ class Space:
     def add_int4(self, name: str, source: str) -> str:
         """Write a graph with int4 weights, the smallest form."""
         return self._add(name, "quantize", **{"from": source}, method="int4")
+
+    def add_factorized(self, name: str, source: str, rank: int) -> str:
+        """Factorize the token embeddings: a smaller file, the same speed."""
+        return self._add(name, "factorize", **{"from": source}, embedding_rank=rank, device=self.device)
 
     def add_vocabulary(self, name: str, source: str) -> str:
         """Remove unused tokens from the vocabulary: a smaller file, the same predictions on the tokens that are kept."""
@@ -232,7 +243,7 @@ def references(fields: Fields) -> set[str]:
 
 
 def _short(model: str) -> str:
-    return model.replace("/", "-").replace(".", "_")[:30]
+    return re.sub(r"[^\w-]+", "_", model.replace("/", "-"))[:30]
 
 
 def stage_name(prefix: str, arm: str, units: int = 0) -> str:

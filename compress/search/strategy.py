@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,8 +13,10 @@ from compress.prune.targets import OutOfReach
 from compress.search.candidates import SearchCandidate, Speed
 from compress.search.estimates import NORMAL, Drop, shrunken
 from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
-from compress.search.space import BATCH, FEWER_TARGETS, WHOLE_TEXT, stage_name
-from compress.search.trials import FIXED_STEP, OutOfTime, Trials
+from compress.search.rivals import factorized_arms, student_arms, student_specs
+from compress.search.shape_clock import ShapeFacts
+from compress.search.space import BATCH, FEWER_TARGETS, FIXED_STEP, WHOLE_TEXT, stage_name
+from compress.search.trials import OutOfTime, Trials
 
 BASELINE_STEPS = 400  # of fine-tuning, on small data; else 3 epochs
 BASELINE_EPOCHS = (3, 8)  # fewest and most, if they take at most `BASELINE_SHARE` of the budget
@@ -29,8 +31,12 @@ ROUGH_DISAGREEMENT = 0.1  # share of the answers in which a pruned model differs
 INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
+CLOCK_SECONDS = 120.0  # that must be left to time other shapes
 UNREDUCED = 0.0  # gain of the baseline's float graph: the start of the curve of its family
 STATIC_UNITS = 8  # units of its training, at most
+
+
+Clock = Callable[[Sequence[str]], Mapping[str, ShapeFacts]]
 
 
 @dataclass
@@ -40,15 +46,21 @@ class Search:
     Attributes:
         trials: runs and measures.
         students: SPECs of students without an encoder that may be tried.
+        clock: returns how fast and how large students of SPECs are here, untrained.
+        vocabulary: tokens of the model.
         family: the arms of the pruned family, by rising gain.
         others: arms of students without an encoder.
+        rivals: arms of students of other shapes, and of factorized sizes.
         interrupted: whether the user stopped it.
     """
 
     trials: Trials
     students: Sequence[str] = ()
+    clock: Clock | None = None
+    vocabulary: int = 0
     family: list[Arm] = field(default_factory=list)
     others: list[Arm] = field(default_factory=list)
+    rivals: list[Arm] = field(default_factory=list)
     interrupted: bool = False
 
     def run(self) -> None:
@@ -78,6 +90,7 @@ class Search:
         if self._try_students() and objective.kind == "fastest":
             return "a student without an encoder keeps the limit, and no encoder is as fast"
         self._prune()
+        self._enter_rivals()
         if objective.kind == "most accurate":
             self._race_for_accuracy()
         else:
@@ -206,6 +219,9 @@ class Search:
             trials.say(f"the baseline cannot be pruned: {error.message}")
             return
         self.family = self._arms_of(manifest, targets)
+        smoothed = shrunken([arm.drop for arm in self.family if arm.drop], [arm.gain for arm in self.family])
+        for arm, drop in zip(self.family, smoothed, strict=True):
+            arm.drop = drop
 
     def _is_stored(self, targets: Sequence[float]) -> bool:
         space = self.trials.space
@@ -241,27 +257,41 @@ class Search:
             trials.add(SearchCandidate(f"{target:.3g}x, pruned only", start, gain, drop, Speed(ratio)), "not trained yet")
         return sorted(arms, key=lambda arm: arm.gain)
 
+    def _enter_rivals(self) -> None:
+        """Enter students of other shapes and factorized sizes, with what is expected of them."""
+        trials, kinds = self.trials, student_specs(self.trials.space.facts)
+        smallest = trials.objective.kind == "smallest"
+        baseline = trials.candidates[0].speed
+        clock = self.clock
+        shapes = trials.lab.timed("shapes", lambda: clock(list(kinds))) if clock and trials.left() > CLOCK_SECONDS else {}
+        rivals = student_arms(shapes, kinds, self.family, baseline.ratio if baseline else 1.0, trials.space.facts, trials.costs, smallest)
+        if smallest:
+            rivals += factorized_arms(trials.space, self.family, self.vocabulary)
+        if rivals:
+            named = ", ".join(f"{arm.name} ({arm.speed.ratio:.3g}x)" for arm in rivals if arm.speed)
+            trials.say(f"other shapes, if they promise more than the family does: {named}")
+        self.rivals = rivals
+
     # The race
 
     def _race_for_gain(self) -> None:
         """Find the size with the largest gain that keeps the limit: train, bring the best into its final form, and go on from there."""
         trials, objective = self.trials, self.trials.objective
-        if not self.family:
+        arms = sorted([*self.family, *self.rivals], key=lambda arm: arm.gain)
+        if not arms:
             return
-        smoothed = shrunken([arm.drop for arm in self.family if arm.drop], [arm.gain for arm in self.family])
-        for arm, drop in zip(self.family, smoothed, strict=True):
-            arm.drop = drop
         limit = objective.limit - INT8_LOSS
         compared = self._recall()
-        first = max(self.family, key=lambda arm: (-round(abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5), 2), arm.gain))
-        trials.say(f"race the sizes around the limit; the first guess is {first.name}")
-        if trials.train(first, 1) and not compared:
-            self._compare_variants(first)
-        floor = trials.candidates[0].gain or min(arm.gain for arm in self.family) / 2
+        if self.family:
+            first = max(self.family, key=lambda arm: (-round(abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5), 2), arm.gain))
+            trials.say(f"race the sizes around the limit; the first guess is {first.name}")
+            if trials.train(first, 1) and not compared:
+                self._compare_variants(first)
+        floor = trials.candidates[0].gain or min(arm.gain for arm in arms) / 2
         finished: set[str] = set()
         while True:
-            race(self.family, limit, trials, floor, max(SAFE, objective.confidence or 0.0))
-            likely = [arm for arm in self.family if arm.gain > floor and arm.model not in finished]
+            race(arms, limit, trials, floor, max(SAFE, objective.confidence or 0.0))
+            likely = [arm for arm in arms if arm.gain > floor and arm.model not in finished and (arm.units or not arm.is_rival)]
             likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_FINISHING]
             if not likely or not self._time_to_finish(likely[-1]):
                 return
@@ -276,7 +306,7 @@ class Search:
         if compared is not None and trials.train(compared, 1):
             self._compare_variants(compared)
         known = 0
-        for arm in self.family:
+        for arm in [*self.family, *self.rivals]:
             while not arm.out and trials.knows_next(arm) and trials.train(arm, arm.next_step):
                 known += 1
                 int8 = trials.space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
@@ -298,7 +328,7 @@ class Search:
         trials.say(f"do variants of the texts help? {arm.name} on the texts alone, for as many steps")
         if trials.train(plain, 1) and trials.loses_to(arm, plain):
             trials.say("the texts alone are better: no variants from here on")
-            for other in self.family:
+            for other in [*self.family, *self.rivals]:
                 other.variants = False
             arm.drop, arm.model = plain.drop, plain.model
 
@@ -308,7 +338,8 @@ class Search:
         fitting = [arm for arm in self.family if arm.speed and trials.baseline_ms / arm.speed.ratio <= target]
         if not fitting:
             trials.say(f"no size of the family is expected within {target:g} ms")
-            fitting = self.family[-1:]
+            others = [arm for arm in self.rivals if arm.speed and trials.baseline_ms / arm.speed.ratio <= target]
+            fitting = others or self.family[-1:]
         race_for_accuracy(fitting[:2], trials)
         for arm in sorted((arm for arm in fitting[:2] if arm.drop), key=lambda arm: arm.drop.points if arm.drop else 0.0):
             if not self._time_to_finish(arm) or self._finish(arm):
@@ -329,11 +360,12 @@ class Search:
         trials, space, objective = self.trials, self.trials.space, self.trials.objective
         name = stage_name("int8", arm.name, arm.units)
         model = arm.model
-        if objective.kind == "smallest":
+        if objective.kind == "smallest" and not arm.before:
             model = space.add_vocabulary(stage_name("words", arm.name, arm.units), arm.model)
             trials.do(model, "quick")
         try:
-            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=arm.gain)
+            gain = None if arm.is_spec else arm.gain  # a student of another shape has no neighbours
+            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=gain)
         except (GateMissed, Diverged) as error:
             trials.say(f"{arm.name} cannot be quantized: {error.message}")
             return False

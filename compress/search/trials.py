@@ -6,10 +6,10 @@ import math
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Protocol, TypeVar, cast
 
 from compress.core import console
-from compress.core.errors import Diverged
+from compress.core.errors import Diverged, ModelError, UsageError
 from compress.results import BenchDocument, EvalDocument
 from compress.search.candidates import SearchCandidate, Speed
 from compress.search.costs import SearchCosts
@@ -20,7 +20,8 @@ from compress.search.race import Arm
 from compress.search.space import Space, Stages, Unit, stage_name
 
 Manifest = Mapping[str, object]
-FIXED_STEP = 0.25  # share of a training step that does not shrink with the encoder: embeddings, optimizer
+Result = TypeVar("Result")
+BY_LAYERS = ("train", "shallow")  # kinds of training in which layers are compared with the teacher's
 WORSE = 0.95  # probability from which an arm is worse than another
 
 
@@ -45,6 +46,10 @@ class Lab(Protocol):
 
     def spent(self) -> float:
         """Return the seconds of this search so far."""
+        ...
+
+    def timed(self, name: str, work: Callable[[], Result]) -> Result:
+        """Do work that is no stage, and count its time."""
         ...
 
 
@@ -181,10 +186,15 @@ class Trials:
         texts = self._new_texts(arm, unit, units - arm.units)
         outputs = self.costs.predict("outputs", texts) if texts else 0.0
         checks = steps * self.costs.predict("eval", 2 * self.space.facts.validation)
-        return outputs + checks + self.costs.predict(arm.kind, work * unit.steps) + (steps - 1) * self.costs.predict(arm.kind, 0.0)
+        start = sum(self.costs.predict(kind) for _, kind in arm.before) if not arm.units else 0.0
+        return start + outputs + checks + self.costs.predict(arm.kind, work * unit.steps) + (steps - 1) * self.costs.predict(arm.kind, 0.0)
 
     def knows_next(self, arm: Arm) -> bool:
         """Return whether an earlier search left the next step of an arm's training in the store."""
+        for start, kind in () if arm.units else arm.before:
+            if not self.lab.reused(self.space.needed(start), start):
+                return False
+            self.do(start, kind)
         name = self._add_step(arm, arm.next_step)
         return self.lab.reused(self.space.needed(name), name)
 
@@ -192,7 +202,8 @@ class Trials:
         """Add the stage that trains an arm up to this many units."""
         unit = self.space.unit(arm.variants)
         name = stage_name("student", arm.name, total)
-        return self.space.add_student(name, arm.model or arm.start, total - arm.units, unit, is_spec=arm.is_spec and not arm.units)
+        is_spec, by_layers = arm.is_spec and not arm.units, arm.kind in BY_LAYERS
+        return self.space.add_student(name, arm.model or arm.start, total - arm.units, unit, is_spec, by_layers)
 
     def train(self, arm: Arm, units: int) -> bool:
         """Train an arm up to this many units in total, doubling them step by step; False if there is no time for it."""
@@ -208,18 +219,25 @@ class Trials:
             left = console.duration(max(self.left(), 0.0))
             self.say(f"{arm.name} is not trained to {total} units: that takes about {console.duration(seconds)}, and {left} are left")
             return False
-        reused = self.lab.reused(space.needed(name), name)
         try:
+            for start, kind in () if arm.units else arm.before:
+                self.do(start, kind)
+            reused = self.lab.reused(space.needed(name), name)
             manifest = self.lab.run(space.needed(name), name)
         except Diverged as error:
             self.drop_arm(arm, f"its training diverged ({error.message})")
+            return False
+        except (UsageError, ModelError) as error:
+            if not arm.is_rival:
+                raise
+            self.drop_arm(arm, error.message)
             return False
         if not reused:
             work, texts = (total - arm.units) * unit.steps * arm.size, self._new_texts(arm, unit, total - arm.units)
             self._learn_training(name, manifest, arm.kind, work, texts)
         self.outputs.add((arm.kind, unit.variants))
         before, arm.drop = arm.drop, self.check(name)
-        if before is not None and not arm.is_spec:
+        if before is not None and not arm.is_rival:
             self.costs.learn_recovery("doubled" if arm.units else "first", before.points, arm.drop.points)
         arm.units, arm.model = total, name
         candidate = SearchCandidate(f"{arm.name} trained, {total} unit{'s'[: total - 1]}", name, arm.gain, arm.drop, arm.speed)

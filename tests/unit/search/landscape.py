@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from compress.core.digests import digest_json
+from compress.core.errors import UsageError
 from compress.prune.targets import OutOfReach
 from compress.search.costs import SearchCosts
 from compress.search.objective import Objective, ServingPoint
+from compress.search.shape_clock import ShapeFacts
 from compress.search.space import Space, Stages, TaskFacts, references
 from compress.search.strategy import Search
 from compress.search.trials import Trials
@@ -26,7 +28,7 @@ SHARED = 0.7  # share of the variance of a drop's error that models of one size 
 
 @dataclass(frozen=True)
 class Model:
-    """A model of the landscape: its true drop in points, its speedup as an int8 graph, and the steps of its training."""
+    """A model of the landscape: its true drop in points, its speedup as an int8 graph, the steps of its training, its parameters."""
 
     drop: float
     speedup: float
@@ -34,6 +36,25 @@ class Model:
     share: float = 1.0  # of the baseline's FLOPs
     pruned_drop: float = 0.0
     artifact: bool = False
+    params: float = 22e6
+
+
+@dataclass(frozen=True)
+class Student:
+    """A student of another shape: its speedup over the baseline in int8, its parameters, its points beyond a pruned size as fast."""
+
+    speedup: float
+    params: int
+    beyond: float
+
+
+STUDENTS = {  # as MiniLM's are on a server, with what they lose on SST-2
+    "layers=1": Student(25.0, 13_800_000, 6.0),
+    "layers=2": Student(4.4, 15_600_000, 3.0),
+    "layers=3": Student(2.4, 17_400_000, 3.0),
+    "layers=4,hidden=192,ffn=384": Student(6.0, 7_200_000, 5.0),
+    "bilstm": Student(12.8, 9_800_000, 3.0),
+}
 
 
 @dataclass
@@ -51,6 +72,8 @@ class Landscape:
         limit: the largest speedup that pruning reaches.
         error: of a measured drop, in points; 0 for exact measurements.
         luck: seed of the errors.
+        shapes: students of other shapes; empty: they are not timed.
+        prunes: whether the model can be pruned.
     """
 
     int8: float = 3.6
@@ -63,6 +86,8 @@ class Landscape:
     limit: float = 40.0
     error: float = 0.6
     luck: int = 0
+    shapes: Mapping[str, Student] = field(default_factory=dict)
+    prunes: bool = True
 
     def pruned(self, target: float) -> float:
         """Return the true drop of a pruned model."""
@@ -118,6 +143,16 @@ class FakeLab:
         """Return how long a stage took."""
         return self.seconds[name]
 
+    def timed(self, name: str, work: Callable[[], Any]) -> Any:
+        """Do work that takes 15 seconds."""
+        self.entries.setdefault(name, (False, 15.0))
+        self.visited.add(name)
+        return work()
+
+    def shapes(self, specs: Sequence[str]) -> dict[str, ShapeFacts]:
+        """Return how fast and large students are."""
+        return {spec: ShapeFacts(self.truth.shapes[spec].speedup, self.truth.shapes[spec].params) for spec in specs}
+
     def spent(self) -> float:
         """Return the seconds of this search."""
         return 5.0 + sum(self.entries[key][1] for key in self.visited)
@@ -129,7 +164,7 @@ class FakeLab:
     def _made(self, stages: Stages, name: str) -> tuple[dict[str, Any], float]:
         fields = stages[name]
         handlers = {"finetune": self._finetune, "prune": self._prune, "distill": self._distill, "eval": self._eval, "bench": self._bench}
-        handlers |= {"quantize": self._graph, "export": self._graph}
+        handlers |= {"quantize": self._graph, "export": self._graph, "factorize": self._factorize}
         return handlers[str(fields["do"])](name, fields)
 
     def _model(self, reference: object) -> Model:
@@ -141,15 +176,19 @@ class FakeLab:
 
     def _prune(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         if fields.get("method") == "vocab":
-            self.models[name] = self._model(fields["from"])
+            whole = self._model(fields["from"])
+            self.models[name] = replace(whole, params=whole.params - 3e6)
             return {}, 5.0
+        if not self.truth.prunes:
+            raise UsageError("this family cannot be pruned", "distil it")
         targets = fields["target_speedup"]
         if max(targets) >= self.truth.limit:
             raise OutOfReach("out of reach", "ask for less", self.truth.limit)
         entries = []
         for target in sorted(targets):
             drop, share = self.truth.pruned(target), 1 / target
-            self.models[f"{name}/{target:.3g}x" if len(targets) > 1 else name] = Model(drop, self.truth.int8 * target, 0, share, drop)
+            pruned = Model(drop, self.truth.int8 * target, 0, share, drop, params=12e6 + 10e6 * share)
+            self.models[f"{name}/{target:.3g}x" if len(targets) > 1 else name] = pruned
             score = 0.88 - drop / 100
             entries.append(
                 {
@@ -165,13 +204,18 @@ class FakeLab:
     def _distill(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         texts = fields.get("max_examples", self.train) * (1 + fields.get("augment", 0))
         steps = fields["epochs"] * math.ceil(texts / 32)
+        if (shape := self.truth.shapes.get(fields.get("student", ""))) is not None:
+            start, training = self.truth.pruned(shape.speedup) + shape.beyond, steps * self.truth.step * 0.4
+            drop, speedup = self.truth.trained(start, steps), self.truth.int8 * shape.speedup
+            self.models[name] = Model(drop, speedup, steps, 1 / shape.speedup, start, params=shape.params)
+            return {"training": {"seconds": training, "steps": steps}}, training + 15
         if "student" in fields:
             self.models[name] = Model(self.truth.static_drop, 300.0, steps, 0.01, self.truth.static_drop)
             return {"training": {"seconds": 40.0, "steps": steps}}, 45.0
         before = self._model(fields["from"])
         after = before.steps + steps * (1.0 if fields.get("augment") else 0.5)
         drop = self.truth.trained(before.pruned_drop, after)
-        self.models[name] = Model(drop, before.speedup, after, before.share, before.pruned_drop)
+        self.models[name] = replace(before, drop=drop, steps=after)
         training = steps * self.truth.step * (0.25 + 0.75 * before.share)
         return {"training": {"seconds": training, "steps": steps}}, training + 15
 
@@ -180,7 +224,14 @@ class FakeLab:
         int8 = fields["do"] == "quantize"
         speedup = source.speedup if source.speedup > 1 else self.truth.int8 if int8 else 1.6
         self.models[name] = Model(source.drop + (0.2 if int8 else 0.0), speedup, artifact=True)
-        return {"size_mb": 20.0 / speedup}, 60.0 if int8 else 10.0
+        width = {"int4": 0.5, None: 1.0}[fields.get("method")] if int8 else 4.0
+        return {"size_mb": width * source.params / 1e6}, 60.0 if int8 else 10.0
+
+    def _factorize(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+        whole = self._model(fields["from"])
+        lost = whole.pruned_drop + 0.5
+        self.models[name] = replace(whole, drop=lost, pruned_drop=lost, params=whole.params - 7.5e6)
+        return {}, 30.0
 
     def _eval(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         first, last = (self._model(model) for model in fields["from"])
@@ -225,7 +276,7 @@ def search_on(lab: FakeLab, budget: float = 2700.0, trained: bool = False, stude
     limits = {"kind": "fastest", "max_drop": 1.0} if not objective else {"kind": "fastest", **objective}
     space = Space(replace(FACTS, train=lab.train), SERVING, trains_baseline=not trained)
     trials = Trials(lab, space, Objective(**limits), budget, SearchCosts(), show=lambda line: None)
-    return Search(trials, students)
+    return Search(trials, students, lab.shapes if lab.truth.shapes else None, vocabulary=30_522)
 
 
 def as_text(search: Search) -> str:

@@ -10,7 +10,7 @@ from compress.core.errors import UsageError
 from compress.search.space import TARGETS
 from compress.search.strategy import choose
 from compress.search.trials import Trials
-from tests.unit.search.landscape import FakeLab, Killed, Landscape, as_text, search_on
+from tests.unit.search.landscape import STUDENTS, FakeLab, Killed, Landscape, as_text, search_on
 from tests.unit.search.study import study
 
 
@@ -191,6 +191,54 @@ def test_large_data_are_sampled_to_fit_the_budget(train: int) -> None:
     assert kept
     assert lab.spent() + 30 <= 1.1 * trials.budget
     assert answer.speed.ratio > 3.6
+
+
+def test_students_that_lose_more_are_not_trained() -> None:
+    """They are timed; on SST-2 pruned sizes as fast lose less."""
+    lab = FakeLab(Landscape(error=0.0, shapes=STUDENTS))
+    answer, kept, trials = answer_of(lab)
+    assert kept
+    assert answer.name.endswith("x, int8")
+    assert not [name for name in lab.ran if name.startswith(("student-layers", "student-bilstm"))]
+    assert any("other shapes" in line for line in trials.log)
+
+
+def test_a_student_beyond_the_family_wins_where_more_may_be_lost() -> None:
+    lab = FakeLab(Landscape(loss=0.05, floor=0.1, error=0.2, shapes=STUDENTS))
+    answer, kept, _ = answer_of(lab, max_drop=4.0)
+    assert kept
+    assert answer.name in ("bilstm, int8", "layers=1, int8")
+    assert answer.speed.ratio >= 0.99 * 3.6 * 12.8
+
+
+def test_students_answer_where_pruning_is_impossible() -> None:
+    lab = FakeLab(Landscape(error=0.1, shapes=STUDENTS, prunes=False))
+    answer, kept, trials = answer_of(lab, max_drop=2.0)
+    assert kept
+    assert answer.name.startswith("layers=")
+    assert any("cannot be pruned" in line for line in trials.log)
+
+
+def test_the_smallest_has_factorized_embeddings() -> None:
+    lab = FakeLab(Landscape(loss=0.1, error=0.1, shapes=STUDENTS))
+    answer, kept, trials = answer_of(lab, kind="smallest", max_drop=2.0)
+    assert kept
+    assert "rank 128" in answer.name
+    assert answer.size_mb == min(candidate.size_mb for candidate in trials.candidates if candidate.size_mb and candidate.verdict == "kept")
+
+
+@pytest.mark.parametrize("stage", range(5, 20, 6))
+def test_a_search_with_other_shapes_resumes(stage: int) -> None:
+    truth = Landscape(loss=0.05, floor=0.1, error=0.2, shapes=STUDENTS)
+    whole = FakeLab(truth)
+    expected = search_on(whole, max_drop=4.0)
+    expected.run()
+    killed = FakeLab(truth, die_after=stage)
+    with pytest.raises(Killed):
+        search_on(killed, max_drop=4.0).run()
+    resumed = search_on(FakeLab(truth, killed.store, killed.entries), max_drop=4.0)
+    resumed.run()
+    assert as_text(resumed) == as_text(expected)
 
 
 def test_on_many_landscapes_the_answer_is_near_the_best_and_keeps_the_limit_on_average() -> None:

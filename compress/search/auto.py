@@ -20,6 +20,7 @@ from compress.recipe.preflight import check_inputs
 from compress.results.search import SearchDocument, SearchVerdict
 from compress.search import setup, verdict
 from compress.search.candidates import SearchCandidate
+from compress.search.choice import choose
 from compress.search.costs import SearchCosts, State
 from compress.search.delivery import deliver_answer
 from compress.search.executors import opened
@@ -28,7 +29,7 @@ from compress.search.objective import Objective, ServingPoint
 from compress.search.shape_clock import time_shapes
 from compress.search.space import Space
 from compress.search.store import Store, check_one_process
-from compress.search.strategy import Search, choose
+from compress.search.strategy import Search
 from compress.search.trials import Trials
 from compress.settings.auto import AutoSettings
 from compress.stage import STUDENTS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from compress.search.choice import choose
 from compress.search.space import TARGETS
-from compress.search.strategy import choose
 from tests.unit.search.landscape import FakeLab, Landscape, search_on
 
 LONG = 5000.0  # training steps after which a size has brought back what it can

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from compress.core.errors import UsageError
+from compress.search.choice import choose
 from compress.search.space import TARGETS
-from compress.search.strategy import choose
 from compress.search.trials import Trials
 from tests.unit.search.landscape import STUDENTS, FakeLab, Killed, Landscape, as_text, search_on
 from tests.unit.search.study import study

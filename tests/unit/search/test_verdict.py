@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from compress.search.choice import choose
 from compress.search.objective import Objective
-from compress.search.strategy import choose
 from compress.search.verdict import judge, tradeoffs, verdict_lines
 from tests.unit.search.landscape import FakeLab, Landscape, search_on
 

@@ -21,21 +21,21 @@ class Rate:
     per_unit: float
 
 
-# Seconds on one core of a server, for a 6-layer encoder of width 384 and texts of 32 tokens; the unit is given for each.
+# Seconds on two cores of a server, for a 6-layer encoder of width 384 and texts of 32 tokens; the unit is given for each.
 PRIORS = {
-    "train": Rate(8.0, 0.35),  # steps x size of the model relative to the baseline
+    "train": Rate(8.0, 0.32),  # steps x size of the model relative to the baseline
+    "shallow": Rate(8.0, 0.32),  # the same, of students of other shapes
+    "narrow": Rate(8.0, 0.32),
+    "bilstm": Rate(8.0, 0.32),
+    "static": Rate(20.0, 0.006),  # steps of a student without an encoder
     "outputs": Rate(2.0, 0.004),  # texts of which the teacher's outputs are computed
-    "prune": Rate(60.0, 45.0),  # targets
-    "export": Rate(15.0, 0.0),
-    "shallow": Rate(8.0, 0.35),  # the same, of students of other shapes
-    "narrow": Rate(8.0, 0.35),
-    "bilstm": Rate(8.0, 0.35),
-    "static": Rate(6.0, 0.015),  # steps of a student without an encoder
-    "factorize": Rate(40.0, 0.0),
-    "quick": Rate(12.0, 0.0),  # a smaller vocabulary
-    "quantize": Rate(60.0, 0.0),  # int8 with tuning
-    "eval": Rate(6.0, 0.004),  # examples, times models
-    "bench": Rate(15.0, 0.0),
+    "prune": Rate(25.0, 65.0),  # targets
+    "factorize": Rate(30.0, 0.0),
+    "export": Rate(8.0, 0.0),
+    "quick": Rate(10.0, 0.0),  # a smaller vocabulary
+    "quantize": Rate(30.0, 0.0),  # int8 with tuning
+    "eval": Rate(2.0, 0.002),  # examples, times models
+    "bench": Rate(8.0, 0.0),
     "finish": Rate(10.0, 0.0),
 }
 REMAINS_FIRST = 0.45  # share of a pruned model's loss that the first unit of training leaves

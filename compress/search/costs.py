@@ -29,7 +29,7 @@ PRIORS = {
     "bilstm": Rate(8.0, 0.32),
     "static": Rate(20.0, 0.006),  # steps of a student without an encoder
     "outputs": Rate(2.0, 0.004),  # texts of which the teacher's outputs are computed
-    "prune": Rate(25.0, 65.0),  # targets
+    "prune": Rate(40.0, 32.0),  # targets
     "factorize": Rate(30.0, 0.0),
     "export": Rate(8.0, 0.0),
     "quick": Rate(10.0, 0.0),  # a smaller vocabulary

@@ -24,7 +24,7 @@ BASELINE_EPOCHS = (3, 8)  # fewest and most, if they take at most `BASELINE_SHAR
 BASELINE_SHARE = 0.3
 LEAST_SAMPLE = 4000  # texts that a baseline is fine-tuned on, at least, where there is no time for all
 FAMILY_SHARE = 0.4  # of what is left, for the pruned family
-FORMS = 2  # final forms that time is reserved for, if they take at most `FORMS_SHARE` of the budget; else one
+FORMS = 3  # final forms that time is reserved for, at most: as many as take `FORMS_SHARE` of the budget, at least one
 FORMS_SHARE = 0.1
 BASELINE_INT8_DROP = 1.0  # points from which the baseline's sensitive matmuls are looked for
 WORTH_FINISHING = 0.25  # chance to keep the limit from which a model is
@@ -113,7 +113,7 @@ class Search:
         candidate.gain = candidate.speed.ratio if candidate.speed and trials.objective.kind != "smallest" else 0.0
         if candidate.verdict != "kept" and trials.objective.kind != "most accurate" and candidate.model == "baseline-int8":
             trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export", gain=UNREDUCED)
-        trials.forms = FORMS if FORMS * trials.serving_seconds() <= FORMS_SHARE * trials.budget else 1
+        trials.forms = min(max(int(FORMS_SHARE * trials.budget / trials.serving_seconds()), 1), FORMS)
 
     def _finetune(self) -> None:
         trials, space = self.trials, self.trials.space
@@ -294,11 +294,21 @@ class Search:
             race(arms, limit, trials, floor, max(SAFE, objective.confidence or 0.0))
             likely = [arm for arm in arms if arm.gain > floor and arm.model not in finished and (arm.units or not arm.is_rival)]
             likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_FINISHING]
-            if not likely or not self._time_to_finish(likely[-1]):
+            if not likely:
                 return
-            finished.add(likely[-1].model)
-            if self._finish(likely[-1]):
-                floor = likely[-1].gain
+            best = likely[-1]
+            if self._forms_left() < 2:  # no second try: what is gained on average counts
+                best = max(likely, key=lambda arm: arm.chance(objective.limit, trials.costs) * math.log(arm.gain / floor))
+            if not self._time_to_finish(best):
+                return
+            finished.add(best.model)
+            if self._finish(best):
+                floor = best.gain
+
+    def _forms_left(self) -> int:
+        """Return how many final forms there is time for."""
+        trials = self.trials
+        return int((trials.left() + trials.forms * trials.serving_seconds()) / trials.serving_seconds())
 
     def _recall(self) -> bool:
         """Take what earlier searches left in the store, which costs nothing; returns whether they compared learning without variants."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, cast
 
@@ -144,7 +144,8 @@ class StoreLab:
         self.finished[name] = done
         if entry["seconds"] is None:
             seconds = time.monotonic() - started
-            entry["seconds"] = max(seconds, trained_seconds(done)) if begun_before else seconds
+            # Of a stage that was killed, or whose end was not noted, its own times know more.
+            entry["seconds"] = max(seconds, done.seconds, trained_seconds(done)) if begun_before else seconds
             self.ledger.save()
         return cast("Mapping[str, object]", done.manifest)
 
@@ -154,12 +155,9 @@ class StoreLab:
             return self.store.obtain(stage, workspace)
         graph = job_graph({self.top["name"]: self.recipe(stages)}, upto=[stage.name])
         outcome = self.executor.run(graph, self.store, _show_events)[graph.job_of[self.top["name"]][stage.name]]
-        if outcome.error is not None:
-            raise outcome.error
-        done = self.store.find(stage, workspace)
-        if done is None:
-            raise ResourceError(f"stage {stage.name} is finished, but is not in {self.store.folder}", "give a folder that every node sees")
-        return replace(done, ran=True)
+        if outcome.stage is None:
+            raise outcome.error or ResourceError(f"stage {stage.name} did not end")
+        return outcome.stage  # its key names the machine that ran it, which need not be this one
 
     def reused(self, stages: Stages, name: str) -> bool:
         """Return whether an earlier search left this stage in the store. A stage with unfinished inputs counts as missing."""

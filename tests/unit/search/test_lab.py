@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from compress.core import machine
 from compress.core.errors import UsageError
 from compress.data.presets import resolve
 from compress.search.costs import SearchCosts
@@ -88,6 +89,18 @@ def test_a_stage_that_was_killed_counts_what_its_training_took(tmp_path: Path, d
     assert entry >= training
 
 
+def test_a_stage_whose_end_was_not_noted_counts_what_it_took(tmp_path: Path, document: dict[str, Any]) -> None:
+    """The process was killed between the end of a stage that trains nothing and the next line of the ledger."""
+    lab = lab_of(tmp_path / "out", document)
+    run_all(lab)
+    done = lab.finished["proof"]
+    lab.ledger.entries[done.manifest.get("key", "")]["seconds"] = None
+    lab.ledger.save()
+    again = lab_of(tmp_path / "out", document)
+    before, *_, after = run_all(again)[1:]
+    assert after - before >= done.seconds
+
+
 def test_a_failed_stage_has_spent_its_time(tmp_path: Path, document: dict[str, Any]) -> None:
     lab = lab_of(tmp_path / "out", document)
     stages: Stages = {
@@ -105,6 +118,23 @@ def test_a_damaged_ledger_is_begun_anew(tmp_path: Path, document: dict[str, Any]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "search.json").write_text('{"schema": 1, "asked": "a"}', encoding="utf-8")
     assert lab_of(tmp_path / "out", document).spent() == 4.0
+
+
+def test_a_stage_may_run_on_another_kind_of_machine(tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key there differs from the one here, so that it is not found by that."""
+
+    class Elsewhere(LocalExecutor):
+        def run(self, graph: JobGraph, store: Store, observer: JobObserver) -> dict[str, Outcome]:
+            """As on a node with another processor."""
+            with monkeypatch.context() as there:
+                there.setattr(machine, "identity", lambda: ["another processor"])
+                return super().run(graph, Store(store.folder), observer)
+
+    lab = lab_of(tmp_path / "out", document)
+    lab.executor = Elsewhere()
+    run_all(lab)
+    assert lab.finished["slim"].ran
+    assert lab.finished["proof"].manifest["metrics"]
 
 
 def test_stages_run_where_the_executor_does(tmp_path: Path, document: dict[str, Any]) -> None:

@@ -44,8 +44,7 @@ def root() -> Path:
             base = Path(tempfile.gettempdir())
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
             try:
-                lock = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock = _locked_file(folder)
             except OSError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -53,6 +52,22 @@ def root() -> Path:
             atexit.register(remove)
         remove_abandoned(base)
     return _state.folder
+
+
+def _locked_file(folder: Path) -> int:
+    """Create the lock of a folder; returns its descriptor.
+
+    It is locked before it has its name: a process that finds the lock free takes the folder for abandoned and removes it.
+    """
+    unnamed = folder / f"{LOCK}.new"
+    lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unnamed.rename(folder / LOCK)
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 @contextlib.contextmanager

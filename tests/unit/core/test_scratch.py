@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -49,6 +50,26 @@ def test_folders_of_living_processes_and_of_others_stay(tmp_path: Path) -> None:
     scratch.remove_abandoned(tmp_path)
     assert scratch.root().is_dir()
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_another_process_sees_before_it_is_locked_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flock = fcntl.flock
+
+    def seen(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        scratch.remove_abandoned(tmp_path)
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(scratch, "_state", scratch._State())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", seen)
+    folder = scratch.root()
+    assert folder.parent == tmp_path
+    assert folder.is_dir()
+    scratch.remove_abandoned(tmp_path)
+    assert folder.is_dir()
+    scratch.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_was_only_partly_removed_is_removed_after_a_minute(tmp_path: Path) -> None:

@@ -23,14 +23,14 @@ def is_dataset(value: object) -> TypeGuard[Dataset]:
 def dataset_splits(data: object) -> dict[str, Dataset]:
     """Return the `Dataset` of each split, from a `DatasetDict` or another mapping, or from one `Dataset`.
 
-    One `Dataset` is the split that it says it is (`load_dataset(…, split="test")`), else the training split. Other splits
-    than train, validation and test are left out with a warning.
+    One `Dataset` is the split that it says it is (`load_dataset(…, split="test")`, or a part of it, `split="test[:500]"`), else the
+    training split. Other splits than train, validation and test are left out with a warning.
 
     Raises:
         ValueError: something else, or no known split.
     """
     if is_dataset(data):
-        split = str(data.split) if data.split is not None else "train"
+        split = str(data.split).partition("[")[0]
         return {split if split in SPLITS else "train": data}
     if not isinstance(data, Mapping) or not data or not all(map(is_dataset, data.values())):
         given = f"{type(data).__module__}.{type(data).__name__}"

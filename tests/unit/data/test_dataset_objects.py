@@ -58,9 +58,11 @@ def test_the_same_rows_in_a_file_give_the_same_examples(tmp_path: Path, memory_m
         np.testing.assert_array_equal(from_object.split(split).labels, from_file.split(split).labels)
 
 
-@pytest.mark.parametrize(("split", "expected"), [("test", "test"), (None, "train"), ("unsupervised", "train")])
+@pytest.mark.parametrize(
+    ("split", "expected"), [("test", "test"), (None, "train"), ("unsupervised", "train"), ("validation[:50%]", "validation")]
+)
 def test_one_dataset_is_the_split_that_it_says(split: str | None, expected: str) -> None:
-    data = datasets.Dataset.from_dict(ROWS, split=datasets.NamedSplit(split) if split else None)
+    data = datasets.Dataset.from_dict(ROWS, split=datasets.Split(split) if split else None)
     assert list(dataset_splits(data)) == [expected]
 
 

@@ -10,7 +10,7 @@ from compress.cli import common
 from compress.cli.options import SectionCommand, given, option, settings_options
 from compress.cli.task_options import required_task, task_options
 from compress.core import console
-from compress.core.errors import GateMissed
+from compress.core.errors import GateMissed, Stopped
 from compress.settings.auto import AutoSettings
 from compress.settings.base import BUDGET, HARDWARE, INPUT, RAY
 
@@ -54,9 +54,9 @@ def command(model: str, output: str, teacher: str | None, store: str | None, ray
     settings = given(AutoSettings, values)
     try:
         document = api.auto(model, task, output, teacher=teacher, store=store, ray=ray, seed=seed, **settings)
-    except GateMissed as missed:
+    except (GateMissed, Stopped) as ended:
         if not console.is_json():
-            _show(missed.document)  # type: ignore[arg-type]
+            _show(ended.document)  # type: ignore[arg-type]
         raise
     console.result(document, lambda: _show(document))
 

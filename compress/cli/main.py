@@ -146,17 +146,18 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None, json_output: bool) -> int:
     """Run the group; returns the exit code."""
+    document: Mapping[str, object] | None = None
     try:
         return _invoke(arguments, json_output)
     except SystemExit as stop:
         code = int(stop.code or 0)
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
+    except (KeyboardInterrupt, click.Abort) as stop:  # click raises its own error from the interrupt
+        code, document = 130, getattr(stop.__cause__, "document", None)
     except Exception as error:
         code = signals.stopped()
         if code is None:
             return _failed(error, json_output)
-    return _fail(json_output, signals.name_of(code), signals.AGAIN, code) if code in (130, 143) else code
+    return _fail(json_output, signals.name_of(code), signals.AGAIN, code, document=document) if code in (130, 143) else code
 
 
 def _invoke(arguments: list[str] | None, json_output: bool) -> int:

@@ -86,6 +86,14 @@ class Diverged(CompressError):
     exit_code = 7
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C ended a search early, and its best answer so far was delivered; `document` is what the search returns."""
+
+    def __init__(self, document: dict[str, object]) -> None:
+        super().__init__()
+        self.document = document
+
+
 class Locked(CompressError):
     """Another process holds the lock of the output folder."""
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from compress.core import console, digests, files, locks, machine, outputs
-from compress.core.errors import GateMissed, ModelError
+from compress.core.errors import GateMissed, ModelError, Stopped
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
 from compress.models.config import read_config
@@ -28,7 +28,7 @@ from compress.search.lab import Ledger, StoreLab
 from compress.search.objective import Objective, ServingPoint
 from compress.search.shape_clock import time_shapes
 from compress.search.space import Space
-from compress.search.store import Store, check_one_process
+from compress.search.store import KEY_DIGITS, Store, check_one_process
 from compress.search.strategy import Search
 from compress.search.trials import Trials
 from compress.settings.auto import AutoSettings
@@ -36,7 +36,7 @@ from compress.stage import STUDENTS
 
 DOCUMENT = "auto.json"  # in the output: the result; its presence says that the folder is ours
 LEDGER = "search.json"  # in the output: what the search has spent so far
-LEARNED = "learned.json"  # in the store: what is known of costs
+LEARNED = "learned-{}.json"  # in the store: what is known of the costs of a model and task on a kind of machine
 EVENTS = "events.jsonl"
 SLOW = 4.0  # times the usual latency from which a machine is called slow
 SCHEMA = 1
@@ -73,7 +73,8 @@ def run_auto(question: Question, output: Path, store: Path | None = None, ray: s
 
     Raises:
         GateMissed: nothing keeps what was asked for; the nearest is delivered.
-        KeyboardInterrupt: after the best answer so far was delivered.
+        Stopped: Ctrl-C; the best answer so far is delivered.
+        KeyboardInterrupt: Ctrl-C before there was one, or a second time.
         CompressError: something else fails; finished stages stay in the store.
     """
     check_one_process()
@@ -85,11 +86,11 @@ def run_auto(question: Question, output: Path, store: Path | None = None, ray: s
         with logged_events(output / EVENTS):
             document = _run(question, output, Store(store or output / "stages"), ray)
     if document["interrupted"]:
-        raise KeyboardInterrupt
+        raise Stopped({**document})
     if not document["kept"]:
         answer = document["answer"]
         raise GateMissed(
-            f"nothing that was tried is {document['objective']}; the nearest: {answer['candidate']}, {answer['why']}",
+            f"nothing keeps the limit of {document['objective']}; the nearest is {answer['candidate']}: {answer['why']}",
             f"it is in {output / 'model'}; allow more, or give a larger --budget; what was tried: {output / 'report.html'}",
             {**document},
         )
@@ -98,7 +99,7 @@ def run_auto(question: Question, output: Path, store: Path | None = None, ray: s
 
 def _run(question: Question, output: Path, store: Store, ray: str | None) -> SearchDocument:
     started = time.monotonic()
-    search, lab = _prepare(question, output, store)
+    search, lab, learned = _prepare(question, output, store)
     with opened(ray) if ray else nullcontext() as lab.executor:
         for line in _plan(search):
             search.trials.say(line)
@@ -110,7 +111,7 @@ def _run(question: Question, output: Path, store: Store, ray: str | None) -> Sea
             search.trials.say(line)
         document = _document(question, output, search, lab, answer, kept, judged)
         deliver_answer(search.trials, lab, answer, output, within=judged["keeps"] is not False)
-    files.write_json(store.folder / LEARNED, search.trials.costs.as_json())
+    files.write_json(learned, search.trials.costs.as_json())
     document["seconds"] = time.monotonic() - started
     files.write_json(output / DOCUMENT, console.finite({**document}))
     from compress.report.search_page import write_search_report
@@ -119,8 +120,8 @@ def _run(question: Question, output: Path, store: Store, ray: str | None) -> Sea
     return document
 
 
-def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, StoreLab]:
-    """Return a search that is ready to run, resumed if it was interrupted, and its lab."""
+def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, StoreLab, Path]:
+    """Return a search that is ready to run, resumed if it was interrupted, its lab, and the file of what it learns of costs."""
     settings, folder = question.settings, locate(question.model)
     if is_graph(folder):
         raise ModelError(
@@ -134,18 +135,19 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
         settings.batch_size, settings.seq_len or setup.usual_length(facts, spec.max_length), settings.threads, settings.runtime
     )
     unlabeled = str(Path(settings.unlabeled).absolute()) if settings.unlabeled else ""
-    space = Space(
-        facts, serving, not trained, question.teacher, unlabeled, settings.device, holds_back=spec != question.task, seed=question.seed
-    )
-    asked = digests.digest_json(
-        [settings.model_dump(mode="json"), question.seed, digest_model(folder), task.fingerprint, question.teacher, machine.versions()]
-    )
+    teacher = _absolute(question.teacher)
+    space = Space(facts, serving, not trained, teacher, unlabeled, settings.device, holds_back=spec != question.task, seed=question.seed)
+    subject = [digest_model(folder), task.fingerprint]
+    shared = "" if store.folder == output / "stages" else str(store.folder.absolute())
+    asked = digests.digest_json([settings.model_dump(mode="json"), question.seed, *subject, teacher, machine.versions(), shared])
+    # Another model, other texts or another machine take another time.
+    learned = store.folder / LEARNED.format(digests.digest_json([*subject, settings.device, machine.identity()])[:KEY_DIGITS])
 
     def begin() -> tuple[float, float, State]:
         scale = setup.machine_scale(folder, task, facts.tokens)
         if (expected := setup.expected_scale(facts)) * SLOW < scale:
             console.warn(f"this machine is slow or busy: the model takes {scale / expected:.0f} times as long here as on an idle core")
-        return console.since_start(), scale, _learned(store)
+        return console.since_start(), scale, _read_learned(learned)
 
     store.folder.mkdir(parents=True, exist_ok=True)
     ledger = Ledger.open(output / LEDGER, asked, begin)
@@ -157,20 +159,20 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
     space.stages.clear()
     trials = Trials(lab, space, Objective.of(settings), settings.budget_seconds, ledger.costs())
     clock = partial(time_shapes, folder, task.label_names, spec.target, space)
-    return Search(trials, tuple(name for name in ("static",) if name in STUDENTS), clock, read_config(folder)["vocab_size"]), lab
+    return Search(trials, tuple(name for name in ("static",) if name in STUDENTS), clock, read_config(folder)["vocab_size"]), lab, learned
 
 
-def _learned(store: Store) -> State:
+def _read_learned(path: Path) -> State:
     try:
-        return SearchCosts.from_json(files.read_json(store.folder / LEARNED)).as_json()
+        return SearchCosts.from_json(files.read_json(path)).as_json()
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _absolute(model: str) -> str:
-    """Return a model's reference that is the same from any folder."""
+    """Return a model's reference that is the same from any folder; an empty one stays empty."""
     path = Path(model).expanduser()
-    return str(path.absolute()) if path.is_dir() else model
+    return str(path.absolute()) if model and path.is_dir() else model
 
 
 def _plan(search: Search) -> list[str]:

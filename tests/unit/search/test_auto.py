@@ -1,4 +1,4 @@
-"""What `auto` refuses before any work."""
+"""What `auto` refuses before any work, and what it knows before the first stage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 
 import compress
+from compress.core import files
 from compress.core.errors import CompressError, ModelError, UsageError
+from compress.data.presets import resolve
 from compress.search import setup
+from compress.search.auto import Question, _prepare
+from compress.search.costs import SearchCosts
+from compress.search.lab import StoreLab
+from compress.search.store import Store
+from compress.search.strategy import Search
+from compress.settings.auto import AutoSettings
 from tests import tiny
 
 
@@ -60,6 +68,52 @@ def test_a_graph_cannot_be_pruned(tmp_path: Path, inputs: tuple[Path, dict[str, 
     with pytest.raises(ModelError, match="cannot be pruned or trained"):
         compress.auto(graph, task, tmp_path / "out", max_drop=1.0)
     assert model.is_dir()
+
+
+def prepared(inputs: tuple[Path, dict[str, Any]], output: Path, store: Path | None = None, **changes: Any) -> tuple[Search, StoreLab, Path]:
+    """Return a search before its first stage."""
+    model, task = inputs
+    output.mkdir(exist_ok=True)
+    question = Question(str(model), resolve(task | changes.pop("task", {})), AutoSettings(max_drop=1.0), 0, changes.pop("teacher", ""))
+    return _prepare(question, output, Store(store or output / "stages"))
+
+
+@pytest.fixture
+def _known_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "machine_scale", lambda folder, task, tokens: 1.0)
+
+
+@pytest.mark.usefixtures("_known_scale")
+def test_a_teacher_is_named_from_any_folder(tmp_path: Path, inputs: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe of the answer lies in another folder; and `teacher` is a stage, too."""
+    tiny.write_checkpoint(tmp_path / "teacher")
+    monkeypatch.chdir(tmp_path)
+    search, _, _ = prepared(inputs, tmp_path / "out", teacher="./teacher")
+    assert search.trials.space.teacher == str(tmp_path / "teacher")
+
+
+@pytest.mark.usefixtures("_known_scale")
+def test_costs_are_those_of_one_model_and_task(tmp_path: Path, inputs: tuple[Path, dict[str, Any]]) -> None:
+    store = tmp_path / "shared"
+    first, again, other = (
+        prepared(inputs, tmp_path / name, store, task=task)[2] for name, task in (("a", {}), ("b", {}), ("c", {"max_length": 16}))
+    )
+    assert first == again
+    assert first != other
+    costs = SearchCosts()
+    costs.learn("bench", 0, 99.0)
+    files.write_json(first, costs.as_json())
+    assert prepared(inputs, tmp_path / "d", store)[0].trials.costs.predict("bench") == 99.0
+    assert prepared(inputs, tmp_path / "e", store, task={"max_length": 16})[0].trials.costs.predict("bench") < 99.0
+
+
+@pytest.mark.usefixtures("_known_scale")
+def test_the_ledger_of_another_store_is_not_read(tmp_path: Path, inputs: tuple[Path, dict[str, Any]]) -> None:
+    _, lab, _ = prepared(inputs, tmp_path / "out")
+    lab.ledger.entries["key"] = {"reused": True, "seconds": 0.1}
+    lab.ledger.save()
+    assert prepared(inputs, tmp_path / "out")[1].ledger.resumed
+    assert not prepared(inputs, tmp_path / "out", tmp_path / "shared")[1].ledger.resumed
 
 
 @pytest.mark.parametrize("missing", ["model", "unlabeled", "teacher"])

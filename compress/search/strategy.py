@@ -11,7 +11,7 @@ from compress.core import console
 from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
 from compress.search.candidates import SearchCandidate, Speed
-from compress.search.choice import correct_drops
+from compress.search.choice import correct_drops, drop_unsafe, keeps_limit
 from compress.search.estimates import Drop, shrunken
 from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
 from compress.search.rivals import factorized_arms, student_arms, student_specs
@@ -33,7 +33,7 @@ INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
 CLOCK_SECONDS = 120.0  # that must be left to time other shapes
-UNREDUCED = 0.0  # gain of the baseline's float graph: the start of the curve of its family
+UNREDUCED = -1.0  # gain of the baseline's float graph: the start of the curve of its family, before every other
 STATIC_UNITS = 8  # units of its training, at most
 
 
@@ -191,12 +191,10 @@ class Search:
         int8 = space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
         if trials.affords(int8, trials.serving_seconds()):
             candidates.append(trials.serve(f"{arm.name}, int8", int8))
-        limit, safe = trials.objective.limit, max(SAFE, trials.objective.confidence or 0.0)
+        correct_drops(trials.candidates)
         for candidate in candidates:
-            chance = candidate.drop.probability(limit) if candidate.drop else 0.0
-            if candidate.verdict == "kept" and chance < safe:
-                candidate.verdict = "dropped"
-                candidate.why = f"within the limit with {100 * chance:.0f} % only, and there are no similar models to compare it with"
+            if candidate.verdict == "kept" and not keeps_limit(candidate, trials):
+                drop_unsafe(candidate, trials)
                 trials.say(f"{candidate.name} is not taken: {candidate.why}")
         return any(candidate.verdict == "kept" for candidate in candidates)
 
@@ -378,12 +376,13 @@ class Search:
             gain = None if arm.is_spec else arm.gain  # a student of another shape has no neighbours
             candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=gain)
         except (GateMissed, Diverged) as error:
-            trials.say(f"{arm.name} cannot be quantized: {error.message}")
+            trials.drop_arm(arm, f"it cannot be quantized: {error.message}")
             return False
         if objective.kind == "smallest":
-            trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model), gain=arm.gain)
+            # In no family: int4 costs more than int8, so its drop says nothing about the int8 forms of other sizes.
+            trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model))
         correct_drops(trials.candidates)
-        kept = objective.keeps(candidate.drop if objective.confidence else candidate.corrected, trials.latency_ms(candidate.speed))
+        kept = keeps_limit(candidate, trials)
         if not kept and objective.kind != "most accurate":
             arm.drop = candidate.drop  # what its final form loses is what counts
         return kept

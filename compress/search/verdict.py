@@ -72,23 +72,29 @@ def _unsure(verdict: SearchVerdict, objective: Objective) -> str:
 
 
 def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:
-    """Return the best artifacts and trained models for limits around the one that was asked for, by what was tried."""
+    """Return what was tried that is best for limits around the one that was asked for.
+
+    These are artifacts and trained models; for the smallest model artifacts only, because only they have a size.
+    """
     known = [candidate for candidate in candidates if candidate.drop is not None and candidate.speed is not None]
     latency = objective.target_latency_ms
     limits = [objective.limit + step for step in AROUND] if latency is None else [latency * factor for factor in AROUND_LATENCY]
     result: list[Tradeoff] = []
     for limit in limits:
-        best = _best_within(known, limit, baseline_ms) if latency is not None else _fastest_within(known, limit)
+        best = _most_accurate_within(known, limit, baseline_ms) if latency is not None else _best_within(known, limit, objective)
         if limit >= 0 and best is not None and best.speed and best.drop:
             result.append({"limit": limit, "candidate": best.name, "speedup": best.speed.ratio, "drop_points": best.drop.points})
     return result
 
 
-def _fastest_within(known: Sequence[SearchCandidate], limit: float) -> SearchCandidate | None:
+def _best_within(known: Sequence[SearchCandidate], limit: float, objective: Objective) -> SearchCandidate | None:
     fitting = [candidate for candidate in known if candidate.drop and candidate.drop.points <= limit]
+    if objective.kind == "smallest":
+        sizes = {candidate.size_mb: candidate for candidate in fitting if candidate.size_mb is not None}
+        return sizes[min(sizes)] if sizes else None
     return max(fitting, key=lambda candidate: candidate.speed.ratio if candidate.speed else 0.0, default=None)
 
 
-def _best_within(known: Sequence[SearchCandidate], latency_ms: float, baseline_ms: float) -> SearchCandidate | None:
+def _most_accurate_within(known: Sequence[SearchCandidate], latency_ms: float, baseline_ms: float) -> SearchCandidate | None:
     fitting = [candidate for candidate in known if candidate.speed and baseline_ms / candidate.speed.ratio <= latency_ms]
     return min(fitting, key=lambda candidate: candidate.drop.points if candidate.drop else 100.0, default=None)

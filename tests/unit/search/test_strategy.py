@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from compress.core.errors import UsageError
+from compress.core.errors import GateMissed, UsageError
 from compress.search.choice import choose
 from compress.search.space import TARGETS
 from compress.search.trials import Trials
@@ -115,6 +115,41 @@ def test_a_student_must_keep_the_limit_with_some_certainty(luck: int, taken: boo
     assert student.drop.points <= 1.0
     assert answer.name.startswith("static") == taken
     assert student.verdict == ("kept" if taken else "dropped")
+
+
+def test_a_low_confidence_does_not_make_such_a_student_the_answer() -> None:
+    truth = Landscape(static_drop=0.6, error=0.8, luck=1)
+    answer, _, trials = answer_of(FakeLab(truth), students=("static",), max_drop=1.0, confidence=0.6)
+    student = next(candidate for candidate in trials.candidates if candidate.name == "static, fp32 graph")
+    assert student.drop is not None
+    assert student.drop.within(1.0, 0.6)
+    assert student.verdict == "dropped"
+    assert not answer.name.startswith("static")
+
+
+def test_int4_belongs_to_no_family_of_int8_forms() -> None:
+    _, _, trials = answer_of(FakeLab(Landscape()), kind="smallest", max_drop=1.0)
+    gains = {candidate.name.rsplit(", ", 1)[-1]: candidate.gain for candidate in trials.candidates if candidate.servable}
+    assert gains["int4"] is None
+    assert gains["int8"] is not None
+
+
+def test_a_size_that_cannot_be_quantized_leaves_the_race_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = FakeLab(Landscape(error=0.0))
+    run, refused = lab.run, set[str]()
+
+    def refuses(stages: Any, name: str) -> Any:
+        if name.startswith("int8-") and (not refused or name.split("-")[1] in refused):
+            refused.add(name.split("-")[1])
+            raise GateMissed("every form loses too much")
+        return run(stages, name)
+
+    monkeypatch.setattr(lab, "run", refuses)
+    answer, kept, trials = answer_of(lab, budget=5400)
+    assert len(refused) == 1
+    assert any("cannot be quantized" in line for line in trials.log)
+    assert kept
+    assert answer.name not in ("baseline, int8", "baseline, fp32 graph")
 
 
 def test_a_poor_student_does_not() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from compress.search.candidates import SearchCandidate, Speed
 from compress.search.choice import choose
+from compress.search.estimates import Drop
 from compress.search.objective import Objective
 from compress.search.verdict import judge, tradeoffs, verdict_lines
 from tests.unit.search.landscape import FakeLab, Landscape, search_on
@@ -52,3 +54,12 @@ def test_other_limits_name_the_best_that_was_tried(finished: FakeLab) -> None:
     assert entries[0]["speedup"] <= entries[1]["speedup"]
     by_latency = tradeoffs(trials.candidates, Objective("most accurate", target_latency_ms=1.0), trials.baseline_ms)
     assert all(trials.baseline_ms / entry["speedup"] <= entry["limit"] for entry in by_latency)
+
+
+def test_for_the_smallest_other_limits_name_the_smallest() -> None:
+    def candidate(name: str, size: float | None, ratio: float, points: float) -> SearchCandidate:
+        return SearchCandidate(name, name, None, Drop(points, 0.5, 872), Speed(ratio, (ratio, ratio)), size)
+
+    known = [candidate("fast", 9.0, 20.0, 0.4), candidate("small", 5.0, 3.0, 1.2), candidate("trained", None, 30.0, 0.1)]
+    entries = tradeoffs(known, Objective("smallest", 1.0), 12.0)
+    assert [(entry["limit"], entry["candidate"]) for entry in entries] == [(0.5, "fast"), (1.5, "small")]

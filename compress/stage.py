@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compress.core.errors import UsageError
+from compress.data.input_spec import Target
 from compress.data.task import Task
 
 ERRORS_FILE = "errors.jsonl"  # in the folder of an evaluation: examples that some model gets wrong
@@ -51,6 +52,16 @@ class Inputs:
         return next(iter(self.sources.values()))
 
     @property
+    def target_or_none(self) -> Target | None:
+        """What the task predicts; None without a task: as the model does."""
+        return None if self.task_or_none is None else self.task_or_none.spec.target
+
+    @property
+    def pooling(self) -> str | None:
+        """The pooling that the task names, for encoders whose folders name none."""
+        return None if self.task_or_none is None else self.task_or_none.spec.pooling
+
+    @property
     def task(self) -> Task:
         """The task.
 
@@ -60,3 +71,13 @@ class Inputs:
         if self.task_or_none is None:
             raise UsageError("this needs a task", "give --task T, or --kind, --train, --validation, --text and --label")
         return self.task_or_none
+
+
+def refuse_vectors(target: Target, verb: str, hint: str) -> None:
+    """Refuse a task that asks for vectors.
+
+    Raises:
+        UsageError: it does.
+    """
+    if target == "vector":
+        raise UsageError(f"{verb} does not support the kind sentence-embedding yet", hint)

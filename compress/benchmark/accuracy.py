@@ -38,6 +38,8 @@ class Scores(TypedDict):
 def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     """Evaluate every model on one split of the task, and write the examples with errors or disagreements.
 
+    Vectors of texts without judgements are compared with those of the first model.
+
     Raises:
         DataError: the task has no such split, or a model does not know its labels.
     """
@@ -51,9 +53,10 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     first: list[np.ndarray] | None = None
     for name, folder in inputs.sources.items():
         evaluator = Evaluator(task, split, folder, map_labels(read_config(folder), task, name))
-        forward = open_forward(folder, settings.device)
+        forward = open_forward(folder, settings.device, target=task.spec.target, pooling=task.spec.pooling)
         predictions[name] = evaluator.predict(forward, batch_size=settings.batch_size, label=f"{name} on {split}")
-        rows = [METRICS[metric].rows(examples.labels, predictions[name], task.class_names) for metric in task.spec.metrics]
+        labels = next(iter(predictions.values())) if task.spec.compares_vectors else examples.labels
+        rows = [METRICS[metric].rows(labels, predictions[name], task.class_names) for metric in task.spec.metrics]
         scores = score_rows(task.spec.metrics, rows, first)
         first = first or rows
         results.append({"model": name, **scores, **class_metrics(examples, predictions[name], task)})

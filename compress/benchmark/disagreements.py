@@ -30,13 +30,16 @@ class ErrorEntry(TypedDict):
 def list_errors(examples: Examples, predictions: Mapping[str, Predictions], task: Task) -> list[ErrorEntry]:
     """Return every example that some model gets wrong or on which two models disagree, disagreements first.
 
-    A value is wrong, or disagrees, if it is off by more than half the standard deviation of the labels.
+    A value is wrong, or disagrees, if it is off by more than half the standard deviation of the labels. Vectors are neither right nor
+    wrong: for them there are no errors to list.
 
     Args:
         examples: with their labels.
         predictions: by model, in the form of `Examples.labels`.
         task: of the examples.
     """
+    if task.spec.target == "vector":
+        return []
     margin = float(np.std(examples.labels)) / 2 if task.spec.target == "value" else 0.0
     entries: list[ErrorEntry] = []
     for position, texts in enumerate(examples.texts):

@@ -12,8 +12,10 @@ from compress.benchmark.microbenchmark import random_batch
 from compress.benchmark.runners import ArrayBatch, Runner, TokenizingRunner
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
+from compress.data.sentence_texts import single_texts
 from compress.data.task import Task
-from compress.models.config import max_tokens, read_config
+from compress.models.config import longest_input, read_config
+from compress.models.sentence_head import sentence_head
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.settings import BenchSettings
 
@@ -69,7 +71,7 @@ def task_workload(
     groups = [examples.take(range(start, start + size)) for start in range(0, DISTINCT_BATCHES * size, size)]
     for candidate in candidates:
         name, runner = candidate.name, runners[candidate.name]
-        limit = min(task.spec.max_length, max_tokens(read_config(candidate.folder)))
+        limit = min(task.spec.max_length, longest_input(read_config(candidate.folder), task.spec.target))
         padding_id = pad_id(candidate.folder)
         encode = _encoder(candidate, task, limit, padding_id)
         encoded = [encode(group) for group in groups]
@@ -89,8 +91,11 @@ def _encoder(candidate: Candidate, task: Task, limit: int, padding_id: int) -> C
     """Return a function that tokenizes texts for a candidate into one padded batch."""
     tokenizer = load_tokenizer(candidate.folder, candidate.vocab_size)
     input_spec = replace(task.spec.input_spec, max_length=limit)
+    head = sentence_head(read_config(candidate.folder)) if input_spec.target == "vector" else None
 
     def encode(texts: Examples) -> ArrayBatch:
+        if input_spec.target == "vector":
+            texts = single_texts(texts, head.prompt if head else "")
         data = encode_examples(tokenizer, texts, input_spec, padding_id)
         return data.batch(range(len(data)))
 

@@ -9,13 +9,17 @@ import click
 
 from compress.cli.options import Decorated, option
 from compress.core.errors import UsageError
+from compress.data.input_spec import Pooling
 from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
 
-TASK_FIELDS = ("kind", "multi_label", "no_answer", "separator", "train", "validation", "test", "text", "label", "max_length", "metric")
+TASK_FIELDS = (
+    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "train", "validation", "test", "text", "label", "max_length", "metric",
+)  # fmt: skip
 FILES = ("train", "validation", "test")
-FIXED = ("kind", "multi_label", "no_answer", "separator", "text", "label")  # what a preset or a task file fixes
+FIXED = ("kind", "multi_label", "no_answer", "separator", "pooling", "beir", "text", "label")  # what a preset or a task file fixes
 KINDS = get_args(Kind)
+POOLINGS = get_args(Pooling)
 
 
 class TaskFlags(TypedDict, total=False):
@@ -25,6 +29,8 @@ class TaskFlags(TypedDict, total=False):
     multi_label: bool
     no_answer: bool
     separator: str
+    pooling: str
+    beir: str
     text: tuple[str, ...]
     label: str
     max_length: int
@@ -44,6 +50,13 @@ OPTIONS = (
     ),
     option("--separator", section=TASK, metavar="TEXT", help="Between the labels of a text, with --multi-label.  [default: |]"),
     option("--no-answer", section=TASK, is_flag=True, default=None, help="A question may have no answer in its context (SQuAD 2.0)."),
+    option(
+        "--pooling",
+        section=TASK,
+        type=click.Choice(POOLINGS),
+        help="How an encoder whose folder does not say so makes one vector of its tokens (sentence-embedding).",
+    ),
+    option("--beir", section=TASK, metavar="DIR|REPO", help="Corpus, queries and judgements in BEIR's layout (sentence-embedding)."),
     option("--train", section=TASK, metavar="FILE", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
     option(
         "--validation", section=TASK, metavar="FILE", help="Local validation file. Without one, 10 % of the training data are held out."
@@ -104,13 +117,15 @@ def task_of(values: dict[str, object]) -> str | Mapping[str, object] | None:
         return _adjusted(task, files, flags) if files or flags else task
     if not files and not flags:
         return None
-    if not files:
+    if "beir" in flags and files:
+        raise UsageError("--beir and data files do not go together", "give one of them")
+    if not files and "beir" not in flags:
         raise UsageError("no data file was given", "add --train FILE, --validation FILE or --test FILE")
-    if "text" not in flags:
+    if "text" not in flags and "beir" not in flags:
         raise UsageError("no text column was given", "add --text COLUMN (twice for text pairs)")
     document = {name: value for name, value in flags.items() if name not in ("text", "metric")}
     metrics = {"metrics": list(flags["metric"])} if "metric" in flags else {}
-    return {"text": list(flags["text"]), **files, **document, **metrics}
+    return {**({"text": list(flags["text"])} if "text" in flags else {}), **files, **document, **metrics}
 
 
 def _adjusted(task: str, files: dict[str, str], flags: TaskFlags) -> dict[str, object]:

@@ -32,7 +32,7 @@ def read_columns(source: Source, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTE
     """
     columns = list(dict.fromkeys([*spec.text, spec.label]))
     _require_columns(source.column_names(columns), columns, source.where)
-    stream = spec.target in ("class", "labels", "value") and source.size() > in_memory
+    stream = (spec.target in ("class", "labels", "value") or spec.compares_vectors) and source.size() > in_memory
     missing: Counter[str] = Counter()
     shared: dict[str, str] = {}  # equal label texts are one object
     texts: list[Texts] = []
@@ -43,7 +43,10 @@ def read_columns(source: Source, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTE
         for column in spec.text:
             missing[column] += sum(map(is_missing, batch[column]))
         first = first or {column: values[:1] for column, values in batch.items()}
-        cells += [shared.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in batch[spec.label]]
+        if spec.compares_vectors:
+            cells += [None] * len(batch[spec.label])  # without labels
+        else:
+            cells += [shared.setdefault(cell, cell) if isinstance(cell, str) else cell for cell in batch[spec.label]]
         if spec.target == "tags":
             sentences += batch[spec.text[0]]
         elif not stream:
@@ -104,7 +107,7 @@ def _refuse_lists(first: ColumnBatch, cells: Sequence[object], spec: TaskSpec, w
     if spec.target == "tags":
         return
     one_hot = spec.target == "class" and vectors_of(cells, where) is not None
-    if spec.target in ("class", "value") and is_nested(first[spec.label][0]) and not one_hot:
+    if spec.target in ("class", "value", "vector") and is_nested(first[spec.label][0]) and not one_hot:
         raise DataError(
             f"column '{spec.label}' of {where} holds lists, and {spec.kind} needs one answer a row", "for several labels add --multi-label"
         )

@@ -7,8 +7,9 @@ from typing import Literal
 
 from compress.results.values import InputSpecDocument
 
-Target = Literal["class", "labels", "value", "tags", "span"]
+Target = Literal["class", "labels", "value", "tags", "span", "vector"]
 Activation = Literal["none", "sigmoid"]
+Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]  # of an embedder's token vectors
 
 
 @dataclass(frozen=True)

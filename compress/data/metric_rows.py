@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from compress.data.answers import Answer
+from compress.data.sentence_texts import cosines
 from compress.data.squad import answer_f1, normalize_answer, same_answer
 
 Names = Sequence[str]  # label names
@@ -30,6 +31,11 @@ def correct(labels: np.ndarray | Tags, predictions: np.ndarray | Tags, names: Na
 def pairs(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
     """Return each label with its prediction, (n, 2)."""
     return np.stack([np.asarray(labels), np.asarray(predictions)], axis=1).astype(np.float64)
+
+
+def cosine(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
+    """Return the cosine of each vector, (n, size), with that of a reference model, (n, 1)."""
+    return cosines(labels, predictions).astype(np.float64).reshape(-1, 1)
 
 
 def counts_of_class_one(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:

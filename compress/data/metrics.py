@@ -101,6 +101,7 @@ METRICS: dict[str, Metric[Any, Any]] = {
     "mrr@10": Metric(ranking_metrics.reciprocal_rank_at_10, _mean),
     "recall@100": Metric(ranking_metrics.recall_at_100, _mean),
     "map": Metric(ranking_metrics.average_precision, _mean),
+    "cosine": Metric(metric_rows.cosine, _mean),
 }
 
 

@@ -12,12 +12,13 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from compress.data.dataset_objects import dataset_splits
-from compress.data.input_spec import InputSpec, Target
+from compress.data.input_spec import InputSpec, Pooling, Target
 
-Kind = Literal["text-classification", "regression", "token-classification", "question-answering"]
+Kind = Literal["text-classification", "regression", "token-classification", "question-answering", "sentence-embedding", "text-ranking"]
 MetricName = Literal[
-    "accuracy", "f1", "macro_f1", "micro_f1", "matthews", "pearson", "spearman", "entity_f1", "word_f1", "exact_match", "squad_f1"
-]
+    "accuracy", "f1", "macro_f1", "micro_f1", "matthews", "pearson", "spearman", "entity_f1", "word_f1", "exact_match", "squad_f1",
+    "ndcg@10", "mrr@10", "recall@100", "map", "cosine",
+]  # fmt: skip
 # The metrics that each target allows.
 METRICS_OF: dict[Target, tuple[str, ...]] = {
     "class": ("accuracy", "f1", "macro_f1", "matthews"),
@@ -25,6 +26,7 @@ METRICS_OF: dict[Target, tuple[str, ...]] = {
     "value": ("spearman", "pearson"),
     "tags": ("accuracy", "entity_f1", "word_f1", "macro_f1"),
     "span": ("squad_f1", "exact_match"),
+    "vector": ("cosine", "spearman", "pearson", "ndcg@10", "mrr@10", "recall@100", "map"),
 }
 DEFAULT_METRICS: dict[Target, list[str]] = {
     "class": ["accuracy"],
@@ -32,13 +34,19 @@ DEFAULT_METRICS: dict[Target, list[str]] = {
     "value": ["spearman", "pearson"],
     "tags": ["accuracy"],
     "span": ["squad_f1", "exact_match"],
+    "vector": ["cosine"],
 }
+PAIR_METRICS = ["spearman", "pearson"]  # of the cosines of an embedder's scored pairs
+RANKING_METRICS = ["ndcg@10", "mrr@10", "recall@100", "map"]  # of the documents that it finds
+EMBEDDING_LENGTH = 512  # tokens; an embedder's folder may say less
 SEGMENT_TAGS = ("B", "M", "E", "S")  # first, middle, last character of a word, or a word of one
 TEXT_COLUMNS: dict[Kind, tuple[int, int]] = {  # fewest and most
     "text-classification": (1, 2),
     "regression": (1, 2),
     "token-classification": (1, 1),
     "question-answering": (2, 2),
+    "sentence-embedding": (1, 2),
+    "text-ranking": (2, 2),
 }
 
 
@@ -55,7 +63,7 @@ class HubSource(BaseModel):
 
 
 class TaskSpec(BaseModel):
-    """A resolved task with exactly one source of data: `builtin`, `hub`, `data`, or local files."""
+    """A resolved task with exactly one source of data: `builtin`, `hub`, `data`, `beir`, or local files."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -63,7 +71,9 @@ class TaskSpec(BaseModel):
     kind: Kind = "text-classification"
     multi_label: bool = Field(False, description="text-classification: an example may have any number of labels")
     text: list[str] = Field(
-        min_length=1, max_length=2, description="one or two text columns; the column of tokens; question and context columns"
+        min_length=1,
+        max_length=2,
+        description="one or two text columns; the column of tokens; question and context columns; query and passage columns",
     )
     label: str = Field("label", description="the column of the label, number, tags or answers")
     separator: str = Field("|", min_length=1, max_length=8, description="multi_label: between the labels of a row that are one text")
@@ -73,6 +83,9 @@ class TaskSpec(BaseModel):
         32, description="tokens that two windows of an input longer than max_length share (tags and spans)"
     )
     max_answer: Annotated[int, Field(ge=1, le=1024)] = Field(30, description="question-answering: the longest answer in tokens")
+    pooling: Pooling | None = Field(
+        None, description="sentence-embedding: how an encoder whose folder does not say so makes one vector of its tokens' vectors"
+    )
     segment: bool = Field(
         False, description="token-classification: the tokens are words; learn to find them in their characters, as tags B, M, E, S"
     )
@@ -83,6 +96,12 @@ class TaskSpec(BaseModel):
     metrics: list[MetricName] = Field([], description="the first one is the main metric")
     builtin: Literal["bbc-news"] | None = None
     hub: HubSource | None = None
+    beir: str | None = Field(
+        None, description="sentence-embedding: a folder or dataset repository with corpus, queries and judgements in BEIR's layout"
+    )
+    shares: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
+        None, min_length=3, max_length=3, description="beir with one file of judgements: the shares of its queries in train, validation and test"
+    )
     train: str | None = Field(None, description="local file: Parquet, CSV, TSV or JSON lines")
     validation: str | None = None
     test: str | None = None
@@ -105,12 +124,21 @@ class TaskSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults(cls, document: object) -> object:
-        """Fill in the defaults that depend on the kind: metrics and, for question-answering, the label column."""
+        """Fill in the defaults that depend on the kind: metrics, the label column and the longest input."""
         if not isinstance(document, dict):
             return document
         filled = dict(document)
         if filled.get("kind") == "question-answering":
             filled.setdefault("label", "answers")
+        if filled.get("kind") == "sentence-embedding":
+            filled.setdefault("max_length", EMBEDDING_LENGTH)
+            if filled.get("beir"):
+                filled.setdefault("text", ["text"])
+            text = filled.get("text")
+            if isinstance(text, list) and len(text) == 1:
+                filled.setdefault("label", text[0])  # texts alone have no labels
+            if not filled.get("metrics") and isinstance(text, list):
+                filled["metrics"] = RANKING_METRICS if filled.get("beir") else PAIR_METRICS if len(text) == 2 else ["cosine"]
         if filled.get("segment"):
             filled.setdefault("labels", list(SEGMENT_TAGS))
             filled.setdefault("label", next(iter(text if isinstance(text := filled.get("text"), list) and text else ["tokens"])))
@@ -122,12 +150,16 @@ class TaskSpec(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
         local = any(self.local_files().values())
-        if sum([self.builtin is not None, self.hub is not None, self.data is not None, local]) != 1:
-            raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data")
+        if sum([self.builtin is not None, self.hub is not None, self.data is not None, self.beir is not None, local]) != 1:
+            raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data, beir")
+        if (self.beir is not None and self.kind != "sentence-embedding") or (self.shares and self.beir is None):
+            raise ValueError("beir goes with sentence-embedding, and shares with beir")
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError("a label occurs twice in 'labels'")
         if self.multi_label and self.kind != "text-classification":
             raise ValueError(f"multi_label goes with text-classification, not {self.kind}")
+        if self.pooling and self.kind != "sentence-embedding":
+            raise ValueError(f"pooling goes with sentence-embedding, not {self.kind}")
         fewest, most = TEXT_COLUMNS[self.kind]
         if not fewest <= len(self.text) <= most:
             raise ValueError(f"{self.kind} takes {fewest if fewest == most else '1 or 2'} text column(s), not {len(self.text)}")
@@ -136,12 +168,27 @@ class TaskSpec(BaseModel):
         wrong = [name for name in self.metrics if name not in METRICS_OF[self.target]]
         if wrong:
             raise ValueError(f"'{wrong[0]}' does not measure {self.described_kind} (known: {', '.join(METRICS_OF[self.target])})")
+        if self.target == "vector":
+            self._check_vector_metrics()
         return self
+
+    def _check_vector_metrics(self) -> None:
+        """Check that the metrics are those of the data: judgements, scored pairs, or texts alone."""
+        fitting = RANKING_METRICS if self.beir else ["cosine"] if self.compares_vectors else PAIR_METRICS
+        wrong = [name for name in self.metrics if name not in fitting]
+        if wrong:
+            data = "judgements" if self.beir else "texts alone" if self.compares_vectors else "pairs of texts with a score"
+            raise ValueError(f"'{wrong[0]}' does not measure {data}; these do: {', '.join(fitting)}")
 
     @property
     def target(self) -> Target:
-        """What is predicted: one class, any labels, a value, a tag per token, or a span of the context."""
+        """What is predicted: one class, any labels, a value, a tag per token, a span of the context, or a vector."""
         return target_of_kind(self.kind, self.multi_label)
+
+    @property
+    def compares_vectors(self) -> bool:
+        """Whether the texts have no judgements, so that vectors are compared with those of a reference model."""
+        return self.target == "vector" and len(self.text) == 1 and self.beir is None
 
     @property
     def input_spec(self) -> InputSpec:
@@ -166,7 +213,7 @@ class TaskSpec(BaseModel):
     def with_files(self, files: dict[str, str]) -> TaskSpec:
         """Return this task with local files instead of its data; the columns stay."""
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
-        cleared = {"builtin": None, "hub": None, "data": None, "train": None, "validation": None, "test": None}
+        cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "shares", "train", "validation", "test"))
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
 
 
@@ -176,5 +223,11 @@ def target_of_kind(kind: object, multi_label: bool = False) -> Target:
         return "labels"
     if not isinstance(kind, str):
         return "class"  # its field will be refused
-    targets: dict[str, Target] = {"regression": "value", "token-classification": "tags", "question-answering": "span"}
+    targets: dict[str, Target] = {
+        "regression": "value",
+        "text-ranking": "value",
+        "token-classification": "tags",
+        "question-answering": "span",
+        "sentence-embedding": "vector",
+    }
     return targets.get(kind, "class")

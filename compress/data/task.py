@@ -17,14 +17,17 @@ from compress.data.examples import Examples, overlap
 from compress.data.input_spec import Target
 from compress.data.labels import discover_labels, read_classes, read_label_sets, read_values
 from compress.data.local_sources import local_source
+from compress.data.retrieval import Retrieval
 from compress.data.sequence_labels import check_tags, read_tags
 from compress.data.sources import DatasetSource, FileSource, RowSource, Source
 from compress.data.spec import HubSource, TaskSpec
 from compress.data.splits import held_back_positions, held_out_positions
 
-FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "end"]}
-READERS = {"class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans}
-LOCATION_FIELDS = {"name", "description", "builtin", "hub", "data", "train", "validation", "test"}  # not what the data means
+FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "end"], "vector": []}
+READERS = {
+    "class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans, "vector": read_values,
+}  # fmt: skip
+LOCATION_FIELDS = {"name", "description", "builtin", "hub", "data", "beir", "train", "validation", "test"}  # not what the data means
 
 
 class Task:
@@ -45,15 +48,23 @@ class Task:
 
     @property
     def available(self) -> list[str]:
-        """The splits that can be loaded; without a validation split, one is held out of train."""
+        """The splits that can be loaded; without a validation split, one is held out of train. A corpus is the train split of its own."""
+        if self.retrieval is not None:
+            return ["train", *(split for split in self.retrieval.available if split != "train")]
         given = [name for name in SPLITS if name in self._sources or (name == "validation" and "train" in self._sources)]
         return [*given, "test"] if self.spec.hold_back and "validation" in given and "test" not in given else given
+
+    @cached_property
+    def retrieval(self) -> Retrieval | None:
+        """Corpus, queries and judgements of a task in BEIR's layout; None for other tasks."""
+        shares = self.spec.shares
+        return Retrieval(self.spec.beir, (shares[0], shares[1], shares[2]) if shares else None, self.in_memory) if self.spec.beir else None
 
     @cached_property
     def label_names(self) -> list[str]:
         """The label names in the order of their numbers: the task's own, those that its files record, or those that occur.
 
-        A regression has the one name `value`, a span the two names of its outputs.
+        A regression has the one name `value`, a span the two names of its outputs, a vector none.
         """
         if self.spec.target in FIXED_NAMES:
             return FIXED_NAMES[self.spec.target]
@@ -88,6 +99,9 @@ class Task:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data and of how it is read: it changes with a file's contents and with the task's columns."""
+        if self.retrieval is not None:
+            reading = self.spec.model_dump(exclude=LOCATION_FIELDS)
+            return digests.digest_json({"data": self.retrieval.fingerprint, "reading": reading})
         columns = [*self.spec.text, self.spec.label]
         data: object = {split: source.digest(columns) for split, source in self._sources.items()}
         if self.spec.builtin:
@@ -108,7 +122,11 @@ class Task:
 
     def _load(self, name: str) -> None:
         """Load a split, and those that it is divided from."""
-        if name == "train" and "validation" in self._sources:
+        if self.retrieval is not None:
+            texts = self.retrieval.corpus.texts
+            train = Examples(texts, np.zeros(len(texts), dtype=np.float32))
+            self._loaded[name] = train if name == "train" else self.retrieval.examples(name)
+        elif name == "train" and "validation" in self._sources:
             self._loaded["train"] = self._read("train")
         elif name == "test" and "test" in self._sources:
             self._loaded["test"] = self._read("test")
@@ -163,6 +181,8 @@ class Task:
         spec, where = self.spec, self._label_column(name)
         texts, cells = read_columns(self._sources[name], spec, self.in_memory)
         numbers_allowed = spec.labels is not None or bool(self._sources[self.available[0]].class_names(spec.label))
+        if spec.compares_vectors:
+            return Examples(texts, np.zeros(len(texts), dtype=np.float32))
         separator = {"separator": spec.separator} if spec.target == "labels" else {}
         labels = READERS[spec.target](cells, self.label_names, numbers_allowed, where, **separator)
         if spec.target == "tags":

@@ -43,7 +43,7 @@ def append_unlabeled(labeled: Examples, unlabeled: Examples) -> Examples:
 
 
 def _lines(path: Path, spec: TaskSpec) -> list[str]:
-    if len(spec.text) > 1:
+    if len(spec.text) > 1 and spec.target != "vector":
         raise DataError(
             f"{path} has one text a line, and {spec.name} takes {len(spec.text)}",
             "use a table with the columns " + ", ".join(spec.text),

@@ -52,6 +52,8 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         setattr(config, key, value)
     if hasattr(config, CONFIG_KEY):
         delattr(config, CONFIG_KEY)
+    if is_embedder_model(teacher):  # vectors keep their size
+        setattr(config, EMBEDDING_KEY, head_for_width(head_of(config), shape.hidden, vector_size(teacher)).as_json())
     return type(teacher)(config).eval()
 
 
@@ -165,8 +167,28 @@ def low_rank_factors(first: torch.Tensor, second: torch.Tensor, size: int) -> tu
     return torch.cat([factors[0], noise]), torch.cat([factors[1], torch.zeros(spare, second.shape[1], dtype=second.dtype)])
 
 
+def copy_steps(source: TransformersModel, student: TransformersModel, kept: Sequence[int]) -> None:
+    """Copy what follows the pooling of an embedder; a narrower student's first dense layer puts its dimensions in their old places."""
+    large: Any = source.steps
+    small: Any = student.steps
+    added = len(small) - len(large)
+    with torch.no_grad():
+        for before, after in zip(large, list(small)[added:], strict=True):
+            after.load_state_dict(before.state_dict())
+        for dense in list(small)[:added]:
+            dense.linear.weight.zero_()
+            dense.linear.bias.zero_()
+            old, new = model_shape(source).hidden, len(kept)
+            for mode in range(len(head_of(source.config).pooling)):
+                for position, dimension in enumerate(kept):
+                    dense.linear.weight[mode * old + dimension, mode * new + position] = 1
+
+
 def _copy_head(source: TransformersModel, student: TransformersModel, kept: list[int], texts: InitTexts) -> None:
     """Copy the head; from its hidden layer, if it has one, the units with the largest weights to the logits."""
+    if is_embedder_model(source):
+        copy_steps(source, student, kept)
+        return
     family = family_of(source.config.model_type)
     large_last, small_last = (find_submodule(model, family.last_linear(texts.target)) for model in (source, student))
     inner = kept

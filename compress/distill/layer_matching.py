@@ -137,7 +137,7 @@ def check_methods(settings: DistillSettings, target: Target, classes: int) -> No
     """
     if "dkd" not in settings.losses:
         return
-    if target in ("labels", "value"):
+    if target in ("labels", "value", "vector"):
         raise UsageError("method dkd separates one true class from the others, and this task has no such class", "use method logits")
     if target != "span" and classes < MIN_DKD_CLASSES:
         raise UsageError(

@@ -30,12 +30,13 @@ def logits_loss(
 ) -> torch.Tensor:
     """Return the loss of a student's logits against its teacher's, for every target.
 
+    Vectors: the mean squared distance over the mean square of the teacher's (LEAF, arXiv 2509.12539), which is 1 for a student of zeros.
     Classes: `soft_cross_entropy`. Labels: binary cross-entropy to sigmoid(teacher / T), times T^2. A value: the squared
     error to the teacher's. Tags: `soft_cross_entropy` over the labelled tokens. A span: the mean of `soft_cross_entropy` over the
     positions of its first and of its last token.
 
     Args:
-        student: (batch, logits); (batch, length, tags); (batch, length, 2).
+        student: (batch, logits); (batch, length, tags); (batch, length, 2); (batch, size).
         teacher: the same shape.
         labels: of the batch; only which tokens have a tag (not -100) matters.
         attention_mask: (batch, length), 1 for real tokens.
@@ -45,6 +46,8 @@ def logits_loss(
     if target == "labels":
         soft = torch.sigmoid(teacher / temperature)
         return temperature**2 * functional.binary_cross_entropy_with_logits(student / temperature, soft)
+    if target == "vector":
+        return (student - teacher).square().sum() / teacher.square().sum().clamp_min(EPSILON)
     if target == "value":
         return functional.mse_loss(student, teacher)
     if target == "tags":

@@ -95,7 +95,14 @@ def train_student(
     match_layers(plan.settings, model_shape(teachers.model), model_shape(student.model))  # fails before any work
     examples, labeled = training_texts(task, unlabeled, plan, [student.tokenizer, *teachers.folders])
     data = encode_for(student.tokenizer, examples, task.spec.input_spec)
-    evaluator = Evaluator(task, "validation", student.tokenizer, teachers.classes, activation=activation_of(student.model))
+    evaluator = Evaluator(
+        task,
+        "validation",
+        student.tokenizer,
+        teachers.classes,
+        activation=activation_of(student.model),
+        reference=(torch_forward(teachers.model), teachers.folder),
+    )
     plan = replace(plan, settings=_settings(plan.settings, student, teachers, labeled, len(data)))
     if labeled:
         data = replace(data, labels=to_model_labels(data.labels, task.spec.target, teachers.classes))

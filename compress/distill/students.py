@@ -26,11 +26,13 @@ from compress.distill.student_spec import (
 from compress.editing.encoder_layers import keep_layers
 from compress.editing.vocabulary import frequent_tokens, keep_tokens
 from compress.models.adapters import adapter_size
-from compress.models.checkpoint import load_model
-from compress.models.config import max_tokens
+from compress.models.checkpoint import load_model, save_config
+from compress.models.config import max_tokens, read_config
 from compress.models.config_heads import only_numbered
+from compress.models.embedder import head_of, match_vectors, vector_size
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
+from compress.models.sentence_head import sentence_head
 from compress.models.shape import StaticShape
 from compress.models.tokenizer import save_tokenizer
 from compress.models.types import TransformersModel
@@ -73,6 +75,8 @@ def create_student(
     """
     if student is None:
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
+    if isinstance(student, Path) and target == "vector":
+        return load_embedder_student(student, teacher), student
     if isinstance(student, Path):
         labels = model_labels(teacher)
         if names and only_numbered(labels, names):
@@ -84,14 +88,26 @@ def create_student(
         return model, teacher_folder
     if spec.vocab is None:  # a static student whose texts are longer than the teacher's positions
         save_tokenizer(teacher_folder, init.scratch)
-        model.config.save_pretrained(str(init.scratch))
+        save_config(model, init.scratch)
         return model, init.scratch
     texts, before = init.texts, model.config.vocab_size
     kept = frequent_tokens(model, teacher_folder, texts.examples.texts, spec.vocab, words=texts.target == "tags")
     keep_tokens(model, teacher_folder, kept, init.scratch)
-    model.config.save_pretrained(str(init.scratch))
+    save_config(model, init.scratch)
     console.info(f"  vocabulary: {len(kept):,} of {before:,} tokens")
     return model, init.scratch
+
+
+def load_embedder_student(folder: Path, teacher: TransformersModel) -> TransformersModel:
+    """Load an embedder, or an encoder, whose vectors are to be as the teacher's: of the same size, and of length one if those are.
+
+    An encoder whose folder names no pooling gets the teacher's.
+    """
+    head = head_of(teacher.config)
+    named = sentence_head(read_config(folder))
+    student = load_model(folder, target="vector", pooling=head.pooling[0] if named is None and len(head.pooling) == 1 else None)
+    match_vectors(student, vector_size(teacher), head.normalized)
+    return student
 
 
 def take_layers(teacher: TransformersModel, chosen: int | list[int]) -> TransformersModel:

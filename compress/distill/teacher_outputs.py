@@ -17,6 +17,7 @@ from compress.data.encoded import Encoded
 from compress.distill.disk_cache import cached_folder, is_cached
 from compress.distill.features import Feature, feature_width, forward_with_features
 from compress.models.device import to_tensors
+from compress.models.embedder import is_embedder_model, vector_size
 from compress.models.family import TOKEN_HEADS
 from compress.models.head import model_labels
 from compress.models.task_loss import logits_of
@@ -109,6 +110,8 @@ def _file(feature: Feature) -> str:
 
 
 def _logits_shape(teacher: TransformersModel, data: Encoded) -> tuple[int, int]:
+    if is_embedder_model(teacher):
+        return len(data), vector_size(teacher)
     per_token = type(teacher).__name__.endswith(tuple(TOKEN_HEADS))
     return int(data.starts[-1]) if per_token else len(data), len(model_labels(teacher))
 

@@ -55,7 +55,7 @@ def load_teachers(folder: Path, additional: Sequence[Path], task: Task) -> Teach
         ModelError: a folder is no model for the task.
         DataError: labels that the task, or the first teacher, does not know.
     """
-    model = load_model(folder, target=task.spec.target)
+    model = load_model(folder, target=task.spec.target, pooling=task.spec.pooling)
     classes = map_labels(read_config(folder), task, folder.name)
     return Teachers(model, folder, classes, [load_additional_teacher(other, task, model, classes) for other in additional])
 

@@ -69,7 +69,7 @@ def training_texts(
     """
     settings, input_spec = plan.settings, task.spec.input_spec
     parts = labeled_and_unlabeled(task, unlabeled, settings.max_examples, plan.seed)
-    labeled = unlabeled is None and not settings.augment
+    labeled = unlabeled is None and not settings.augment and input_spec.target != "vector"
     note = ""
     if settings.augment:
         texts = [text for part in parts for text in part.texts]

@@ -62,9 +62,10 @@ class DenseModel:
         spec = self.task.spec
         examples = read_unlabeled(unlabeled, spec) if unlabeled else self.task.split("train")
         data = encode_calibration(self.source, examples, spec.input_spec, samples, self.seed)
-        if not unlabeled:
+        labeled = not unlabeled and self.target != "vector"
+        if labeled:
             data = replace(data, labels=to_model_labels(data.labels, self.target, self.classes))
-        return Calibration(examples, data, not unlabeled, self.target, self.seed)
+        return Calibration(examples, data, labeled, self.target, self.seed)
 
 
 def load_dense_model(source: Path, task: Task, seed: int, verb: str) -> DenseModel:
@@ -75,7 +76,7 @@ def load_dense_model(source: Path, task: Task, seed: int, verb: str) -> DenseMod
         ModelError: the folder holds no usable checkpoint.
         DataError: the model does not fit the task.
     """
-    model = load_model(source, target=task.spec.target)
+    model = load_model(source, target=task.spec.target, pooling=task.spec.pooling)
     for refuse in (refuse_without_layers, refuse_adapters, refuse_factorized, refuse_shared):
         refuse(model, verb)
     classes = map_labels(read_config(source), task, str(source.name))

@@ -24,6 +24,7 @@ from compress.inference.forward import torch_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
 from compress.models.checkpoint import load_model
 from compress.models.config import max_tokens, read_config
+from compress.models.embedder import is_embedder_model
 from compress.models.inputs import input_spec_of
 from compress.models.layout import GRAPH
 from compress.models.model_shape import count_params, model_shape
@@ -44,9 +45,11 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         ResourceError: `runtime` is OpenVINO, which is not installed.
     """
     source = inputs.source
-    model = load_model(source)
+    model = load_model(source, target=inputs.target_or_none, pooling=inputs.pooling)
     data, texts = verification_data(inputs, source)
-    reference, target = cached_forward(torch_forward(model)), input_spec_of(read_config(source), artifacts.read_manifest(source)).target
+    reference = cached_forward(torch_forward(model))
+    embedder = is_embedder_model(model)
+    target = "vector" if embedder else input_spec_of(read_config(source), artifacts.read_manifest(source)).target
     openvino_floats = openvino_precision(settings)
     precisions = {ONNXRUNTIME: "fp32", OPENVINO: openvino_floats}
     tried = subsample(data, TRIED_EXAMPLES)
@@ -56,7 +59,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
 
     longest = max_tokens(read_config(source))
     tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
-    write_artifact(tuned.graph, source, output)
+    write_artifact(tuned.graph, source, output, inputs.pooling)
     verifications = _verify(served_forwards(output, tuned.hints), reference, data, texts, target, precisions, settings.tolerance)
     verification = verifications[ONNXRUNTIME]
     document: ExportDocument = {

@@ -15,9 +15,13 @@ from compress.export.verify import evenly_spaced
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.routes import ONNXRUNTIME, recorded_runtimes
-from compress.models.config import max_tokens, read_config
+from compress.models.config import longest_input, read_config
+from compress.models.config_heads import target_of
+from compress.models.family import family_of
 from compress.models.inputs import encode_for, input_spec_of
 from compress.models.layout import GRAPH
+from compress.models.sentence_folder import write_sentence_head
+from compress.models.sentence_head import head_with_pooling
 from compress.models.tokenizer import save_tokenizer
 from compress.results.graphs import RuntimeHints
 from compress.stage import Inputs
@@ -26,12 +30,25 @@ VERIFIED_EXAMPLES = 256
 SAMPLE_SPEC = InputSpec(max_length=512)  # only texts, whatever the model predicts: the logits are compared
 
 
-def write_artifact(graph: onnx.ModelProto, source: Path, output: Path) -> None:
-    """Write `model.onnx`, and the `config.json` and tokenizer of `source`, into `output`."""
+def write_artifact(graph: onnx.ModelProto, source: Path, output: Path, pooling: str | None = None) -> None:
+    """Write `model.onnx`, and the `config.json` and tokenizer of `source`, into `output`.
+
+    With an embedder go the files that describe its head, whose computation and weights are in the graph.
+
+    Args:
+        graph: the graph.
+        source: the model that it was made from.
+        output: an existing folder.
+        pooling: of an embedder whose folder names none.
+    """
     disk.check_space(output, graph.ByteSize())
     onnx.save(graph, str(output / GRAPH))
     (output / "config.json").write_bytes((source / "config.json").read_bytes())
     save_tokenizer(source, output)
+    config = read_config(source)
+    if pooling or target_of(config) == "vector":
+        head = head_with_pooling(config, pooling, str(source))
+        write_sentence_head(output, head, config[family_of(config["model_type"]).hidden_key])
 
 
 def served_forwards(folder: Path, hints: RuntimeHints) -> dict[str, Forward]:
@@ -43,7 +60,8 @@ def served_forwards(folder: Path, hints: RuntimeHints) -> dict[str, Forward]:
 def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
     """Return the encoded texts to verify on and where they come from: the task's validation split, else built-in samples."""
     if inputs.task_or_none is None:
-        return encode_for(source, sample_examples(), SAMPLE_SPEC), "built-in samples"
+        spec = replace(SAMPLE_SPEC, target="vector") if target_of(read_config(source)) == "vector" else SAMPLE_SPEC
+        return encode_for(source, sample_examples(), spec), "built-in samples"
     task = inputs.task
     split = "validation" if "validation" in task.available else task.available[0]
     examples = task.split(split)
@@ -57,4 +75,4 @@ def recorded_input_spec(inputs: Inputs) -> InputSpec:
     if inputs.task_or_none is None:
         return input_spec_of(config, artifacts.read_manifest(inputs.source))
     input_spec = inputs.task_or_none.spec.input_spec
-    return replace(input_spec, max_length=min(input_spec.max_length, max_tokens(config)))
+    return replace(input_spec, max_length=min(input_spec.max_length, longest_input(config, input_spec.target)))

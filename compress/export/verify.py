@@ -9,10 +9,12 @@ import numpy as np
 from compress.core import console
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
+from compress.data.sentence_texts import cosines
 from compress.inference.batches import Forward
 from compress.results.graphs import VerificationFacts
 
 ROWS = 32
+EQUAL_COSINE = 0.9999
 MAX_BATCH_TOKENS = 4096  # of the widest batch: at 512 tokens the attention of 32 texts alone would take a gigabyte
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
@@ -105,7 +107,9 @@ def verify(reference: Forward, candidate: Forward, data: Encoded, target: Target
 
 
 def equal_predictions(expected: np.ndarray, logits: np.ndarray, mask: np.ndarray, target: Target) -> np.ndarray:
-    """Return which predictions are equal, (n,): classes, label sets, values within 1 %, tags (one per token), spans.
+    """Return which predictions are equal, (n,): classes, label sets, values within 1 %, tags (one per token), spans, vectors.
+
+    Vectors are equal if their cosine is at least `EQUAL_COSINE`.
 
     Args:
         expected: logits of the reference, (batch, …).
@@ -113,6 +117,8 @@ def equal_predictions(expected: np.ndarray, logits: np.ndarray, mask: np.ndarray
         mask: the attention mask as booleans, (batch, length).
         target: what is predicted.
     """
+    if target == "vector":
+        return cosines(expected, logits) >= EQUAL_COSINE
     if target == "labels":
         return ((expected > 0) == (logits > 0)).all(axis=1)
     if target == "value":

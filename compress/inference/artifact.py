@@ -15,6 +15,7 @@ from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples, ready_tokenizer
 from compress.data.examples import Examples
 from compress.data.input_spec import Target
+from compress.data.sentence_texts import single_texts
 from compress.data.texts import examples_from_texts
 from compress.inference.batches import Forward, run_batches
 from compress.inference.decoding import Output, describe_outputs, sigmoid, softmax
@@ -26,6 +27,7 @@ from compress.models.config_heads import class_names
 from compress.models.inputs import input_spec_of
 from compress.models.layout import GRAPH
 from compress.models.reference import locate
+from compress.models.sentence_head import sentence_head
 from compress.models.tokenizer import load_tokenizer, pad_id
 
 if TYPE_CHECKING:
@@ -108,7 +110,7 @@ class OnnxModel:
     def logits(self) -> Forward:
         """The function from a padded batch of (batch, length) int64 arrays to float32 logits.
 
-        (batch, classes) per text; (batch, length, tags) per token; (batch, length, 2) for the ends of a span.
+        (batch, classes) per text; (batch, length, tags) per token; (batch, length, 2) for the ends of a span; (batch, size) vectors.
         """
         return routed_forward(self._hints, self.open_runtime) if self._device == "cpu" else self.open_runtime(ONNXRUNTIME)
 
@@ -135,6 +137,9 @@ class OnnxModel:
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
         """Return the logits of examples, and the examples as they were encoded."""
         check_count("batch_size", batch_size, MAX_BATCH)
+        if self.target == "vector":
+            head = sentence_head(self.config)
+            examples = single_texts(examples, head.prompt if head else "")
         data = encode_examples(self.tokenizer, examples, self.input_spec, self._pad_id)
         return run_batches(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
 
@@ -148,7 +153,8 @@ class OnnxModel:
         """Return the prediction for a text (or pair), or a list of predictions for a list of them.
 
         By target: a `Prediction`; a list of `Prediction` (several labels); a `Value`; a list of `TaggedWord`; a `Span` of the
-        context, for (question, context). For tags, a tuple holds the words of a text that is already split.
+        context, for (question, context); a `Vector`, or of a pair the cosine of two vectors as a `Value`. For tags, a tuple holds the
+        words of a text that is already split.
         """
         if not isinstance(texts, list):
             return self([texts])[0]

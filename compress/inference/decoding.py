@@ -10,6 +10,7 @@ import numpy as np
 from compress.data.encoded import Encoded
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
+from compress.data.sentence_texts import describe_vectors
 from compress.models.label_mapping import NO_CLASS, logit_positions, predicted_classes
 
 N_BEST = 20  # first and last tokens that are combined into spans
@@ -52,7 +53,14 @@ class Span:
     end: int
 
 
-Output = Prediction | Value | Span | list[Prediction] | list[TaggedWord]
+@dataclass(frozen=True)
+class Vector:
+    """The vector of a text, (size,) float32."""
+
+    vector: np.ndarray
+
+
+Output = Prediction | Value | Span | Vector | list[Prediction] | list[TaggedWord]
 
 
 def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, input_spec: InputSpec, classes: np.ndarray) -> Any:
@@ -67,8 +75,11 @@ def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, i
 
     Returns:
         By target: class numbers (n,) int64; zeros and ones (n, labels) float32, those that only models know included; values (n,)
-        float32; a list of tag numbers (words,) int64; a list of texts, empty if there is no answer.
+        float32; a list of tag numbers (words,) int64; a list of texts, empty if there is no answer; vectors (n, size) float32 of texts
+        alone, or cosines (n,) of pairs.
     """
+    if input_spec.target == "vector":
+        return describe_vectors(outputs, examples)
     if input_spec.target == "class":
         return predicted_classes(outputs, classes)
     if input_spec.target == "labels":
@@ -171,7 +182,9 @@ def best_answer(spans: list[Span], input_spec: InputSpec) -> Span:
 
 
 def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, input_spec: InputSpec, labels: list[str]) -> list[Output]:
-    """Return the prediction for each example as an object: a label, all labels above 0.5, a value, tagged words, or a span.
+    """Return the prediction for each example as an object: a label, all labels above 0.5, a value, tagged words, a span, or a vector.
+
+    Of a pair of texts, an embedder's prediction is the cosine of their vectors, as a value.
 
     Probabilities are softmax (of a span: over the best spans), or sigmoid if there may be several labels.
 
@@ -182,6 +195,9 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, inp
         input_spec: of the model.
         labels: names of its logits.
     """
+    if input_spec.target == "vector":
+        described = describe_vectors(outputs, examples)
+        return [Vector(row) for row in described] if described.ndim == 2 else [Value(float(cosine)) for cosine in described]
     if input_spec.target == "value":
         return [Value(float(value)) for value in values(outputs, input_spec)]
     if input_spec.target == "labels":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Activation
+from compress.data.judgements import Judgements
 from compress.data.metrics import compute
 from compress.data.task import Task
 from compress.inference.batches import Forward, run_batches
+from compress.inference.corpus_search import CorpusSearch
 from compress.inference.decoding import decode_predictions
 from compress.models.activation import value_activation
 from compress.models.config import read_config
@@ -29,8 +32,9 @@ class Evaluator:
         split: `train`, `validation` or `test`.
         tokenizer: the model folder whose tokenizer and length limit encode the split.
         classes: the task's class of each logit, as `compress.models.label_mapping.map_labels` returns it.
-        limit: use the first examples only, at most this many.
+        limit: use the first examples only, at most this many; queries are all used, because the corpus costs most.
         activation: from a logit to the value; by default that of the model in `tokenizer`.
+        reference: the model whose vectors are the expected ones if the texts have no judgements, and the folder of its tokenizer.
 
     Raises:
         DataError: the task has no such split, or its data is unusable.
@@ -38,13 +42,17 @@ class Evaluator:
 
     def __init__(
         self, task: Task, split: str, tokenizer: Path, classes: np.ndarray, limit: int | None = None,
-        activation: Activation | None = None,
+        activation: Activation | None = None, reference: tuple[Forward, Path] | None = None,
     ) -> None:  # fmt: skip
         self.task, self.tokenizer, self.classes = task, tokenizer, classes
         self._activation: Activation = value_activation(read_config(tokenizer)) if activation is None else activation
         examples = task.split(split)
-        self.examples = examples if limit is None or len(examples) <= limit else examples.take(np.arange(limit))
+        judged = task.retrieval if isinstance(examples.labels, Judgements) else None
+        self._search = CorpusSearch(judged.corpus) if judged else None
+        whole = limit is None or len(examples) <= limit or judged is not None
+        self.examples = examples if whole else examples.take(np.arange(limit))
         self._encoded: dict[Path, Encoded] = {}
+        self._reference = reference
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -61,7 +69,8 @@ class Evaluator:
             ModelError: the folder has no usable tokenizer.
         """
         if tokenizer not in self._encoded:
-            self._encoded[tokenizer] = encode_for(tokenizer, self.examples, self.task.spec.input_spec)
+            encode = self._search.encode if self._search else encode_for
+            self._encoded[tokenizer] = encode(tokenizer, self.examples, self.task.spec.input_spec)
         return self._encoded[tokenizer]
 
     def predict(self, forward: Forward, data: Encoded | None = None, batch_size: int = 32, label: str = "") -> Any:
@@ -75,6 +84,8 @@ class Evaluator:
         """
         data = self.data if data is None else data
         outputs = run_batches(forward, data, batch_size, label)
+        if self._search:
+            return self._search.rankings(outputs, len(self.examples), self.tokenizer)
         input_spec = replace(self.task.spec.input_spec, activation=self._activation)
         return decode_predictions(outputs, data, self.examples, input_spec, self.classes)
 
@@ -87,4 +98,14 @@ class Evaluator:
             label: title of the progress bar; `validating` by default.
         """
         predictions = self.predict(forward, data, label=label or "validating")
-        return compute(self.task.spec.metrics, self.examples.labels, predictions, self.task.class_names)
+        return compute(self.task.spec.metrics, self.labels, predictions, self.task.class_names)
+
+    @cached_property
+    def labels(self) -> Any:
+        """The labels of the examples; the vectors of the reference model if the task has no judgements."""
+        if not self.task.spec.compares_vectors:
+            return self.examples.labels
+        if self._reference is None:
+            raise ValueError("texts without judgements are scored against a reference model, and there is none")
+        forward, folder = self._reference
+        return self.predict(forward, self.encoded(folder), label="reference vectors")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.data.input_spec import Target
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.models.layout import is_graph
@@ -23,29 +24,32 @@ def torch_forward(model: TransformersModel, device: torch.device | None = None) 
 
     Args:
         model: a model with its head.
-        device: where the model is; the CPU by default.
+        device: where the model is; by default where it is at each call.
     """
     import torch
 
     from compress.models.device import to_tensors
     from compress.models.task_loss import logits_of
 
-    place = device or torch.device("cpu")
-
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        place = device or getattr(model, "device", torch.device("cpu"))
         with torch.inference_mode():
             return logits_of(model(**to_tensors(batch, model, place))).float().cpu().numpy()
 
     return forward
 
 
-def open_forward(folder: Path, device: str = "cpu", threads: int | None = None) -> Forward:
+def open_forward(
+    folder: Path, device: str = "cpu", threads: int | None = None, target: Target | None = None, pooling: str | None = None
+) -> Forward:
     """Open a checkpoint or an ONNX artifact and return its forward function.
 
     Args:
         folder: of the model.
         device: `auto`, `cpu` or `cuda`; `auto` means the CPU for an artifact.
         threads: of an artifact's runtime; a checkpoint uses PyTorch's own setting.
+        target: what it is opened for, as for `load_model`.
+        pooling: of an embedder whose folder does not name it.
 
     Raises:
         ModelError: the model is damaged or not supported.
@@ -57,4 +61,4 @@ def open_forward(folder: Path, device: str = "cpu", threads: int | None = None) 
     from compress.models.device import pick_device
 
     place = pick_device(device)
-    return torch_forward(load_model(folder).to(place), place)
+    return torch_forward(load_model(folder, target=target, pooling=pooling).to(place), place)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from compress.results import RuntimeHints
 
+VECTOR = "sentence_embedding"  # the output of an embedder, as its servers know it
 FULL_PRECISION = {"use_tf32": "0"}  # a float32 graph computes in float32, as PyTorch does; for speed there is float16
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 EXTERNAL_DATA = b"\n\x08location"  # precedes, in a serialized tensor, the name of the file that holds its data
@@ -100,9 +101,10 @@ def session_forward(session: InferenceSession) -> Forward:
     names = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]
     spans = outputs == ["start_logits", "end_logits"]
+    first = next((name for name in ("logits", VECTOR) if name in outputs), outputs[0])
 
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
-        logits: Any = session.run(outputs if spans else ["logits"], {name: batch[name] for name in names})
+        logits: Any = session.run(outputs if spans else [first], {name: batch[name] for name in names})
         return np.stack(logits, axis=-1) if spans else logits[0]
 
     return forward

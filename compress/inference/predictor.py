@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from compress.core import artifacts
@@ -18,22 +19,27 @@ from compress.models.layout import is_graph
 from compress.models.reference import locate
 
 
-def open_predictor(reference: str | Path, device: str = "cpu") -> Callable[[ManyTexts], list[Output]]:
+def open_predictor(reference: str | Path, device: str = "cpu", pooling: str | None = None) -> Callable[[ManyTexts], list[Output]]:
     """Open a model and return a function from texts (or pairs of texts) to predictions, in the same order.
 
     Args:
         reference: a folder, a hub id, or a builtin.
         device: `auto`, `cpu` or `cuda`.
+        pooling: opens a pre-trained encoder as an embedder, if its folder does not name its pooling.
 
     Raises:
+        UsageError: another pooling than the folder's.
         ModelError: the model is damaged or not supported.
         ResourceError: the device or the hub model is unavailable.
     """
     folder = locate(reference)
     if is_graph(folder):
         return OnnxModel(folder, device=device)
-    forward, config = open_forward(folder, device), read_config(folder)
+    config = read_config(folder)
+    forward = open_forward(folder, device, target="vector" if pooling else None, pooling=pooling)
     input_spec, labels = input_spec_of(config, artifacts.read_manifest(folder)), class_names(config)
+    if pooling:
+        input_spec = replace(input_spec, target="vector")
 
     def predict(texts: ManyTexts) -> list[Output]:
         if not texts:

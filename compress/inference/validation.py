@@ -17,6 +17,6 @@ def validate_both(dense: DenseModel, model: TransformersModel) -> Metrics:
     task = dense.task
     if "validation" not in task.available:
         return {}
-    evaluator = Evaluator(task, "validation", dense.source, dense.classes)
+    evaluator = Evaluator(task, "validation", dense.source, dense.classes, reference=(torch_forward(dense.model), dense.source))
     before, metrics = (evaluator.score(torch_forward(each.to("cpu"))) for each in (dense.model, model))
     return {"n": len(evaluator), **metrics, "before": before[task.spec.main_metric]}

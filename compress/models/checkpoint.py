@@ -13,7 +13,17 @@ from compress.data.input_spec import Target
 from compress.models import shape as shapes
 from compress.models.activation import set_regression, value_activation
 from compress.models.adapters import add_adapters
-from compress.models.config_heads import agreed_target, class_names, only_numbered, target_of
+from compress.models.config_heads import agreed_target, class_names, only_numbered
+from compress.models.embedder import (
+    dense_state,
+    embedder_class,
+    encoder_class,
+    encoder_options,
+    is_embedder_model,
+    load_dense_layers,
+    plain_config,
+    write_head,
+)
 from compress.models.family import Family, family_of
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
 from compress.models.layers import find_submodule
@@ -24,38 +34,45 @@ from compress.models.pretrained import LOADING_ERRORS, check_finite, check_folde
 from compress.models.reference import locate
 from compress.models.relative_positions import check_bias_columns
 from compress.models.resize import resize, resize_linear
+from compress.models.sentence_head import EMBEDDING_KEY, head_with_pooling
 from compress.models.sharing import owners_of, share_parameters, shared_names
 from compress.models.tokenizer import save_tokenizer
 from compress.models.types import Config, TransformersModel
 
 
 def load_model(
-    reference: str | Path, labels: list[str] | None = None, target: Target = "class", numbered: list[str] | None = None
-) -> TransformersModel:
+    reference: str | Path, labels: list[str] | None = None, target: Target | None = None, numbered: list[str] | None = None,
+    pooling: str | None = None,
+) -> TransformersModel:  # fmt: skip
     """Load a model with its head, dense or compressed, in evaluation mode on the CPU.
 
     Args:
         reference: a folder, a hub id, or a builtin.
         labels: names of the logits, for fine-tuning. Rows of a head for the same labels are put into this order; other heads, and
             those of an encoder without one, are initialised. By default the checkpoint must have a head, which is loaded as it is.
-        target: what a new head predicts, and what an old multi-label model without a problem type predicts.
+        target: what a new head predicts, and what an old multi-label model without a problem type predicts. An encoder is opened as
+            an embedder for the target `vector`, and without a target if its folder names its pooling. A class by default.
         numbered: names for a checkpoint's classes, in their order, if it only numbers them (LABEL_0, …); by default `labels`.
+        pooling: of an embedder whose folder does not name it.
 
     Returns:
-        The transformers model; `model.config.id2label` names its logits.
+        The transformers model; `model.config.id2label` names its logits. An embedder's logits are its vector.
 
     Raises:
         ModelError: not a supported model, damaged or unsafe files, or no head.
+        UsageError: another pooling than the folder's.
         ResourceError: the hub model is unavailable, or there is not enough memory.
     """
     folder = locate(reference)
     config = check_folder(folder, "a checkpoint", "give the checkpoint that it was exported from")
-    family, recorded = family_of(config["model_type"]), target_of(config)
+    family, recorded = family_of(config["model_type"]), agreed_target(config, target)
+    if recorded == "vector" or (recorded is None and target == "vector"):
+        return _load_embedder(folder, config, family, pooling)
     if labels is None and recorded is None:
         raise ModelError(
             f"{folder} is a pre-trained encoder without a classifier", "train one first: compress finetune MODEL --task T -o DIR"
         )
-    predicted = target if labels or recorded is None else agreed_target(config, target) or recorded
+    predicted = (target or "class") if labels or recorded is None else recorded
     old, names = class_names(config), numbered or labels or []
     if renamed := only_numbered(old, names):
         old = names
@@ -88,14 +105,41 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
     from safetensors.torch import save_file
 
     record_shape(model, model_shape(model))
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(str(folder))
+    save_config(model, folder)
     copies = shared_names(model, owners_of(model))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
     disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
+    if is_embedder_model(model):
+        state = write_head(model, folder, state)
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors writes it for its owner only
     save_tokenizer(tokenizer_source, folder)
+
+
+def save_config(model: TransformersModel, folder: Path) -> None:
+    """Write a model's `config.json`; of an embedder that of its encoder, and the files of its head without the weights."""
+    if is_embedder_model(model):
+        plain_config(model.config, family_of(model.config.model_type)).save_pretrained(str(folder))
+        write_head(model, folder, {})
+        return
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(str(folder))
+
+
+def _load_embedder(folder: Path, config: Config, family: Family, pooling: str | None) -> TransformersModel:
+    """Return an embedder: the encoder of a folder with the head that the folder, or else `pooling`, names."""
+    head = head_with_pooling(config, pooling, str(folder)).as_json()
+    if shapes.CONFIG_KEY in config:
+        model = _load_compressed(folder, {**config, EMBEDDING_KEY: head}, family, None, "vector", [])
+    else:
+        encoder, missing = from_pretrained(encoder_class(family), folder, **encoder_options(family))
+        if missing:
+            raise ModelError(f"{folder} lacks the weight {missing[0]} ({len(missing)} are missing or of another shape)")
+        setattr(encoder.config, EMBEDDING_KEY, head)
+        model = embedder_class(family)(encoder.config, encoder)
+        load_dense_layers(model, folder)
+    check_finite(model, folder)
+    return model.eval()
 
 
 def _load_dense(folder: Path, family: Family, labels: list[str] | None, target: Target) -> tuple[TransformersModel, list[str]]:
@@ -114,7 +158,7 @@ def _load_compressed(
     """Return a pruned, factorized or shared model, or one with adapters, its logits in the order of the `old` labels."""
     from safetensors.torch import load_file
 
-    entry, recorded, transformers = config[shapes.CONFIG_KEY], target_of(config), quiet_transformers()
+    entry, recorded, transformers = config[shapes.CONFIG_KEY], agreed_target(config, target), quiet_transformers()
     names = {} if labels is None or has_fixed_logits(recorded, target) else label_config(labels)
     if labels and names and (recorded != target or sorted(old) != sorted(labels)):
         raise ModelError(
@@ -122,9 +166,12 @@ def _load_compressed(
             "start from the model that it was derived from, and give that the new labels",
         )
     try:
-        model = getattr(transformers, family.head_class(target))(transformers.AutoConfig.for_model(**config | names))
+        model = model_class(family, target)(transformers.AutoConfig.for_model(**config | names))
         state, shape = load_file(folder / WEIGHTS), shapes.shape_of_config(config)
-        _resize_head(model, family, target, state)
+        if target == "vector":
+            state = {f"{family.encoder}.{name}": tensor for name, tensor in state.items()} | dense_state(folder, config)
+        else:
+            _resize_head(model, family, target, state)
         _add_embedding_projection(model, family, state)
         resize(model, shape)
         factorize_as(model, shape)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from compress.core import files
 from compress.core.errors import ModelError
+from compress.data.input_spec import Target
 from compress.models.config_checks import check_config
 from compress.models.family import family_of
+from compress.models.sentence_folder import read_sentence_head
+from compress.models.sentence_head import EMBEDDING_KEY, head_entry, sentence_head
 from compress.models.types import Config
 
 MAX_CONFIG_BYTES = 4 << 20
@@ -15,6 +18,8 @@ MAX_CONFIG_BYTES = 4 << 20
 
 def read_config(folder: Path) -> Config:
     """Read and check `config.json`: a supported family, no code to run, every dimension within bounds.
+
+    If the folder is an embedder's, the config has its head, too, under `EMBEDDING_KEY`.
 
     Raises:
         ModelError: a check failed; the message names the key.
@@ -27,7 +32,15 @@ def read_config(folder: Path) -> Config:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
     check_config(config, path)
-    return config
+    config.pop(EMBEDDING_KEY, None)
+    head = read_sentence_head(folder)
+    return config if head is None else {**config, EMBEDDING_KEY: head_entry(head)}
+
+
+def longest_input(config: Config, target: Target) -> int:
+    """Return the longest input in tokens for what a model predicts: an embedder's folder may say less than its positions allow."""
+    head = sentence_head(config) if target == "vector" else None
+    return min(max_tokens(config), head.max_length) if head and head.max_length else max_tokens(config)
 
 
 def max_tokens(config: Config) -> int:

@@ -6,6 +6,7 @@ import re
 
 from compress.data.input_spec import Target
 from compress.models.family import HEAD_CLASSES, SEQUENCE
+from compress.models.sentence_head import is_embedder
 from compress.models.types import Config
 
 
@@ -28,6 +29,8 @@ def target_of(config: Config) -> Target | None:
     names = config.get("architectures") or []
     heads = set(HEAD_CLASSES.values())
     head = next((suffix for name in names for suffix in heads if str(name).endswith(suffix)), None)
+    if head is None and is_embedder(config):
+        return "vector"
     if head != SEQUENCE:
         return next((target for target, suffix in HEAD_CLASSES.items() if suffix == head), None)
     if config.get("problem_type") == "multi_label_classification":
@@ -38,9 +41,12 @@ def target_of(config: Config) -> Target | None:
 def agreed_target(config: Config, target: Target | None) -> Target | None:
     """Return what a model predicts on a task that predicts `target`; None for an encoder without a head.
 
-    This is the model's own target, with one exception: transformers before 4.8 saved multi-label classifiers without a
-    `problem_type`. Their config looks like a single-label classifier's, so the task decides.
+    This is the model's own target, with two exceptions. transformers before 4.8 saved multi-label classifiers without a
+    `problem_type`. Their config looks like a single-label classifier's, so the task decides. And an embedder is a pre-trained encoder for
+    every task that does not ask for vectors.
     """
     recorded = target_of(config)
+    if recorded == "vector" and target not in (None, "vector"):
+        return None
     undecided = recorded == "class" and target == "labels" and not config.get("problem_type")
     return "labels" if undecided else recorded

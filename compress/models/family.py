@@ -12,12 +12,14 @@ from compress.core.errors import ModelError, did_you_mean
 from compress.data.input_spec import Target
 
 SEQUENCE = "ForSequenceClassification"
+EMBEDDING = "ForSentenceEmbedding"  # a class of our own, see compress.models.embedder
 HEAD_CLASSES: dict[Target, str] = {  # suffix of the transformers class that predicts each target
     "class": SEQUENCE,
     "labels": SEQUENCE,
     "value": SEQUENCE,
     "tags": "ForTokenClassification",
     "span": "ForQuestionAnswering",
+    "vector": EMBEDDING,
 }
 TOKEN_HEADS = {"ForTokenClassification": "classifier", "ForQuestionAnswering": "qa_outputs"}  # one linear, applied to every token
 
@@ -64,7 +66,7 @@ class Family:
     def head_parts(self, target: Target) -> tuple[str, ...]:
         """Return the paths of the modules of a target's head, which a pre-trained encoder lacks."""
         head = HEAD_CLASSES[target]
-        return self.head_modules if head == SEQUENCE else (TOKEN_HEADS[head],)
+        return self.head_modules if head == SEQUENCE else (TOKEN_HEADS[head],) if head in TOKEN_HEADS else ()
 
     def last_linear(self, target: Target) -> str:
         """Return the path of the linear that computes a target's logits, one row per logit."""

@@ -23,11 +23,15 @@ INIT_STD = 0.02  # of a new classifier's weights, as transformers initialises BE
 
 
 def model_class(family: Family, target: Target) -> Any:
-    """Return the class of a family's models that predict a target: transformers' own, our BiLSTM or our static model.
+    """Return the class of a family's models that predict a target: transformers' own, our embedder, BiLSTM or static model.
 
     Raises:
-        ModelError: a static model for a target that has a prediction for each token.
+        ModelError: a static model for a target that has a prediction for each token; an embedder without layers.
     """
+    if target == "vector":
+        from compress.models.embedder import embedder_class
+
+        return embedder_class(family)
     name = family.head_class(target)
     if family is STATIC:
         from compress.models.static_model import StaticForSequenceClassification

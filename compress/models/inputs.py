@@ -15,9 +15,11 @@ from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec, Target
+from compress.data.sentence_texts import single_texts
 from compress.models.activation import value_activation
-from compress.models.config import max_tokens, read_config
+from compress.models.config import longest_input, read_config
 from compress.models.config_heads import agreed_target
+from compress.models.sentence_head import sentence_head
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.models.types import Config
 
@@ -25,14 +27,25 @@ COUNTS = {"max_length": (1, 1_000_000), "stride": (0, 1_000_000), "max_answer": 
 MAX_TOKENS = 50_000  # of calibration data; more would cost time and change little
 
 
-def encode_for(folder: Path, examples: Examples, input_spec: InputSpec) -> Encoded:
+def encode_for(folder: Path, examples: Examples, input_spec: InputSpec, prompted: bool = False) -> Encoded:
     """Tokenize examples with the tokenizer of a model folder, cut to the length that the task and the model's positions allow.
+
+    An embedder gets every text of them as an input of its own, after the prompt that its folder asks for.
+
+    Args:
+        folder: of the model.
+        examples: to tokenize.
+        input_spec: of the task.
+        prompted: the texts have their prompts already.
 
     Raises:
         ModelError: the folder has no usable tokenizer, or it belongs to another model.
     """
     config = read_config(folder)
-    limited = replace(input_spec, max_length=min(input_spec.max_length, max_tokens(config)))
+    limited = replace(input_spec, max_length=min(input_spec.max_length, longest_input(config, input_spec.target)))
+    if input_spec.target == "vector":
+        head = None if prompted else sentence_head(config)
+        examples = single_texts(examples, head.prompt if head else "")
     return encode_examples(load_tokenizer(folder, config["vocab_size"]), examples, limited, pad_id(folder))
 
 
@@ -49,9 +62,10 @@ def input_spec_of(config: Config, manifest: Mapping[str, object] | None) -> Inpu
     manifest = manifest or {}
     recorded = manifest.get("input_spec") or manifest.get("reading") or manifest.get("task") or {}  # "reading": older artifacts
     known = _checked(recorded, manifest.get("max_length"))
-    limit = max_tokens(config)
+    recorded_target = known.get("target")
+    target = agreed_target(config, recorded_target) or ("vector" if recorded_target == "vector" else "class")
+    limit = longest_input(config, target)
     known["max_length"] = min(known.get("max_length") or limit, limit)
-    target = agreed_target(config, known.get("target")) or "class"
     return InputSpec(**{**known, "target": target, "activation": value_activation(config)})
 
 

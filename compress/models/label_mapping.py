@@ -22,6 +22,7 @@ PREDICTIONS: dict[Target, str] = {
     "value": "a value per text",
     "tags": "a tag per token",
     "span": "a span of the context",
+    "vector": "a vector per text",
 }
 
 
@@ -49,6 +50,8 @@ def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
             "use a model that was fine-tuned on this kind of task, or name the right --kind",
         )
     names = class_names(config)
+    if expected == "vector":
+        return np.arange(0)  # dimensions have no names
     if expected in ("value", "span"):
         return np.arange(len(names))
     classes = _map_to_adopted(names, task, model_name)
@@ -88,7 +91,7 @@ def head_for_task(config: Config, task: Task, model_name: str) -> tuple[list[str
     """
     target, names = task.spec.target, task.label_names
     new = names, np.arange(len(names))
-    if target in ("value", "span") or target_of(config) is None or agreed_target(config, target) != target:
+    if target in ("value", "span", "vector") or target_of(config) is None or agreed_target(config, target) != target:
         return new
     model_names = class_names(config)
     positions = None if only_numbered(model_names, names) else match_labels(model_names, names)

@@ -10,6 +10,7 @@ from compress.core.errors import ModelError, did_you_mean
 from compress.core.extras import demo_package
 from compress.models.layout import GRAPH, OPENVINO_GRAPH
 from compress.models.resolved_tokenizer import SOURCES
+from compress.models.sentence_folder import LENGTH_FILE, MODULES, PROMPTS_FILE, sentence_files
 
 BUILTIN = "builtin:minilm-l6"
 BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
@@ -26,6 +27,11 @@ _PATTERNS = [
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
+    MODULES,
+    LENGTH_FILE,
+    PROMPTS_FILE,
+    "[0-9]_*/config.json",
+    "[0-9]_*/model.safetensors",
 ]
 _verified: set[Path] = set()
 LEGACY = {  # names without an owner, from before the hub required one
@@ -91,7 +97,7 @@ def _builtin(reference: str) -> Path:
 
 
 def digest_model(folder: Path) -> str:
-    """Return the content digest of a model folder: of its config, weights and tokenizer, not of other files.
+    """Return the content digest of a model folder: of its config, weights, tokenizer and an embedder's head, not of other files.
 
     For a folder of models (several pruning targets), it is the digest of them all.
     """
@@ -100,4 +106,5 @@ def digest_model(folder: Path) -> str:
     paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in names or path.name.endswith(weights)))
     if not paths:
         return digests.digest_json({path.name: digest_model(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
-    return digests.digest_json({path.name: digests.digest_file(path) for path in paths})
+    paths += sentence_files(folder)
+    return digests.digest_json({path.relative_to(folder).as_posix(): digests.digest_file(path) for path in paths})

@@ -31,10 +31,12 @@ def task_loss(
 ) -> torch.Tensor:
     """Return the loss of a batch: cross-entropy (classes, tags, span ends), binary cross-entropy (labels), squared error (values).
 
+    That of vectors is the squared distance, summed over dimensions.
+
     Args:
-        logits: (batch, classes); (batch, length, tags); (batch, length, 2) for the two ends of a span.
+        logits: (batch, classes); (batch, length, tags); (batch, length, 2) for the two ends of a span; (batch, size) vectors.
         labels: by target: (batch,) class numbers; (batch, labels) zeros and ones; (batch,) values; (batch, length) tags
-            with -100 for tokens that are masked out; (batch, 2) first and last token.
+            with -100 for tokens that are masked out; (batch, 2) first and last token; (batch, size) vectors.
         attention_mask: (batch, length), 1 for real tokens.
         target: what the logits predict.
         summed: return the sum over examples (tags: over tokens) instead of the mean.
@@ -47,6 +49,9 @@ def task_loss(
     if target == "labels":
         # mean over labels, so that the learning rate does not depend on their number
         each = functional.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(dim=1)
+        return each.sum() if summed else each.mean()
+    if target == "vector":
+        each = (logits - labels).square().sum(dim=1)
         return each.sum() if summed else each.mean()
     if target == "value":
         return functional.mse_loss(activated(logits.squeeze(-1), activation), labels, reduction=reduction)
@@ -68,7 +73,9 @@ def sampled_labels(
     """Draw labels from the model's predictive distribution; with these, squared gradients estimate the Fisher information.
 
     With the data's labels they would estimate the empirical Fisher, another matrix (Kunstner et al. 2019, arXiv 1905.12558). A
-    value is drawn from a normal distribution of variance one half, whose negative log-likelihood is the squared error.
+    value is drawn from a normal distribution of variance one half, whose negative log-likelihood is the squared error. So is every
+    dimension of a vector: the gradient of the loss is then that of v'e, with e the vector and v normal, whose second moments are the
+    Gauss-Newton matrix (Martens 2020, arXiv 1412.1193, section 8).
 
     Args:
         logits: as for `task_loss`.
@@ -79,6 +86,8 @@ def sampled_labels(
         activation: from a logit to the value.
     """
     logits = logits.float().cpu()
+    if target == "vector":
+        return (logits + torch.randn(logits.shape, generator=draw) * 0.5**0.5).to(labels.device)
     if target == "value":
         noise = torch.randn(len(logits), generator=draw) * 0.5**0.5
         return (activated(logits.squeeze(-1), activation) + noise).to(labels.device)

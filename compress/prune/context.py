@@ -33,8 +33,13 @@ class PruneContext:
 
     def __init__(self, inputs: Inputs, settings: PruneSettings) -> None:
         self.inputs, self.settings = inputs, settings
-        if settings.method == "layers" and settings.unlabeled:
+        if settings.method == "layers" and settings.unlabeled and inputs.task.spec.target != "vector":
             raise UsageError("method layers judges by labels, and --unlabeled has none", "leave --unlabeled out")
+        if settings.method == "hidden" and inputs.task.spec.target == "vector":
+            raise UsageError(
+                "method hidden does not support the kind sentence-embedding yet: narrower vectors cannot be compared with the dense model's",
+                "use method obs, or distill a narrower student",
+            )
         self.dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "prune")
         if settings.uniform:
             check_plain(self.dense.shape, self.dense.source.name)
@@ -71,7 +76,9 @@ class PruneContext:
         if "validation" not in self.dense.task.available:
             return {}
         if limit not in self._evaluators:
-            self._evaluators[limit] = Evaluator(self.dense.task, "validation", self.dense.source, self.dense.classes, limit)
+            dense = self.dense
+            reference = torch_forward(dense.model), dense.source
+            self._evaluators[limit] = Evaluator(dense.task, "validation", dense.source, dense.classes, limit, reference=reference)
         evaluator = self._evaluators[limit]
         data = None if tokenizer is None else evaluator.encoded(tokenizer)
         return {"n": len(evaluator), **evaluator.score(torch_forward(model.to("cpu")), data)}

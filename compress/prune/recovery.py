@@ -27,7 +27,7 @@ def recover(context: PruneContext, model: TransformersModel, epochs: int) -> Non
     if not epochs:
         return
     dense = context.dense
-    unlabeled = None if context.calibration.labeled else context.calibration.examples
+    unlabeled = context.calibration.examples if context.settings.unlabeled else None
     plan = TrainingPlan(_settings(context, model, epochs), dense.seed, context.inputs.resume, lr_option="--recover-lr")
     teachers = Teachers(dense.model, dense.source, dense.classes)
     result = train_student(Student(model, dense.source), teachers, dense.task, plan, unlabeled)

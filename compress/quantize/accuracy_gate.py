@@ -26,7 +26,8 @@ class AccuracyGate:
 
     def __init__(self, inputs: Inputs, source: Path, reference: OnnxModel) -> None:
         task = inputs.task
-        self.evaluator = Evaluator(task, "validation", source, map_labels(reference.config, task, str(inputs.source.name)))
+        classes = map_labels(reference.config, task, str(inputs.source.name))
+        self.evaluator = Evaluator(task, "validation", source, classes, reference=(reference.logits, source))
         self.metric = task.spec.main_metric
         self.baseline = self._score(reference.logits, "float")[self.metric]
 

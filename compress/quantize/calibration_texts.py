@@ -14,7 +14,7 @@ from compress.settings import QuantizeSettings
 from compress.stage import Inputs
 
 MIN_TEXTS = 32  # fewer texts give unreliable ranges
-KINDS: dict[str, Kind] = {"value": "regression", "tags": "token-classification", "span": "question-answering"}
+KINDS: dict[str, Kind] = {"value": "regression", "tags": "token-classification", "span": "question-answering", "vector": "sentence-embedding"}
 COLUMNS = {"token-classification": ["tokens"], "question-answering": ["question", "context"]}
 
 

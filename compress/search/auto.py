@@ -32,7 +32,7 @@ from compress.search.store import KEY_DIGITS, Store, check_one_process
 from compress.search.strategy import Search
 from compress.search.trials import Trials
 from compress.settings.auto import AutoSettings
-from compress.stage import STUDENTS
+from compress.stage import STUDENTS, refuse_vectors
 
 DOCUMENT = "auto.json"  # in the output: the result; its presence says that the folder is ours
 LEDGER = "search.json"  # in the output: what the search has spent so far
@@ -77,6 +77,7 @@ def run_auto(question: Question, output: Path, store: Path | None = None, ray: s
         KeyboardInterrupt: Ctrl-C before there was one, or a second time.
         CompressError: something else fails; finished stages stay in the store.
     """
+    refuse_vectors(question.task.target, "auto", "prune, distill and quantize it by hand, or by a recipe")
     check_one_process()
     output = outputs.nameable(output)
     outputs.check_output(output, [locate(name) for name in (question.model, question.teacher) if name])

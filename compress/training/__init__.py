@@ -23,7 +23,7 @@ from compress.models.model_shape import count_params, model_shape
 from compress.models.types import TransformersModel
 from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
-from compress.stage import Inputs
+from compress.stage import Inputs, refuse_vectors
 from compress.training.budget import TimeBudget, estimate_scoring_seconds
 from compress.training.label_loss import loss_on_labels
 from compress.training.loop import TrainingPlan, fit
@@ -34,6 +34,7 @@ from compress.training.trainable import trained_share
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocument:
     """Fine-tune a model on the task, keep its best epoch on validation and write a checkpoint."""
+    refuse_vectors(inputs.task.spec.target, "finetune", "distill an embedder from another one: compress distill")
     if settings.seeds:
         return run_seeds(run, inputs, settings, output)
     if settings.mode == "frozen" and settings.precision == "auto":

@@ -1,0 +1,55 @@
+"""The single texts that an embedder encodes, of examples that are texts alone or scored pairs, and what its vectors say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from compress.core.errors import DataError
+from compress.data.examples import Examples
+from compress.data.streamed import StreamedTexts, Texts
+
+
+def single_texts(examples: Examples, prompt: str = "") -> Examples:
+    """Return every text of the examples as an example of its own, without labels (zeros).
+
+    Args:
+        examples: of one text each, or of two, which follow each other.
+        prompt: to put before each text.
+    """
+    texts: Sequence[Texts] = examples.texts
+    if prompt or not isinstance(texts, StreamedTexts):
+        texts = [(prompt + text,) for example in texts for text in example]
+    return Examples(texts, np.zeros(len(texts), dtype=np.float32))
+
+
+def is_paired(examples: Examples) -> bool:
+    """Return whether examples are pairs of texts, whose prediction is the cosine of their vectors."""
+    return len(examples) > 0 and len(next(iter(examples.texts))) == 2
+
+
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the cosine of each row of one array with the same row of the other, (n,) float32; 0 for a vector of zeros.
+
+    Raises:
+        DataError: the vectors are of different sizes.
+    """
+    if first.shape[1] != second.shape[1]:
+        raise DataError(
+            f"vectors of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared",
+            "compare embedders whose vectors have the same size",
+        )
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    products = np.einsum("nd,nd->n", first, second)
+    return np.where(norms > 0, products / np.where(norms > 0, norms, 1), 0).astype(np.float32)
+
+
+def describe_vectors(vectors: np.ndarray, examples: Examples) -> np.ndarray:
+    """Return the predictions of examples: vectors, (n, size), of texts alone; cosines, (n,), of pairs.
+
+    Args:
+        vectors: of their single texts, in the order of `single_texts`.
+        examples: of one kind.
+    """
+    return cosines(vectors[::2], vectors[1::2]) if is_paired(examples) else vectors

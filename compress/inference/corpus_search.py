@@ -1,0 +1,57 @@
+"""Queries with their corpus: encode both for an embedder, and rank the documents by its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from compress.data.collection import Collection
+from compress.data.encoded import Encoded
+from compress.data.examples import Examples
+from compress.data.input_spec import InputSpec
+from compress.data.rankings import DocumentRanking
+from compress.data.streamed import StreamedTexts, Texts
+from compress.inference.vector_search import nearest_documents
+from compress.models.config import read_config
+from compress.models.inputs import encode_for
+from compress.models.sentence_head import sentence_head
+
+RETURNED = 1000  # documents per query, as BEIR returns
+QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")  # names, as sentence-transformers looks them up
+
+
+class CorpusSearch:
+    """Ranks the documents of a corpus for queries."""
+
+    def __init__(self, corpus: Collection) -> None:
+        self.corpus = corpus
+
+    def encode(self, folder: Path, examples: Examples, input_spec: InputSpec) -> Encoded:
+        """Tokenize the queries, then the corpus, each with its prompt."""
+        head = sentence_head(read_config(folder))
+        prompts = (head.prompt_for(*QUERY_PROMPTS), head.prompt_for(*DOCUMENT_PROMPTS)) if head else ("", "")
+
+        def read() -> Iterator[Texts]:
+            for prompt, texts in zip(prompts, (examples.texts, self.corpus.texts), strict=True):
+                for (text,) in texts:
+                    yield (prompt + text,)
+
+        count = len(examples) + len(self.corpus)
+        streamed = isinstance(self.corpus.texts, StreamedTexts)
+        texts = StreamedTexts(read, np.arange(count)) if streamed else list(read())
+        return encode_for(folder, Examples(texts, np.zeros(count, dtype=np.float32)), input_spec, prompted=True)
+
+    def rankings(self, vectors: np.ndarray, queries: int, folder: Path) -> list[DocumentRanking]:
+        """Return the best documents of each query.
+
+        Args:
+            vectors: of the queries, then of the corpus, (queries + documents, size).
+            queries: their number.
+            folder: of the embedder, which says how vectors are compared: by their cosine, unless it names the dot product.
+        """
+        head = sentence_head(read_config(folder))
+        if head is None or (head.compares_by_cosine and not head.normalized):
+            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return nearest_documents(vectors[:queries], [vectors[queries:]], self.corpus.ranks, RETURNED)

@@ -1,0 +1,225 @@
+"""Embedders: a transformers encoder with pooling, dense layers and normalisation behind it; the vector is its logits.
+
+The computation is that of sentence-transformers' modules Transformer, Pooling, Dense and Normalize (Reimers and Gurevych 2019, arXiv
+1908.10084, section 3).
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from compress.core.errors import ModelError
+from compress.models.family import EMBEDDING, Family, family_of
+from compress.models.pretrained import quiet_transformers
+from compress.models.sentence_folder import dense_folders, step_folder, write_sentence_head
+from compress.models.sentence_head import EMBEDDING_KEY, NORMALIZE, DenseStep, Pooling, SentenceHead
+from compress.models.types import Config, TransformersModel
+from compress.models.weights_file import check_weights
+
+MIN_NORM = 1e-12  # as torch's own normalisation
+MIN_COUNT = 1e-9
+
+
+class SentenceEmbedder(PreTrainedModel):
+    """An encoder and its head; `embedder_class` names it by family, such as `BertForSentenceEmbedding`."""
+
+    _supports_sdpa = True
+
+    def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
+        super().__init__(config)
+        family, head = family_of(config.model_type), head_of(config)
+        self.pooling = head.pooling
+        setattr(self, family.encoder, new_encoder(family, config) if encoder is None else encoder)
+        self.steps = nn.ModuleList(Dense(step) if isinstance(step, DenseStep) else Normalize() for step in head.steps)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **others: Any) -> SequenceClassifierOutput:
+        """Return the vectors as `logits`, (batch, size).
+
+        Args:
+            input_ids: (batch, length).
+            attention_mask: (batch, length), 1 for tokens and 0 for padding on the right; by default there is no padding.
+            others: further inputs of the encoder, and what it is to return.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        outputs = getattr(self, family_of(self.config.model_type).encoder)(input_ids=input_ids, attention_mask=mask, **others)
+        return SequenceClassifierOutput(
+            logits=self.vectors(outputs.last_hidden_state, mask), hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def vectors(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return the vectors, (batch, size), of the last layer's states, (batch, length, hidden)."""
+        vectors = torch.cat([pooled(states, mask, mode) for mode in self.pooling], dim=-1)
+        for step in self.steps:
+            vectors = step(vectors)
+        return vectors
+
+
+class Dense(nn.Module):
+    """A linear and its activation."""
+
+    def __init__(self, step: DenseStep) -> None:
+        super().__init__()
+        self.linear = nn.Linear(step.in_features, step.out_features, bias=step.bias)
+        self.activation: nn.Module = getattr(nn, step.activation)()
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(batch, in) -> (batch, out)."""
+        return self.activation(self.linear(vectors))
+
+
+class Normalize(nn.Module):
+    """Scales vectors to length one."""
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(batch, size) -> (batch, size)."""
+        return nn.functional.normalize(vectors, dim=-1, eps=MIN_NORM)
+
+
+def pooled(states: torch.Tensor, mask: torch.Tensor, mode: Pooling) -> torch.Tensor:
+    """Return one vector for each text, (batch, hidden).
+
+    Args:
+        states: of the tokens, (batch, length, hidden).
+        mask: (batch, length), 1 for tokens; padding is on the right.
+        mode: how.
+    """
+    if mode == "cls":
+        return states[:, 0]
+    if mode == "lasttoken":
+        last = (mask.sum(1) - 1).clamp_min(0)
+        return states[torch.arange(len(states), device=states.device), last]
+    if mode == "max":
+        return states.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).max(dim=1).values
+    weights = mask.to(states.dtype)
+    if mode == "weightedmean":
+        weights = weights * torch.arange(1, mask.shape[1] + 1, device=states.device, dtype=states.dtype)
+    count = weights.sum(1, keepdim=True).clamp_min(MIN_COUNT)
+    return torch.einsum("bl,blh->bh", weights, states) / (count.sqrt() if mode == "mean_sqrt_len" else count)
+
+
+def head_of(config: Any) -> SentenceHead:
+    """Return the head in the config of a model in memory."""
+    return SentenceHead.from_json(getattr(config, EMBEDDING_KEY))
+
+
+def is_embedder_model(model: object) -> bool:
+    """Return whether a model is an embedder."""
+    return isinstance(model, SentenceEmbedder)
+
+
+def vector_size(model: TransformersModel) -> int:
+    """Return the number of dimensions of an embedder's vectors."""
+    return head_of(model.config).size(getattr(model.config, family_of(model.config.model_type).hidden_key))
+
+
+def match_vectors(model: TransformersModel, size: int, normalized: bool) -> None:
+    """Give an embedder vectors of another size by a new dense layer, and of length one, in place, where its own are not so."""
+    head, steps = head_of(model.config), list(cast("Any", model.steps))
+    new, own = list(head.steps), vector_size(model)
+    if own != size:
+        place = len(new) - 1 if head.normalized else len(new)
+        dense = DenseStep(own, size)
+        new.insert(place, dense)
+        steps.insert(place, Dense(dense))
+    if normalized and not head.normalized:
+        new.append(NORMALIZE)
+        steps.append(Normalize())
+    model.steps = nn.ModuleList(steps)
+    setattr(model.config, EMBEDDING_KEY, replace(head, steps=tuple(new)).as_json())
+
+
+@cache
+def embedder_class(family: Family) -> type[SentenceEmbedder]:
+    """Return the class of a family's embedders.
+
+    Raises:
+        ModelError: the family has no layers.
+    """
+    if not family.has_layers:
+        raise ModelError(f"a {family.encoder} cannot be an embedder yet", "take a transformer")
+    name = family.prefix + EMBEDDING
+    return type(name, (SentenceEmbedder,), {"base_model_prefix": family.encoder, "__module__": __name__})
+
+
+def encoder_class(family: Family) -> Any:
+    """Return transformers' class of a family's encoders without a head."""
+    return getattr(quiet_transformers(), f"{family.prefix}Model")
+
+
+def encoder_options(family: Family) -> dict[str, bool]:
+    """Return the options that leave out BERT's pooler, which no embedder uses."""
+    accepts = "add_pooling_layer" in inspect.signature(encoder_class(family).__init__).parameters
+    return {"add_pooling_layer": False} if accepts else {}
+
+
+def new_encoder(family: Family, config: Any) -> nn.Module:
+    """Return an encoder with random weights."""
+    return encoder_class(family)(config, **encoder_options(family))
+
+
+def dense_state(folder: Path, config: Config) -> dict[str, torch.Tensor]:
+    """Return the weights of a folder's dense layers by their names in the model.
+
+    Raises:
+        ModelError: a file is missing or damaged.
+    """
+    from safetensors.torch import load_file
+
+    head = SentenceHead.from_json(config[EMBEDDING_KEY])
+    numbers = [number for number, step in enumerate(head.steps) if isinstance(step, DenseStep)]
+    state: dict[str, torch.Tensor] = {}
+    for number, place in zip(numbers, dense_folders(folder), strict=False):
+        check_weights(place, config)
+        for name, tensor in load_file(place / "model.safetensors").items():
+            state[f"steps.{number}.{name}"] = tensor
+    return state
+
+
+def load_dense_layers(model: SentenceEmbedder, folder: Path) -> None:
+    """Load the weights of an embedder's dense layers, in place.
+
+    Raises:
+        ModelError: they are missing or of other sizes.
+    """
+    state = {name.removeprefix("steps."): tensor for name, tensor in dense_state(folder, model.config.to_dict()).items()}
+    try:
+        model.steps.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: the weights of a dense layer do not fit its config: {str(error).splitlines()[-1].strip()}") from error
+
+
+def write_head(model: TransformersModel, folder: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Write an embedder's head as the files of sentence-transformers; return the weights that belong into the encoder's file.
+
+    Args:
+        model: an embedder.
+        folder: that the encoder is written to.
+        state: all weights by name.
+    """
+    from safetensors.torch import save_file
+
+    family, head = family_of(model.config.model_type), head_of(model.config)
+    write_sentence_head(folder, head, getattr(model.config, family.hidden_key))
+    for number, step in enumerate(head.steps):
+        if step != NORMALIZE:
+            prefix = f"steps.{number}."
+            own = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+            save_file(own, folder / step_folder(number, step) / "model.safetensors", metadata={"format": "pt"})
+    prefix = f"{family.encoder}."
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+
+
+def plain_config(config: Any, family: Family) -> Any:
+    """Return a copy of an embedder's config as its encoder's folder has it: without the head, which has its own files."""
+    copied = config.__class__.from_dict({key: value for key, value in config.to_dict().items() if key != EMBEDDING_KEY})
+    copied.architectures = [f"{family.prefix}Model"]
+    return cast("Any", copied)

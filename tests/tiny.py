@@ -175,6 +175,26 @@ def write_encoder(folder: Path, family: str = "bert", **options: Any) -> Path:
     return folder
 
 
+def write_embedder(
+    folder: Path, family: str = "bert", pooling: tuple[str, ...] = ("mean",), dense: int = 0, normalize: bool = True, **options: Any
+) -> Path:
+    """Write an embedder's folder as sentence-transformers lays it out, with a dense layer of `dense` dimensions if that is not 0."""
+    import torch
+    from safetensors.torch import save_file
+
+    from compress.models.sentence_folder import step_folder, write_sentence_head
+    from compress.models.sentence_head import DenseStep, SentenceHead
+
+    write_encoder(folder, family, **options)
+    steps: list[Any] = [DenseStep(HIDDEN * len(pooling), dense, True, "Tanh")] if dense else []
+    write_sentence_head(folder, SentenceHead(pooling, (*steps, *(["normalize"] if normalize else [])), 64), HIDDEN)  # pyright: ignore[reportArgumentType]
+    if dense:
+        torch.manual_seed(5)
+        weights = {"linear.weight": torch.randn(dense, HIDDEN * len(pooling)) * 0.2, "linear.bias": torch.randn(dense) * 0.2}
+        save_file(weights, folder / step_folder(0, steps[0]) / "model.safetensors")
+    return folder
+
+
 def write_masked_lm(folder: Path, family: str = "bert") -> Path:
     """Write a random masked language model's folder."""
     import torch
@@ -325,6 +345,30 @@ def write_task(folder: Path, train: int = 60, validation: int = 24, test: int = 
             document[split] = str(folder / f"{split}.parquet")
         start += count
     return document
+
+
+def write_texts(folder: Path, train: int = 48, validation: int = 16) -> dict[str, Any]:
+    """Write texts without labels as JSON lines; returns the document of an embedder's task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = [text for text, _ in sentences(train + validation, seed=5)]
+    for split, part in {"train": texts[:train], "validation": texts[train:]}.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in part), encoding="utf-8")
+    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation")}
+    return {"name": "tiny-texts", "kind": "sentence-embedding", "text": ["text"], "max_length": 32, **files}
+
+
+def write_scored_pairs(folder: Path, train: int = 24, validation: int = 16) -> dict[str, Any]:
+    """Write pairs of texts with the number of words that they share, as JSON lines; returns the document of an embedder's task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [text for text, _ in sentences(2 * (train + validation), seed=6)]
+    pairs = [
+        {"first": first, "second": second, "score": float(len(set(first.split()) & set(second.split())))}
+        for first, second in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    for split, part in {"train": pairs[:train], "validation": pairs[train:]}.items():
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation")}
+    return {"name": "tiny-pairs", "kind": "sentence-embedding", "text": ["first", "second"], "label": "score", "max_length": 32, **files}
 
 
 def write_kind(folder: Path, target: str, train: int = 48, validation: int = 16) -> dict[str, Any]:

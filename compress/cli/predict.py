@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, TypeGuard
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeGuard, get_args
 
 import click
 
 from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import UsageError
+from compress.data.input_spec import Pooling
 from compress.settings.base import HARDWARE, INPUT
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from compress.inference.decoding import Output, TaggedWord
 
 CHUNK = 256
+DIGITS = 8  # of the numbers of a vector: more than float32 has
+POOLINGS = get_args(Pooling)
 
 
 @click.command("predict", cls=SectionCommand, short_help="Label, tag or answer texts with a model.")
 @click.argument("model")
 @click.argument("texts", nargs=-1)
+@option("--query", section=INPUT, metavar="TEXT", help="Score each text as an answer to this query: by a reranker, or by cosine.")
+@option("--pooling", section=INPUT, type=click.Choice(POOLINGS), help="Open an encoder as an embedder whose folder names no pooling.")
+@option("-o", "--output", section=INPUT, type=click.Path(dir_okay=False), metavar="FILE.npy", help="Write the vectors to a NumPy file.")
 @option("--pair", section=INPUT, is_flag=True, help="Read text pairs: two arguments, or two tab-separated columns on stdin.")
 @option("--device", section=HARDWARE, type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
-def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None:
-    """Label, tag or answer texts with a model.
+def command(
+    model: str, texts: tuple[str, ...], query: str | None, pooling: str | None, output: str | None, pair: bool, device: str
+) -> None:
+    """Label, tag, answer, encode or score texts with a model.
 
     Texts are arguments, or the lines of stdin. MODEL is an ONNX artifact (fast) or a checkpoint. Prints one line per text:
-    label, score and text, separated by tabs; or labels, a value, tagged words or an answer, depending on the task.
+    label, score and text, separated by tabs; or labels, a value, tagged words or an answer, depending on the task. An embedder prints
+    JSON lines with text and vector, or the cosine of two texts.
 
     \b
     Examples:
@@ -37,28 +50,80 @@ def command(model: str, texts: tuple[str, ...], pair: bool, device: str) -> None
       cat lines.txt | compress predict int8
       compress predict int8 --pair "He bought a car." "He owns a car."
       compress predict reader --pair "Who wrote it?" "The book, written by Ada Lovelace, sold well."
+      cat lines.txt | compress predict embedder -o vectors.npy
+      compress predict reranker --query "who wrote it?" "A book by Ada Lovelace." "A film of 1932."
     """
     from compress.inference.predictor import open_predictor
 
-    predict = open_predictor(model, device)
+    if query is not None and pair:
+        raise UsageError("--query and --pair do not go together", "with --query every text is the second one of a pair")
+    if output and not output.endswith(".npy"):
+        raise UsageError(f"-o {output}: vectors are written to a file that ends with .npy")
+    predict = open_predictor(model, device, pooling)
     if texts:
         inputs: Iterable[str] = ["\t".join(texts)] if pair else texts
         if pair and len(texts) != 2:
             raise UsageError(f"--pair takes two texts, not {len(texts)}")
     else:
         inputs = (line.rstrip("\n") for line in _stdin())
-    collected, found = [], False
+    collected, vectors, found = [], [], False
     for chunk in _chunks(inputs):
         found = True
-        rows = [_split(text) if pair else text for text in chunk]
+        rows = [(query, text) if query is not None else _split(text) if pair else text for text in chunk]
         for text, prediction in zip(chunk, predict(rows), strict=True):
-            if console.is_json():
+            if query is not None or output:
+                _check_kind(prediction, "value" if query is not None else "vector", "--query" if query is not None else "-o")
+            if output:
+                vectors.append(prediction.vector)  # pyright: ignore[reportAttributeAccessIssue] (checked above)
+            elif console.is_json():
                 collected.append({"text": text, **as_document(prediction)})
             else:
-                print(as_line(prediction) if is_tagged(prediction) else f"{as_line(prediction)}\t{text}", flush=True)
+                print(_printed(text, prediction), flush=True)
     if not found:
-        raise UsageError("no texts were given", "give them as arguments, or one per line on stdin")
-    console.result({"predictions": collected}, lambda: None)
+        what = "texts" if query is None else "passages for --query"
+        raise UsageError(f"no {what} were given", "give them as arguments, or one per line on stdin")
+    if output:
+        _write_vectors(Path(output), vectors)
+        console.result({"output": output, "n": len(vectors)}, lambda: print(f"wrote {output}: {len(vectors)} vectors"))
+    else:
+        console.result({"predictions": collected}, lambda: None)
+
+
+def _check_kind(prediction: Output, field: str, option: str) -> None:
+    """Refuse a model whose predictions have no `field`.
+
+    Raises:
+        UsageError: it is a classifier, for example.
+    """
+    if not hasattr(prediction, field):
+        wanted = "a reranker or an embedder, which score pairs" if field == "value" else "an embedder, whose predictions are vectors"
+        raise UsageError(f"{option} needs {wanted}, and this model does something else", f"leave {option} out, or give another model")
+
+
+def _write_vectors(path: Path, vectors: list[np.ndarray]) -> None:
+    """Write vectors, (n, size) float32, as a NumPy file.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    import numpy as np
+
+    from compress.core import files
+
+    try:
+        with files.atomic_file(path) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.stack(vectors))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", "name a file in a folder that exists and may be written") from error
+
+
+def _printed(text: str, prediction: Output) -> str:
+    """Return the line of a text and its prediction."""
+    if is_tagged(prediction):
+        return as_line(prediction)
+    if hasattr(prediction, "vector"):
+        return json.dumps({"text": text, **as_document(prediction)}, ensure_ascii=False)
+    return f"{as_line(prediction)}\t{text}"
 
 
 def is_tagged(prediction: object) -> TypeGuard[list[TaggedWord]]:
@@ -70,6 +135,8 @@ def as_document(prediction: Output) -> dict[str, object]:
     """Return a prediction as JSON: its fields, or the list of its labels or words."""
     if not isinstance(prediction, list):
         document = asdict(prediction)
+        if "vector" in document:
+            return {"vector": [round(number, DIGITS) for number in document["vector"].tolist()]}
         return {"answer": document.pop("text"), **document} if "text" in document else document
     return {"words" if is_tagged(prediction) else "labels": [asdict(entry) for entry in prediction]}
 

@@ -14,7 +14,8 @@ from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
 
 TASK_FIELDS = (
-    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "train", "validation", "test", "text", "label", "max_length", "metric",
+    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "train", "validation", "test", "text", "label",
+    "max_length", "metric",
 )  # fmt: skip
 FILES = ("train", "validation", "test")
 FIXED = ("kind", "multi_label", "no_answer", "separator", "pooling", "beir", "text", "label")  # what a preset or a task file fixes

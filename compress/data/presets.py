@@ -76,4 +76,6 @@ def _preset_with_data(task: Mapping[str, object]) -> TaskSpec:
 
 def _absolute(spec: TaskSpec, folder: Path) -> TaskSpec:
     files = spec.local_files()
+    if spec.beir and (folder / spec.beir).is_dir():
+        return spec.model_copy(update={"beir": str((folder / spec.beir).absolute())})
     return spec.with_files({split: str(folder / path) for split, path in files.items()}) if files else spec

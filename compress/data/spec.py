@@ -100,7 +100,10 @@ class TaskSpec(BaseModel):
         None, description="sentence-embedding: a folder or dataset repository with corpus, queries and judgements in BEIR's layout"
     )
     shares: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
-        None, min_length=3, max_length=3, description="beir with one file of judgements: the shares of its queries in train, validation and test"
+        None,
+        min_length=3,
+        max_length=3,
+        description="beir with one file of judgements: the shares of its queries in train, validation and test",
     )
     train: str | None = Field(None, description="local file: Parquet, CSV, TSV or JSON lines")
     validation: str | None = None

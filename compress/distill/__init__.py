@@ -104,6 +104,9 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
         raise UsageError("method theseus replaces the layers of one teacher, and there are several", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":
         raise UsageError(f"init {settings.init} initialises a student from a SPEC, and the student is a model", "leave out --init")
+    spec = parse_spec(inputs.student) if isinstance(inputs.student, str) else None
+    if spec is not None and inputs.task.spec.target == "vector" and spec.without_layers(1):
+        raise UsageError("a BiLSTM or a static student cannot be an embedder yet", "use --student layers=K")
     if isinstance(inputs.student, str) and parse_spec(inputs.student).static and inputs.task.spec.target in ("tags", "span"):
         raise UsageError(
             f"a static student sees a text as a whole, and {inputs.task.spec.name} has a prediction for each token",

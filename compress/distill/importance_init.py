@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,10 +19,12 @@ from compress.distill.init_texts import InitTexts
 from compress.distill.layer_statistics import LayerStatistics, collect_statistics, outlier_dimensions, select_heads
 from compress.editing.layer_norms import match_layer_norms
 from compress.editing.width import hidden_scores, top_positions
+from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
+from compress.models.sentence_head import EMBEDDING_KEY, head_for_width
 from compress.models.shape import CONFIG_KEY, Shape
 from compress.models.types import TransformersModel
 

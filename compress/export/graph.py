@@ -16,8 +16,8 @@ import onnx
 from compress.core.errors import ModelError
 from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias
 from compress.export.builder import GraphBuilder, Output, RowGraph
-from compress.export.positions import position_bias
 from compress.export.pooling import sentence_vectors
+from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.static_model import static_rows
 from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights

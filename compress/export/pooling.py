@@ -37,7 +37,9 @@ def sentence_vectors(graph: RowGraph, model: TransformersModel, rows: str) -> st
         value = parts[0] if len(parts) == 1 else graph.node("Concat", parts, "pooling", axis=-1)
     steps: Any = model.steps
     for number, step in enumerate(steps):
-        value = _dense(graph, value, step, f"dense.{number}") if isinstance(step, Dense) else _normalized(graph, value, f"normalize.{number}")
+        value = (
+            _dense(graph, value, step, f"dense.{number}") if isinstance(step, Dense) else _normalized(graph, value, f"normalize.{number}")
+        )
     return value
 
 
@@ -97,5 +99,7 @@ def _dense(graph: RowGraph, value: str, step: Dense, name: str) -> str:
 def _normalized(graph: RowGraph, value: str, name: str) -> str:
     """Scale to length one; a vector of zeros stays one."""
     squares = graph.node("Mul", [value, value], f"{name}.squares")
-    norm = graph.node("Sqrt", [graph.node("ReduceSum", [squares, graph.integers([-1], "axis.last")], f"{name}.sum", keepdims=1)], f"{name}.length")
+    norm = graph.node(
+        "Sqrt", [graph.node("ReduceSum", [squares, graph.integers([-1], "axis.last")], f"{name}.sum", keepdims=1)], f"{name}.length"
+    )
     return graph.node("Div", [value, graph.node("Max", [norm, graph.number(MIN_NORM, "min_norm")], f"{name}.positive")], name)

@@ -26,6 +26,7 @@ from compress.models.embedder import (
 )
 from compress.models.family import Family, family_of
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
+from compress.models.label_mapping import PREDICTIONS
 from compress.models.layers import find_submodule
 from compress.models.layout import WEIGHTS
 from compress.models.low_rank import factorize_as
@@ -66,6 +67,11 @@ def load_model(
     folder = locate(reference)
     config = check_folder(folder, "a checkpoint", "give the checkpoint that it was exported from")
     family, recorded = family_of(config["model_type"]), agreed_target(config, target)
+    if target == "vector" and recorded not in (None, "vector"):
+        raise ModelError(
+            f"{folder} predicts {PREDICTIONS[recorded]}, not a vector",
+            "give an embedder, or the encoder that it was trained from, with its --pooling",
+        )
     if recorded == "vector" or (recorded is None and target == "vector"):
         return _load_embedder(folder, config, family, pooling)
     if labels is None and recorded is None:

@@ -32,8 +32,6 @@ MIN_COUNT = 1e-9
 class SentenceEmbedder(PreTrainedModel):
     """An encoder and its head; `embedder_class` names it by family, such as `BertForSentenceEmbedding`."""
 
-    _supports_sdpa = True
-
     def __init__(self, config: Any, encoder: nn.Module | None = None) -> None:
         super().__init__(config)
         family, head = family_of(config.model_type), head_of(config)
@@ -147,7 +145,8 @@ def embedder_class(family: Family) -> type[SentenceEmbedder]:
     if not family.has_layers:
         raise ModelError(f"a {family.encoder} cannot be an embedder yet", "take a transformer")
     name = family.prefix + EMBEDDING
-    return type(name, (SentenceEmbedder,), {"base_model_prefix": family.encoder, "__module__": __name__})
+    sdpa = encoder_class(family)._supports_sdpa
+    return type(name, (SentenceEmbedder,), {"base_model_prefix": family.encoder, "_supports_sdpa": sdpa, "__module__": __name__})
 
 
 def encoder_class(family: Family) -> Any:

@@ -50,7 +50,12 @@ def sentence_files(folder: Path) -> list[Path]:
     if not (folder / MODULES).is_file():
         return []
     found = [folder / name for name in (MODULES, LENGTH_FILE, PROMPTS_FILE)]
-    found += [path for pattern in ("*/config.json", "*/model.safetensors") for path in sorted(folder.glob(pattern)) if path.parent.name[0].isdigit()]
+    found += [
+        path
+        for pattern in ("*/config.json", "*/model.safetensors")
+        for path in sorted(folder.glob(pattern))
+        if path.parent.name[0].isdigit()
+    ]
     return [path for path in found if path.is_file()]
 
 
@@ -90,7 +95,11 @@ def _pooling_document(head: SentenceHead, hidden: int) -> Document:
     """Return the config of a pooling: in the form that every version reads, unless the order of its modes is another."""
     ordered = [mode for mode in MODE_NAMES.values() if mode in head.pooling]
     if ordered == list(head.pooling):
-        return {"word_embedding_dimension": hidden, **{key: mode in head.pooling for key, mode in MODE_NAMES.items()}, "include_prompt": True}
+        return {
+            "word_embedding_dimension": hidden,
+            **{key: mode in head.pooling for key, mode in MODE_NAMES.items()},
+            "include_prompt": True,
+        }
     return {"embedding_dimension": hidden, "pooling_mode": [LONG_NAME if mode == "mean_sqrt_len" else mode for mode in head.pooling]}
 
 
@@ -122,7 +131,9 @@ def _head(folder: Path, modules: Sequence[tuple[str, str]]) -> SentenceHead:
     """
     path, kinds = folder / MODULES, [kind for kind, _ in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or kinds.count("Pooling") > 1:
-        raise ModelError(f"{path}: the modules {', '.join(kinds)} are not supported", "supported: Transformer, Pooling, then Dense and Normalize")
+        raise ModelError(
+            f"{path}: the modules {', '.join(kinds)} are not supported", "supported: Transformer, Pooling, then Dense and Normalize"
+        )
     if modules[0][1]:
         raise ModelError(
             f"{path}: the encoder lies in the folder '{modules[0][1]}', which is not supported",
@@ -138,7 +149,9 @@ def _head(folder: Path, modules: Sequence[tuple[str, str]]) -> SentenceHead:
             raise ModelError(f"{path}: the module {kind} is not supported", "supported: Transformer, Pooling, Dense, Normalize")
     length, settings = _read_optional(folder / LENGTH_FILE), _read_optional(folder / PROMPTS_FILE)
     if length.get("do_lower_case") is True:
-        raise ModelError(f"{folder / LENGTH_FILE}: do_lower_case is not supported", "set it in tokenizer_config.json, where tokenizers look")
+        raise ModelError(
+            f"{folder / LENGTH_FILE}: do_lower_case is not supported", "set it in tokenizer_config.json, where tokenizers look"
+        )
     longest, prompts = length.get("max_seq_length"), settings.get("prompts") or {}
     if longest is not None and not (isinstance(longest, int) and not isinstance(longest, bool) and 4 <= longest <= 1_000_000):
         raise ModelError(f"{folder / LENGTH_FILE}: max_seq_length is {longest!r}, not a whole number from 4")

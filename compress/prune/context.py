@@ -37,7 +37,7 @@ class PruneContext:
             raise UsageError("method layers judges by labels, and --unlabeled has none", "leave --unlabeled out")
         if settings.method == "hidden" and inputs.task.spec.target == "vector":
             raise UsageError(
-                "method hidden does not support the kind sentence-embedding yet: narrower vectors cannot be compared with the dense model's",
+                "method hidden does not support the kind sentence-embedding yet: narrower vectors cannot be compared with the dense ones",
                 "use method obs, or distill a narrower student",
             )
         self.dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "prune")

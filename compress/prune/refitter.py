@@ -79,6 +79,9 @@ class Refitter:
         self.dense.model.to(self.device)
         with console.progress("refitting layers", len(self.dense.shape.layers)) as advance:
             layers = reconstruct(model, self.teacher, origins, advance)
+        if self.dense.target == "vector":  # the joint refit fits its dense layers with everything else
+            model.to("cpu")
+            return {"layers": layers}
         # a text has one row of logits, so the head's fit takes all texts; where each token has one, fewer texts are enough
         positions = self.fitted_positions if self.dense.target in ("tags", "span") else self.all_positions
         head = refit_head(model, self.calibration.data, positions, self.dense_outputs, self.dense.target, self.device)

@@ -14,7 +14,12 @@ from compress.settings import QuantizeSettings
 from compress.stage import Inputs
 
 MIN_TEXTS = 32  # fewer texts give unreliable ranges
-KINDS: dict[str, Kind] = {"value": "regression", "tags": "token-classification", "span": "question-answering", "vector": "sentence-embedding"}
+KINDS: dict[str, Kind] = {
+    "value": "regression",
+    "tags": "token-classification",
+    "span": "question-answering",
+    "vector": "sentence-embedding",
+}
 COLUMNS = {"token-classification": ["tokens"], "question-answering": ["question", "context"]}
 
 

@@ -39,7 +39,8 @@ def _task(task: object, folder: Path) -> object:
     if isinstance(task, str) and task.endswith((".yaml", ".yml")):
         return _file(task, folder)
     if isinstance(task, dict):
-        return {key: _file(value, folder) if key in SPLITS and isinstance(value, str) else value for key, value in task.items()}
+        files = {key: _file(value, folder) for key, value in task.items() if key in SPLITS and isinstance(value, str)}
+        return {**task, **files, **({"beir": _model(task["beir"], folder)} if "beir" in task else {})}
     return task
 
 

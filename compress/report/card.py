@@ -25,7 +25,8 @@ from compress.report.summary import summarize
 from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
 from compress.report.verdict import verdict
 
-PIPELINES = {"tags": "token-classification", "span": "question-answering"}  # the Hub has no tag for regression
+WINDOWED: dict[Target, str] = {"tags": "token-classification", "span": "question-answering"}  # long inputs are split into windows
+PIPELINES: dict[Target, str] = {**WINDOWED, "vector": "sentence-similarity"}  # the Hub has no tag for regression
 HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
@@ -91,7 +92,8 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
     manifest = manifests[stage]
     onnx = manifest["kind"] == "onnx"
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
-    library = "onnx" if onnx else "transformers" if manifest.get("plain") else None  # transformers loads no others
+    plain = "sentence-transformers" if _target(manifest) == "vector" else "transformers"
+    library = "onnx" if onnx else plain if manifest.get("plain") else None  # transformers loads no others
     tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)
     index = {"model-index": [{"name": f"{recipe}-{stage.replace('/', '-')}", "results": results}]} if results else {}
@@ -147,7 +149,7 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
     input_spec = _input_spec_from(manifest)
     if manifest["kind"] != "onnx":
         given = " ".join([json.dumps(" ".join(WORDS))] if input_spec.target == "tags" else example(input_spec.target, columns))
-        pair = "--pair " if columns > 1 else ""
+        pair = "--pair " if columns > 1 and input_spec.target != "vector" else ""
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
     side, split, spaced = "right", False, True
@@ -160,14 +162,15 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
     disabled, session = hints.get("disabled_optimizers") or [], hints.get("session_config") or {}
     plain = by_onnxruntime(input_spec, columns, names, disabled, session, basic, side, split, spaced)
     windows = (
-        " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in PIPELINES else ""
+        " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in WINDOWED else ""
     )
+    what = "vectors" if input_spec.target == "vector" else "logits"
     return [
         "In the model's folder (a copy, or from the Hub: `hf download OWNER/NAME --local-dir FOLDER`):\n",
         f"```python\n{by_compress(input_spec.target, columns)}```\n",
-        f"Without compress, with `onnxruntime`, `tokenizers` and `numpy` only, five lines give the logits.{windows}\n",
+        f"Without compress, with `onnxruntime`, `tokenizers` and `numpy` only, five lines give the {what}.{windows}\n",
         f"```python\n{plain}```\n",
-        "The prediction from the logits:\n",
+        f"The prediction from the {what}:\n",
         f"```python\n{by_numpy(input_spec)}```\n",
     ]
 
@@ -243,7 +246,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
 def _limits(stage: str, run: Run) -> list[str]:
     manifest, target = run.stages[stage], _target(run.stages[stage])
     limit = _input_spec_from(manifest).max_length
-    long = "split into windows" if target in PIPELINES else "cut"
+    long = "split into windows" if target in WINDOWED else "cut"
     limits = [f"Inputs longer than {limit} tokens are {long}."]
     evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]
     on = ", ".join(f"{markdown_text(str(entry['task']))} ({entry['split']}, n = {entry['n']})" for entry in evaluated)

@@ -26,13 +26,18 @@ print(answer.value)""",
 print([(entry.word, entry.label) for entry in answer])""",
     "span": """answer = model(({given}))  # question, context
 print(answer.text, answer.score, answer.start, answer.end)""",
+    "vector": """answer = model({given})
+print(answer.vector.shape, answer.vector[:4])""",
 }
 
 INPUT: dict[Target, str] = {"tags": "words = [{given}]", "span": "question, context = {given}"}
 ENCODE: dict[Target, str] = {"tags": '[" " + word for word in words], is_pretokenized=True', "span": "question, context"}
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # attribute of an encoding, by graph input
 VALUES: dict[Activation, str] = {"none": "logits[0, 0]", "sigmoid": "1 / (1 + np.exp(-logits[0, 0]))"}
-RUN: dict[Target, str] = {"span": 'start, end = session.run(["start_logits", "end_logits"], {batch})'}
+RUN: dict[Target, str] = {
+    "span": 'start, end = session.run(["start_logits", "end_logits"], {batch})',
+    "vector": '(vectors,) = session.run(["sentence_embedding"], {batch})',
+}
 
 LABELS = 'labels = json.load(open("config.json")).get("id2label", {{}})'
 DECODE: dict[Target, str] = {
@@ -59,11 +64,14 @@ pairs[np.tril(np.ones_like(pairs), -1) + np.triu(np.ones_like(pairs), {max_answe
 begin, last = np.unravel_index(pairs.argmax(), pairs.shape)
 answer = context[encoding.offsets[begin][0] : encoding.offsets[last][1]]{no_answer}
 print(answer)""",
+    "vector": """answer = vectors[0]
+print(answer.shape, answer[:4])""",
 }
 
 
 def example(target: Target, columns: int) -> list[str]:
     """Return the texts of an example, as literals: one or two texts, words, or a question with its context."""
+    columns = 1 if target == "vector" else columns
     texts = {"tags": WORDS, "span": [QUESTION, CONTEXT]}.get(target, [TEXT, OTHER][:columns])
     return [json.dumps(text) for text in texts]
 
@@ -71,7 +79,7 @@ def example(target: Target, columns: int) -> list[str]:
 def by_compress(target: Target, columns: int) -> str:
     """Return the lines that run an ONNX artifact with compress."""
     given = ", ".join(example(target, columns))
-    pair = target not in ("tags", "span") and columns > 1
+    pair = target not in ("tags", "span", "vector") and columns > 1
     return f'import compress\n\nmodel = compress.load_onnx(".")\n{BY_COMPRESS[target].format(given=f"({given})" if pair else given)}\n'
 
 
@@ -88,7 +96,7 @@ def by_onnxruntime(
     target = input_spec.target
     only = ', strategy="only_second"' if target == "span" else ""
     only += f', direction="{direction}"' if direction != "right" else ""
-    pair = columns > 1
+    pair = columns > 1 and target != "vector"
     encoded = ENCODE.get(target, "text, other" if pair else "text") if spaced or target != "tags" else "words, is_pretokenized=True"
     options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
     options += ["options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC"] if basic else []

@@ -96,3 +96,24 @@ def test_an_unknown_metric_is_named() -> None:
         task("--test", "a.csv", "--text", "x", "--metric", "acuracy")
     with pytest.raises(RecipeError, match="'spearman' does not measure text-classification"):
         resolve(task("--test", "a.csv", "--text", "x", "--metric", "spearman"))
+
+
+def test_an_embedder_and_its_judgements(tmp_path: Path) -> None:
+    document = task("--kind", "sentence-embedding", "--beir", str(tmp_path), "--pooling", "cls")
+    spec = resolve(document)
+    assert (spec.target, spec.metrics[0], spec.pooling, spec.max_length) == ("vector", "ndcg@10", "cls", 512)
+    with pytest.raises(UsageError, match="--beir and data files"):
+        task("--kind", "sentence-embedding", "--beir", "x", "--train", "a.csv")
+
+
+def test_texts_alone_and_pairs_have_their_metrics() -> None:
+    alone = resolve(task("--kind", "sentence-embedding", "--train", "a.csv", "--text", "x"))
+    assert (alone.metrics, alone.label, alone.compares_vectors) == (["cosine"], "x", True)
+    pairs = resolve(task("--kind", "sentence-embedding", "--train", "a.csv", "--text", "x", "--text", "y", "--label", "z"))
+    assert (pairs.metrics, pairs.label, pairs.compares_vectors) == (["spearman", "pearson"], "z", False)
+    ranking = resolve(task("--kind", "text-ranking", "--train", "a.csv", "--text", "x", "--text", "y"))
+    assert (ranking.target, ranking.metrics) == ("value", ["spearman", "pearson"])
+    with pytest.raises(RecipeError, match="'spearman' does not measure texts alone"):
+        resolve(task("--kind", "sentence-embedding", "--train", "a.csv", "--text", "x", "--metric", "spearman"))
+    with pytest.raises(RecipeError, match="pooling goes with sentence-embedding"):
+        resolve(task("--train", "a.csv", "--text", "x", "--pooling", "mean"))

@@ -144,3 +144,12 @@ def test_the_logits_loss_of_every_target_is_minimal_at_the_teacher(target: str) 
     loss.backward()
     assert student.grad is not None
     torch.testing.assert_close(student.grad, torch.zeros_like(student), rtol=0, atol=1e-6)
+
+
+def test_vectors_are_compared_by_their_distance_whatever_their_size() -> None:
+    teacher = torch.randn(5, 7)
+    mask = torch.ones(5, 1)
+    loss = logits_loss(teacher + 0.1, teacher, mask, mask, "vector", 2.0)
+    assert loss.item() == pytest.approx(5 * 7 * 0.01 / teacher.square().sum().item(), rel=1e-4)
+    assert logits_loss(9 * teacher + 0.9, 9 * teacher, mask, mask, "vector", 1.0).item() == pytest.approx(loss.item(), rel=1e-4)
+    assert logits_loss(torch.zeros(5, 7), teacher, mask, mask, "vector", 1.0).item() == pytest.approx(1)

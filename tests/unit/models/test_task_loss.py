@@ -86,3 +86,23 @@ def test_a_window_that_asks_for_nothing_costs_nothing() -> None:
     loss = task_loss(logits, torch.full((1, 3), IGNORED), torch.ones(1, 3), "tags")
     loss.backward()
     assert loss.item() == 0
+
+
+def test_vectors_are_values_summed_over_dimensions() -> None:
+    vectors, expected = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+    assert task_loss(vectors, expected, MASK, "vector").item() == pytest.approx(1)
+    assert task_loss(vectors, expected, MASK, "vector", summed=True).item() == pytest.approx(2)
+
+
+def test_drawn_vectors_give_the_gauss_newton_matrix() -> None:
+    """The squared gradients of many draws are 2 J'J, as for a value: J is the derivative of the normalised vector."""
+    point = torch.tensor([0.6, -0.3, 1.2], requires_grad=True)
+    jacobian = torch.autograd.functional.jacobian(lambda x: functional.normalize(x, dim=0), point)
+    assert isinstance(jacobian, torch.Tensor)
+    draw, total, count = torch.Generator().manual_seed(0), torch.zeros(3, 3), 4000
+    for _ in range(count):
+        vector = functional.normalize(point, dim=0).unsqueeze(0)
+        drawn = sampled_labels(vector.detach(), torch.zeros(1), MASK[:1], "vector", draw)
+        (gradient,) = torch.autograd.grad(task_loss(vector, drawn, MASK[:1], "vector", summed=True), point)
+        total += torch.outer(gradient, gradient) / count
+    assert torch.allclose(total, 2 * jacobian.T @ jacobian, atol=0.1)

@@ -1,0 +1,118 @@
+"""Every verb on embedders and rerankers, through the stages, on tiny models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import compress
+from compress.core.errors import DataError, ModelError, UsageError
+from compress.inference.predictor import open_predictor
+from compress.models.checkpoint import load_model
+from compress.models.embedder import vector_size
+from tests import tiny
+from tests.unit.data.retrieval_files import write_lines
+
+TEXTS = ["the dog and the soup", "we"]
+
+
+def vectors_of(folder: Path, texts: list[str]) -> np.ndarray:
+    """Return the vectors of texts, (n, size)."""
+    return np.stack([prediction.vector for prediction in open_predictor(folder)(texts)])  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def write_retrieval(folder: Path) -> Path:
+    """Write a corpus of the tiny sentences; each query is half of a document, which answers it."""
+    folder.mkdir()
+    texts = [text for text, _ in tiny.sentences(40, seed=8)]
+    write_lines(folder / "corpus.jsonl", [{"_id": f"d{number}", "text": text} for number, text in enumerate(texts)])
+    halves = [" ".join(text.split()[::2]) for text in texts[:20]]
+    write_lines(folder / "queries.jsonl", [{"_id": f"q{number}", "text": half} for number, half in enumerate(halves)])
+    (folder / "qrels").mkdir()
+    rows = [f"q{number}\td{number}\t1" for number in range(20)]
+    (folder / "qrels" / "test.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
+def test_the_whole_way_without_labels(family: str, tmp_path: Path) -> None:
+    """Prune, distill, export, quantize, compare and bench; the vectors stay near the dense ones."""
+    task = tiny.write_texts(tmp_path / "data")
+    made = {name: tmp_path / name for name in ("dense", "slim", "student", "graph", "int8")}
+    tiny.write_embedder(made["dense"], family)
+    slim = compress.prune(made["dense"], task, made["slim"], target_flops=0.6, calib_samples=32)
+    assert 0 < slim["metrics"]["validation"]["cosine"] <= 1
+    student = compress.distill(made["dense"], made["slim"], task, made["student"], epochs=2, batch_size=8)
+    assert student["metrics"]["validation"]["cosine"] > 0.5
+    graph = compress.export(made["student"], made["graph"], task)
+    assert graph["verification"]["agreement"] == 1
+    int8 = compress.quantize(made["graph"], task, made["int8"], method="dynamic")
+    assert int8["metrics"]["validation"]["float"] == pytest.approx(1, abs=1e-6)
+    assert int8["metrics"]["validation"]["cosine"] > 0.9
+    document = compress.evaluate([made[name] for name in ("dense", "slim", "student", "graph", "int8")], task)
+    scores = [entry["metrics"]["cosine"] for entry in document["results"]]
+    assert scores[0] == pytest.approx(1, abs=1e-6)
+    assert scores[1] == pytest.approx(slim["metrics"]["validation"]["cosine"], abs=1e-5)
+    assert scores[2] == pytest.approx(scores[3], abs=1e-5)
+    np.testing.assert_allclose(vectors_of(made["graph"], TEXTS), vectors_of(made["student"], TEXTS), atol=1e-5)
+    manifest = json.loads((made["graph"] / "compress.json").read_text())
+    assert manifest["input_spec"]["target"] == "vector"
+    assert "sentence_embedding" in (made["graph"] / "README.md").read_text()
+    if family == "bert":
+        timed = compress.bench([made["dense"], made["graph"]], task, rounds=5, memory=False)
+        assert len(timed["results"]) == 2
+
+
+def test_rankings_pairs_and_texts_are_evaluated(tmp_path: Path) -> None:
+    embedder, other = tiny.write_embedder(tmp_path / "a"), tiny.write_embedder(tmp_path / "b", seed=1)
+    beir = {"kind": "sentence-embedding", "beir": str(write_retrieval(tmp_path / "beir"))}
+    document = compress.evaluate([embedder, other], beir)
+    assert document["n"] == 20
+    assert document["main_metric"] == "ndcg@10"
+    assert document["results"][0]["metrics"]["ndcg@10"] > 0.25  # chance is 0.12; half of a text is near to all of it
+    assert document["results"][0]["metrics"]["recall@100"] == 1
+    assert document["results"][1]["vs_first"]["metric"] == "ndcg@10"
+    pairs = compress.evaluate([embedder], tiny.write_scored_pairs(tmp_path / "pairs"))
+    assert set(pairs["results"][0]["metrics"]) == {"spearman", "pearson"}
+    assert pairs["n"] == 16
+    with pytest.raises(DataError, match="cannot be compared"):
+        compress.evaluate([embedder, tiny.write_embedder(tmp_path / "c", dense=5)], tiny.write_texts(tmp_path / "texts"))
+
+
+def test_a_gate_in_points_of_judgements(tmp_path: Path) -> None:
+    embedder = tiny.write_embedder(tmp_path / "a")
+    beir = {"kind": "sentence-embedding", "beir": str(write_retrieval(tmp_path / "beir")), "shares": [0, 0.5, 0.5]}
+    found = compress.quantize(embedder, beir, tmp_path / "int8", method="dynamic", max_drop=50)
+    assert found["metrics"]["validation"]["n"] == 10
+    assert "ndcg@10" in found["metrics"]["validation"]
+
+
+def test_students_of_other_sizes_keep_the_size_of_the_vectors(tmp_path: Path) -> None:
+    teacher = tiny.write_embedder(tmp_path / "teacher")
+    task = tiny.write_texts(tmp_path / "data", train=24, validation=8)
+    narrow = compress.distill(teacher, "layers=2,hidden=16,heads=4,ffn=32", task, tmp_path / "narrow", epochs=1, batch_size=8)
+    assert vector_size(load_model(tmp_path / "narrow")) == tiny.HIDDEN
+    assert narrow["metrics"]["validation"]["before"] > 0.1  # its dimensions are where the teacher has them
+    encoder = tiny.write_encoder(tmp_path / "encoder", "distilbert", seed=3)
+    compress.distill(teacher, encoder, task, tmp_path / "other", epochs=1, batch_size=8)
+    assert vectors_of(tmp_path / "other", TEXTS).shape == (2, tiny.HIDDEN)
+
+
+def test_refusals(tmp_path: Path) -> None:
+    embedder, task = tiny.write_embedder(tmp_path / "a"), tiny.write_texts(tmp_path / "texts", 16, 8)
+    with pytest.raises(UsageError, match="finetune does not support the kind sentence-embedding yet"):
+        compress.finetune(embedder, task, tmp_path / "out")
+    with pytest.raises(UsageError, match="method hidden does not support"):
+        compress.prune(embedder, task, tmp_path / "out", method="hidden", target_flops=0.5)
+    with pytest.raises(UsageError, match="BiLSTM|static"):
+        compress.distill(embedder, "lstm=8", task, tmp_path / "out")
+    with pytest.raises(ModelError, match="does not name its pooling"):
+        compress.evaluate([tiny.write_encoder(tmp_path / "plain")], task)
+    named: dict[str, Any] = {**task, "pooling": "mean"}
+    assert compress.evaluate([tmp_path / "plain"], named)["results"][0]["metrics"]["cosine"] == pytest.approx(1, abs=1e-6)
+    compress.export(tmp_path / "plain", tmp_path / "graph", named)
+    assert vectors_of(tmp_path / "graph", TEXTS).shape == (2, tiny.HIDDEN)

@@ -1,0 +1,82 @@
+"""`compress predict` with embedders and rerankers."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compress.cli.main import main
+from compress.inference.predictor import open_predictor
+from tests import tiny
+
+TEXTS = ["the dog and the horse", "tea"]
+Printed = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny embedder."""
+    return tiny.write_embedder(tmp_path_factory.mktemp("embedder") / "model")
+
+
+def predict(capsys: Printed, *arguments: object) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        main([*map(str, arguments)])
+    printed = capsys.readouterr()
+    return int(caught.value.code or 0), printed.out, printed.err
+
+
+@pytest.fixture(autouse=True)
+def _own_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+
+
+def test_vectors_as_json_lines_and_as_a_file(embedder: Path, capsys: Printed, tmp_path: Path) -> None:
+    expected = np.stack([found.vector for found in open_predictor(embedder)(TEXTS)])  # pyright: ignore[reportAttributeAccessIssue]
+    code, out, _ = predict(capsys, "predict", embedder, *TEXTS)
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert (code, [row["text"] for row in rows]) == (0, TEXTS)
+    np.testing.assert_allclose([row["vector"] for row in rows], expected, atol=1e-7)
+    assert json.loads(predict(capsys, "--json", "predict", embedder, *TEXTS)[1])["predictions"][1]["vector"] == rows[1]["vector"]
+    assert predict(capsys, "predict", embedder, *TEXTS, "-o", tmp_path / "v.npy")[0] == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)
+
+
+def test_a_query_is_compared_with_each_text(embedder: Path, capsys: Printed) -> None:
+    out = predict(capsys, "predict", embedder, "--query", TEXTS[0], *TEXTS)[1].splitlines()
+    assert out[0] == f"1.0000\t{TEXTS[0]}"
+    assert out[1] == predict(capsys, "predict", embedder, "--pair", *TEXTS)[1].rstrip("\n")[:6] + f"\t{TEXTS[1]}"
+
+
+def test_a_reranker_scores_passages(capsys: Printed, tmp_path: Path) -> None:
+    reranker = tiny.write_checkpoint(tmp_path / "model", target="value")
+    expected = open_predictor(reranker)([("what?", text) for text in TEXTS])
+    lines = predict(capsys, "predict", reranker, "--query", "what?", *TEXTS)[1].splitlines()
+    assert lines == [f"{found.value:.4f}\t{text}" for found, text in zip(expected, TEXTS, strict=True)]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_does_not_go_together(embedder: Path, capsys: Printed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = tiny.write_checkpoint(tmp_path / "classifier")
+    plain = tiny.write_encoder(tmp_path / "plain")
+    refused = {
+        ("--query", "q", "--pair", "a", "b"): (embedder, 2, "do not go together"),
+        ("-o", str(tmp_path / "v.txt"), "a"): (embedder, 2, "ends with .npy"),
+        ("-o", str(tmp_path / "v.npy"), "a"): (classifier, 2, "-o needs an embedder"),
+        ("--query", "q", "a"): (classifier, 2, "--query needs a reranker or an embedder"),
+        ("--pooling", "mean", "a"): (classifier, 4, "predicts one class per text, not a vector"),
+        ("a",): (plain, 4, "without a classifier"),
+        ("--pooling", "cls", "a"): (embedder, 2, "says that its pooling is mean"),
+    }
+    for arguments, (model, expected, message) in refused.items():
+        code, _, err = predict(capsys, "predict", model, *arguments)
+        assert (code, message in err) == (expected, True), (arguments, err)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8"))
+    code, _, err = predict(capsys, "predict", embedder, "--query", "q")
+    assert (code, "no passages for --query were given" in err) == (2, True)
+    assert predict(capsys, "predict", plain, "--pooling", "mean", "a")[0] == 0

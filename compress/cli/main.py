@@ -42,7 +42,7 @@ GROUPS = {
     "Run": {
         "run": "Run a whole recipe; resumes where it stopped.",
         "sweep": "Run a recipe for a grid of values and several seeds; one table and report.",
-        "predict": "Label, tag or answer texts with a model.",
+        "predict": "Label, tag, answer, encode or score texts with a model.",
     },
     "Look": {
         "report": "Write a run's HTML report again and print its table.",

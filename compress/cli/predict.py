@@ -27,7 +27,7 @@ DIGITS = 8  # of the numbers of a vector: more than float32 has
 POOLINGS = get_args(Pooling)
 
 
-@click.command("predict", cls=SectionCommand, short_help="Label, tag or answer texts with a model.")
+@click.command("predict", cls=SectionCommand, short_help="Label, tag, answer, encode or score texts with a model.")
 @click.argument("model")
 @click.argument("texts", nargs=-1)
 @option("--query", section=INPUT, metavar="TEXT", help="Score each text as an answer to this query: by a reranker, or by cosine.")
@@ -143,7 +143,7 @@ def as_document(prediction: Output) -> dict[str, object]:
 
 def as_line(prediction: Output) -> str:
     """Return a prediction as one line: `label<tab>score`, `value`, `word/tag …`, `label:score …`, `answer<tab>score`."""
-    from compress.inference.decoding import Prediction, Value
+    from compress.inference.decoding import Prediction, Value, Vector
 
     if is_tagged(prediction):
         return " ".join(f"{entry.word}/{entry.label}" for entry in prediction)
@@ -151,6 +151,8 @@ def as_line(prediction: Output) -> str:
         return " ".join(f"{entry.label}:{entry.score:.4f}" for entry in prediction) or "(none)"
     if isinstance(prediction, Value):
         return f"{prediction.value:.4f}"
+    if isinstance(prediction, Vector):
+        return json.dumps(as_document(prediction))
     answer = prediction.label if isinstance(prediction, Prediction) else prediction.text or "(no answer)"
     return f"{answer}\t{prediction.score:.4f}"
 

@@ -137,11 +137,11 @@ class TaskSpec(BaseModel):
             filled.setdefault("max_length", EMBEDDING_LENGTH)
             if filled.get("beir"):
                 filled.setdefault("text", ["text"])
-            text = filled.get("text")
-            if isinstance(text, list) and len(text) == 1:
-                filled.setdefault("label", text[0])  # texts alone have no labels
-            if not filled.get("metrics") and isinstance(text, list):
-                filled["metrics"] = RANKING_METRICS if filled.get("beir") else PAIR_METRICS if len(text) == 2 else ["cosine"]
+            columns = filled.get("text")
+            if isinstance(columns, list) and len(columns) == 1:
+                filled.setdefault("label", columns[0])  # texts alone have no labels
+            if not filled.get("metrics") and isinstance(columns, list):
+                filled["metrics"] = RANKING_METRICS if filled.get("beir") else PAIR_METRICS if len(columns) == 2 else ["cosine"]
         if filled.get("segment"):
             filled.setdefault("labels", list(SEGMENT_TAGS))
             filled.setdefault("label", next(iter(text if isinstance(text := filled.get("text"), list) and text else ["tokens"])))

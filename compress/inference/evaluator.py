@@ -49,8 +49,7 @@ class Evaluator:
         examples = task.split(split)
         judged = task.retrieval if isinstance(examples.labels, Judgements) else None
         self._search = CorpusSearch(judged.corpus) if judged else None
-        whole = limit is None or len(examples) <= limit or judged is not None
-        self.examples = examples if whole else examples.take(np.arange(limit))
+        self.examples = examples if limit is None or len(examples) <= limit or judged else examples.take(np.arange(limit))
         self._encoded: dict[Path, Encoded] = {}
         self._reference = reference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -142,7 +143,7 @@ def _load_embedder(folder: Path, config: Config, family: Family, pooling: str | 
         if missing:
             raise ModelError(f"{folder} lacks the weight {missing[0]} ({len(missing)} are missing or of another shape)")
         setattr(encoder.config, EMBEDDING_KEY, head)
-        model = embedder_class(family)(encoder.config, encoder)
+        model = cast("TransformersModel", embedder_class(family)(encoder.config, encoder))
         load_dense_layers(model, folder)
     check_finite(model, folder)
     return model.eval()

@@ -183,7 +183,7 @@ def dense_state(folder: Path, config: Config) -> dict[str, torch.Tensor]:
     return state
 
 
-def load_dense_layers(model: SentenceEmbedder, folder: Path) -> None:
+def load_dense_layers(model: TransformersModel, folder: Path) -> None:
     """Load the weights of an embedder's dense layers, in place.
 
     Raises:
@@ -191,7 +191,7 @@ def load_dense_layers(model: SentenceEmbedder, folder: Path) -> None:
     """
     state = {name.removeprefix("steps."): tensor for name, tensor in dense_state(folder, model.config.to_dict()).items()}
     try:
-        model.steps.load_state_dict(state)
+        cast("nn.ModuleList", model.steps).load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(f"{folder}: the weights of a dense layer do not fit its config: {str(error).splitlines()[-1].strip()}") from error
 

@@ -193,7 +193,7 @@ def _dense(path: Path) -> DenseStep:
     names = [document.get(key, "sentence_embedding") for key in ("module_input_name", "module_output_name")]
     if document.get("use_residual") or any(name not in (None, "sentence_embedding") for name in names):
         raise ModelError(f"{path}: a dense layer with a residual or with other inputs than the sentence's vector is not supported")
-    return DenseStep(*sizes, bool(document.get("bias", True)), activation)  # pyright: ignore[reportArgumentType]
+    return DenseStep(document["in_features"], document["out_features"], bool(document.get("bias", True)), activation)
 
 
 def _read(path: Path) -> object:

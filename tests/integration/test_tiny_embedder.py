@@ -64,7 +64,7 @@ def test_the_whole_way_without_labels(family: str, tmp_path: Path) -> None:
     assert "sentence_embedding" in (made["graph"] / "README.md").read_text()
     if family == "bert":
         timed = compress.bench([made["dense"], made["graph"]], task, rounds=5, memory=False)
-        assert len(timed["results"]) == 2
+        assert {entry["runtime"] for entry in timed["results"]} == {"pytorch", "onnxruntime"}
 
 
 def test_rankings_pairs_and_texts_are_evaluated(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from compress.distill.layer_matching import LayerMatch
 from compress.distill.losses import dkd_logits_loss, hidden_mse, hidden_nmse, logits_loss
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, ordered_assignment, pkd_mse
+from compress.distill.losses_vectors import similarity_kl
 from compress.distill.training_data import TrainingData
 from compress.models.activation import activation_of
 from compress.models.device import Batch, to_tensors
@@ -86,6 +87,8 @@ class DistillationLoss:
             elif name == "dkd":
                 beta = DKD_BETA if settings.dkd_beta is None else settings.dkd_beta
                 term = dkd_logits_loss(logits, teacher_logits, labels, mask, data.target, temperature, beta, data.labeled)
+            elif name == "similarity":
+                term = similarity_kl(logits, teacher_logits)
             else:
                 continue
             loss = loss + (1 - hard) * weight * term

@@ -11,6 +11,7 @@ from compress.models.shape import Shape
 from compress.results import DistillPlan
 from compress.results.checkpoints import MatchDocument
 from compress.settings import DistillSettings
+from compress.settings.distill_losses import OUTPUTS
 
 
 def explain_training(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillPlan:
@@ -41,7 +42,7 @@ def explain_training(settings: DistillSettings, teacher: Shape, student: Shape) 
 def _output_rows(settings: DistillSettings, teacher: Shape, student: Shape) -> list[MatchDocument]:
     """Return the rows of the losses of outputs and labels, and of the layers that method `theseus` replaces."""
     hard = settings.hard_weight or 0.0
-    rows = [_row(name, (1 - hard) * weight, "logits", "logits") for name, weight in settings.losses.items() if name in ("logits", "dkd")]
+    rows = [_row(name, (1 - hard) * weight, "logits", "logits") for name, weight in settings.losses.items() if name in OUTPUTS]
     if "theseus" in settings.losses:
         for number, group in enumerate(layer_groups(len(student.layers), len(teacher.layers)), 1):
             rows.append(_row("theseus", None, f"layers {group.start + 1} to {group.stop}", f"layer {number}"))

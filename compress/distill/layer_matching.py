@@ -133,8 +133,10 @@ def check_methods(settings: DistillSettings, target: Target, classes: int) -> No
     """Check that the methods suit the task.
 
     Raises:
-        UsageError: DKD without classes, or with two.
+        UsageError: DKD without classes, or with two; similarities of texts without vectors.
     """
+    if "similarity" in settings.losses and target != "vector":
+        raise UsageError("method similarity compares the vectors of texts, and this task has none", "use method logits")
     if "dkd" not in settings.losses:
         return
     if target in ("labels", "value", "vector"):

@@ -103,7 +103,7 @@ def refit_head_linear(linear: nn.Linear, fitted: HeadRows, selecting: HeadRows, 
         def loss_of(ridge: float = ridge) -> torch.Tensor:
             return fitted.loss(weight, bias, target) + ridge * (weight - old[0]).square().sum()
 
-        _minimise([weight, bias], loss_of)
+        minimise([weight, bias], loss_of)
         with torch.no_grad():
             loss = float(selecting.loss(weight, bias, target))
         if loss < best_loss:
@@ -114,7 +114,8 @@ def refit_head_linear(linear: nn.Linear, fitted: HeadRows, selecting: HeadRows, 
     return {"before": before, "after": best_loss}
 
 
-def _minimise(parameters: list[torch.Tensor], loss_of: Callable[[], torch.Tensor]) -> None:
+def minimise(parameters: list[torch.Tensor], loss_of: Callable[[], torch.Tensor]) -> None:
+    """Minimise a loss by L-BFGS with a line search, in place."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:

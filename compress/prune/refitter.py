@@ -18,6 +18,7 @@ from compress.models.reference import digest_model
 from compress.models.types import TransformersModel
 from compress.prune.head_refit import refit_head
 from compress.prune.joint_refit import refit_jointly
+from compress.prune.readout_refit import refit_readout
 
 FITTED_TOKENS = 25_000  # of the calibration texts, for least squares: sixteen to each input of a MiniLM's FFN output
 
@@ -66,7 +67,7 @@ class Refitter:
         return compute_teacher_outputs(teacher, digest_model(self.dense.source), self.calibration.data, states, self.device)
 
     def refit_layers(self, model: TransformersModel, origins: Sequence[int]) -> dict[str, object]:
-        """Refit the output projections layer by layer, then the head's last linear, in place.
+        """Refit the output projections layer by layer, then the head's last linear (of an embedder its readout), in place.
 
         Args:
             model: the pruned model.
@@ -79,9 +80,10 @@ class Refitter:
         self.dense.model.to(self.device)
         with console.progress("refitting layers", len(self.dense.shape.layers)) as advance:
             layers = reconstruct(model, self.teacher, origins, advance)
-        if self.dense.target == "vector":  # the joint refit fits its dense layers with everything else
+        if self.dense.target == "vector":
+            readout = refit_readout(model, self.calibration.data, self.all_positions, self.dense_outputs, self.device)
             model.to("cpu")
-            return {"layers": layers}
+            return {"layers": layers, "head": readout}
         # a text has one row of logits, so the head's fit takes all texts; where each token has one, fewer texts are enough
         positions = self.fitted_positions if self.dense.target in ("tags", "span") else self.all_positions
         head = refit_head(model, self.calibration.data, positions, self.dense_outputs, self.dense.target, self.device)

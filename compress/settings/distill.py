@@ -48,7 +48,7 @@ class DistillSettings(TrainSettings):
         description="Layers to match: last, uniform, all (embeddings included), or pairs TEACHER-STUDENT per loss: "
         "hidden:0-0,12-4;gram:12-4. Default: all for nmse and tinybert, else last.",
     )
-    temperature: Annotated[float | None, METHOD, Only("method", *distill_losses.OUTPUTS)] = Field(
+    temperature: Annotated[float | None, METHOD, Only("method", "logits", "dkd")] = Field(
         None, gt=0, le=100, description="Temperature of the logits of teacher and student. Default: 2; 1 for tinybert."
     )
     hard_weight: Annotated[float | None, METHOD, LEARNS_FROM_TEACHER, Without("augment"), Without("unlabeled")] = Field(

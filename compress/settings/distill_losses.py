@@ -8,7 +8,7 @@ import re
 from compress.core.errors import did_you_mean
 
 LAYERED = ("hidden", "nmse", "attention", "relations", "gram", "pkd", "cka")  # losses between pairs of layers
-OUTPUTS = ("logits", "dkd")
+OUTPUTS = ("logits", "dkd", "similarity")
 METHODS = (*OUTPUTS, *LAYERED, "cofi", "theseus", "tinybert")
 ALONE = ("theseus", "tinybert")  # whole procedures, which cannot be combined with other losses
 PER_TOKEN = ("hidden", "nmse", "attention", "relations", "gram", "cka", "cofi")  # teacher and student must have the same tokens

@@ -103,7 +103,7 @@ def train_student(
         activation=activation_of(student.model),
         reference=(torch_forward(teachers.model), teachers.folder),
     )
-    plan = replace(plan, settings=_settings(plan.settings, student, teachers, labeled, len(data)))
+    plan = replace(plan, settings=_settings(plan.settings, student, teachers, labeled, len(data), task))
     if labeled:
         data = replace(data, labels=to_model_labels(data.labels, task.spec.target, teachers.classes))
     if "theseus" in plan.settings.losses:
@@ -116,10 +116,10 @@ def train_student(
         return _train(student.model, data, losses, evaluator, plan)
 
 
-def _settings(settings: DistillSettings, student: Student, teachers: Teachers, labeled: bool, examples: int) -> DistillSettings:
+def _settings(settings: DistillSettings, student: Student, teachers: Teachers, labeled: bool, examples: int, task: Task) -> DistillSettings:
     """Return the settings with defaults filled in, and without the loss of labels if there are texts without."""
     if not labeled:
-        if settings.hard_weight:
+        if settings.hard_weight and task.spec.target != "vector":
             console.info("  labels are ignored, because not every text has one")
         settings = settings.model_copy(update={"hard_weight": 0.0})
     narrowed = student.from_teacher and model_shape(student.model).hidden != model_shape(teachers.model).hidden

@@ -116,3 +116,28 @@ def test_refusals(tmp_path: Path) -> None:
     assert compress.evaluate([tmp_path / "plain"], named)["results"][0]["metrics"]["cosine"] == pytest.approx(1, abs=1e-6)
     compress.export(tmp_path / "plain", tmp_path / "graph", named)
     assert vectors_of(tmp_path / "graph", TEXTS).shape == (2, tiny.HIDDEN)
+
+
+@pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude", "layers", "vocab", "sparse"])
+def test_every_method_of_pruning(method: Any, tmp_path: Path) -> None:
+    embedder, task = tiny.write_embedder(tmp_path / "a", dense=12), tiny.write_texts(tmp_path / "texts", 32, 8)
+    target: dict[str, Any] = {} if method in ("vocab", "sparse") else {"target_flops": 0.7}
+    found = compress.prune(embedder, task, tmp_path / "out", method=method, **target)
+    assert 0 < found["metrics"]["validation"]["cosine"] <= 1
+    assert vectors_of(tmp_path / "out", TEXTS).shape == (2, 12)
+
+
+def test_factorize_share_and_the_similarity_loss(tmp_path: Path) -> None:
+    embedder, task = tiny.write_embedder(tmp_path / "a"), tiny.write_texts(tmp_path / "texts", 32, 8)
+    low_rank = compress.factorize(embedder, task, tmp_path / "low", target_flops=0.7, embedding_rank=16)
+    shared = compress.share(embedder, task, tmp_path / "shared", layers=2)
+    for found, folder in ((low_rank, tmp_path / "low"), (shared, tmp_path / "shared")):
+        scores = found["metrics"]["validation"]
+        assert scores["before"] == pytest.approx(1, abs=1e-6)
+        assert vectors_of(folder, TEXTS).shape == (2, tiny.HIDDEN)
+        assert compress.evaluate([embedder, folder], task)["results"][1]["metrics"]["cosine"] == pytest.approx(scores["cosine"], abs=1e-5)
+    method = ["logits", "similarity"]
+    student = compress.distill(embedder, "layers=2", task, tmp_path / "student", method=method, epochs=1, batch_size=8)
+    assert student["metrics"]["validation"]["cosine"] > 0
+    with pytest.raises(UsageError, match="similarity compares the vectors"):
+        compress.distill(tiny.write_checkpoint(tmp_path / "c"), "layers=2", tiny.write_task(tmp_path / "t"), tmp_path / "x", method=method)

@@ -52,6 +52,8 @@ class Search:
         family: the arms of the pruned family, by rising gain.
         others: arms of students without an encoder.
         rivals: arms of students of other shapes, and of factorized sizes.
+        floor: the largest gain of a size whose final form keeps the limit, or what the baseline gains: only more is worth trying.
+        finished: models that were brought into their final forms.
         interrupted: whether the user stopped it.
     """
 
@@ -62,6 +64,8 @@ class Search:
     family: list[Arm] = field(default_factory=list)
     others: list[Arm] = field(default_factory=list)
     rivals: list[Arm] = field(default_factory=list)
+    floor: float = 0.0
+    finished: set[str] = field(default_factory=set)
     interrupted: bool = False
 
     def run(self) -> None:
@@ -280,28 +284,25 @@ class Search:
         if not arms:
             return
         limit = objective.limit - INT8_LOSS
+        self.floor = trials.candidates[0].gain or min(arm.gain for arm in arms) / 2
         compared = self._recall()
         if self.family:
             first = max(self.family, key=lambda arm: (-round(abs(arm.chance(limit, trials.costs, FIRST_GUESS) - 0.5), 2), arm.gain))
             trials.say(f"race the sizes around the limit; the first guess is {first.name}")
             if trials.train(first, 1) and not compared:
                 self._compare_variants(first)
-        floor = trials.candidates[0].gain or min(arm.gain for arm in arms) / 2
-        finished: set[str] = set()
         while True:
-            race(arms, limit, trials, floor, max(SAFE, objective.confidence or 0.0))
-            likely = [arm for arm in arms if arm.gain > floor and arm.model not in finished and (arm.units or not arm.is_rival)]
+            race(arms, limit, trials, self.floor, max(SAFE, objective.confidence or 0.0))
+            likely = [arm for arm in arms if arm.gain > self.floor and arm.model not in self.finished and (arm.units or not arm.is_rival)]
             likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_FINISHING]
             if not likely:
                 return
             best = likely[-1]
             if self._forms_left() < 2:  # no second try: what is gained on average counts
-                best = max(likely, key=lambda arm: arm.chance(objective.limit, trials.costs) * math.log(arm.gain / floor))
+                best = max(likely, key=lambda arm: arm.chance(objective.limit, trials.costs) * math.log(arm.gain / self.floor))
             if not self._time_to_finish(best):
                 return
-            finished.add(best.model)
-            if self._finish(best):
-                floor = best.gain
+            self._finish(best)
 
     def _forms_left(self) -> int:
         """Return how many final forms there is time for."""
@@ -369,6 +370,7 @@ class Search:
         trials, space, objective = self.trials, self.trials.space, self.trials.objective
         name = stage_name("int8", arm.name, arm.units)
         model = arm.model
+        self.finished.add(model)
         if objective.kind == "smallest" and not arm.before:
             model = space.add_vocabulary(stage_name("words", arm.name, arm.units), arm.model)
             trials.do(model, "quick")
@@ -383,7 +385,9 @@ class Search:
             trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model))
         correct_drops(trials.candidates)
         kept = keeps_limit(candidate, trials)
-        if not kept and objective.kind != "most accurate":
+        if kept:
+            self.floor = max(self.floor, arm.gain)
+        elif objective.kind != "most accurate":
             arm.drop = candidate.drop  # what its final form loses is what counts
         return kept
 

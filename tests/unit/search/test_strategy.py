@@ -79,6 +79,16 @@ def test_a_second_search_reuses_what_the_first_has_run() -> None:
     assert reused > 0.8 * spent
 
 
+@pytest.mark.parametrize("limit", [0.5, 1.0, 2.0])
+def test_no_final_form_of_an_earlier_search_is_listed_twice(limit: float) -> None:
+    """It would count twice on the family's curve; nor is a smaller size finished than one that is known to keep the limit."""
+    first = FakeLab(Landscape())
+    search_on(first).run()
+    _, _, trials = answer_of(FakeLab(Landscape(), first.store), max_drop=limit, budget=2800.0)
+    models = [candidate.model for candidate in trials.candidates if candidate.servable]
+    assert len(set(models)) == len(models)
+
+
 def test_another_budget_keeps_the_baseline_that_is_there() -> None:
     first = FakeLab(Landscape())
     search_on(first).run()

@@ -11,24 +11,27 @@ from compress.search.estimates import NORMAL, Drop, shrunken
 from compress.search.race import SAFE
 from compress.search.trials import Trials
 
+LIKELY = 0.6  # probability with which an artifact must keep the limit, unless another one is asked for
+
 
 def correct_drops(candidates: Sequence[SearchCandidate]) -> None:
     """Give every artifact a better estimate of its drop.
 
-    That of a family's member is drawn towards the family's curve. A model of another kind has no neighbours to be compared with, and its
+    That of a family's member is drawn towards the family's curve, and counts with the probability `LIKELY`, because the best of many looks
+    better than it is. A model of another kind has no neighbours to be compared with, and its
     best epoch was chosen on the same examples: the upper end of its interval counts, with the probability `SAFE`. So it does for what was
     made of a size before it was trained on: it lost more because it was trained less, which says nothing about the curve.
     """
-    family: dict[float, tuple[SearchCandidate, Drop]] = {}  # by gain
+    family: dict[str, tuple[SearchCandidate, Drop, float]] = {}  # by the size's name
     for candidate in candidates:
         if candidate.servable and candidate.drop is not None:
             drop = candidate.drop
             candidate.corrected = Drop(drop.points + NORMAL.inv_cdf(SAFE) * drop.error, drop.error, drop.n)
             if candidate.gain is not None:
-                family[candidate.gain] = candidate, drop
-    corrected = shrunken([drop for _, drop in family.values()], list(family))
-    for (candidate, _), drop in zip(family.values(), corrected, strict=True):
-        candidate.corrected = drop
+                family[candidate.name] = candidate, drop, candidate.gain
+    corrected = shrunken([drop for _, drop, _ in family.values()], [gain for _, _, gain in family.values()])
+    for (candidate, _, _), drop in zip(family.values(), corrected, strict=True):
+        candidate.corrected = Drop(drop.points + NORMAL.inv_cdf(LIKELY) * drop.error, drop.error, drop.n)
 
 
 def keeps_limit(candidate: SearchCandidate, trials: Trials) -> bool:
@@ -54,7 +57,10 @@ def drop_unsafe(candidate: SearchCandidate, trials: Trials) -> None:
         chance = 100 * drop.probability(objective.limit)
         candidate.why = f"within the limit with {chance:.0f} % only, and there are no similar models to compare it with"
     else:
-        candidate.why = f"{corrected.points:.2f} points lost, by what similar models lost, are more than {objective.limit:g}"
+        chance = 100 * Drop(corrected.points - NORMAL.inv_cdf(LIKELY) * corrected.error, corrected.error, drop.n).probability(
+            objective.limit
+        )
+        candidate.why = f"within the limit with {chance:.0f} % only, by what similar models lost"
 
 
 def choose(trials: Trials) -> tuple[SearchCandidate, bool]:

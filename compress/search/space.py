@@ -25,6 +25,7 @@ UNIT_STEPS = 500  # training steps of one unit, at least
 UNIT_TEXTS = 48_000  # texts of one unit, at most: of more a sample is drawn, another one for each step of the race
 BATCH = 32
 FIXED_STEP = 0.25  # share of a training step that does not shrink with the encoder: embeddings, optimizer
+INT8_DROP = 1.0  # points; a smaller loss of 872 examples is within the noise, and matmuls in float cost speed
 SMALL, SMALL_BATCH = 4000, 16  # fewer training texts than this are fine-tuned on in smaller batches
 FEATURE_BYTES = 3 << 30  # of a teacher's hidden states, which distill caches up to this size
 VARIANTS: dict[Target, int] = {"class": 3, "labels": 3, "value": 3, "tags": 1, "span": 0}
@@ -180,13 +181,17 @@ class Space:
         """Export an fp32 graph."""
         return self._add(name, "export", **{"from": source})
 
-    def add_int8(self, name: str, source: str, max_drop: float | None = None) -> str:
-        """Quantize and tune a model; which matmuls must stay float is searched where more than `max_drop` points are lost."""
+    def add_int8(self, name: str, source: str) -> str:
+        """Quantize and tune a model; which matmuls must stay float is searched where more than `INT8_DROP` points are lost."""
         point = self.serving
         return self._add(
-            name, "quantize", **{"from": source}, max_drop=max_drop, tune=True, runtime=point.runtime,
+            name, "quantize", **{"from": source}, max_drop=INT8_DROP, tune=True, runtime=point.runtime,
             batch_size=[point.batch_size], seq_len=[point.seq_len], threads=[point.threads],
         )  # fmt: skip
+
+    def add_shape(self, name: str, source: str) -> str:
+        """Quantize a model without any search, to see how fast its shape is."""
+        return self._add(name, "quantize", **{"from": source}, method="dynamic")
 
     def add_int4(self, name: str, source: str) -> str:
         """Write a graph with int4 weights, the smallest form."""

@@ -10,6 +10,7 @@ from typing import cast
 from compress.core import console
 from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
+from compress.search.calibration import Calibration
 from compress.search.candidates import SearchCandidate, Speed
 from compress.search.choice import correct_drops, drop_unsafe, keeps_limit
 from compress.search.estimates import Drop, shrunken
@@ -26,8 +27,8 @@ LEAST_SAMPLE = 4000  # texts that a baseline is fine-tuned on, at least, where t
 FAMILY_SHARE = 0.4  # of what is left, for the pruned family
 FORMS = 3  # final forms that time is reserved for, at most: as many as take `FORMS_SHARE` of the budget, at least one
 FORMS_SHARE = 0.1
-BASELINE_INT8_DROP = 1.0  # points from which the baseline's sensitive matmuls are looked for
-WORTH_FINISHING = 0.25  # chance to keep the limit from which a model is
+WORTH_FINISHING = 0.25  # chance to keep the limit from which a student without an encoder is brought into its final form
+WORTH_QUANTIZING = 0.5  # the same, of a size
 ROUGH_DISAGREEMENT = 0.1  # share of the answers in which a pruned model differs, before it was compared
 INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
@@ -55,6 +56,7 @@ class Search:
         floor: the largest gain of a size whose final form keeps the limit, or what the baseline gains: only more is worth trying.
         finished: models that were brought into their final forms.
         interrupted: whether the user stopped it.
+        calibration: of predicted speeds.
     """
 
     trials: Trials
@@ -67,6 +69,7 @@ class Search:
     floor: float = 0.0
     finished: set[str] = field(default_factory=set)
     interrupted: bool = False
+    calibration: Calibration = field(default_factory=Calibration)
 
     def run(self) -> None:
         """Search until the answer is clear or the time is over; a first Ctrl-C ends the search with what was found.
@@ -110,7 +113,7 @@ class Search:
         if space.trains_baseline:
             self._finetune()
         try:
-            candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline, BASELINE_INT8_DROP))
+            candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
         except GateMissed as error:
             trials.say(f"the baseline cannot be quantized: {error.message}")
             candidate = trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export")
@@ -222,6 +225,7 @@ class Search:
             trials.say(f"the baseline cannot be pruned: {error.message}")
             return
         self.family = self._arms_of(manifest, targets)
+        self._calibrate()
         smoothed = shrunken([arm.drop for arm in self.family if arm.drop], [arm.gain for arm in self.family])
         for arm, drop in zip(self.family, smoothed, strict=True):
             arm.drop = drop
@@ -260,6 +264,34 @@ class Search:
             trials.add(SearchCandidate(f"{target:.3g}x, pruned only", start, gain, drop, Speed(ratio)), "not trained yet")
         return sorted(arms, key=lambda arm: arm.gain)
 
+    def _calibrate(self) -> None:
+        """Time the fastest size as the answer will be timed, and correct the predicted speeds of all by it.
+
+        In turns with the baseline, which fills the caches, a small model gains less than in the pruner's own timing.
+        """
+        trials, baseline = self.trials, self.trials.candidates[0].speed
+        fastest = max(self.family, key=lambda arm: arm.speed.ratio if arm.speed else 0.0)
+        if baseline is None or fastest.speed is None or fastest.speed.ratio <= baseline.ratio:
+            return
+        name = trials.space.add_shape(stage_name("shape", fastest.name), fastest.start)
+        if not trials.affords(name, trials.serving_seconds()):
+            return
+        trials.do(name, "quick")
+        measured = trials.time(name).ratio
+        trials.say(f"timed as it will be, {fastest.name} is {measured:.3g}x as fast as the baseline, predicted {fastest.speed.ratio:.3g}x")
+        self.calibration = Calibration.through(baseline.ratio, fastest.speed.ratio, measured)
+        self._correct_speeds(self.family)
+
+    def _correct_speeds(self, arms: Sequence[Arm]) -> None:
+        """Correct the predicted speeds of arms, and those of their candidates."""
+        for arm in arms:
+            if arm.speed is not None:
+                arm.speed = Speed(self.calibration.corrected(arm.speed.ratio))
+                arm.gain = arm.gain if self.trials.objective.kind == "smallest" else arm.speed.ratio
+            for candidate in self.trials.candidates:
+                if candidate.model == arm.model:
+                    candidate.speed, candidate.gain = arm.speed, arm.gain
+
     def _enter_rivals(self) -> None:
         """Enter students of other shapes and factorized sizes, with what is expected of them."""
         trials, kinds = self.trials, student_specs(self.trials.space.facts)
@@ -268,6 +300,7 @@ class Search:
         clock = self.clock
         shapes = trials.lab.timed("shapes", lambda: clock(list(kinds))) if clock and trials.left() > CLOCK_SECONDS else {}
         rivals = student_arms(shapes, kinds, self.family, baseline.ratio if baseline else 1.0, trials.space.facts, trials.costs, smallest)
+        self._correct_speeds(rivals)
         if smallest:
             rivals += factorized_arms(trials.space, self.family, self.vocabulary)
         if rivals:
@@ -294,10 +327,10 @@ class Search:
         while True:
             race(arms, limit, trials, self.floor, max(SAFE, objective.confidence or 0.0))
             likely = [arm for arm in arms if arm.gain > self.floor and arm.model not in self.finished and (arm.units or not arm.is_rival)]
-            likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_FINISHING]
+            likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_QUANTIZING]
             if not likely:
                 return
-            best = likely[-1]
+            best = max(likely, key=lambda arm: arm.gain)
             if self._forms_left() < 2:  # no second try: what is gained on average counts
                 best = max(likely, key=lambda arm: arm.chance(objective.limit, trials.costs) * math.log(arm.gain / self.floor))
             if not self._time_to_finish(best):
@@ -385,6 +418,11 @@ class Search:
             trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model))
         correct_drops(trials.candidates)
         kept = keeps_limit(candidate, trials)
+        if candidate.speed is not None and objective.kind != "smallest":
+            arm.gain = candidate.speed.ratio  # as it was measured
+        if not kept and candidate.verdict == "kept":
+            drop_unsafe(candidate, trials)
+            trials.say(f"{candidate.name} is not taken: {candidate.why}")
         if kept:
             self.floor = max(self.floor, arm.gain)
         elif objective.kind != "most accurate":

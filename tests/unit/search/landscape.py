@@ -224,8 +224,9 @@ class FakeLab:
         int8 = fields["do"] == "quantize"
         speedup = source.speedup if source.speedup > 1 else self.truth.int8 if int8 else 1.6
         self.models[name] = Model(source.drop + (0.2 if int8 else 0.0), speedup, artifact=True)
-        width = {"int4": 0.5, None: 1.0}[fields.get("method")] if int8 else 4.0
-        return {"size_mb": width * source.params / 1e6}, 60.0 if int8 else 10.0
+        method = fields.get("method")
+        width = {"int4": 0.5, "dynamic": 1.0, None: 1.0}[method] if int8 else 4.0
+        return {"size_mb": width * source.params / 1e6}, 60.0 if int8 and method != "dynamic" else 10.0
 
     def _factorize(self, name: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
         whole = self._model(fields["from"])

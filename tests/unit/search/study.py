@@ -46,7 +46,7 @@ def landscapes(count: int) -> list[Landscape]:
             floor=rng.uniform(0, 0.4),
             half=rng.uniform(150, 800),
             step=rng.uniform(0.15, 0.35),
-            error=rng.uniform(0.4, 0.9),
+            error=rng.uniform(0.6, 1.1),
             luck=luck,
         )
         for luck in range(count)

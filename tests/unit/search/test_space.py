@@ -40,7 +40,7 @@ def test_every_stage_is_accepted_by_a_recipe(trained: bool, teacher: str) -> Non
     more = space.add_student(stage_name("student", "2.5x", 2), student, 1, space.unit(with_variants=False))
     small = space.add_student("shallow", "layers=2", 1, space.unit(), is_spec=True)
     words = space.add_vocabulary("words", more)
-    for model in (space.add_int8("int8", words), space.add_int4("int4", words), space.add_int8("baseline-int8", small, 1.0)):
+    for model in (space.add_int8("int8", words), space.add_int4("int4", words), space.add_shape("quick", small)):
         space.add_check(model)
         space.add_timing(model)
     space.add_duel(student, more)

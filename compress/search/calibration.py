@@ -1,0 +1,23 @@
+"""The calibration of predicted speeds by one that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A latency as it is measured is taken for `fixed` + `slope` x the predicted one, both as shares of the baseline's."""
+
+    fixed: float = 0.0
+    slope: float = 1.0
+
+    @staticmethod
+    def through(known: float, predicted: float, measured: float) -> Calibration:
+        """Return the line through two speedups: one that is known, and one that was predicted and then measured."""
+        slope = (1 / known - 1 / measured) / (1 / known - 1 / predicted)
+        return Calibration((1 - slope) / known, slope)
+
+    def corrected(self, predicted: float) -> float:
+        """Return a predicted speedup as it would be measured."""
+        return 1 / max(self.fixed + self.slope / predicted, 1e-9)

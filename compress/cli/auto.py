@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from compress.results.objects import AutoResult
     from compress.results.search import SearchDocument
 
+OUTPUT = "Folder to write; a stopped search resumes in it."
+
 
 @click.command("auto", cls=SectionCommand, short_help="Find the best model for an accuracy budget or a latency, and prove it.")
 @click.argument("model")
-@common.output_option
+@option("-o", "--output", section=INPUT, required=True, type=click.Path(), metavar="DIR", help=OUTPUT)
 @option("--teacher", section=INPUT, metavar="MODEL", help="A bigger fine-tuned model to learn from.  [default: MODEL itself]")
 @option(
     "--store",
@@ -73,8 +75,10 @@ def _show(document: AutoResult | SearchDocument) -> None:
     if judged is not None:
         lost = describe_points(judged["drop_points"], judged["drop_ci95"])
         print(f"  {lost} on {judged['split']}, n = {judged['n']}")
+    unit = "ms" if document["limit"]["max_drop"] is None else "points"
     for entry in document["tradeoffs"]:
-        print(f"  with a limit of {entry['limit']:g}: {entry['speedup']:.1f}x by {entry['candidate']}")
+        same = ", the same" if entry["candidate"] == answer["candidate"] else ""
+        print(f"  with a limit of {entry['limit']:g} {unit}: {entry['speedup']:.1f}x by {entry['candidate']}{same}")
     print(f"model:  {document['output']}/model")
     print(f"recipe: {document['output']}/recipe.yaml")
     print(f"report: {document['output']}/report.html ({console.duration(document['spent_seconds'])})")

@@ -87,7 +87,8 @@ def _add_limit(figure: go.Figure, document: SearchDocument) -> None:
     drop, latency = document["limit"]["max_drop"], document["limit"]["target_latency_ms"]
     line = {"color": LIMIT, "width": 1.5, "dash": "dash"}
     if drop is not None:
-        figure.add_hline(y=100 * document["baseline_score"] - drop, line=line, annotation={"text": f"{drop:g} points lost"})
+        text = f"{drop:g} {'point' if drop == 1 else 'points'} lost"
+        figure.add_hline(y=100 * document["baseline_score"] - drop, line=line, annotation={"text": text})
     if latency is not None:
         figure.add_vline(x=latency, line=line, annotation={"text": f"{latency:g} ms"})
 

@@ -49,18 +49,26 @@ def _verdict(document: SearchDocument) -> str:
     lines = [f'<p class="verdict">{escape(text[:1].upper() + text[1:])}</p>']
     if judged is not None:
         low, high = judged["drop_ci95"]
+        lost = judged["drop_points"] > -0.005  # else gained, with the interval turned round
+        low, high = (low, high) if lost else (-high, -low)
         lines.append(
             f"<p>{escape(capitalized(metric_name(document['metric'])))} on {judged['split']} (n = {judged['n']:,}): "
-            f"{100 * judged['score']:.2f}, baseline {100 * judged['baseline']:.2f}; {number(judged['drop_points'], signed=True)} points "
-            f"lost [{low:+.1f}, {high:+.1f}], p = {escape(p_value(judged['p_value']))}.</p>"
+            f"{100 * judged['score']:.2f}, baseline {100 * judged['baseline']:.2f}; {number(abs(judged['drop_points']))} points "
+            f"{'lost' if lost else 'gained'} [{low:+.1f}, {high:+.1f}], p = {escape(p_value(judged['p_value']))}.</p>"
         )
-        lines.append(
-            note(
-                f"Validation, on which it was chosen among {judged['choices']} candidates, said {judged['validation_drop_points']:.2f}. "
-                f"The choice of the best of as many equal models flatters by up to {judged['flattery_points']:.2f} points."
-            )
-        )
+        lines.append(note(_chosen(judged["choices"], judged["validation_drop_points"], judged["flattery_points"])))
     return "\n".join(lines)
+
+
+def _chosen(choices: int, points: float, flattery: float) -> str:
+    """Return what validation said, and how far to believe it."""
+    said = f"{number(points, signed=True)} points lost"
+    if choices < 2:
+        return f"Validation said {said}. It was the only candidate that was measured, so nothing was chosen."
+    return (
+        f"Validation, on which it was chosen among {choices} candidates, said {said}. "
+        f"The choice of the best of as many equal models flatters by up to {flattery:.2f} points."
+    )
 
 
 def _chart(document: SearchDocument) -> str:

@@ -13,7 +13,7 @@ NAME = 30  # characters of a candidate's name in its line
 def candidate_line(candidate: SearchCandidate, baseline: float, baseline_ms: float) -> str:
     """Return what is known of a candidate in one line: accuracy with the drop, latency, speedup, seconds, what became of it."""
     drop, speed = candidate.drop, candidate.speed
-    parts = [f"  {candidate.name:{NAME}}"]
+    parts = []
     if drop is not None and not math.isnan(baseline):
         parts.append(f"{100 * baseline - drop.points:6.2f}, {drop.describe()}")
     if speed is not None:
@@ -21,4 +21,4 @@ def candidate_line(candidate: SearchCandidate, baseline: float, baseline_ms: flo
         parts.append(f"{about}{baseline_ms / speed.ratio:.3g} ms, {about}{speed.ratio:.1f}x")
     if candidate.seconds:
         parts.append(console.duration(candidate.seconds))
-    return "; ".join(parts) + f": {candidate.verdict}, {candidate.why}"
+    return f"  {candidate.name:{NAME}} " + "; ".join(parts) + f": {candidate.verdict}, {candidate.why}"

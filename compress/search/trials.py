@@ -217,7 +217,8 @@ class Trials:
         seconds = self.seconds_to(arm, total)
         if not self.affords(name, seconds):
             left = console.duration(max(self.left(), 0.0))
-            self.say(f"{arm.name} is not trained to {total} units: that takes about {console.duration(seconds)}, and {left} are left")
+            goal = f"{total} {'unit' if total == 1 else 'units'}"
+            self.say(f"{arm.name} is not trained to {goal}: that takes about {console.duration(seconds)}, and {left} are left")
             return False
         try:
             for start, kind in () if arm.units else arm.before:

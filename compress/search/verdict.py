@@ -51,13 +51,19 @@ def verdict_lines(verdict: SearchVerdict, objective: Objective) -> list[str]:
     lines = [
         f"verdict on {verdict['split']} (n = {verdict['n']}), {unseen}: {100 * verdict['score']:.2f}, baseline "
         f"{100 * verdict['baseline']:.2f}, {lost}",
-        f"validation, which chose among {verdict['choices']} candidates, said {validation:+.2f}; such a choice "
-        f"flatters by up to {verdict['flattery_points']:.2f} points",
+        f"validation said {validation:+.2f} points lost; {_chosen(verdict)}",
     ]
     if verdict["keeps"] is False and objective.max_drop is not None:
         beyond = "beyond chance" if verdict["drop_ci95"][0] > objective.max_drop else "which may be chance"
         lines.append(f"that is more than {objective.max_drop:g}, {beyond}" if objective.confidence is None else _unsure(verdict, objective))
     return lines
+
+
+def _chosen(verdict: SearchVerdict) -> str:
+    """Return in words how far the number of validation can be believed."""
+    if verdict["choices"] < 2:
+        return "no other candidate was measured, so nothing was chosen"
+    return f"it chose among {verdict['choices']} candidates, and such a choice flatters by up to {verdict['flattery_points']:.2f} points"
 
 
 def _unsure(verdict: SearchVerdict, objective: Objective) -> str:

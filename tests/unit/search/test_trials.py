@@ -58,7 +58,7 @@ def test_training_without_time_says_so(trials: Trials) -> None:
     arm = pruned(trials)
     trials.budget = trials.lab.spent() + trials.reserve() + 10
     assert not trials.train(arm, 1)
-    assert "4x is not trained to 1 units" in trials.log[-1]
+    assert "4x is not trained to 1 unit:" in trials.log[-1]
 
 
 def test_the_first_training_also_computes_the_teachers_outputs(trials: Trials) -> None:

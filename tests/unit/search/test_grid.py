@@ -83,6 +83,7 @@ def test_a_wrong_point_is_named(document: dict[str, Any]) -> None:
         ({"seed": [1, 2]}, None, "--seeds"),
         ({"slim.target_flops": []}, None, "no value"),
         ({"slim.target_flops": [0.5, 0.5]}, None, "given twice"),
+        ({"slim.target_flops": [0.5, "0.5"]}, None, "given twice"),
         ({}, [1, 1], "seed 1 was given twice"),
     ],
 )

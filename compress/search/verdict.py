@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,6 +11,7 @@ from compress.results.search import SearchVerdict, Tradeoff
 from compress.search.candidates import SearchCandidate
 from compress.search.estimates import describe_points, examples_needed, flattery
 from compress.search.objective import Objective
+from compress.search.strategy import INT8_LOSS
 from compress.search.trials import Trials, drop_of
 
 AROUND = (-0.5, 0.5)  # points of another limit whose best candidate is shown
@@ -80,9 +82,11 @@ def _unsure(verdict: SearchVerdict, objective: Objective) -> str:
 def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:
     """Return what was tried that is best for limits around the one that was asked for.
 
-    These are artifacts and trained models; for the smallest model artifacts only, because only they have a size.
+    Artifacts count as they are chosen, by their corrected drops. A trained model counts if its size has no artifact yet, with the loss that
+    its final form is expected to add; not for the smallest model, because only artifacts have a size.
     """
-    known = [candidate for candidate in candidates if candidate.drop is not None and candidate.speed is not None]
+    finished = {candidate.gain for candidate in candidates if candidate.servable}
+    known = [candidate for candidate in candidates if candidate.servable or candidate.gain not in finished]
     latency = objective.target_latency_ms
     limits = [objective.limit + step for step in AROUND] if latency is None else [latency * factor for factor in AROUND_LATENCY]
     result: list[Tradeoff] = []
@@ -93,8 +97,16 @@ def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, basel
     return result
 
 
+def _expected_drop(candidate: SearchCandidate) -> float:
+    """Return the points that a candidate is expected to lose in its final form."""
+    drop = candidate.corrected or candidate.drop
+    if drop is None:
+        return math.inf
+    return drop.points if candidate.servable else drop.points + INT8_LOSS
+
+
 def _best_within(known: Sequence[SearchCandidate], limit: float, objective: Objective) -> SearchCandidate | None:
-    fitting = [candidate for candidate in known if candidate.drop and candidate.drop.points <= limit]
+    fitting = [candidate for candidate in known if _expected_drop(candidate) <= limit]
     if objective.kind == "smallest":
         sizes = {candidate.size_mb: candidate for candidate in fitting if candidate.size_mb is not None}
         return sizes[min(sizes)] if sizes else None
@@ -103,4 +115,4 @@ def _best_within(known: Sequence[SearchCandidate], limit: float, objective: Obje
 
 def _most_accurate_within(known: Sequence[SearchCandidate], latency_ms: float, baseline_ms: float) -> SearchCandidate | None:
     fitting = [candidate for candidate in known if candidate.speed and baseline_ms / candidate.speed.ratio <= latency_ms]
-    return min(fitting, key=lambda candidate: candidate.drop.points if candidate.drop else 100.0, default=None)
+    return min(fitting, key=_expected_drop, default=None)

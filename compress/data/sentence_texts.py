@@ -42,7 +42,7 @@ def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         )
     norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     products = np.einsum("nd,nd->n", first, second)
-    return np.where(norms > 0, products / np.where(norms > 0, norms, 1), 0).astype(np.float32)
+    return np.clip(np.where(norms > 0, products / np.where(norms > 0, norms, 1), 0), -1, 1).astype(np.float32)
 
 
 def describe_vectors(vectors: np.ndarray, examples: Examples) -> np.ndarray:

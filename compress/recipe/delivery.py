@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compress.core import artifacts, console, files
+from compress.models.sentence_folder import sentence_files
 from compress.recipe.provenance import public_manifest
 from compress.recipe.schema import Recipe, stage_of
 from compress.recipe.workspace import Workspace
@@ -32,11 +33,13 @@ def deliver(recipe: Recipe, output: Path, workspace: Workspace, manifests: Mappi
         files.remove_leftovers(files.followed(folder))
         return name
     with files.atomic_folder(folder) as temporary:
-        for path in source.iterdir():
+        for path in [*source.iterdir(), *sentence_files(source)]:
+            target = temporary / path.relative_to(source)
             if path.name == artifacts.MANIFEST:
-                files.write_json(temporary / path.name, console.finite(public_manifest(files.read_json(path), recipe.stages)))
+                files.write_json(target, console.finite(public_manifest(files.read_json(path), recipe.stages)))
             elif path.is_file():
-                (temporary / path.name).write_bytes(path.read_bytes())
+                target.parent.mkdir(exist_ok=True)
+                target.write_bytes(path.read_bytes())
         (temporary / artifacts.CARD).write_bytes(text)
     return name
 

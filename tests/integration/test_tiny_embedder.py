@@ -141,3 +141,23 @@ def test_factorize_share_and_the_similarity_loss(tmp_path: Path) -> None:
     assert student["metrics"]["validation"]["cosine"] > 0
     with pytest.raises(UsageError, match="similarity compares the vectors"):
         compress.distill(tiny.write_checkpoint(tmp_path / "c"), "layers=2", tiny.write_task(tmp_path / "t"), tmp_path / "x", method=method)
+
+
+def test_a_recipe_delivers_the_whole_folder(tmp_path: Path) -> None:
+    tiny.write_embedder(tmp_path / "dense", dense=12)
+    write_retrieval(tmp_path / "beir")
+    recipe = {
+        "schema": 1,
+        "name": "small",
+        "model": "./dense",
+        "task": {"kind": "sentence-embedding", "beir": "./beir"},
+        "stages": {
+            "slim": {"do": "prune", "from": "model", "target_flops": 0.7, "method": "magnitude"},
+            "proof": {"do": "eval", "from": ["model", "slim"]},
+        },
+    }
+    (tmp_path / "small.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    compress.run(tmp_path / "small.yaml", tmp_path / "run")
+    delivered = tmp_path / "run" / "model"
+    assert vectors_of(delivered, TEXTS).shape == (2, 12)
+    assert json.loads((delivered / "compress.json").read_text())["task"]["beir"] == "beir"

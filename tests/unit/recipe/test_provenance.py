@@ -59,6 +59,11 @@ def test_a_manifest_names_files_and_folders_without_their_paths() -> None:
     }
 
 
+def test_a_folder_of_judgements_is_named_without_its_path() -> None:
+    assert module.public_manifest({"task": {"beir": "/home/me/scifact"}}, []) == {"task": {"beir": "scifact"}}
+    assert module.public_manifest({"task": {"beir": "BeIR/scifact"}}, []) == {"task": {"beir": "BeIR/scifact"}}
+
+
 def test_a_model_outside_of_the_run_is_no_stage_of_it() -> None:
     inputs = {"/old/teacher": "d1", "teacher": "d2", "./model": "d3", "slim/2x": "d4"}
     once = module.public_manifest({"inputs": inputs}, ["teacher", "slim"])

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import IO, Any, TypedDict
 
 SPLITS = ("train", "validation", "test")
 SERVED = ("--batch-size", "1", "--seq-len", "32", "--threads", "1")
@@ -135,11 +135,11 @@ def searched(name: str, seed: int, options: argparse.Namespace) -> Row | None:
     return row
 
 
-def compress(log: object, *command: str) -> tuple[int, dict[str, list[dict[str, dict[str, float]]]] | None]:
+def compress(log: IO[str], *command: str) -> tuple[int, dict[str, Any] | None]:
     """Run a command of `compress`; returns its exit code and its document."""
     done = subprocess.run(
         [sys.executable, "-m", "compress", "--json", *command], stdout=subprocess.PIPE, stderr=log, text=True, check=False
-    )  # pyright: ignore[reportCallIssue]
+    )
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else None
 
 

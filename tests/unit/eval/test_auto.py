@@ -69,6 +69,7 @@ def test_a_killed_command_is_started_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(auto_resume.sys, "executable", str(run))
     options = argparse.Namespace(model="m", budget="1m", seed=0)
     document, _ = auto_resume.searched(options, [], "1", tmp_path / "out", tmp_path / "store", kills=3, seconds=0.3)
+    assert isinstance(document["starts"], int)
     assert document["starts"] >= 1
     again, _ = auto_resume.searched(options, [], "1", tmp_path / "out", tmp_path / "store")
     assert again == document  # a finished search is not run again

@@ -236,7 +236,7 @@ def auto(
         settings: objective (`max_drop`, with or without `smallest`, or `target_latency_ms`), serving point, `budget`.
 
     Raises:
-        UsageError: no objective or several, or a budget that is too small to fine-tune.
+        UsageError: no objective or several, or a budget that is too small for a first answer.
         GateMissed: nothing keeps what was asked for; the nearest is in `output`.
     """
     checked = validate(AutoSettings, settings, "auto", UsageError)

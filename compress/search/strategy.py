@@ -75,7 +75,7 @@ class Search:
         """Search until the answer is clear or the time is over; a first Ctrl-C ends the search with what was found.
 
         Raises:
-            UsageError: the budget is too small to fine-tune.
+            UsageError: the budget is too small for a first answer.
             KeyboardInterrupt: nothing was found yet.
         """
         try:
@@ -112,6 +112,13 @@ class Search:
         trials, space = self.trials, self.trials.space
         if space.trains_baseline:
             self._finetune()
+        else:
+            self._check_budget(
+                space.add_int8("baseline-int8", space.baseline),
+                trials.serving_seconds() + trials.reserve(),
+                "measuring the model in int8",
+                "",
+            )
         try:
             candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
         except GateMissed as error:
@@ -139,15 +146,23 @@ class Search:
         passes = f"{epochs} epoch{'s'[: epochs - 1]}" + (f" on {sample:,} of the texts" if sample else "")
         needed = seconds[epochs] + trials.serving_seconds() + trials.reserve()
         reused = trials.lab.reused(space.needed(name), name)
-        if needed > trials.budget and not reused:
-            raise UsageError(
-                f"the budget of {console.duration(trials.budget)} is too small: fine-tuning for {passes} and measuring the result would "
-                f"take about {console.duration(needed)}",
-                f"give --budget {math.ceil(1.5 * needed / 60)}m or more, or a model that is fine-tuned already",
-            )
+        self._check_budget(name, needed, f"fine-tuning for {passes} and measuring the result", ", or a model that is fine-tuned already")
         time = "as an earlier search did" if reused else f"about {console.duration(seconds[epochs])}"
         trials.say(f"the model is not trained for this task: fine-tune it for {passes}, {time}")
         trials.do(name, "train", epochs * work)
+
+    def _check_budget(self, name: str, needed: float, what: str, instead: str) -> None:
+        """Check that the first answer fits into the budget; a stage that an earlier search left in the store always does.
+
+        Raises:
+            UsageError: it does not.
+        """
+        trials = self.trials
+        if needed > trials.budget and not trials.lab.reused(trials.space.needed(name), name):
+            raise UsageError(
+                f"the budget of {console.duration(trials.budget)} is too small: {what} would take about {console.duration(needed)}",
+                f"give --budget {math.ceil(1.5 * needed / 60)}m or more{instead}",
+            )
 
     def _is_trained(self, epochs: int) -> bool:
         """Return whether an earlier search left a baseline of so many epochs."""
@@ -384,7 +399,9 @@ class Search:
             others = [arm for arm in self.rivals if arm.speed and trials.baseline_ms / arm.speed.ratio <= target]
             fitting = others or self.family[-1:]
         race_for_accuracy(fitting[:2], trials)
-        for arm in sorted((arm for arm in fitting[:2] if arm.drop), key=lambda arm: arm.drop.points if arm.drop else 0.0):
+        trained = sorted((arm for arm in fitting[:2] if arm.drop), key=lambda arm: arm.drop.points if arm.drop else 0.0)
+        smaller = [arm for arm in fitting[2:] if not arm.is_rival]  # if those are slower than predicted
+        for arm in [*trained, *smaller]:
             if not self._time_to_finish(arm) or self._finish(arm):
                 return
 

@@ -206,6 +206,39 @@ def test_a_budget_too_small_to_fine_tune_is_refused() -> None:
         search_on(FakeLab(Landscape()), budget=60).run()
 
 
+def test_a_budget_too_small_to_measure_a_fine_tuned_model_is_refused() -> None:
+    with pytest.raises(UsageError, match="too small: measuring the model in int8 would take about") as caught:
+        search_on(FakeLab(Landscape()), budget=20, trained=True).run()
+    assert caught.value.hint is not None
+    assert "--budget" in caught.value.hint
+    first = FakeLab(Landscape())
+    search_on(first, trained=True).run()
+    search_on(FakeLab(Landscape(), first.store), budget=20, trained=True).run()  # what is there takes no time
+
+
+def test_a_latency_that_the_predicted_sizes_exceed_is_kept_by_a_smaller_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = FakeLab(Landscape(error=0.0))
+    run, slow = lab.run, set[str]()
+
+    def slower(stages: Any, name: str) -> Any:
+        manifest = run(stages, name)
+        if name.startswith("speed-int8-"):
+            size = name.split("-")[2]
+            if len(slow) < 2:
+                slow.add(size)
+            if size in slow:
+                manifest["results"][-1]["speedup"] = {"ratio": 5.0, "ci95": [4.9, 5.1]}
+        return manifest
+
+    monkeypatch.setattr(lab, "run", slower)
+    answer, kept, trials = answer_of(lab, kind="most accurate", target_latency_ms=1.2)
+    latency = trials.latency_ms(answer.speed)
+    assert len(slow) == 2
+    assert kept
+    assert latency is not None
+    assert latency <= 1.2
+
+
 def test_a_fine_tuned_model_is_its_own_teacher() -> None:
     lab = FakeLab(Landscape())
     answer, _, _ = answer_of(lab, trained=True, budget=1500)

@@ -44,7 +44,8 @@ class Ledger:
         startup: seconds from the start of the process to the first stage.
         scale: of this machine, see `SearchCosts`.
         known: what was known of costs when the search began.
-        entries: by cache key.
+        entries: by cache key, or by the name of work that is no stage.
+        results: of that work, by name.
         visited: keys that this process has come to. A resumed search repeats its decisions, with the time that was spent then.
     """
 
@@ -55,6 +56,7 @@ class Ledger:
     known: State = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
+    results: dict[str, object] = field(default_factory=dict)
 
     @staticmethod
     def open(path: Path, asked: str, begin: Callable[[], tuple[float, float, State]]) -> Ledger:
@@ -68,7 +70,8 @@ class Ledger:
         try:
             document = files.read_json(path)
             if document["schema"] == LEDGER_SCHEMA and document["asked"] == asked:
-                return Ledger(path, asked, document["startup"], document["scale"], document["known"], document["entries"])
+                times = document["startup"], document["scale"], document["known"]
+                return Ledger(path, asked, *times, document["entries"], results=document.get("results", {}))
         except (OSError, ValueError, KeyError, TypeError):
             pass
         ledger = Ledger(path, asked, *begin())
@@ -83,7 +86,7 @@ class Ledger:
     def save(self) -> None:
         """Write the file."""
         document = {"schema": LEDGER_SCHEMA, "asked": self.asked, "startup": self.startup, "scale": self.scale, "known": self.known}
-        files.write_json(self.path, {**document, "entries": self.entries})
+        files.write_json(self.path, {**document, "entries": self.entries, "results": self.results})
 
     def spent(self) -> float:
         """Return the seconds of all stages up to this point of the search."""
@@ -181,13 +184,15 @@ class StoreLab:
         return self.ledger.spent()
 
     def timed(self, name: str, work: Callable[[], Result]) -> Result:
-        """Do work that is no stage, and count its time, once."""
-        started = time.monotonic()
-        result = work()
-        self.ledger.visited.add(name)
-        self.ledger.entries.setdefault(name, {"reused": False, "seconds": time.monotonic() - started})
-        self.ledger.save()
-        return result
+        """Do work that is no stage, and count its time. Its result, JSON, is kept: a resumed search decides by the same numbers."""
+        ledger = self.ledger
+        ledger.visited.add(name)
+        if name not in ledger.results:
+            started = time.monotonic()
+            ledger.results[name] = work()
+            ledger.entries[name] = {"reused": False, "seconds": time.monotonic() - started}
+            ledger.save()
+        return cast("Result", ledger.results[name])
 
     def reused_seconds(self) -> float:
         """Return what the stages took that earlier searches had left in the store."""

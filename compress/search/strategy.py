@@ -313,7 +313,8 @@ class Search:
         smallest = trials.objective.kind == "smallest"
         baseline = trials.candidates[0].speed
         clock = self.clock
-        shapes = trials.lab.timed("shapes", lambda: clock(list(kinds))) if clock and trials.left() > CLOCK_SECONDS else {}
+        timed = trials.lab.timed("shapes", lambda: _as_json(clock(list(kinds)))) if clock and trials.left() > CLOCK_SECONDS else {}
+        shapes = {spec: ShapeFacts(speedup, int(params)) for spec, (speedup, params) in timed.items()}
         rivals = student_arms(shapes, kinds, self.family, baseline.ratio if baseline else 1.0, trials.space.facts, trials.costs, smallest)
         self._correct_speeds(rivals)
         if smallest:
@@ -445,6 +446,10 @@ class Search:
         elif objective.kind != "most accurate":
             arm.drop = candidate.drop  # what its final form loses is what counts
         return kept
+
+
+def _as_json(shapes: Mapping[str, ShapeFacts]) -> dict[str, list[float]]:
+    return {spec: [facts.speedup, facts.params] for spec, facts in shapes.items()}
 
 
 def _plain(arm: Arm) -> Arm:

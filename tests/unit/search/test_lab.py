@@ -114,6 +114,15 @@ def test_a_failed_stage_has_spent_its_time(tmp_path: Path, document: dict[str, A
     assert lab.spent() > before
 
 
+def test_what_was_timed_outside_of_stages_is_not_timed_again(tmp_path: Path, document: dict[str, Any]) -> None:
+    first = lab_of(tmp_path / "out", document)
+    assert first.timed("shapes", lambda: {"layers=2": [2.5, 1000]}) == {"layers=2": [2.5, 1000]}
+    again = lab_of(tmp_path / "out", document)
+    assert again.spent() == 4.0
+    assert again.timed("shapes", lambda: {"layers=2": [9.9, 1000]}) == {"layers=2": [2.5, 1000]}
+    assert again.spent() == first.spent() > 4.0
+
+
 def test_a_damaged_ledger_is_begun_anew(tmp_path: Path, document: dict[str, Any]) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "search.json").write_text('{"schema": 1, "asked": "a"}', encoding="utf-8")

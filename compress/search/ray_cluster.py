@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 INSTALL = "pip install 'bert-compress[ray]'"
-HEAD = """start one with: ray start --head --resources='{"timing": 1}'"""
+HEAD = """give HOST:PORT of a running cluster, or local; start one with: ray start --head --resources='{"timing": 1}'"""
 SAME = "install the same versions of compress and its libraries on every node"
 PROBE_SECONDS = 120.0
 

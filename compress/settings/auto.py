@@ -55,7 +55,7 @@ class AutoSettings(Settings):
     @model_validator(mode="after")
     def _one_objective(self) -> AutoSettings:
         if (self.max_drop is None) == (self.target_latency_ms is None):
-            raise ValueError("give exactly one objective: max_drop (with or without smallest) or target_latency_ms")
+            raise ValueError("give exactly one objective: max_drop or target_latency_ms")
         return self
 
     @property

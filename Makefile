@@ -65,7 +65,7 @@ regression: $(STAMP) ## Run the recorded-accuracy tests (long; not part of 'make
 
 # `make torture ARGS="--part disk --scale 0.1 --seed 17"`; `python -m tests.torture --help` lists the options.
 .PHONY: torture
-torture: $(STAMP) ## Bad inputs, failing disks, kills, mutated files, loaded servers, hostile names: [ARGS=...] (about an hour)
+torture: $(STAMP) ## Bad inputs, failing disks, kills, mutated files, odd texts, loaded servers, hostile names: [ARGS=...] (about an hour)
 	$(BIN)/python -m tests.torture $(ARGS)
 
 .PHONY: gpu-check

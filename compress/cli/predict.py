@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 CHUNK = 256
 DIGITS = 8  # of the numbers of a vector: more than float32 has
 POOLINGS = get_args(Pooling)
+LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}  # of a text or a label, which must stay on its line
 
 
 @click.command("predict", cls=SectionCommand, short_help="Label, tag, answer, encode or score texts with a model.")
@@ -65,7 +66,7 @@ def command(
         if pair and len(texts) != 2:
             raise UsageError(f"--pair takes two texts, not {len(texts)}")
     else:
-        inputs = (line.rstrip("\n") for line in _stdin())
+        inputs = (line.rstrip("\r\n") for line in _stdin())
     collected, vectors, found = [], [], False
     for chunk in _chunks(inputs):
         found = True
@@ -78,7 +79,7 @@ def command(
             elif console.is_json():
                 collected.append({"text": text, **as_document(prediction)})
             else:
-                print(_printed(text, prediction), flush=True)
+                print(_printed(text, prediction).translate(LINE_ENDS), flush=True)
     if not found:
         what = "texts" if query is None else "passages for --query"
         raise UsageError(f"no {what} were given", "give them as arguments, or one per line on stdin")
@@ -160,7 +161,7 @@ def as_line(prediction: Output) -> str:
 def _stdin() -> Iterator[str]:
     if sys.stdin.isatty():
         console.info("reading texts from the terminal, one per line; end with Ctrl-D")
-    sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    sys.stdin.reconfigure(encoding="utf-8", errors="replace", newline="\n")  # type: ignore[union-attr]
     return iter(sys.stdin)
 
 

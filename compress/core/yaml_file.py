@@ -13,6 +13,7 @@ from compress.core.errors import RecipeError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -29,6 +30,13 @@ class _Loader(yaml.SafeLoader):
             return super().compose_node(parent, index)
         finally:
             self._depth = depth
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        """Return a scalar; two escaped halves of a surrogate pair, as JSON writes such characters, are joined."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _SURROGATES.search(value):
+            return _SURROGATES.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), value)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()

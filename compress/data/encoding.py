@@ -17,7 +17,7 @@ from compress.data.examples import Examples, Labels
 from compress.data.input_spec import InputSpec
 from compress.data.streamed import StreamedTexts, Texts
 from compress.data.token_store import TokenWriter
-from compress.data.tokenizing import encode_batch
+from compress.data.tokenizing import cut_side, encode_batch
 from compress.data.windows import encode_questions, encode_tokens, split_words
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def cut_texts(tokenizer: Tokenizer, max_length: int) -> Tokenizer:
 
     A tokenizer that does so already is not changed, so that threads may share it.
     """
-    truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": _side(tokenizer)}
+    truncation = {"max_length": max_length, "stride": 0, "strategy": "longest_first", "direction": cut_side(tokenizer)}
     if tokenizer.truncation != truncation:
         tokenizer.enable_truncation(**truncation)  # pyright: ignore[reportArgumentType]
     return tokenizer
@@ -70,10 +70,6 @@ def cut_on_the_left(tokenizer: Tokenizer) -> Tokenizer:
     """Note in a tokenizer, which truncates nothing so far, that `cut_texts` is to cut on the left, and return it."""
     tokenizer.enable_truncation(MAX_LENGTH, direction="left")
     return tokenizer
-
-
-def _side(tokenizer: Tokenizer) -> str:
-    return tokenizer.truncation["direction"] if tokenizer.truncation else "right"
 
 
 def ready_tokenizer(tokenizer: Tokenizer, input_spec: InputSpec) -> Tokenizer:
@@ -107,7 +103,7 @@ def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Input], max_length: in
     """
     from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel
 
-    if _side(tokenizer) == "left" or not isinstance(tokenizer.pre_tokenizer, (BertPreTokenizer, ByteLevel)):
+    if cut_side(tokenizer) == "left" or not isinstance(tokenizer.pre_tokenizer, (BertPreTokenizer, ByteLevel)):
         return encode_batch(tokenizer, inputs, fast=True)
     ends = [text.find(" ", CHARACTERS * max_length) if isinstance(text, str) else -1 for text in inputs]
     encodings = encode_batch(tokenizer, [text[:end] if end > 0 else text for text, end in zip(inputs, ends, strict=True)], fast=True)

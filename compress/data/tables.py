@@ -29,7 +29,7 @@ BATCH_ROWS = 10_000
 FORMATS = {
     **{".parquet": "parquet", ".csv": "csv", ".tsv": "tsv"},
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
-    **dict.fromkeys((".conll", ".bio", ".iob", ".iob2", ".txt"), "conll"),
+    **dict.fromkeys((".conll", ".conllu", ".conllx", ".bio", ".iob", ".iob2", ".txt"), "conll"),
 }
 SEPARATORS = {"csv": ",", "tsv": "\t"}
 GZIP_RATIO = 4  # of text, roughly
@@ -124,18 +124,31 @@ def read_batches(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
             numbers = [conll.column_numbers(path)[column] for column in columns]
             yield from _batches(([sentence[number] for number in numbers] for sentence in conll.conll_rows(path)), columns)
         elif kind == "parquet":
-            import pyarrow.parquet as pq
-            from pyarrow.dataset import ParquetFragmentScanOptions
-
-            features = storage_features(pq.read_schema(path), columns)
-            unbuffered = ParquetFragmentScanOptions(pre_buffer=False)  # else what was read stays in memory until the end of the file
-            options = {"columns": list(columns), "batch_size": BATCH_ROWS, "fragment_scan_options": unbuffered}
-            for table in _stream("parquet", path, features, **options):
-                yield as_batch(table)
+            yield from _parquet_batches(path, columns)
         else:
             names = delimited.header(path, SEPARATORS[kind])
             numbers = [names.index(column) for column in columns]
             yield from _batches(([row[number] for number in numbers] for row in delimited.rows(path, SEPARATORS[kind])), columns)
+
+
+def _parquet_batches(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
+    """Yield the rows of a Parquet file.
+
+    Raises:
+        DataError: its pages hold fewer or more rows than its footer says.
+    """
+    import pyarrow.parquet as pq
+    from pyarrow.dataset import ParquetFragmentScanOptions
+
+    features = storage_features(pq.read_schema(path), columns)
+    unbuffered = ParquetFragmentScanOptions(pre_buffer=False)  # else what was read stays in memory until the end of the file
+    options = {"columns": list(columns), "batch_size": BATCH_ROWS, "fragment_scan_options": unbuffered}
+    expected, count = pq.read_metadata(path).num_rows, 0
+    for table in _stream("parquet", path, features, **options):
+        count += table.num_rows
+        yield as_batch(table)
+    if count != expected:
+        raise DataError(f"{path} is damaged: its footer says {expected} rows, and its pages hold {count}", "write the file again")
 
 
 def _batches(rows: Iterator[Sequence[object]], columns: Sequence[str]) -> Iterator[ColumnBatch]:

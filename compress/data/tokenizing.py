@@ -32,6 +32,11 @@ def encode_batch(tokenizer: Tokenizer, inputs: Sequence[Any], fast: bool = False
         raise ModelError(f"the tokenizer fails: {(str(error).splitlines() or ['?'])[0]}", "copy the tokenizer of its base model") from error
 
 
+def cut_side(tokenizer: Tokenizer) -> str:
+    """Return the side on which a tokenizer cuts long texts, `left` or `right`."""
+    return tokenizer.truncation["direction"] if tokenizer.truncation else "right"
+
+
 def is_panic(error: BaseException) -> bool:
     """Return whether a library in Rust failed on an assertion of its own, which is no `Exception`."""
     return type(error).__name__ == "PanicException"

@@ -14,7 +14,7 @@ from compress.data.examples import Examples
 from compress.data.spec import TaskSpec
 from compress.data.streamed import Texts
 from compress.data.tables import column_names, existing_file, read_batches
-from compress.data.text_files import not_text
+from compress.data.text_files import lines_of, not_text
 from compress.data.texts import examples_from_texts
 
 
@@ -49,7 +49,7 @@ def _lines(path: Path, spec: TaskSpec) -> list[str]:
             "use a table with the columns " + ", ".join(spec.text),
         )
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in lines_of(path)]
     except UnicodeDecodeError as error:
         raise not_text(path) from error
     return [line for line in lines if line]

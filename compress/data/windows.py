@@ -11,7 +11,7 @@ from compress.core.errors import DataError
 from compress.data.answers import Answer
 from compress.data.encoded import IGNORED, Encoded
 from compress.data.streamed import Texts
-from compress.data.tokenizing import encode_batch
+from compress.data.tokenizing import cut_side, encode_batch
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -37,7 +37,8 @@ def encode_tokens(
 ) -> Encoded:
     """Tokenize sentences that are split into words. A word's tag is the label of its first token, in the first window with it.
 
-    A sentence longer than `max_length` becomes several windows that share up to `stride` tokens.
+    A sentence longer than `max_length` becomes several windows that share up to `stride` tokens. They begin where the tokenizer's side
+    of truncation says, as in transformers: with `left` the first window holds the end of the sentence.
 
     Args:
         tokenizer: of the model.
@@ -47,13 +48,13 @@ def encode_tokens(
         stride: tokens that two windows share.
         pad_id: id of the padding token.
     """
-    tokenizer = split_words(tokenizer)
+    tokenizer, side = split_words(tokenizer), cut_side(tokenizer)
     room = max_length - tokenizer.num_special_tokens_to_add(False)
     collected = _Windows()
     encodings = encode_batch(tokenizer, [list(words) for words in sentences], is_pretokenized=True, add_special_tokens=False)
     for number, encoding in enumerate(encodings):
         labeled: set[int] = set()
-        for window in _windows(encoding, room, stride):
+        for window in _windows(encoding, room, stride, side):
             complete = tokenizer.post_process(window, None, True)  # with special tokens
             words = np.array([-1 if word is None else word for word in complete.word_ids], dtype=np.int64)
             labels = np.full(len(words), IGNORED, dtype=np.int64)
@@ -72,8 +73,8 @@ def encode_questions(
 ) -> Encoded:
     """Tokenize questions with their contexts; a long context becomes several windows that share up to `stride` tokens.
 
-    A question is cut to half of the room if it does not fit
-    with its context. The label of a window is the (first, last) token of the first answer, or (0, 0) if the window does not hold all
+    The windows begin on the tokenizer's side, as in `encode_tokens`. A question is cut to half of the room if it does not fit with its
+    context. The label of a window is the (first, last) token of the first answer, or (0, 0) if the window does not hold all
     of it (Devlin et al. 2019, section 4.3). `places` are the characters of the context that a token covers.
 
     Raises:
@@ -82,12 +83,13 @@ def encode_questions(
     room = max_length - tokenizer.num_special_tokens_to_add(True)
     if room < MIN_ROOM:
         raise DataError(f"a window of {max_length} tokens has no room for a question and its context", "raise --max-length")
+    side = cut_side(tokenizer)
     contexts = encode_batch(tokenizer, [context for _, context in texts], add_special_tokens=False)
     collected = _Windows()
     for number, (text, _) in enumerate(texts):
         (question,) = encode_batch(tokenizer, [text.strip()], add_special_tokens=False)
-        question.truncate(max(1, room // 2, room - len(contexts[number].ids)))
-        for window in _windows(contexts[number], room - len(question.ids), stride):
+        question.truncate(max(1, room // 2, room - len(contexts[number].ids)), direction=side)
+        for window in _windows(contexts[number], room - len(question.ids), stride, side):
             offsets = np.array(window.offsets, dtype=np.int64).reshape(-1, 2)  # post-processing again would trim them twice
             complete = tokenizer.post_process(question, window, True)
             places = np.full((len(complete.ids), 2), -1, dtype=np.int64)
@@ -107,9 +109,9 @@ def _span_tokens(places: np.ndarray, answers: list[Answer]) -> np.ndarray:
     return np.array([inside[0], inside[-1]] if whole else [0, 0], dtype=np.int64)
 
 
-def _windows(encoding: Encoding, room: int, stride: int) -> list[Encoding]:
-    """Cut an encoding into windows of `room` tokens."""
-    encoding.truncate(room, min(stride, room // 2))
+def _windows(encoding: Encoding, room: int, stride: int, side: str) -> list[Encoding]:
+    """Cut an encoding into windows of `room` tokens, from the first token on, or with the side `left` from the last one back."""
+    encoding.truncate(room, min(stride, room // 2), direction=side)
     return [encoding, *encoding.overflowing]
 
 

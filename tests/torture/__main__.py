@@ -23,9 +23,12 @@ PARTS = {  # name: module and function
     "disk": "disk:disk_faults",
     "kills": "kills:kills",
     "mutations": "mutations:mutations",
+    "texts": "odd_texts:odd_texts",
     "serving": "serving:serving",
     "pages": "pages:pages",
 }
+
+SHOWN, MORE = 3, 40  # failures of a kind that are printed, and names of further ones
 
 
 def main() -> int:
@@ -38,16 +41,14 @@ def main() -> int:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))  # torch creates it when it is imported
     preload(folder)
     print(f"seed {options.seed}, scale {options.scale:g}, {options.jobs} at a time, in {folder}", flush=True)
-    session = Session(options.seed, options.scale, folder, options.only, options.jobs)
+    session = Session(options.seed, options.scale, folder, tuple(options.only), options.jobs)
     _warm(session)
     reports = []
     for part in options.part:
         reports.append(_run(part, session))
         _print_row(reports[-1])
     failures = [failure for report in reports for failure in report.failures]
-    for failure in failures:
-        print(f"\nFAILED {failure.case}\n" + "\n".join(f"  {line}" for line in failure.what.splitlines()))
-        print(f"  repeat: {_command(failure, options)}")
+    _print_failures(failures, options)
     if not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"\n{sum(report.cases for report in reports)} cases, {len(failures)} failed (seed {options.seed})")
@@ -57,10 +58,10 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--part", type=lambda text: text.split(","), default=list(PARTS), help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the cases; 1: 220 kills, 100,000 mutations, 100,000 calls")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the cases; 1: 220 kills, 105,000 mutations, 100,000 calls")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats the cases of another run")
     parser.add_argument("--jobs", type=int, default=min(2, len(os.sched_getaffinity(0))), help="processes at a time")
-    parser.add_argument("--only", help="pattern of names of cases")
+    parser.add_argument("--only", action="append", default=[], help="pattern of names of cases; may be repeated")
     parser.add_argument("--keep", action="store_true", help="keep the folders")
     options = parser.parse_args()
     unknown = sorted(set(options.part) - set(PARTS))
@@ -101,6 +102,20 @@ def _print_row(report: Report) -> None:
     print(f"{report.part:<10} {counts} {report.seconds:>7.0f} s", flush=True)
     for name, value in report.figures.items():
         print(f"{'':<10}   {name}: {value}", flush=True)
+
+
+def _print_failures(failures: list[Failure], options: argparse.Namespace) -> None:
+    """Print three failures of each kind, and how many more there are."""
+    kinds: dict[str, list[Failure]] = {}
+    for failure in failures:
+        kinds.setdefault(failure.kind or failure.case, []).append(failure)
+    for alike in kinds.values():
+        for failure in alike[:SHOWN]:
+            print(f"\nFAILED {failure.case}\n" + "\n".join(f"  {line}" for line in failure.what.splitlines()))
+            print(f"  repeat: {_command(failure, options)}")
+        more = [failure.case for failure in alike[SHOWN:]]
+        if more:
+            print(f"  and {len(more)} more of this kind: {' '.join(more[:MORE])}{' …' if len(more) > MORE else ''}")
 
 
 def _command(failure: Failure, options: argparse.Namespace) -> str:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from tests import page_header
 from tests.torture.bad_case import Bad, written
 
 FLAGS = [
@@ -55,6 +56,25 @@ def _kind(kind: str, *columns: str) -> list[str]:
 
 def _damaged(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return lambda work: (work / "bad.parquet").write_bytes(change((work / "data/train.parquet").read_bytes()))
+
+
+def _claiming(field: str, value: int) -> Callable[[Path], None]:
+    """Return a function that writes a Parquet file whose first page header lies."""
+
+    def build(work: Path) -> None:
+        import pandas as pd
+
+        pd.DataFrame({"text": ["a red dog"] * 300, "label": ["animal", "food", "colour"] * 100}).to_parquet(
+            work / "bad.parquet", compression=None, use_dictionary=False, write_statistics=False
+        )
+        (work / "bad.parquet").write_bytes(page_header.claiming((work / "bad.parquet").read_bytes(), field, value))
+
+    return build
+
+
+def _conll(name: str, text: str, code: int, says: str) -> Bad:
+    arguments = [part.replace("bad.jsonl", "bad.conll") for part in TAGS]
+    return Bad("CoNLL", name, arguments, code, says, written(text, "bad.conll"))
 
 
 TAGS = _kind("token-classification", "--text", "tokens", "--label", "tags")
@@ -120,6 +140,17 @@ CASES = [
     Bad("Parquet", "empty", _tune("bad.parquet"), 4, "bad.parquet", _damaged(lambda data: b"")),
     Bad("Parquet", "flipped", _tune("bad.parquet"), 4, "bad.parquet", _damaged(lambda data: data[:-40] + bytes(b ^ 255 for b in data[-40:-8]) + data[-8:])),
     Bad("Parquet", "is CSV", _tune("bad.parquet"), 4, "bad.parquet", written("text,label\n" + ROWS, "bad.parquet")),
+    *(Bad("Parquet", f"a page claims {value} of {field}", _tune("bad.parquet"), 4, "bad.parquet", _claiming(field, value))
+      for field in page_header.FIELDS for value in (2**31 - 1, 10**6, -1)),
+    Bad("Parquet", "a page claims no values", _tune("bad.parquet"), 4, "bad.parquet", _claiming("values", 0)),
+    _conll("two columns", "a\tX\nb\tY\n\nc\tX\n\n" * 4, 0, "8 training"),
+    _conll("blanks, four columns, -DOCSTART-", "-DOCSTART- -X- O O\n\n" + "a N I X\nb V I Y\n\nc N I X\n\n" * 4, 0, "8 training"),
+    _conll("CoNLL-U", "# text = ab c\n1-2\tab" + "\t_" * 8 + "".join(f"\n{n}\t{w}\t{w}\tX" + "\t_" * 6 for n, w in ((1, "a"), (2, "b"))) + "\n\n" +
+           "# sent_id = 2\n1\tc\tc\tY" + "\t_" * 6 + "\n\n", 0, "2 training"),
+    _conll("a number is missing", ("1\ta\tO\tX\n2\tb\tO\tY\n\n" * 4) + "1\ta\tO\tX\n3\tb\tO\tY\n\n", 4, "line 14"),
+    _conll("a column is missing", "a\tX\nb\n", 4, "line 2"),
+    _conll("CoNLL-2012", "#begin document (bc); part 000\nbc 0 0 The DT * - - *\n", 4, "CoNLL-2012"),
+    _conll("a table", "text,label\na dog,animal\n", 4, "line"),
     Bad("gzip", "not gzip", _tune("bad.csv.gz"), 4, "bad.csv.gz", written("text,label\n" + ROWS, "bad.csv.gz")),
     Bad("gzip", "cut", _tune("bad.csv.gz"), 4, "bad.csv.gz", lambda work: (work / "bad.csv.gz").write_bytes(gzip.compress(("text,label\n" + ROWS * 50).encode())[:-20])),
     Bad("gzip", "bomb", _tune("bad.csv.gz"), 4, "bad.csv.gz", lambda work: (work / "bad.csv.gz").write_bytes(_bomb())),

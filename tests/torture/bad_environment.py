@@ -271,7 +271,9 @@ CASES = [
     *(Situation("file limit", f"{name} {kib} KiB", arguments, (0, 5), "", _file_limit(kib), after=(lambda place: ()))
       for name, (arguments, _) in WRITERS.items() for kib in (1, 16, 64, 150)),
     *(Situation("file limit", f"ulimit -f 16, {name}", arguments, (5,), "ulimit -f unlimited", line="ulimit -f 16; C", after=_absent(arguments[-1]))
-      for name, arguments in {"finetune": TUNE, "export": EXPORT, "prune": small.PRUNE, "factorize": FACTORIZE, "share": SHARE}.items()),
+      for name, arguments in {"finetune": TUNE, "export": EXPORT, "prune": small.PRUNE, "factorize": FACTORIZE, "share": SHARE,
+                               "distill": DISTILL, "quantize": QUANTIZE}.items()),
+    Situation("file limit", "ulimit -f 16, run", small.RUN, (5,), "ulimit -f unlimited", line="ulimit -f 16; C", after=_absent("run/model")),
     *(Situation("file limit", f"{name} 16 KiB", arguments, (0, 5), "", _file_limit(16)) for name, arguments in {"predict": PREDICT, "eval": EVAL, "bench": BENCH}.items()),
     *(Situation("read-only output", name, arguments, (5,), "", _as_nobody("work"), after=_absent(output)) for name, (arguments, output) in WRITERS.items()),
     Situation("read-only output", "the root folder", _output(EXPORT, "/proc/nope/x"), (5,), "/proc/nope"),

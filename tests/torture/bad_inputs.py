@@ -30,17 +30,17 @@ def bad_inputs(session: Session) -> Report:
     cases += [(f"inputs/environment/{case.item}/{case.name}", case) for case in ENVIRONMENT]
     cases = session.sample([case for case in cases if session.wanted(case[0])], least=12)
 
-    def work(number: int) -> object:
+    def work(number: int) -> list[str]:
         _, case = cases[number]
         place = small.copy(clean, session.folder / "cases" / f"{number}")
         problems = meet(case, place) if isinstance(case, Situation) else _meet(case, place)
         small.remove(place.folder)
         return problems
 
-    for number, problems in share_out(session.jobs, len(cases), work, session.folder / "jobs"):
-        assert isinstance(problems, list)
-        report.add(cases[number][0], problems)
-    counts = Counter(name.split("/")[1] for name, _ in cases)
+    names = [name for name, _ in cases]
+    for number, problems in share_out(session.jobs, names, work, session.folder / "jobs"):
+        report.add(names[number], problems)
+    counts = Counter(name.split("/")[1] for name in names)
     report.figures = {"inputs": ", ".join(f"{count} {table}" for table, count in counts.items())}
     return report
 

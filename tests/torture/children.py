@@ -16,9 +16,12 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+from tests.torture.session import Progress
 
 HANGS_AFTER = 400.0  # seconds; generous, as other programs may use the machine
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
@@ -239,34 +242,59 @@ def limit_memory(gib: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
 
 
-def share_out(jobs: int, total: int, work: Callable[[int], object], folder: Path) -> list[tuple[int, object]]:
-    """Call a function for 0 … total-1 in `jobs` forked processes; returns (number, JSON value) in order, without the empty ones.
+def share_out(
+    jobs: int, names: Sequence[str], work: Callable[[int], list[str]], folder: Path, skip: int = 0
+) -> Iterator[tuple[int, list[str]]]:
+    """Call a function for the number of each case in `jobs` forked processes; yields (number, what it returned), in order.
 
-    A process takes every jobs-th number, so the same process meets the same numbers whatever the others do.
+    A process takes every jobs-th number, so the same process meets the same numbers whatever the others do. Once a minute a line is
+    printed. `work` returns problems, after `skip` other texts; a case without any has passed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pids = []
-    for job in range(jobs):
+    paths = [folder / f"job{job}.jsonl" for job in range(jobs)]
+    running = {}
+    for job, path in enumerate(paths):
         pid = os.fork()
         if not pid:
-            code = 1
-            try:
-                with (folder / f"job{job}.jsonl").open("w", encoding="utf-8") as stream:
-                    for number in range(job, total, jobs):
-                        stream.write(json.dumps([number, work(number)]) + "\n")
-                        stream.flush()
-                code = 0
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        pids.append(pid)
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+            _work(path, range(job, len(names), jobs), work)
+        running[pid] = job
+    progress, codes = Progress(names[0].partition("/")[0] if names else "", len(names)), []
+    while running:
+        for pid in list(running):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del running[pid]
+                codes.append(os.waitstatus_to_exitcode(status))
+        done = [line for path in paths for line in _complete_lines(path)] if progress.due() else []
+        failed = [number for number, problems in done if problems[skip:]]
+        progress.show(len(done), len(failed), names[failed[-1]] if failed else "")
+        time.sleep(0.05)
     if any(codes):
         raise RuntimeError(f"a process of the torture itself failed: {codes}")
-    lines = [line for job in range(jobs) for line in (folder / f"job{job}.jsonl").read_text(encoding="utf-8").splitlines()]
-    return sorted(((number, value) for number, value in map(json.loads, lines)), key=lambda entry: entry[0])
+    yield from sorted((number, problems) for path in paths for number, problems in _complete_lines(path))
+
+
+def _work(path: Path, numbers: Iterable[int], work: Callable[[int], list[str]]) -> NoReturn:
+    """Do the cases of one process and end it."""
+    code = 1
+    try:
+        with path.open("w", encoding="utf-8") as stream:
+            for number in numbers:
+                stream.write(json.dumps([number, work(number)]) + "\n")
+                stream.flush()
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _complete_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return what a process has written so far."""
+    if not path.is_file():
+        return []
+    return [tuple(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

@@ -76,7 +76,7 @@ def disk_faults(session: Session) -> Report:
     base = Place.make(session.folder / "disk")
     small.write_inputs(base.work)
     names = [*small.STAGES, ENDING]
-    few = session.scale < SHORT and session.only is None  # to prepare a part takes as long as several cases
+    few = session.scale < SHORT and not session.only  # to prepare a part takes as long as several cases
     wanted = session.sample(names, least=2) if few else names
     parts = {name: _part(session, base, name, number) for number, name in enumerate(names) if name in wanted}
     calls = [call for part in parts.values() for call in _counted(part, session.folder / "count" / part.name)]
@@ -94,8 +94,9 @@ def disk_faults(session: Session) -> Report:
         small.remove(folder)
         return problems
 
-    for number, problems in share_out(session.jobs, len(cases), work, session.folder / "jobs"):
-        report.add(_name(*cases[number]), problems)  # type: ignore[arg-type]
+    names_of_cases = [_name(*case) for case in cases]
+    for number, problems in share_out(session.jobs, names_of_cases, work, session.folder / "jobs"):
+        report.add(names_of_cases[number], problems)
     kinds = Counter(call.kind for call in calls)
     report.figures = {
         "calls of a run": f"{len(calls)}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()),

@@ -67,7 +67,7 @@ def kills(session: Session) -> Report:
         cases.append((f"kills/timed/{number:03d}", _timed(session, clean)))
     cases = [(name, case) for name, case in cases if session.wanted(name)]
 
-    def work(number: int) -> object:
+    def work(number: int) -> list[str]:
         name, case = cases[number]
         folder = session.folder / "cases" / f"{number}"
         problems = case(name, folder)
@@ -75,9 +75,9 @@ def kills(session: Session) -> Report:
         return problems
 
     ended: Counter[str] = Counter()
-    for number, problems in share_out(session.jobs, len(cases), work, session.folder / "jobs"):
-        name = cases[number][0]
-        assert isinstance(problems, list)
+    names = [name for name, _ in cases]
+    for number, problems in share_out(session.jobs, names, work, session.folder / "jobs", skip=1):
+        name = names[number]
         ended[f"{name.split('/')[1]}: {problems[0]}"] += 1
         report.add(name, problems[1:])
     report.figures = {"how they ended": "; ".join(f"{what} {count}x" for what, count in sorted(ended.items()))}

@@ -23,11 +23,11 @@ from tests.torture import small
 from tests.torture.bad_case import recipe_document, split_header, with_header
 from tests.torture.children import Place, fork, limit_memory, run
 from tests.torture.mutators import as_json, changed, damaged
-from tests.torture.session import Report, Session
+from tests.torture.session import Progress, Report, Session
 
 FULL = {  # how many of a full run
     "recipe": 20_000, "task": 20_000, "config": 20_000, "header": 15_000, "tokenizer": 10_000, "artifact": 5_000, "graph": 4_000,
-    "manifest": 6_000,
+    "manifest": 6_000, "table": 5_000,
 }  # fmt: skip
 CHUNK = 250  # in one process
 MEMORY_GIB = 3.0
@@ -53,25 +53,18 @@ def mutations(session: Session) -> Report:
         started, kinds = time.monotonic(), Counter[str]()
         for number, outcome, problem in _in_processes(session, place, target, numbers):
             kinds[outcome] += 1
-            report.add(f"mutations/{target}/{number}", [problem] if problem else [])
+            report.add(f"mutations/{target}/{number}", [problem] if problem else [], _kind(problem))
         total = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         report.figures[target] = f"{len(numbers)}: {total} ({time.monotonic() - started:.0f} s)"
-    _only_distinct(report)
+    seen = Counter(failure.kind for failure in report.failures)
+    if seen:
+        report.figures["failures by kind"] = "; ".join(f"{count}x {kind}" for kind, count in seen.most_common(30))
     return report
 
 
-def _only_distinct(report: Report) -> None:
-    """Keep three examples of each failure."""
-    seen: Counter[str] = Counter()
-    kept = []
-    for failure in report.failures:
-        kind = failure.what.strip().splitlines()[-1][:60]
-        seen[kind] += 1
-        if seen[kind] <= 3:
-            kept.append(failure)
-    if len(report.failures) > len(kept):
-        report.figures["failures by kind"] = "; ".join(f"{count}x {kind}" for kind, count in seen.most_common(30))
-    report.failures = kept
+def _kind(problem: str) -> str:
+    """Return what failures alike have in common: the last line, which names the exception."""
+    return problem.strip().splitlines()[-1][:60] if problem.strip() else ""
 
 
 def _in_processes(session: Session, place: Place, target: str, numbers: list[int]) -> list[tuple[int, str, str]]:
@@ -82,6 +75,7 @@ def _in_processes(session: Session, place: Place, target: str, numbers: list[int
     waiting = [numbers[start : start + CHUNK] for start in range(0, len(numbers), CHUNK)]
     running: dict[int, tuple[list[int], Path, Any]] = {}
     results: list[tuple[int, str, str]] = []
+    progress = Progress(f"mutations of a {target}", len(numbers))
     while waiting or running:
         while waiting and len(running) < session.jobs:
             chunk = waiting.pop(0)
@@ -91,11 +85,7 @@ def _in_processes(session: Session, place: Place, target: str, numbers: list[int
         pid = next(iter(running))
         chunk, folder, child = running.pop(pid)
         ended = child.wait(CHUNK * SECONDS)
-        lines = (
-            [json.loads(line) for line in (folder / "results").read_text(encoding="utf-8").splitlines()]
-            if (folder / "results").exists()
-            else []
-        )
+        lines = _lines(folder / "results")
         done = [tuple(line) for line in lines if len(line) == 3]
         results += done
         if ended.code:
@@ -106,6 +96,8 @@ def _in_processes(session: Session, place: Place, target: str, numbers: list[int
             if rest:
                 waiting.insert(0, rest)
         shutil.rmtree(folder, ignore_errors=True)
+        failed = [number for number, _, problem in results if problem]
+        progress.show(len(results), len(failed), f"mutations/{target}/{failed[-1]}" if failed else "")
     return sorted(results)
 
 
@@ -327,6 +319,38 @@ def _manifests(clean: Path, work: Path) -> Mutant:
     return mutate
 
 
+def _tables(clean: Path, work: Path) -> Mutant:
+    from compress.data import tables
+
+    raw = {"bad.parquet": (clean / "data/train.parquet").read_bytes()} | _other_tables(clean / "data/train.parquet")
+
+    def mutate(draw: random.Random) -> None:
+        name = draw.choice(["bad.parquet", *raw])
+        path = work / name
+        path.write_bytes(damaged(raw[name], draw))
+        tables.uncompressed_size(path)
+        for _ in tables.read_batches(path, tables.column_names(path)[:2]):
+            pass
+
+    return mutate
+
+
+def _other_tables(path: Path) -> dict[str, bytes]:
+    """Return the rows of a Parquet file in the other formats, Parquet without compression and dictionaries among them."""
+    import io
+
+    import pandas as pd
+
+    rows, plain, packed = pd.read_parquet(path), io.BytesIO(), io.BytesIO()
+    rows.to_parquet(plain, compression=None, use_dictionary=False)
+    rows.to_csv(packed, index=False, compression="gzip")
+    conll = "".join("".join(f"{word} {label}\n" for word in text.split()) + "\n" for text, label in rows.to_numpy())
+    return {
+        "plain.parquet": plain.getvalue(), "bad.csv": rows.to_csv(index=False).encode(), "bad.csv.gz": packed.getvalue(),
+        "bad.jsonl": rows.to_json(orient="records", lines=True).encode(), "bad.conll": conll.encode(),
+    }  # fmt: skip
+
+
 TARGETS: dict[str, Callable[[Path, Path], Mutant]] = {
     "recipe": _recipes,
     "task": _tasks,
@@ -336,4 +360,5 @@ TARGETS: dict[str, Callable[[Path, Path], Mutant]] = {
     "artifact": _artifacts,
     "graph": _graphs,
     "manifest": _manifests,
+    "table": _tables,
 }

@@ -1,4 +1,4 @@
-"""Serving: many threads share one artifact, for a hundred thousand calls; and odd texts in every verb."""
+"""Serving: many threads share one artifact, for a hundred thousand calls."""
 
 from __future__ import annotations
 
@@ -11,42 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests import tiny
 from tests.torture import small
-from tests.torture.children import Place, fork, run, share_out
+from tests.torture.children import Place, fork
 from tests.torture.session import Report, Session
 
 THREADS, CALLS, TEXTS = 16, 100_000, 400
 FLAT_MIB = 24.0  # growth of the memory in the second half of the calls that counts as flat
 KINDS = {"class": 0.7, "tags": 0.2, "span": 0.1}  # shares of the calls
-ODD: dict[str, str] = {
-    "empty": "",
-    "blank": " \t\n ",
-    "100,000 characters": "dog " * 25_000,
-    "one word of 100,000": "d" * 100_000,
-    "NUL": "a\0b\0",
-    "surrogate": "a \ud800 b",
-    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈 🐕",
-    "right to left": "\u202eabc \u05d0\u05d1",
-    "combining": "e" + "\u0301" * 500,
-    "no-break": "a\u00a0b\u200bc\ufeffd",
-    "control": "".join(map(chr, range(1, 32))),
-    "private": "\ue000\U000f0000\U0010ffff",
-    "markup": "<s>[CLS][SEP]</s>[PAD]<mask>",
-    "line ends": "a\r\nb\u2028c\u0085d",
-}
-VERBS: dict[str, list[str]] = {
-    "predict": ["predict", "model"],
-    "eval": ["eval", "model", "--errors", "errors.jsonl"],
-    "finetune": ["finetune", "model", "--epochs", "1", "--batch-size", "4", "--precision", "fp32", "-o", "out"],
-    "prune": ["prune", "model", "--target-flops", "0.6", "--recover-epochs", "1", "--precision", "fp32", "-o", "out"],
-    "factorize": ["factorize", "model", "--rank", "8", "-o", "out"],
-    "share": ["share", "model", "--layers", "1", "-o", "out"],
-    "distill": ["distill", "--teacher", "model", "--student", "layers=2", "--epochs", "1", "--precision", "fp32", "-o", "out"],
-    "export": ["export", "model", "-o", "out"],
-    "quantize": ["quantize", "model", "--method", "static", "--max-drop", "100", "-o", "out"],
-    "bench": ["bench", "model", "--rounds", "5", "--no-memory"],
-}  # fmt: skip
 
 
 def serving(session: Session) -> Report:
@@ -56,22 +27,6 @@ def serving(session: Session) -> Report:
         name = f"serving/threads/{kind}"
         if session.wanted(name):
             _add_threads(report, session, name, kind, session.count(round(CALLS * share), THREADS))
-    cases = [(text, verb) for text in [*ODD, "all"] for verb in VERBS]
-    cases = session.sample([case for case in cases if session.wanted(f"serving/odd/{case[1]}/{case[0]}")], least=6)
-    clean = Place.make(session.folder / "clean")
-    small.write_inputs(clean.work)
-
-    def work(number: int) -> object:
-        text, verb = cases[number]
-        place = small.copy(clean, session.folder / "cases" / f"{number}")
-        problems = _odd(place, verb, list(ODD.values()) if text == "all" else [ODD[text]])
-        small.remove(place.folder)
-        return problems
-
-    for number, problems in share_out(session.jobs, len(cases), work, session.folder / "jobs"):
-        text, verb = cases[number]
-        report.add(f"serving/odd/{verb}/{text}", problems)  # type: ignore[arg-type]
-    report.figures["odd texts"] = f"{len(cases)} pairs of a text and a verb"
     return report
 
 
@@ -155,23 +110,3 @@ def resident_mib() -> float:
     """Return the resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * resource.getpagesize() / 2**20
-
-
-def _odd(place: Place, verb: str, texts: list[str]) -> list[str]:
-    """Run a verb on data with odd texts among ordinary ones; a lone surrogate may be refused, everything else is read."""
-    rows = [{"text": text, "label": label} for text, label in tiny.sentences(12, seed=9)]
-    rows += [{"text": text, "label": tiny.LABELS[number % 3]} for number, text in enumerate(texts)]
-    (place.work / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    lines = "\n".join(text.replace("\n", " ") for text in texts).encode("utf-8", "surrogatepass") + b"\n"
-    task = ["--kind", "text-classification", "--text", "text", "--label", "label", "--max-length", "32"]
-    files = [part for split in ("train", "validation", "test") for part in (f"--{split}", "odd.jsonl")]
-    arguments = VERBS[verb] if verb == "predict" else [*VERBS[verb], *task, *files]
-    ended = run(place, ["--json", *arguments], small.undisturbed_clock, stdin=lines)
-    surrogate = any("\ud800" in text for text in texts)
-    problems = small.well_said(ended, [0, 2, 4] if surrogate else [0])
-    if not ended.code:
-        try:
-            json.loads(ended.out)
-        except ValueError as error:
-            problems.append(f"stdout is not one JSON document: {error}")
-    return problems + small.leftovers(place)

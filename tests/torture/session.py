@@ -1,4 +1,4 @@
-"""What every part is given, and what it returns."""
+"""What every part is given, what it prints while it runs, and what it returns."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 class Session:
     """A run of the torture.
 
-    `scale` multiplies the number of cases: 1 is the full run. `only` is a pattern (`fnmatch`) of the names of cases. Everything is
-    written below `folder`, by at most `jobs` processes at a time.
+    `scale` multiplies the number of cases: 1 is the full run. `only` holds patterns (`fnmatch`) of names of cases (none: all).
+    Everything is written below `folder`, by at most `jobs` processes at a time.
     """
 
     seed: int
     scale: float
     folder: Path
-    only: str | None = None
+    only: tuple[str, ...] = ()
     jobs: int = 1
 
     def count(self, full: int, least: int = 1) -> int:
@@ -33,7 +33,7 @@ class Session:
 
     def wanted(self, name: str) -> bool:
         """Return whether a case was asked for."""
-        return self.only is None or fnmatch.fnmatchcase(name, self.only)
+        return not self.only or any(fnmatch.fnmatchcase(name, pattern) for pattern in self.only)
 
     def random(self, name: str) -> random.Random:
         """Return the random numbers of a case: the same for the same seed, whatever else runs."""
@@ -42,7 +42,7 @@ class Session:
     def sample(self, cases: Iterable[T], least: int = 1) -> list[T]:
         """Return the share of a list of cases that the scale asks for, in their order."""
         known = list(cases)
-        if self.scale >= 1 or self.only is not None:
+        if self.scale >= 1 or self.only:
             return known
         chosen = set(self.random("sample").sample(range(len(known)), min(len(known), self.count(len(known), least))))
         return [case for number, case in enumerate(known) if number in chosen]
@@ -50,10 +50,11 @@ class Session:
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that did not end as it should."""
+    """A case that did not end as it should; of those of one `kind` three are printed and all are counted ("": its own kind)."""
 
     case: str
     what: str
+    kind: str = ""
 
 
 @dataclass
@@ -68,9 +69,32 @@ class Report:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
 
-    def add(self, case: str, problems: Iterable[str]) -> None:
+    def add(self, case: str, problems: Iterable[str], kind: str = "") -> None:
         """Count a case; it failed if there are problems."""
         self.cases += 1
         found = [problem for problem in problems if problem]
         if found:
-            self.failures.append(Failure(case, "\n".join(found)))
+            self.failures.append(Failure(case, "\n".join(found), kind))
+
+
+@dataclass
+class Progress:
+    """A line a minute while cases run: how many are done of all, how many failed."""
+
+    part: str
+    total: int
+    every: float = 60.0  # seconds
+    started: float = field(default_factory=time.monotonic)
+    printed: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Return whether a minute has passed since the last line."""
+        return time.monotonic() - self.printed >= self.every
+
+    def show(self, done: int, failed: int, last: str = "") -> None:
+        """Print the line if a minute has passed; `last` names the last failure."""
+        if not self.due():
+            return
+        self.printed = now = time.monotonic()
+        named = f" (last: {last})" if last else ""
+        print(f"{self.part:<10} {done:>7} of {self.total} cases, {failed} failed{named}, {now - self.started:.0f} s", flush=True)

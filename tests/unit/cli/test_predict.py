@@ -1,15 +1,18 @@
-"""`compress predict` with embedders and rerankers."""
+"""`compress predict`: with embedders and rerankers, and one line per text."""
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from compress.cli.main import main
+from compress.inference import predictor
+from compress.inference.decoding import Prediction
 from compress.inference.predictor import open_predictor
 from tests import tiny
 
@@ -80,3 +83,32 @@ def test_what_does_not_go_together(embedder: Path, capsys: Printed, tmp_path: Pa
     code, _, err = predict(capsys, "predict", embedder, "--query", "q")
     assert (code, "no passages for --query were given" in err) == (2, True)
     assert predict(capsys, "predict", plain, "--pooling", "mean", "a")[0] == 0
+
+
+@pytest.fixture
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts that a predictor was given; each gets a label with a line end."""
+    seen: list[str] = []
+
+    def opened(*_: object, **__: object) -> Callable[[Sequence[str]], list[Prediction]]:
+        def predict(texts: Sequence[str]) -> list[Prediction]:
+            seen.extend(texts)
+            return [Prediction("a\nb", 0.5) for _ in texts]
+
+        return predict
+
+    monkeypatch.setattr(predictor, "open_predictor", opened)
+    return seen
+
+
+def test_lines_of_stdin_end_at_line_ends_only(predicted: list[str], capsys: Printed, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["one", "", "a\rb\x0bc\x1cd\u2028e\x85f", "dos"]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(("\n".join(texts) + "\r\n").encode()), encoding="utf-8"))
+    code, out, _ = predict(capsys, "predict", "model")
+    assert (code, predicted) == (0, texts)
+    assert out.split("\n") == [*(f"a b\t0.5000\t{text}".replace("\r", " ") for text in texts), ""]
+
+
+def test_arguments_with_line_ends_stay_on_their_line(predicted: list[str], capsys: Printed) -> None:
+    assert predict(capsys, "predict", "model", "a\nb\r\nc")[1] == "a b\t0.5000\ta b  c\n"
+    assert predicted == ["a\nb\r\nc"]

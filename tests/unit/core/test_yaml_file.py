@@ -106,6 +106,11 @@ def test_values_are_read_as_people_write_them(text: str, value: Any) -> None:
     assert type(found) is type(value)
 
 
+def test_characters_that_json_writes_as_two_halves() -> None:
+    assert yaml_file.parse(json.dumps({"text": ["🐕", "a 👩\u200d👧"]}), "x") == {"text": ["🐕", "a 👩\u200d👧"]}
+    assert yaml_file.parse('"a \\ud800 b"', "x") == "a \ud800 b"
+
+
 def test_nan_is_a_number() -> None:
     assert math.isnan(yaml_file.parse(".nan", "x"))
 

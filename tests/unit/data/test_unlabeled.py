@@ -25,6 +25,12 @@ def test_lines_of_a_text_file(tmp_path: Path) -> None:
     assert examples.labels.tolist() == [0, 0]
 
 
+def test_only_line_ends_separate_texts(tmp_path: Path) -> None:
+    assert read(tmp_path / "x.txt", "a\u2028b\x0bc\r\nd\x85e\x1cf\n").texts == [("a\u2028b\x0bc",), ("d\x85e\x1cf",)]
+    (tmp_path / "x.txt").write_bytes("one\ntwo".encode("utf-16"))
+    assert read_unlabeled(str(tmp_path / "x.txt"), resolve({"text": ["text"], "train": "a.csv"})).texts == [("one",), ("two",)]
+
+
 def test_tables_need_no_labels_and_skip_rows_without_a_text(tmp_path: Path) -> None:
     assert read(tmp_path / "x.jsonl", '{"text": "a"}\n{"text": null}\n{"text": 5}\n').texts == [("a",), ("5",)]
     pairs = read(tmp_path / "x.csv", "b,a\n1,2\n3,\n", text=["a", "b"])

@@ -252,18 +252,18 @@ def share_out(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"job{job}.jsonl" for job in range(jobs)]
-    running = {}
+    running: set[int] = set()
     for job, path in enumerate(paths):
         pid = os.fork()
         if not pid:
             _work(path, range(job, len(names), jobs), work)
-        running[pid] = job
+        running.add(pid)
     progress, codes = Progress(names[0].partition("/")[0] if names else "", len(names)), []
     while running:
         for pid in list(running):
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
-                del running[pid]
+                running.remove(pid)
                 codes.append(os.waitstatus_to_exitcode(status))
         done = [line for path in paths for line in _complete_lines(path)] if progress.due() else []
         failed = [number for number, problems in done if problems[skip:]]

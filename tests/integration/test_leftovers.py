@@ -125,6 +125,14 @@ def models_timed(folder: Path) -> object:
     return ServingClock(tiny.make_model(), Serving(seq_len=8)).speedup(tiny.make_model(seed=1))
 
 
+def shapes_timed(folder: Path) -> object:
+    from compress.search.shape_clock import time_shapes
+
+    point = SimpleNamespace(batch_size=1, seq_len=8, threads=1)
+    space: Any = SimpleNamespace(runtime="onnxruntime", precision="fp32", serving=point)
+    return time_shapes(folder / "model", tiny.LABELS, "class", space, ["layers=1"])
+
+
 def lstms_quantized(folder: Path) -> object:
     import onnx
 
@@ -163,6 +171,7 @@ PLACES: dict[str, Place] = {
         lambda f: compress.quantize(f / "model", None, f / "out", method="dynamic"), "compress.quantize:_choose_method"
     ),
     "quantize/dynamic.py": Place(lstms_quantized, "onnxruntime.quantization:quantize_dynamic"),
+    "search/shape_clock.py": Place(shapes_timed, "compress.search.shape_clock:_untrained"),
     "training/precision.py": Place(
         precision_measured, "compress.training.precision:_measure", {"compress.training.precision:emulates_bf16": lambda: False}
     ),

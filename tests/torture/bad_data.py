@@ -172,7 +172,7 @@ CASES = [
     _lines("spans", "no answers", [{"question": "q", "context": "a b c", "answers": {"text": [], "answer_start": []}}] * 4, "answer", arguments=SPANS),
     _lines("spans", "answers are text", [{"question": "q", "context": "a b c", "answers": "b"}] * 4, "", arguments=SPANS),
     _lines("regression", "words", [{"text": "a", "label": "big"}] * 4, "label", arguments=_kind("regression", "--text", "text", "--label", "label")),
-    _lines("regression", "squares beyond float32", [{"text": f"dog {n}", "label": 1e30} for n in range(8)], "learning rate", 7,
+    _lines("regression", "squares beyond float32", [{"text": f"dog {n}", "label": n * 1e30} for n in range(8)], "learning rate", 7,
            arguments=_kind("regression", "--text", "text", "--label", "label")),
     _lines("regression", "infinite", [{"text": "a", "label": 1e400}] * 4, "", arguments=_kind("regression", "--text", "text", "--label", "label")),
     _lines("regression", "null", [{"text": "a", "label": None}] * 4, "", arguments=_kind("regression", "--text", "text", "--label", "label")),

@@ -102,7 +102,8 @@ def odd_texts(session: Session) -> Report:
     for text in TEXTS:
         cases |= {f"texts/{verb}/{text}": _case(_in_verb, verb, [text]) for verb, how in VERBS.items() if not how.rare}
         cases |= {f"texts/{name}/{text}": _case(_in_kind, kind, [text]) for kind, name in KINDS.items()}
-        cases |= {f"texts/as a {use}/{text}": _case(_as_name, use, [text]) for use in USES}
+        uses = [use for use in USES if (use, text) != ("file", "NUL")]  # no command line can carry it
+        cases |= {f"texts/as a {use}/{text}": _case(_as_name, use, [text]) for use in uses}
     sound = [text for text in TEXTS if text not in REFUSED]
     cases |= {f"texts/{verb}/all": _case(_in_verb, verb, sound) for verb in VERBS}
     names = session.sample([name for name in cases if session.wanted(name)], least=6)
@@ -223,7 +224,6 @@ def _as_name(place: Place, use: str, names: list[str]) -> list[str]:
     if use == "column":
         _write_rows(place.work / "odd.jsonl", [{text: row["text"], "label": row["label"]} for row in rows])
         task = {"text": [text], "label": "label"}
-        refused = refused or ([3] if not text.strip() else [])
     else:
         _write_rows(place.work / "odd.jsonl", [*rows, *({"text": row["text"], "label": text} for row in rows[:3])])
         task = {"text": ["text"], "label": "label"}

@@ -217,7 +217,7 @@ def _odd_rows(kind: str, text: str) -> list[dict[str, Any]]:
 
 def _as_name(place: Place, use: str, names: list[str]) -> list[str]:
     """Use a text as a label, as the name of a column, or as the name of a model's folder and of what is made of it."""
-    (text,), refused = [TEXTS[name] for name in names], [4] if REFUSED & set(names) else []
+    (text,), codes = [TEXTS[name] for name in names], _codes(names)
     rows = [{"text": text, "label": label} for text, label in tiny.sentences(12, seed=9)]
     if use == "file":
         return _as_file(place, text, rows)
@@ -227,19 +227,19 @@ def _as_name(place: Place, use: str, names: list[str]) -> list[str]:
     else:
         _write_rows(place.work / "odd.jsonl", [*rows, *({"text": row["text"], "label": text} for row in rows[:3])])
         task = {"text": ["text"], "label": "label"}
-        refused = refused or ([4] if not text.strip() else [])
+        codes = [4] if not text.strip() else codes  # a row without a label
     files = dict.fromkeys(("train", "validation", "test"), "odd.jsonl")
     (place.work / "odd.yaml").write_text(json.dumps({**task, **files, "max_length": 32}), encoding="utf-8")
-    problems = _run(place, ["finetune", "encoder", "--task", "odd.yaml", *FAST, "-o", "out"], refused or [0])
-    if problems or refused:
+    problems = _run(place, ["finetune", "encoder", "--task", "odd.yaml", *FAST, "-o", "out"], codes)
+    if problems or not (place.work / "out").exists():
         return problems + small.leftovers(place)
     for arguments in (
         ["export", "out", "--task", "odd.yaml", "-o", "served"],
         ["eval", "out", "served", "--task", "odd.yaml", "--per-class", "--errors", "errors.jsonl"],
         ["quantize", "served", "--task", "odd.yaml", "--method", "dynamic", "--max-drop", "100", "-o", "int8"],
     ):
-        problems += _run(place, arguments, [0])
-    return problems + _predictions(place, ["predict", "served", "a dog", "a red cat"], None, ["a dog", "a red cat"], [0])
+        problems += _run(place, arguments, codes)
+    return problems + _predictions(place, ["predict", "served", "a dog", "a red cat"], None, ["a dog", "a red cat"], codes)
 
 
 def _as_file(place: Place, text: str, rows: list[dict[str, str]]) -> list[str]:

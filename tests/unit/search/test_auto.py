@@ -74,7 +74,9 @@ def prepared(inputs: tuple[Path, dict[str, Any]], output: Path, store: Path | No
     """Return a search before its first stage."""
     model, task = inputs
     output.mkdir(exist_ok=True)
-    question = Question(str(model), resolve(task | changes.pop("task", {})), AutoSettings(max_drop=1.0), 0, changes.pop("teacher", ""))
+    question = Question(
+        str(model), resolve(task | changes.pop("task", {})), AutoSettings.model_validate({"max_drop": 1.0}), 0, changes.pop("teacher", "")
+    )
     return _prepare(question, output, Store(store or output / "stages"))
 
 

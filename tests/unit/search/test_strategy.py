@@ -221,7 +221,7 @@ def test_a_latency_that_the_predicted_sizes_exceed_is_kept_by_a_smaller_one(monk
     run, slow = lab.run, set[str]()
 
     def slower(stages: Any, name: str) -> Any:
-        manifest = run(stages, name)
+        manifest: Any = run(stages, name)
         if name.startswith("speed-int8-"):
             size = name.split("-")[2]
             if len(slow) < 2:

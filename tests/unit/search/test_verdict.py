@@ -39,10 +39,11 @@ def test_a_confidence_that_was_not_reached_names_the_examples(finished: FakeLab)
     search = search_on(FakeLab(Landscape(), finished.store), max_drop=1.0, confidence=0.99)
     search.run()
     answer, _ = choose(search.trials)
-    verdict = judge(search.trials, answer) | {"keeps": False, "examples_needed": 12_345}
+    verdict = judge(search.trials, answer)
+    verdict["keeps"], verdict["examples_needed"] = False, 12_345
     assert "12,345 examples" in verdict_lines(verdict, search.trials.objective)[-1]
-    hopeless = verdict | {"examples_needed": None}
-    assert "no number of examples" in verdict_lines(hopeless, search.trials.objective)[-1]
+    verdict["examples_needed"] = None
+    assert "no number of examples" in verdict_lines(verdict, search.trials.objective)[-1]
 
 
 def test_other_limits_name_the_best_that_was_tried(finished: FakeLab) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from compress.data.examples import Examples, Predictions
+from compress.data.judgements import Judgements
 from compress.data.squad import normalize_answer
 from compress.data.task import Task
 from compress.models.label_mapping import NO_CLASS
@@ -30,15 +31,15 @@ class ErrorEntry(TypedDict):
 def list_errors(examples: Examples, predictions: Mapping[str, Predictions], task: Task) -> list[ErrorEntry]:
     """Return every example that some model gets wrong or on which two models disagree, disagreements first.
 
-    A value is wrong, or disagrees, if it is off by more than half the standard deviation of the labels. Vectors are neither right nor
-    wrong: for them there are no errors to list.
+    A value is wrong, or disagrees, if it is off by more than half the standard deviation of the labels. Vectors and rankings are
+    neither right nor wrong: for them there are no errors to list.
 
     Args:
         examples: with their labels.
         predictions: by model, in the form of `Examples.labels`.
         task: of the examples.
     """
-    if task.spec.target == "vector":
+    if task.spec.target == "vector" or isinstance(examples.labels, Judgements):
         return []
     margin = float(np.std(examples.labels)) / 2 if task.spec.target == "value" else 0.0
     entries: list[ErrorEntry] = []

@@ -43,7 +43,7 @@ def random_workload(candidates: Sequence[Candidate], runners: dict[str, Runner],
 
 def sample_texts(task: Task, settings: BenchSettings) -> Examples:
     """Draw the texts of all batches from the task's evaluation split."""
-    examples = task.split(task.evaluation_split())
+    examples = task.model_inputs(task.evaluation_split())
     count = DISTINCT_BATCHES * max(settings.batch_size)
     return examples.take(np.random.default_rng(0).integers(0, len(examples), count))
 

@@ -33,11 +33,26 @@ LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}  # of a text or a label, which must
 @click.argument("texts", nargs=-1)
 @option("--query", section=INPUT, metavar="TEXT", help="Score each text as an answer to this query: by a reranker, or by cosine.")
 @option("--pooling", section=INPUT, type=click.Choice(POOLINGS), help="Open an encoder as an embedder whose folder names no pooling.")
-@option("-o", "--output", section=INPUT, type=click.Path(dir_okay=False), metavar="FILE.npy", help="Write the vectors to a NumPy file.")
+@option(
+    "-o",
+    "--output",
+    section=INPUT,
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the vectors to FILE.npy, or with --beir the candidates to FILE.run.",
+)
+@option("--beir", section=INPUT, metavar="DIR|REPO", help="Search a corpus in BEIR's layout with its queries; -o gets a TREC run file.")
 @option("--pair", section=INPUT, is_flag=True, help="Read text pairs: two arguments, or two tab-separated columns on stdin.")
 @option("--device", section=HARDWARE, type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
 def command(
-    model: str, texts: tuple[str, ...], query: str | None, pooling: str | None, output: str | None, pair: bool, device: str
+    model: str,
+    texts: tuple[str, ...],
+    query: str | None,
+    pooling: str | None,
+    output: str | None,
+    beir: str | None,
+    pair: bool,
+    device: str,
 ) -> None:
     """Label, tag, answer, encode or score texts with a model.
 
@@ -52,14 +67,15 @@ def command(
       compress predict int8 --pair "He bought a car." "He owns a car."
       compress predict reader --pair "Who wrote it?" "The book, written by Ada Lovelace, sold well."
       cat lines.txt | compress predict embedder -o vectors.npy
+      compress predict embedder --beir cranfield -o candidates.run
       compress predict reranker --query "who wrote it?" "A book by Ada Lovelace." "A film of 1932."
     """
+    _check_options(texts, query, output, beir, pair)
+    if beir is not None:
+        _search(model, beir, Path(str(output)), device, pooling)
+        return
     from compress.inference.predictor import open_predictor
 
-    if query is not None and pair:
-        raise UsageError("--query and --pair do not go together", "with --query every text is the second one of a pair")
-    if output and not output.endswith(".npy"):
-        raise UsageError(f"-o {output}: vectors are written to a file that ends with .npy")
     predict = open_predictor(model, device, pooling)
     if texts:
         inputs: Iterable[str] = ["\t".join(texts)] if pair else texts
@@ -88,6 +104,31 @@ def command(
         console.result({"output": output, "n": len(vectors)}, lambda: print(f"wrote {output}: {len(vectors)} vectors"))
     else:
         console.result({"predictions": collected}, lambda: None)
+
+
+def _check_options(texts: tuple[str, ...], query: str | None, output: str | None, beir: str | None, pair: bool) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UsageError: they do not, or the output file has another ending.
+    """
+    if beir is not None and (texts or query is not None or pair):
+        raise UsageError("--beir takes no texts, --query or --pair", "its queries and documents are those of the data set")
+    if beir is not None and not (output or "").endswith(".run"):
+        raise UsageError("--beir writes the candidates of the queries to a run file", "name it: -o candidates.run")
+    if query is not None and pair:
+        raise UsageError("--query and --pair do not go together", "with --query every text is the second one of a pair")
+    if output and beir is None and not output.endswith(".npy"):
+        raise UsageError(f"-o {output}: vectors are written to a file that ends with .npy")
+
+
+def _search(model: str, beir: str, output: Path, device: str, pooling: str | None) -> None:
+    """Write the candidates of the queries of a data set."""
+    from compress.inference.retriever import write_candidates
+
+    queries, documents = write_candidates(model, beir, output, device, pooling)
+    document = {"output": str(output), "queries": queries, "documents": documents}
+    console.result(document, lambda: print(f"wrote {output}: {documents} candidates of {queries} queries"))
 
 
 def _check_kind(prediction: Output, field: str, option: str) -> None:

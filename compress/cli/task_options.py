@@ -14,11 +14,11 @@ from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
 
 TASK_FIELDS = (
-    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "train", "validation", "test", "text", "label",
+    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "train", "validation", "test", "text", "label",
     "max_length", "metric",
 )  # fmt: skip
 FILES = ("train", "validation", "test")
-FIXED = ("kind", "multi_label", "no_answer", "separator", "pooling", "beir", "text", "label")  # what a preset or a task file fixes
+FIXED = ("kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "text", "label")  # what a preset or a task file fixes
 KINDS = get_args(Kind)
 POOLINGS = get_args(Pooling)
 
@@ -32,6 +32,7 @@ class TaskFlags(TypedDict, total=False):
     separator: str
     pooling: str
     beir: str
+    run: str
     text: tuple[str, ...]
     label: str
     max_length: int
@@ -57,7 +58,13 @@ OPTIONS = (
         type=click.Choice(POOLINGS),
         help="How an encoder whose folder does not say so makes one vector of its tokens (sentence-embedding).",
     ),
-    option("--beir", section=TASK, metavar="DIR|REPO", help="Corpus, queries and judgements in BEIR's layout (sentence-embedding)."),
+    option(
+        "--beir",
+        section=TASK,
+        metavar="DIR|REPO",
+        help="Corpus, queries and judgements in BEIR's layout (sentence-embedding, text-ranking).",
+    ),
+    option("--run", section=TASK, metavar="FILE", help="With --beir, candidates of the queries for text-ranking: a TREC run file."),
     option("--train", section=TASK, metavar="FILE", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
     option(
         "--validation", section=TASK, metavar="FILE", help="Local validation file. Without one, 10 % of the training data are held out."

@@ -42,6 +42,11 @@ class Judgements:
         where = np.asarray(positions, dtype=int)
         return Judgements(self.corpus, self.queries[where], [self.documents[i] for i in where], [self.grades[i] for i in where])
 
+    def grades_of(self, row: int, documents: np.ndarray) -> np.ndarray:
+        """Return the grades of documents for the query in a row, (m,) float32: not negative, and 0 without a judgement."""
+        judged = dict(zip(self.documents[row].tolist(), self.grades[row].tolist(), strict=True))
+        return np.array([max(0, judged.get(document, 0)) for document in documents.tolist()], dtype=np.float32)
+
 
 def read_judgements(source: Source, queries: Collection, corpus: Collection) -> Judgements:
     """Read the columns `query-id`, `corpus-id` and `score` (a whole number).

@@ -76,6 +76,8 @@ def _preset_with_data(task: Mapping[str, object]) -> TaskSpec:
 
 def _absolute(spec: TaskSpec, folder: Path) -> TaskSpec:
     files = spec.local_files()
-    if spec.beir and (folder / spec.beir).is_dir():
-        return spec.model_copy(update={"beir": str((folder / spec.beir).absolute())})
+    if spec.beir:
+        run = {"run": str((folder / spec.run).absolute())} if spec.run else {}
+        beir = {"beir": str((folder / spec.beir).absolute())} if (folder / spec.beir).is_dir() else {}
+        return spec.model_copy(update={**beir, **run})
     return spec.with_files({split: str(folder / path) for split, path in files.items()}) if files else spec

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
+
+import numpy as np
 
 from compress.core import console, digests
 from compress.core.errors import DataError
@@ -13,8 +15,13 @@ from compress.data.columns import IN_MEMORY_BYTES
 from compress.data.dataset_objects import SPLITS
 from compress.data.examples import Examples
 from compress.data.judgements import Judgements, read_judgements, split_by_query
+from compress.data.ranking_examples import query_document_texts
+from compress.data.rankings import DocumentRanking
+from compress.data.runs import read_trec_run
 from compress.data.splits import FEWEST, HELD_OUT
+from compress.data.tables import existing_file
 
+CANDIDATES = 100  # of a query, that a reranker ranks
 Shares = tuple[float, float, float]  # of train, validation and test
 
 
@@ -27,13 +34,17 @@ class Retrieval:
             a tenth of the training queries becomes the validation split if there is none.
         in_memory: bytes; a corpus that takes more is streamed from its files.
 
+        run: a TREC run file with the candidates of each query; only for `candidates`.
+
     Raises (from any property that reads data):
         DataError: a part is missing, empty or malformed.
         ResourceError: offline and not in the cache.
     """
 
-    def __init__(self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES) -> None:
-        self._data, self._shares, self._in_memory = data, shares, in_memory
+    def __init__(
+        self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES, run: str | None = None
+    ) -> None:
+        self._data, self._shares, self._in_memory, self._run = data, shares, in_memory, run
         self._read: dict[str, Judgements] = {}
 
     @cached_property
@@ -62,12 +73,66 @@ class Retrieval:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data and of how it is split."""
-        return digests.digest_json({"data": self.sources.digest(), "shares": self._shares})
+        run = {"run": digests.digest_file(existing_file(self._run))} if self._run else {}
+        return digests.digest_json({"data": self.sources.digest(), "shares": self._shares, **run})
+
+    @cached_property
+    def _rankings(self) -> list[DocumentRanking]:
+        return read_trec_run(self._run, self.queries, self.corpus) if self._run else []
+
+    def candidates(self, split: str) -> list[DocumentRanking]:
+        """Return the first candidates of each judged query of a split, for a reranker.
+
+        Raises:
+            DataError: no run was given, it is malformed, or it has no candidates of any of these queries.
+        """
+        if not self._run:
+            raise DataError("there are no candidates to rank", "give a run file with --run; compress eval of an embedder writes one")
+        candidates = [self._rankings[query].top(CANDIDATES) for query in self.judgements(split).queries.tolist()]
+        lacking = sum(not len(ranking) for ranking in candidates)
+        if lacking == len(candidates):
+            raise DataError(f"{self._run} has no candidates of the queries of the {split} split", "give the run of these queries")
+        if lacking:
+            console.once(f"{lacking} of {len(candidates)} {split} queries have no candidates in {self._run}: they score 0")
+        return candidates
 
     def examples(self, split: str) -> Examples:
         """Return the judged queries of a split with their judgements; see `judgements` for errors."""
         judgements = self.judgements(split)
         return Examples(self.queries.take(judgements.queries), judgements)
+
+    def candidate_pairs(self, split: str) -> Examples:
+        """Return each judged query with each of its candidates; labels are their grades, (n,) float32, 0 without a judgement."""
+        return self._pairs(self.judgements(split), self.candidates(split))
+
+    @cached_property
+    def unjudged(self) -> list[int]:
+        """The queries that have candidates and are judged in no split: training data without labels."""
+        judged = {query for split in self.available for query in self.judgements(split).queries.tolist()}
+        return [query for query, ranking in enumerate(self._rankings) if query not in judged and len(ranking)]
+
+    def training_pairs(self) -> Examples:
+        """Return the pairs of the train split; if it has no judgements, those of `unjudged`.
+
+        Raises:
+            DataError: there are neither.
+        """
+        if "train" in self.available:
+            return self.candidate_pairs("train")
+        if not self.unjudged:
+            raise DataError(
+                f"there are no training judgements, and {self._run} has no candidates of queries without judgements",
+                "divide the judgements with shares (of train, validation and test) in a task file",
+            )
+        nothing = [np.zeros(0, dtype=np.int64)] * len(self.unjudged)
+        judgements = Judgements(self.corpus, np.array(self.unjudged), nothing, nothing)
+        return self._pairs(judgements, [self._rankings[query].top(CANDIDATES) for query in self.unjudged])
+
+    def _pairs(self, judgements: Judgements, candidates: Sequence[DocumentRanking]) -> Examples:
+        """Return each query with each of its candidates, and their grades."""
+        documents = [ranking.documents for ranking in candidates]
+        texts = query_document_texts(self.queries.take(judgements.queries), documents, self.corpus)
+        return Examples(texts, np.concatenate([judgements.grades_of(row, of_query) for row, of_query in enumerate(documents)]))
 
     def judgements(self, split: str) -> Judgements:
         """Return the judgements of `train`, `validation` or `test`.

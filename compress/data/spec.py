@@ -97,8 +97,10 @@ class TaskSpec(BaseModel):
     builtin: Literal["bbc-news"] | None = None
     hub: HubSource | None = None
     beir: str | None = Field(
-        None, description="sentence-embedding: a folder or dataset repository with corpus, queries and judgements in BEIR's layout"
+        None,
+        description="sentence-embedding, text-ranking: a folder or dataset repository with corpus, queries and judgements in BEIR's layout",
     )
+    run: str | None = Field(None, description="text-ranking with beir: the candidates of each query, a run file in TREC's format")
     shares: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
         None,
         min_length=3,
@@ -142,6 +144,11 @@ class TaskSpec(BaseModel):
                 filled.setdefault("label", columns[0])  # texts alone have no labels
             if not filled.get("metrics") and isinstance(columns, list):
                 filled["metrics"] = RANKING_METRICS if filled.get("beir") else PAIR_METRICS if len(columns) == 2 else ["cosine"]
+        if filled.get("kind") == "text-ranking" and filled.get("beir"):
+            filled.setdefault("max_length", EMBEDDING_LENGTH)
+            filled.setdefault("text", ["query", "text"])
+            if not filled.get("metrics"):
+                filled["metrics"] = RANKING_METRICS
         if filled.get("segment"):
             filled.setdefault("labels", list(SEGMENT_TAGS))
             filled.setdefault("label", next(iter(text if isinstance(text := filled.get("text"), list) and text else ["tokens"])))
@@ -155,8 +162,10 @@ class TaskSpec(BaseModel):
         local = any(self.local_files().values())
         if sum([self.builtin is not None, self.hub is not None, self.data is not None, self.beir is not None, local]) != 1:
             raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data, beir")
-        if (self.beir is not None and self.kind != "sentence-embedding") or (self.shares and self.beir is None):
-            raise ValueError("beir goes with sentence-embedding, and shares with beir")
+        if (self.beir is not None and self.kind not in ("sentence-embedding", "text-ranking")) or (self.shares and self.beir is None):
+            raise ValueError("beir goes with sentence-embedding and text-ranking, and shares with beir")
+        if (self.run is not None) != (self.beir is not None and self.kind == "text-ranking"):
+            raise ValueError("text-ranking with beir needs the candidates of the queries: run (a TREC run file); nothing else takes it")
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError("a label occurs twice in 'labels'")
         if self.multi_label and self.kind != "text-classification":
@@ -168,9 +177,10 @@ class TaskSpec(BaseModel):
             raise ValueError(f"{self.kind} takes {fewest if fewest == most else '1 or 2'} text column(s), not {len(self.text)}")
         if self.segment and (self.target != "tags" or self.labels != list(SEGMENT_TAGS)):
             raise ValueError("segment goes with token-classification, and its labels are B, M, E, S")
-        wrong = [name for name in self.metrics if name not in METRICS_OF[self.target]]
+        known = RANKING_METRICS if self.run else METRICS_OF[self.target]
+        wrong = [name for name in self.metrics if name not in known]
         if wrong:
-            raise ValueError(f"'{wrong[0]}' does not measure {self.described_kind} (known: {', '.join(METRICS_OF[self.target])})")
+            raise ValueError(f"'{wrong[0]}' does not measure {self.described_kind} (known: {', '.join(known)})")
         if self.target == "vector":
             self._check_vector_metrics()
         return self
@@ -216,7 +226,7 @@ class TaskSpec(BaseModel):
     def with_files(self, files: dict[str, str]) -> TaskSpec:
         """Return this task with local files instead of its data; the columns stay."""
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
-        cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "shares", "train", "validation", "test"))
+        cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "run", "shares", "train", "validation", "test"))
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
 
 

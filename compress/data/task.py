@@ -27,7 +27,7 @@ FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "e
 READERS = {
     "class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans, "vector": read_values,
 }  # fmt: skip
-LOCATION_FIELDS = {"name", "description", "builtin", "hub", "data", "beir", "train", "validation", "test"}  # not what the data means
+LOCATION_FIELDS = {"name", "description", "builtin", "hub", "data", "beir", "run", "train", "validation", "test"}  # not what the data means
 
 
 class Task:
@@ -48,9 +48,11 @@ class Task:
 
     @property
     def available(self) -> list[str]:
-        """The splits that can be loaded; without a validation split, one is held out of train. A corpus is the train split of its own."""
+        """The splits that can be loaded; without a validation split, one is held out of train. A corpus is a train split."""
         if self.retrieval is not None:
-            return ["train", *(split for split in self.retrieval.available if split != "train")]
+            splits = [split for split in self.retrieval.available if split != "train"]
+            trains = self.spec.target == "vector" or "train" in self.retrieval.available or bool(self.retrieval.unjudged)
+            return ["train", *splits] if trains else splits
         given = [name for name in SPLITS if name in self._sources or (name == "validation" and "train" in self._sources)]
         return [*given, "test"] if self.spec.hold_back and "validation" in given and "test" not in given else given
 
@@ -58,7 +60,8 @@ class Task:
     def retrieval(self) -> Retrieval | None:
         """Corpus, queries and judgements of a task in BEIR's layout; None for other tasks."""
         shares = self.spec.shares
-        return Retrieval(self.spec.beir, (shares[0], shares[1], shares[2]) if shares else None, self.in_memory) if self.spec.beir else None
+        parts = (shares[0], shares[1], shares[2]) if shares else None
+        return Retrieval(self.spec.beir, parts, self.in_memory, self.spec.run) if self.spec.beir else None
 
     @cached_property
     def label_names(self) -> list[str]:
@@ -123,9 +126,7 @@ class Task:
     def _load(self, name: str) -> None:
         """Load a split, and those that it is divided from."""
         if self.retrieval is not None:
-            texts = self.retrieval.corpus.texts
-            train = Examples(texts, np.zeros(len(texts), dtype=np.float32))
-            self._loaded[name] = train if name == "train" else self.retrieval.examples(name)
+            self._loaded[name] = self._training_inputs(self.retrieval) if name == "train" else self.retrieval.examples(name)
         elif name == "train" and "validation" in self._sources:
             self._loaded["train"] = self._read("train")
         elif name == "test" and "test" in self._sources:
@@ -139,6 +140,19 @@ class Task:
                 kept, held_back = held_back_positions(len(validation), self.spec.hold_back)
                 validation, self._loaded["test"] = validation.take(kept), validation.take(held_back)
             self._loaded["validation"] = validation
+
+    def _training_inputs(self, retrieval: Retrieval) -> Examples:
+        """Return the corpus, without labels, for an embedder; training queries with their candidates and grades for a reranker."""
+        if self.spec.target == "value":
+            return retrieval.training_pairs()
+        texts = retrieval.corpus.texts
+        return Examples(texts, np.zeros(len(texts), dtype=np.float32))
+
+    def model_inputs(self, name: str) -> Examples:
+        """Return what a model is given for a split: its examples, or for a reranker the queries with their candidates."""
+        if self.retrieval is None or self.spec.target != "value" or name == "train":
+            return self.split(name)
+        return self.retrieval.candidate_pairs(name)
 
     def evaluation_split(self, name: str = "auto") -> str:
         """Return the split to evaluate on: `auto` means test if the task has one, else validation."""

@@ -64,7 +64,7 @@ def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
         return encode_for(source, sample_examples(), spec), "built-in samples"
     task = inputs.task
     split = "validation" if "validation" in task.available else task.available[0]
-    examples = task.split(split)
+    examples = task.model_inputs(split)
     positions = evenly_spaced(len(examples), VERIFIED_EXAMPLES)
     return encode_for(source, examples.take(positions), task.spec.input_spec), f"{task.spec.name}, {split}"
 

@@ -15,6 +15,7 @@ from compress.data.judgements import Judgements
 from compress.data.metrics import compute
 from compress.data.task import Task
 from compress.inference.batches import Forward, run_batches
+from compress.inference.candidate_ranking import CandidateRanking
 from compress.inference.corpus_search import CorpusSearch
 from compress.inference.decoding import decode_predictions
 from compress.models.activation import value_activation
@@ -48,7 +49,10 @@ class Evaluator:
         self._activation: Activation = value_activation(read_config(tokenizer)) if activation is None else activation
         examples = task.split(split)
         judged = task.retrieval if isinstance(examples.labels, Judgements) else None
-        self._search = CorpusSearch(judged.corpus) if judged else None
+        self._search: CorpusSearch | CandidateRanking | None = None
+        if judged:
+            reranks = task.spec.target == "value"
+            self._search = CandidateRanking(judged.corpus, judged.candidates(split)) if reranks else CorpusSearch(judged.corpus)
         self.examples = examples if limit is None or len(examples) <= limit or judged else examples.take(np.arange(limit))
         self._encoded: dict[Path, Encoded] = {}
         self._reference = reference

@@ -46,7 +46,7 @@ def write_smaller_file(context: PruneContext, output: Path) -> PruneDocument:
 def _prune_tokens(context: PruneContext, model: TransformersModel, tokenizer: Path) -> dict[str, int]:
     """Remove the tokens that no text of the task uses, in place, and write the smaller tokenizer; returns the counts."""
     task = context.dense.task
-    texts = [text for split in task.available for text in task.split(split).texts]
+    texts = [text for split in task.available for text in task.model_inputs(split).texts]
     if not context.calibration.labeled:
         texts += context.calibration.examples.texts
     facts = prune_vocab(model, context.dense.source, texts, tokenizer, words=context.dense.target == "tags")

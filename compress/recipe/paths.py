@@ -40,7 +40,8 @@ def _task(task: object, folder: Path) -> object:
         return _file(task, folder)
     if isinstance(task, dict):
         files = {key: _file(value, folder) for key, value in task.items() if key in SPLITS and isinstance(value, str)}
-        return {**task, **files, **({"beir": _model(task["beir"], folder)} if "beir" in task else {})}
+        run = {"run": _file(task["run"], folder)} if isinstance(task.get("run"), str) else {}
+        return {**task, **files, **run, **({"beir": _model(task["beir"], folder)} if "beir" in task else {})}
     return task
 
 

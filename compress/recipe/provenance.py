@@ -68,7 +68,7 @@ def public_manifest(manifest: Mapping[str, object], stages: Collection[str]) -> 
         names = public_names(inputs, taken={MODEL, *stages})
         public["inputs"] = {names[name]: digest for name, digest in inputs.items()}
     if isinstance(task, Mapping):
-        hidden = {*SPLITS, *(["beir"] if Path(str(task.get("beir", ""))).is_absolute() else [])}  # a repository is no path
+        hidden = {*SPLITS, "run", *(["beir"] if Path(str(task.get("beir", ""))).is_absolute() else [])}  # a repository is no path
         public["task"] = {key: with_public_names(value) if key in hidden else value for key, value in task.items()}
     return public
 

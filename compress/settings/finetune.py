@@ -123,6 +123,11 @@ class FinetuneSettings(TrainSettings):
         description="What is trained: full: all weights; frozen: the head only; lora: the head and low-rank updates, merged at the end; "
         "adapter: the head, LayerNorms and bottleneck adapters that stay in the model.",
     )
+    ranking_loss: Annotated[Literal["listwise", "pointwise"], METHOD] = Field(
+        "listwise",
+        description="Loss of a reranker on judgements (--beir): listwise compares the candidates of a query; pointwise asks of each "
+        "whether it is relevant.",
+    )
     lora_rank: Annotated[int | None, METHOD, Only("mode", "lora")] = Field(
         None, ge=1, le=4096, description="Rank of the low-rank updates. Default: 8."
     )

@@ -22,6 +22,7 @@ class FinetuneKeywords(TypedDict, total=False):
     device: Literal["auto", "cpu", "cuda"]
     seeds: list[int] | None
     mode: Literal["full", "frozen", "lora", "adapter"]
+    ranking_loss: Literal["listwise", "pointwise"]
     lora_rank: int | None
     lora_alpha: float | None
     adapter_size: int | None

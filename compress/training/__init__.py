@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from compress.core import console, processes
+from compress.core.errors import UsageError
 from compress.data.encoded import Encoded
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
@@ -25,23 +26,31 @@ from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs, refuse_vectors
 from compress.training.budget import TimeBudget, estimate_scoring_seconds
+from compress.training.embedder_objective import embedder_objective
 from compress.training.label_loss import loss_on_labels
-from compress.training.loop import TrainingPlan, fit
+from compress.training.loop import Loss, TrainingPlan, fit
 from compress.training.modes import training_mode
+from compress.training.reranker_objective import LIST_SIZE, reranker_objective
 from compress.training.seeds import run_seeds
 from compress.training.trainable import trained_share
 
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocument:
     """Fine-tune a model on the task, keep its best epoch on validation and write a checkpoint."""
-    refuse_vectors(inputs.task.spec.target, "finetune", "distill an embedder from another one: compress distill")
+    if settings.mode != "full":
+        refuse_vectors(inputs.task.spec.target, f"finetune --mode {settings.mode}", "use --mode full")
     if settings.seeds:
         return run_seeds(run, inputs, settings, output)
     if settings.mode == "frozen" and settings.precision == "auto":
         settings = settings.model_copy(update={"precision": "fp32"})  # only the head is trained: timing the whole model says nothing
+    reranks = inputs.task.retrieval is not None and inputs.task.spec.target == "value"
+    if reranks:
+        if settings.mode == "frozen":
+            raise UsageError("finetune --mode frozen does not support --beir", "use --mode full, lora or adapter")
+        settings = settings.model_copy(update={"batch_size": max(1, settings.batch_size // LIST_SIZE)})  # lists
     plan = TrainingPlan(settings, inputs.seed, inputs.resume, TimeBudget.of(settings))
     task, target, device = inputs.task, inputs.task.spec.target, plan.device
-    model, train, evaluator = _load(inputs, settings.max_examples)
+    model, train, evaluator, loss = _load(inputs, settings)
     model.to(device)
     forward = torch_forward(model, device)
     final_scoring = estimate_scoring_seconds(forward, evaluator.data) if plan.budget else 0.0
@@ -49,7 +58,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
         if plan.budget:
             frozen = settings.mode == "frozen"
             plan.budget.reserve(estimate_scoring_seconds(forward, validation_inputs) if frozen else final_scoring, final_scoring)
-        loss = loss_on_labels(model, train_inputs, target, device, activation=activation_of(model))
+        loss = loss or loss_on_labels(model, train_inputs, target, device, activation=activation_of(model))
         result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[task.spec.main_metric])
         trained, share = trained_share(model)
     metrics = processes.from_main(lambda: evaluator.score(forward))
@@ -67,14 +76,22 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
     }
 
 
-def _load(inputs: Inputs, max_examples: int | None) -> tuple[TransformersModel, Encoded, Evaluator]:
-    """Return the model with a head for the task, the encoded training data, and the evaluator on validation."""
+def _load(inputs: Inputs, settings: FinetuneSettings) -> tuple[TransformersModel, Encoded, Evaluator, Loss | None]:
+    """Return the model with a head for the task, encoded training data, the evaluator on validation, and a loss other than the task's."""
     task, source, spec = inputs.task, inputs.source, inputs.task.spec
     torch.manual_seed(inputs.seed)  # for the initial weights of a new head
     config = read_config(source)
     names, classes = head_for_task(config, task, source.name)
-    model = load_model(source, labels=names, target=spec.target)
-    train = task.split("train").sample(max_examples, inputs.seed)
+    model = load_model(source, labels=names, target=spec.target, pooling=spec.pooling)
+    if spec.target == "vector":
+        data, loss = embedder_objective(task, source, model, settings.max_examples, inputs.seed)
+        evaluator = Evaluator(task, "validation", source, classes)
+        console.info(f"  {len(data)} training pairs and {len(evaluator)} validation examples")
+        return model, data, evaluator, loss
+    if task.retrieval is not None:
+        data, loss = reranker_objective(task, task.retrieval, source, model, settings, inputs.seed)
+        return model, data, Evaluator(task, "validation", source, classes, activation=activation_of(model)), loss
+    train = task.split("train").sample(settings.max_examples, inputs.seed)
     evaluator = Evaluator(task, "validation", source, classes, activation=activation_of(model))
     task.warn_of_overlap()
     labels = f", {len(task.label_names)} labels" if spec.target in ("class", "labels", "tags") else ""
@@ -82,7 +99,7 @@ def _load(inputs: Inputs, max_examples: int | None) -> tuple[TransformersModel, 
     if spec.target == "value" and target_of(config) != "value":
         set_output_bias(model, float(train.labels.mean()))
     data = encode_for(source, train, spec.input_spec)
-    return model, replace(data, labels=to_model_labels(data.labels, spec.target, classes)), evaluator
+    return model, replace(data, labels=to_model_labels(data.labels, spec.target, classes)), evaluator, None
 
 
 def set_output_bias(model: TransformersModel, mean: float) -> None:

@@ -48,14 +48,14 @@ def cosent_loss(cosines: torch.Tensor, scores: torch.Tensor, temperature: float 
     return torch.cat([counted.new_zeros(1), counted]).logsumexp(0)
 
 
-def cosine_regression_loss(cosines: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Return the mean squared error of cosines (Reimers & Gurevych 2019, arXiv 1908.10084, section 3).
+def pointwise_loss(scores: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:
+    """Return the binary cross-entropy of relevant or not, mean over candidates (Nogueira & Cho 2019, arXiv 1901.04085, eq. 1).
 
     Args:
-        cosines: of the pairs, (batch,).
-        scores: of the same pairs, (batch,), scaled to the range of cosines.
+        scores: logits, (lists, candidates).
+        grades: not negative, (lists, candidates).
     """
-    return functional.mse_loss(cosines, scores)
+    return functional.binary_cross_entropy_with_logits(scores, (grades > 0).to(scores.dtype))
 
 
 def listwise_loss(scores: torch.Tensor, grades: torch.Tensor) -> torch.Tensor:

@@ -104,7 +104,7 @@ def test_students_of_other_sizes_keep_the_size_of_the_vectors(tmp_path: Path) ->
 
 def test_refusals(tmp_path: Path) -> None:
     embedder, task = tiny.write_embedder(tmp_path / "a"), tiny.write_texts(tmp_path / "texts", 16, 8)
-    with pytest.raises(UsageError, match="finetune does not support the kind sentence-embedding yet"):
+    with pytest.raises(DataError, match="texts alone have nothing to fine-tune an embedder for"):
         compress.finetune(embedder, task, tmp_path / "out")
     with pytest.raises(UsageError, match="method hidden does not support"):
         compress.prune(embedder, task, tmp_path / "out", method="hidden", target_flops=0.5)

@@ -167,6 +167,7 @@ def test_the_commands_shown_are_accepted(page: Path, line: str, tmp_path: Path, 
     monkeypatch.setattr(api, "run_single", accept)
     monkeypatch.setattr(api, "plan_single", accept)
     monkeypatch.chdir(tmp_path)
-    Path("reviews.yaml").write_text("text: [sentence]\ntrain: train.csv\n", encoding="utf-8")  # the task of the examples
+    Path("reviews.yaml").write_text("text: [sentence]\ntrain: train.csv\n", encoding="utf-8")  # the tasks of the examples
+    Path("rerank.yaml").write_text("kind: text-ranking\nbeir: folder\nrun: candidates.run\n", encoding="utf-8")
     result = CliRunner().invoke(cli, shlex.split(line, comments=True)[1:])
     assert isinstance(result.exception, Accepted), f"{line}\n{result.output}{result.exception}"

@@ -15,6 +15,7 @@ from compress.inference import predictor
 from compress.inference.decoding import Prediction
 from compress.inference.predictor import open_predictor
 from tests import tiny
+from tests.unit.data.retrieval_files import write_beir
 
 TEXTS = ["the dog and the horse", "tea"]
 Printed = pytest.CaptureFixture[str]
@@ -112,3 +113,13 @@ def test_lines_of_stdin_end_at_line_ends_only(predicted: list[str], capsys: Prin
 def test_arguments_with_line_ends_stay_on_their_line(predicted: list[str], capsys: Printed) -> None:
     assert predict(capsys, "predict", "model", "a\nb\r\nc")[1] == "a b\t0.5000\ta b  c\n"
     assert predicted == ["a\nb\r\nc"]
+
+
+def test_candidates_of_a_data_set(embedder: Path, capsys: Printed, tmp_path: Path) -> None:
+    folder, run = write_beir(tmp_path / "beir"), tmp_path / "a.run"
+    code, out, _ = predict(capsys, "--json", "predict", embedder, "--beir", folder, "-o", run)
+    document = json.loads(out)
+    assert (code, document["output"], document["queries"], document["documents"]) == (0, str(run), 3, 9)
+    assert len(run.read_text(encoding="utf-8").splitlines()) == 9
+    assert "name it: -o candidates.run" in predict(capsys, "predict", embedder, "--beir", folder)[2]
+    assert "--beir takes no texts" in predict(capsys, "predict", embedder, "a text", "--beir", folder, "-o", run)[2]

@@ -32,10 +32,13 @@ def ranking(*documents: int) -> DocumentRanking:
 
 def test_lists_take_hard_negatives_before_random_ones() -> None:
     lists = candidate_lists(judged(100, {3: 2, 4: 0, 5: 1, 6: 1}), [ranking(5, 7, 3, 8)], 5, np.random.default_rng(0))
-    assert set(lists.documents[0].tolist()[2:]) == {4, 7, 8}
-    assert set(lists.documents[0].tolist()[:2]) < {3, 5, 6}
+    assert lists.queries.tolist() == [0, 0]  # three relevant documents, two in a list
+    first, second = lists.documents.tolist()
+    assert set(first[2:]) == {4, 7, 8}
+    assert {*first[:2], second[0]} == {3, 5, 6}
+    assert {4, 7, 8} < set(second)
     assert lists.grades.tolist()[0][2:] == [0, 0, 0]
-    assert len(lists) == 1
+    assert lists.take(np.array([1])).documents.tolist() == [second]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 14))
@@ -48,8 +51,11 @@ def test_lists_have_one_size_and_no_document_twice(seed: int, corpus: int, size:
         of_query[min(of_query)] = 2  # one at least is relevant
     judgements = judged(corpus, *grades)
     lists = candidate_lists(judgements, [NOTHING, ranking(*rng.permutation(corpus)), NOTHING], size, rng)
-    assert lists.documents.shape == lists.grades.shape == (3, min(size, corpus))
-    for documents, of_list, of_query in zip(lists.documents.tolist(), lists.grades.tolist(), grades, strict=True):
+    assert lists.documents.shape == lists.grades.shape == (len(lists), min(size, corpus))
+    for query, documents, of_list in zip(lists.queries.tolist(), lists.documents.tolist(), lists.grades.tolist(), strict=True):
         assert len(set(documents)) == len(documents)
-        assert of_list == [max(0, of_query.get(document, 0)) for document in documents]
+        assert of_list == [max(0, grades[query].get(document, 0)) for document in documents]
         assert max(of_list) > 0
+    for query, of_query in enumerate(grades):
+        seen = set(lists.documents[lists.queries == query].ravel().tolist())
+        assert {document for document, grade in of_query.items() if grade > 0} <= seen

@@ -63,3 +63,19 @@ def test_splits_that_there_are_not(tmp_path: Path) -> None:
 def test_a_streamed_corpus_has_the_same_texts(tmp_path: Path) -> None:
     write_beir(tmp_path)
     assert list(Retrieval(str(tmp_path), in_memory=1).corpus.texts) == list(Retrieval(str(tmp_path)).corpus.texts)
+
+
+def test_candidates_come_from_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    console.configure()
+    write_beir(tmp_path)
+    run = tmp_path / "a.run"
+    run.write_text("q1 Q0 d2 1 0.5 x\nq1 Q0 d10 1 0.7 x\nq3 Q0 d1 1 1 x\n", encoding="utf-8")
+    data = Retrieval(str(tmp_path), run=str(run))
+    assert [ranking.documents.tolist() for ranking in data.candidates("test")] == [[2, 1], []]
+    assert "1 of 2 test queries have no candidates" in capsys.readouterr().err
+    assert data.fingerprint != Retrieval(str(tmp_path)).fingerprint
+    with pytest.raises(DataError, match="there are no candidates to rank"):
+        Retrieval(str(tmp_path)).candidates("test")
+    run.write_text("q3 Q0 d1 1 1 x\n", encoding="utf-8")
+    with pytest.raises(DataError, match="has no candidates of the queries of the test split"):
+        Retrieval(str(tmp_path), run=str(run)).candidates("test")

@@ -142,3 +142,17 @@ def test_local_files_replace_every_other_source(tmp_path: Path, monkeypatch: pyt
 def test_values_of_other_types_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(RecipeError):
         resolve({"text": ["a"], "train": "x.csv", **fields})
+
+
+RANKING = {"kind": "text-ranking", "beir": "folder", "run": "a.run"}
+
+
+def test_a_reranker_on_judgements_needs_candidates(tmp_path: Path) -> None:
+    spec = resolve({**RANKING, "shares": [0.6, 0.2, 0.2]}, tmp_path)
+    assert (spec.run, spec.beir) == (str(tmp_path / "a.run"), "folder")  # no folder there: a repository
+    assert spec.metrics == ["ndcg@10", "mrr@10", "recall@100", "map"]
+    assert (len(spec.text), spec.max_length, spec.target) == (2, 512, "value")
+    assert "needs the candidates of the queries" in refused({**RANKING, "run": None})
+    assert "nothing else takes it" in refused({**RANKING, "kind": "sentence-embedding"})
+    assert "beir goes with sentence-embedding and text-ranking" in refused({**RANKING, "kind": "regression", "text": ["a"]})
+    assert "'spearman' does not measure text-ranking (known: ndcg@10" in refused({**RANKING, "metrics": ["spearman"]})

@@ -54,3 +54,8 @@ def test_the_document_is_not_edited() -> None:
     document: dict[str, Any] = {"model": "./a", "stages": {"x": {"from": "./b"}}}
     anchored(document, FOLDER)
     assert document == {"model": "./a", "stages": {"x": {"from": "./b"}}}
+
+
+def test_the_files_of_a_retrieval_task_start_at_the_folder() -> None:
+    task = {"kind": "text-ranking", "beir": "./data", "run": "data/a.run"}
+    assert anchored({"task": task}, FOLDER)["task"] == {**task, "beir": str(FOLDER / "data"), "run": str(FOLDER / "data" / "a.run")}

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from compress.training.ranking_losses import cosent_loss, cosine_matrix, cosine_regression_loss, in_batch_negatives_loss, listwise_loss
+from compress.training.ranking_losses import cosent_loss, cosine_matrix, in_batch_negatives_loss, listwise_loss, pointwise_loss
 
 
 def values(*shape: int) -> torch.Tensor:
@@ -47,8 +47,10 @@ def test_listwise_by_hand() -> None:
     assert float(listwise_loss(scores, grades)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_cosine_regression_by_hand() -> None:
-    assert float(cosine_regression_loss(torch.tensor([0.5, 1.0]), torch.tensor([0.0, 1.0]))) == 0.125
+def test_pointwise_by_hand() -> None:
+    """Probabilities 3/4 and 1/2; any positive grade is relevant."""
+    loss = pointwise_loss(torch.tensor([[math.log(3), 0.0]]), torch.tensor([[2, 0]]))
+    assert float(loss) == pytest.approx(-(math.log(3 / 4) + math.log(1 / 2)) / 2, rel=1e-5)
 
 
 def test_cosines() -> None:
@@ -63,5 +65,5 @@ def test_gradients_are_those_of_finite_differences() -> None:
     scores, grades = torch.tensor([0.0, 2.0, 1.0, 2.0]), torch.tensor([[1, 0, 2], [0, 1, 0]])
     assert torch.autograd.gradcheck(lambda a, b: in_batch_negatives_loss(a, b, relevant, 0.5), (values(4, 3), values(4, 3)))
     assert torch.autograd.gradcheck(lambda cosines: cosent_loss(cosines, scores, 0.5), (values(4),))
-    assert torch.autograd.gradcheck(lambda cosines: cosine_regression_loss(cosines, scores.double()), (values(4),))
+    assert torch.autograd.gradcheck(lambda logits: pointwise_loss(logits, grades), (values(2, 3),))
     assert torch.autograd.gradcheck(lambda logits: listwise_loss(logits, grades), (values(2, 3),))

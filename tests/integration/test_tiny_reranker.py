@@ -1,0 +1,65 @@
+"""A retriever's candidates, and rerankers on them, through the stages, on tiny models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import compress
+from compress.core.errors import DataError, RecipeError, UsageError
+from compress.inference.retriever import write_candidates
+from tests import tiny
+from tests.unit.training.retrieval_task import QUERIES, write_retrieval
+
+
+@pytest.fixture(scope="module")
+def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set, and the candidates of an embedder."""
+    folder = tmp_path_factory.mktemp("retrieval")
+    write_retrieval(folder / "beir")
+    embedder = tiny.write_embedder(folder / "embedder")
+    assert write_candidates(embedder, str(folder / "beir"), folder / "beir" / "a.run") == (QUERIES, QUERIES * 2 * QUERIES)
+    return folder / "beir"
+
+
+def task_of(beir: Path, **fields: Any) -> dict[str, Any]:
+    return {"kind": "text-ranking", "beir": str(beir), "run": str(beir / "a.run"), "shares": [0.5, 0.25, 0.25], "max_length": 32, **fields}
+
+
+def test_a_reranker_goes_the_whole_way(beir: Path, tmp_path: Path) -> None:
+    encoder, task = tiny.write_encoder(tmp_path / "encoder"), task_of(beir)
+    trained = compress.finetune(encoder, task, tmp_path / "reranker", epochs=6, lr=2e-3, batch_size=32, precision="fp32")
+    assert trained["metrics"]["validation"]["n"] == 5
+    assert set(trained["metrics"]["validation"]) == {"n", "ndcg@10", "mrr@10", "recall@100", "map"}
+    student = compress.distill(tmp_path / "reranker", "layers=1", task, tmp_path / "student", epochs=1, batch_size=32, precision="fp32")
+    assert student["metrics"]["validation"]["n"] == 5
+    compress.export(tmp_path / "reranker", tmp_path / "graph", task)
+    compress.quantize(tmp_path / "graph", task, tmp_path / "int8", method="dynamic", max_drop=90)
+    document = compress.evaluate([tmp_path / name for name in ("reranker", "graph", "int8", "student")], task)
+    scores = [entry["metrics"]["ndcg@10"] for entry in document["results"]]
+    assert document["n"] == 5
+    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    assert document["results"][1]["vs_first"]["delta"] == pytest.approx(0, abs=1e-6)
+    assert document["errors"]["n"] == 0
+    timed = compress.bench([tmp_path / "graph"], task, rounds=5, memory=False)
+    assert all(entry["latency_ms"]["p50"] > 0 for entry in timed["results"])
+
+
+def test_pointwise_training_and_low_rank_updates(beir: Path, tmp_path: Path) -> None:
+    encoder = tiny.write_encoder(tmp_path / "encoder")
+    options: dict[str, Any] = {"epochs": 1, "lr": 2e-3, "batch_size": 16, "precision": "fp32", "max_examples": 4}
+    pointwise = compress.finetune(encoder, task_of(beir), tmp_path / "a", ranking_loss="pointwise", **options)
+    assert pointwise["training"]["steps"] == 2
+    compress.finetune(encoder, task_of(beir), tmp_path / "b", mode="lora", **options)
+    with pytest.raises(UsageError, match="mode frozen does not support --beir"):
+        compress.finetune(encoder, task_of(beir), tmp_path / "c", mode="frozen")
+
+
+def test_what_does_not_fit(beir: Path, tmp_path: Path) -> None:
+    classifier = tiny.write_checkpoint(tmp_path / "classifier")
+    with pytest.raises(RecipeError, match="needs the candidates of the queries"):
+        compress.evaluate([classifier], {"kind": "text-ranking", "beir": str(beir)})
+    with pytest.raises(DataError, match="needs the train split, and task custom has only: test"):
+        compress.finetune(tiny.write_encoder(tmp_path / "encoder"), task_of(beir, shares=None), tmp_path / "out")

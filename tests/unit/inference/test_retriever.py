@@ -1,0 +1,35 @@
+"""Candidates of an embedder, written as a run file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from compress.core.errors import DataError, ModelError
+from compress.data.retrieval import Retrieval
+from compress.data.runs import read_trec_run
+from compress.inference import retriever
+from compress.inference.retriever import write_candidates
+from tests import tiny
+from tests.unit.data.retrieval_files import write_beir
+
+
+def test_every_query_has_candidates_judged_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retriever, "CANDIDATES", 2)
+    embedder, folder = tiny.write_embedder(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
+    assert write_candidates(embedder, folder, tmp_path / "a.run") == (3, 6)
+    data = Retrieval(folder)
+    rankings = read_trec_run(str(tmp_path / "a.run"), data.queries, data.corpus)
+    assert [len(ranking) for ranking in rankings] == [2, 2, 2]
+    assert all(-1.001 < score < 1.001 for ranking in rankings for score in ranking.scores)
+    plain = tiny.write_encoder(tmp_path / "plain")
+    assert write_candidates(plain, folder, tmp_path / "b.run", pooling="mean") == (3, 6)
+
+
+def test_what_is_no_retriever(tmp_path: Path) -> None:
+    classifier, folder = tiny.write_checkpoint(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
+    with pytest.raises(ModelError, match="is no embedder, and cannot search a corpus"):
+        write_candidates(classifier, folder, tmp_path / "a.run")
+    with pytest.raises(DataError, match="cannot be written"):
+        write_candidates(classifier, folder, tmp_path / "none" / "a.run")

@@ -13,6 +13,7 @@ from compress.core.errors import DataError
 from compress.data.cells import as_lists, is_missing, is_nested, label_text, shorten
 from compress.data.input_spec import Target
 from compress.data.label_vectors import vectors_of
+from compress.data.literals import HALF_A_CHARACTER
 from compress.data.separators import DEFAULT_SEPARATOR, better_separator
 
 NO_LABELS = {"", "nan", "<NA>"}  # how files write that a row has no label
@@ -71,7 +72,8 @@ def discover_labels(cells: Sequence[object], target: Target, where: str, trainin
         separator: between the labels of a row (several labels).
 
     Raises:
-        DataError: there are none, training data with only one, or a column that holds numbers rather than classes.
+        DataError: there are none, training data with only one, one that is no Unicode text, or a column that holds numbers rather
+            than classes.
     """
     if (vectors := vectors_of(cells, where)) is not None and target in ("class", "labels"):
         return [str(number) for number in range(vectors.shape[1])]
@@ -80,6 +82,8 @@ def discover_labels(cells: Sequence[object], target: Target, where: str, trainin
     names = distinct_labels(flat)
     if not names:
         raise DataError(f"{where} has no labels{_unlabeled(flat)}")
+    if (broken := next((name for name in names if HALF_A_CHARACTER.search(name)), None)) is not None:
+        raise DataError(f"{where} has the label {broken!a}, which has half of a surrogate pair: it is no Unicode text", "repair it")
     if len(names) < 2 and training:
         raise DataError(
             f"{where} has only one label, {names[0]!r}: there is nothing to learn{_unlabeled(flat)}", "is it the right label column?"

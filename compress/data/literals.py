@@ -17,6 +17,7 @@ _TOKEN = re.compile(
 )
 _WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False, "nan": float("nan"), "NaN": float("nan")}
 MAX_DEPTH = 20
+HALF_A_CHARACTER = re.compile("[\ud800-\udfff]")  # a lone surrogate: no Unicode text, and nothing can write it as UTF-8
 
 
 def parse_literal(text: str) -> object:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 
 from compress.data.dataset_objects import dataset_splits
 from compress.data.input_spec import InputSpec, Pooling, Target
+from compress.data.literals import HALF_A_CHARACTER
 
 Kind = Literal["text-classification", "regression", "token-classification", "question-answering", "sentence-embedding", "text-ranking"]
 MetricName = Literal[
@@ -168,6 +169,8 @@ class TaskSpec(BaseModel):
             raise ValueError("text-ranking with beir needs the candidates of the queries: run (a TREC run file); nothing else takes it")
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError("a label occurs twice in 'labels'")
+        if self.labels and any(HALF_A_CHARACTER.search(label) for label in self.labels):
+            raise ValueError("a label in 'labels' has half of a surrogate pair: it is no Unicode text")
         if self.multi_label and self.kind != "text-classification":
             raise ValueError(f"multi_label goes with text-classification, not {self.kind}")
         if self.pooling and self.kind != "sentence-embedding":

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from compress.core.errors import DataError
+from compress.core.errors import CompressError, DataError
 from compress.data.presets import resolve
 from compress.data.task import Task
 from tests.unit.data.task_rows import FORMATS, ROWS, from_rows, task, write
@@ -86,3 +86,13 @@ def test_decimals_are_no_classes(tmp_path: Path) -> None:
     assert "--kind regression" in str(caught.value.hint)
     whole = write(tmp_path / "b.parquet", [(f"text {n}", float(n % 2)) for n in range(12)], ("text", "label"))
     assert Task(resolve({"text": ["text"], "train": str(whole)})).label_names == ["0", "1"]
+
+
+def test_a_label_with_half_a_character_is_refused(tmp_path: Path) -> None:
+    rows = "".join(f'{{"text": "t{number}", "label": "{name}"}}\n' for number, name in enumerate(["good", "bad \\ud800"] * 3))
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
+    with pytest.raises(DataError, match="half of a surrogate pair") as caught:
+        _ = task(train=str(tmp_path / "a.jsonl")).label_names
+    caught.value.message.encode("utf-8")
+    with pytest.raises(CompressError, match="half of a surrogate pair"):
+        resolve({"text": ["text"], "train": "a.csv", "labels": ["a", "b\udfff"]})

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Calibration:
+class SpeedCalibration:
     """A latency as it is measured is taken for `fixed` + `slope` x the predicted one, both as shares of the baseline's."""
 
     fixed: float = 0.0
     slope: float = 1.0
 
     @staticmethod
-    def through(known: float, predicted: float, measured: float) -> Calibration:
+    def through(known: float, predicted: float, measured: float) -> SpeedCalibration:
         """Return the line through two speedups: one that is known, and one that was predicted and then measured."""
         slope = (1 / known - 1 / measured) / (1 / known - 1 / predicted)
-        return Calibration((1 - slope) / known, slope)
+        return SpeedCalibration((1 - slope) / known, slope)
 
     def corrected(self, predicted: float) -> float:
         """Return a predicted speedup as it would be measured."""

@@ -10,23 +10,18 @@ from typing import cast
 from compress.core import console
 from compress.core.errors import Diverged, GateMissed, ModelError, UsageError
 from compress.prune.targets import OutOfReach
-from compress.search.calibration import Calibration
+from compress.search.baseline import is_float_baseline_enough, measure_baseline
+from compress.search.calibration import SpeedCalibration
 from compress.search.candidates import SearchCandidate, Speed
 from compress.search.choice import correct_drops, drop_unsafe, keeps_limit
 from compress.search.estimates import Drop, shrunken
 from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
 from compress.search.rivals import factorized_arms, student_arms, student_specs
 from compress.search.shape_clock import ShapeFacts
-from compress.search.space import BATCH, FEWER_TARGETS, FIXED_STEP, WHOLE_TEXT, stage_name
+from compress.search.space import FEWER_TARGETS, FIXED_STEP, WHOLE_TEXT, stage_name
 from compress.search.trials import OutOfTime, Trials
 
-BASELINE_STEPS = 400  # of fine-tuning, on small data; else 3 epochs
-BASELINE_EPOCHS = (3, 8)  # fewest and most, if they take at most `BASELINE_SHARE` of the budget
-BASELINE_SHARE = 0.3
-LEAST_SAMPLE = 4000  # texts that a baseline is fine-tuned on, at least, where there is no time for all
 FAMILY_SHARE = 0.4  # of what is left, for the pruned family
-FORMS = 3  # final forms that time is reserved for, at most: as many as take `FORMS_SHARE` of the budget, at least one
-FORMS_SHARE = 0.1
 WORTH_FINISHING = 0.25  # chance to keep the limit from which a student without an encoder is brought into its final form
 WORTH_QUANTIZING = 0.5  # the same, of a size
 ROUGH_DISAGREEMENT = 0.1  # share of the answers in which a pruned model differs, before it was compared
@@ -34,7 +29,6 @@ INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
 CLOCK_SECONDS = 120.0  # that must be left to time other shapes
-UNREDUCED = -1.0  # gain of the baseline's float graph: the start of the curve of its family, before every other
 STATIC_UNITS = 8  # units of its training, at most
 
 
@@ -69,7 +63,7 @@ class Search:
     floor: float = 0.0
     finished: set[str] = field(default_factory=set)
     interrupted: bool = False
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: SpeedCalibration = field(default_factory=SpeedCalibration)
 
     def run(self) -> None:
         """Search until the answer is clear or the time is over; a first Ctrl-C ends the search with what was found.
@@ -79,7 +73,7 @@ class Search:
             KeyboardInterrupt: nothing was found yet.
         """
         try:
-            self._measure_baseline()
+            measure_baseline(self.trials)
             try:
                 self.trials.say(f"stop: {self._search()}")
             except OutOfTime as stop:
@@ -93,7 +87,7 @@ class Search:
     def _search(self) -> str:
         """Try everything that makes sense; returns why the search ends."""
         trials, objective = self.trials, self.trials.objective
-        if objective.kind == "most accurate" and self._float_baseline_is_enough():
+        if objective.kind == "most accurate" and is_float_baseline_enough(trials):
             return "the baseline itself is within the latency"
         if self._try_students() and objective.kind == "fastest":
             return "a student without an encoder keeps the limit, and no encoder is as fast"
@@ -106,76 +100,6 @@ class Search:
         return f"nothing is left to try, {console.duration(max(trials.left(), 0.0))} before the end of the budget"
 
     # Cheap measurements
-
-    def _measure_baseline(self) -> None:
-        """Fine-tune the model if it needs that, and measure its int8 form: the first possible answer."""
-        trials, space = self.trials, self.trials.space
-        if space.trains_baseline:
-            self._finetune()
-        else:
-            self._check_budget(
-                space.add_int8("baseline-int8", space.baseline),
-                trials.serving_seconds() + trials.reserve(),
-                "measuring the model in int8",
-                "",
-            )
-        try:
-            candidate = trials.serve("baseline, int8", space.add_int8("baseline-int8", space.baseline))
-        except GateMissed as error:
-            trials.say(f"the baseline cannot be quantized: {error.message}")
-            candidate = trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export")
-        candidate.gain = candidate.speed.ratio if candidate.speed and trials.objective.kind != "smallest" else 0.0
-        if candidate.verdict != "kept" and trials.objective.kind != "most accurate" and candidate.model == "baseline-int8":
-            trials.serve("baseline, fp32 graph", space.add_graph("baseline-graph", space.baseline), "export", gain=UNREDUCED)
-        trials.forms = min(max(int(FORMS_SHARE * trials.budget / trials.serving_seconds()), 1), FORMS)
-
-    def _finetune(self) -> None:
-        trials, space = self.trials, self.trials.space
-        work = space.facts.train / BATCH  # of an epoch, in steps of usual batches
-        fewest, most = BASELINE_EPOCHS
-        usual = min(max(fewest, math.ceil(BASELINE_STEPS / space.baseline_steps)), most)
-        seconds = {epochs: trials.costs.predict("train", epochs * work) for epochs in range(usual, 0, -1)}
-        available = BASELINE_SHARE * trials.budget
-        epochs, sample = next((epochs for epochs, needed in seconds.items() if needed <= available), 1), None
-        stored = next((number for number in range(usual, fewest - 1, -1) if self._is_trained(number)), None)
-        if stored is not None:
-            epochs = stored  # by an earlier search: everything that it has run depends on this
-        elif (share := available / seconds[epochs]) < 1 and share * space.facts.train > LEAST_SAMPLE:
-            sample, work, seconds[epochs] = int(share * space.facts.train), share * work, available
-        name = space.add_baseline(epochs, sample)
-        passes = f"{epochs} epoch{'s'[: epochs - 1]}" + (f" on {sample:,} of the texts" if sample else "")
-        needed = seconds[epochs] + trials.serving_seconds() + trials.reserve()
-        reused = trials.lab.reused(space.needed(name), name)
-        self._check_budget(name, needed, f"fine-tuning for {passes} and measuring the result", ", or a model that is fine-tuned already")
-        time = "as an earlier search did" if reused else f"about {console.duration(seconds[epochs])}"
-        trials.say(f"the model is not trained for this task: fine-tune it for {passes}, {time}")
-        trials.do(name, "train", epochs * work)
-
-    def _check_budget(self, name: str, needed: float, what: str, instead: str) -> None:
-        """Check that the first answer fits into the budget; a stage that an earlier search left in the store always does.
-
-        Raises:
-            UsageError: it does not.
-        """
-        trials = self.trials
-        if needed > trials.budget and not trials.lab.reused(trials.space.needed(name), name):
-            raise UsageError(
-                f"the budget of {console.duration(trials.budget)} is too small: {what} would take about {console.duration(needed)}",
-                f"give --budget {math.ceil(1.5 * needed / 60)}m or more{instead}",
-            )
-
-    def _is_trained(self, epochs: int) -> bool:
-        """Return whether an earlier search left a baseline of so many epochs."""
-        space = self.trials.space
-        name = space.add_baseline(epochs)
-        return self.trials.lab.reused(space.needed(name), name)
-
-    def _float_baseline_is_enough(self) -> bool:
-        """Return whether the baseline's float graph is within the latency: then nothing has to be made smaller."""
-        trials = self.trials
-        name = trials.space.add_graph("baseline-graph", trials.space.baseline)
-        trials.require(name, trials.costs.predict("export") + trials.serving_seconds(), "exporting the baseline")
-        return trials.serve("baseline, fp32 graph", name, "export", gain=UNREDUCED).verdict == "kept"
 
     def _try_students(self) -> bool:
         """Try students without an encoder: is an encoder needed at all? Returns whether one of them keeps the limit."""
@@ -294,7 +218,7 @@ class Search:
         trials.do(name, "quick")
         measured = trials.time(name).ratio
         trials.say(f"timed as it will be, {fastest.name} is {measured:.3g}x as fast as the baseline, predicted {fastest.speed.ratio:.3g}x")
-        self.calibration = Calibration.through(baseline.ratio, fastest.speed.ratio, measured)
+        self.calibration = SpeedCalibration.through(baseline.ratio, fastest.speed.ratio, measured)
         self._correct_speeds(self.family)
 
     def _correct_speeds(self, arms: Sequence[Arm]) -> None:

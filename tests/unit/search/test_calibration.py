@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from compress.search.calibration import Calibration
+from compress.search.calibration import SpeedCalibration
 
 
 def test_the_line_goes_through_both_speedups() -> None:
-    line = Calibration.through(4.9, 40.2, 23.3)
+    line = SpeedCalibration.through(4.9, 40.2, 23.3)
     assert line.corrected(4.9) == pytest.approx(4.9)
     assert line.corrected(40.2) == pytest.approx(23.3)
     assert 15 < line.corrected(22.4) < 18
 
 
 def test_without_a_measurement_nothing_changes() -> None:
-    assert Calibration().corrected(17.0) == pytest.approx(17.0)
+    assert SpeedCalibration().corrected(17.0) == pytest.approx(17.0)
 
 
 def test_a_prediction_that_was_right_changes_nothing() -> None:
-    assert Calibration.through(4.9, 40.0, 40.0).corrected(20.0) == pytest.approx(20.0)
+    assert SpeedCalibration.through(4.9, 40.0, 40.0).corrected(20.0) == pytest.approx(20.0)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from compress.search.baseline import UNREDUCED
 from compress.search.candidates import SearchCandidate, Speed
 from compress.search.choice import LIKELY, choose, correct_drops
 from compress.search.estimates import NORMAL, Drop
-from compress.search.strategy import UNREDUCED
 from tests.unit.search.landscape import FakeLab, Landscape, search_on
 
 CAUTION = NORMAL.inv_cdf(LIKELY)  # standard errors

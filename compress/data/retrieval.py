@@ -87,7 +87,10 @@ class Retrieval:
             DataError: no run was given, it is malformed, or it has no candidates of any of these queries.
         """
         if not self._run:
-            raise DataError("there are no candidates to rank", "give a run file with --run; compress eval of an embedder writes one")
+            raise DataError(
+                "there are no candidates to rank",
+                "give a run file with --run; predict writes one for an embedder, with --beir and -o FILE.run",
+            )
         candidates = [self._rankings[query].top(CANDIDATES) for query in self.judgements(split).queries.tolist()]
         lacking = sum(not len(ranking) for ranking in candidates)
         if lacking == len(candidates):

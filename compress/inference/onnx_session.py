@@ -92,8 +92,20 @@ def _check_provider(session: InferenceSession, provider: str) -> None:
 
 def run_arrays(session: InferenceSession, names: Sequence[str], batch: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Return the named outputs of a session for a batch, which may have more arrays than the session has inputs."""
-    outputs = session.run(list(names), {entry.name: batch[entry.name] for entry in session.get_inputs()})
+    outputs = _run(session, list(names), {entry.name: batch[entry.name] for entry in session.get_inputs()})
     return [np.asarray(output) for output in outputs]
+
+
+def _run(session: InferenceSession, names: list[str], inputs: dict[str, np.ndarray]) -> list[Any]:
+    """Run a session.
+
+    Raises:
+        ModelError: the graph fails, as a damaged one does that could be opened.
+    """
+    try:
+        return session.run(names, inputs)
+    except Exception as error:  # onnxruntime's exceptions share no base class
+        raise ModelError(f"the graph does not run: {str(error).splitlines()[0][:300]}") from error
 
 
 def session_forward(session: InferenceSession) -> Forward:
@@ -104,7 +116,7 @@ def session_forward(session: InferenceSession) -> Forward:
     first = next((name for name in ("logits", VECTOR) if name in outputs), outputs[0])
 
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
-        logits: Any = session.run(outputs if spans else [first], {name: batch[name] for name in names})
+        logits: Any = _run(session, outputs if spans else [first], {name: batch[name] for name in names})
         return np.stack(logits, axis=-1) if spans else logits[0]
 
     return forward

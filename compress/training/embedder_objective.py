@@ -48,7 +48,7 @@ def embedder_objective(
     if task.spec.compares_vectors:
         raise DataError(
             "texts alone have nothing to fine-tune an embedder for",
-            "give --beir, or two text columns and a score; without labels, compress distill learns from another embedder",
+            "give --beir, or two text columns and a score; without labels it can learn from another embedder, with distill",
         )
     examples = task.split("train").sample(max_examples, seed)
     encoded = encode_for(folder, examples, task.spec.input_spec)  # first and second text in turn

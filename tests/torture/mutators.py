@@ -100,7 +100,7 @@ def _other(value: Any, document: Any, draw: random.Random) -> Any:
     """Return another value: a hostile one, the same as another kind, or a part of the document."""
     how = draw.randrange(8)
     if how == 0 and isinstance(value, int | float) and not isinstance(value, bool):
-        return draw.choice((value + 1, value - 1, -value, value * 10**9, float(value), str(value)))
+        return draw.choice((value + 1, value - 1, -value, value * 10**9, float(value) if abs(value) < 1e300 else 0.0, str(value)))
     if how == 1:
         return [value]
     if how == 2:

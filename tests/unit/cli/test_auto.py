@@ -16,6 +16,7 @@ DOCUMENT = {
     "speedup": {"ratio": 14.2, "ci95": [13.9, 14.5]},
     "kept": True,
     "verdict": {"split": "test", "n": 1821, "drop_points": 0.4, "drop_ci95": [-0.3, 1.1]},
+    "limit": {"max_drop": 1.0},
     "tradeoffs": [],
     "output": "out",
     "spent_seconds": 60.0,

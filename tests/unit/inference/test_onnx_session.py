@@ -10,12 +10,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from compress.core import artifacts, files
+from compress.core.errors import ModelError
 from compress.export import write_artifact
 from compress.export.graph import build_graph
-from compress.inference.onnx_session import PROVIDERS, open_session, without_lingering_threads
+from compress.inference.onnx_session import PROVIDERS, open_session, session_forward, without_lingering_threads
 from compress.models.checkpoint import load_model
 
 Maker = Callable[..., Path]
@@ -71,3 +73,16 @@ def test_nothing_is_kept_of_the_use_of_the_runtime(tmp_path: Path) -> None:
     environment.update(TMPDIR=str(tmp_path), HOME=str(tmp_path), XDG_CACHE_HOME=str(tmp_path), PYTHONDONTWRITEBYTECODE="1")
     subprocess.run([sys.executable, "-c", "import compress, onnxruntime"], env=environment, check=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_opens_and_does_not_run_is_refused() -> None:
+    from onnx import TensorProto, helper
+
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "length"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.INT64, None)
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [7, 11])
+    graph = helper.make_graph([helper.make_node("Reshape", ["input_ids", "sizes"], ["logits"])], "damaged", [ids], [logits], [sizes])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    forward = session_forward(open_session(model.SerializeToString(), 1, "cpu", {}))
+    with pytest.raises(ModelError, match="the graph does not run: .*Reshape"):
+        forward({"input_ids": np.ones((1, 4), np.int64)})

@@ -103,7 +103,7 @@ def _run(session: InferenceSession, names: list[str], inputs: dict[str, np.ndarr
         ModelError: the graph fails, as a damaged one does that could be opened.
     """
     try:
-        return session.run(names, inputs)
+        return list(session.run(names, inputs))
     except Exception as error:  # onnxruntime's exceptions share no base class
         raise ModelError(f"the graph does not run: {str(error).splitlines()[0][:300]}") from error
 

@@ -33,7 +33,6 @@ class Retrieval:
         shares: divide the queries of the only split into train, validation and test; None: the splits are those of the files, and
             a tenth of the training queries becomes the validation split if there is none.
         in_memory: bytes; a corpus that takes more is streamed from its files.
-
         run: a TREC run file with the candidates of each query; only for `candidates`.
 
     Raises (from any property that reads data):

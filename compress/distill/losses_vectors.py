@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-TEMPERATURE = 0.05  # of cosines
+from compress.training.ranking_losses import TEMPERATURE, cosine_matrix
 
 
 def vector_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
@@ -36,8 +36,7 @@ def similarity_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: flo
     others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
 
     def log_probabilities(vectors: torch.Tensor) -> torch.Tensor:
-        unit = functional.normalize(vectors, dim=-1)
-        cosines = (unit @ unit.T)[others].view(len(vectors), -1)  # (batch, batch - 1)
+        cosines = cosine_matrix(vectors, vectors)[others].view(len(vectors), -1)  # (batch, batch - 1)
         return functional.log_softmax(cosines / temperature, dim=-1)
 
     return functional.kl_div(log_probabilities(student), log_probabilities(teacher), log_target=True, reduction="batchmean")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -93,28 +94,47 @@ def refit_head_linear(linear: nn.Linear, fitted: HeadRows, selecting: HeadRows, 
     Returns:
         The mean loss on held-out rows `before` and `after`.
     """
-    old = [linear.weight.detach().clone(), linear.bias.detach().clone()]
+    old = linear.weight.detach().clone()
+
+    def fitted_loss(parameters: Sequence[torch.Tensor], ridge: float) -> torch.Tensor:
+        return fitted.loss(parameters[0], parameters[1], target) + ridge * (parameters[0] - old).square().sum()
+
+    return fit_parameters([linear.weight, linear.bias], fitted_loss, lambda parts: selecting.loss(parts[0], parts[1], target))
+
+
+def fit_parameters(
+    parameters: Sequence[torch.Tensor],
+    fitted_loss: Callable[[Sequence[torch.Tensor], float], torch.Tensor],
+    selecting_loss: Callable[[Sequence[torch.Tensor]], torch.Tensor],
+) -> dict[str, float]:
+    """Fit parameters in place for one ridge of `RIDGES` after the other; keep the best on held-out rows, the old ones if none is better.
+
+    Args:
+        parameters: to fit.
+        fitted_loss: of values for them and a ridge.
+        selecting_loss: of values for them, on held-out rows.
+
+    Returns:
+        The loss on held-out rows `before` and `after`.
+    """
+    old = [parameter.detach().clone() for parameter in parameters]
     with torch.no_grad():
-        before = float(selecting.loss(old[0], old[1], target))
+        before = float(selecting_loss(old))
     best, best_loss = old, before
-    weight, bias = (part.clone().requires_grad_() for part in old)
+    new = [part.clone().requires_grad_() for part in old]
     for ridge in RIDGES:
-
-        def loss_of(ridge: float = ridge) -> torch.Tensor:
-            return fitted.loss(weight, bias, target) + ridge * (weight - old[0]).square().sum()
-
-        minimise([weight, bias], loss_of)
+        _minimise(new, partial(fitted_loss, new, ridge))
         with torch.no_grad():
-            loss = float(selecting.loss(weight, bias, target))
+            loss = float(selecting_loss(new))
         if loss < best_loss:
-            best, best_loss = [weight.detach().clone(), bias.detach().clone()], loss
+            best, best_loss = [part.detach().clone() for part in new], loss
     with torch.no_grad():
-        linear.weight.copy_(best[0])
-        linear.bias.copy_(best[1])
+        for parameter, value in zip(parameters, best, strict=True):
+            parameter.copy_(value)
     return {"before": before, "after": best_loss}
 
 
-def minimise(parameters: list[torch.Tensor], loss_of: Callable[[], torch.Tensor]) -> None:
+def _minimise(parameters: list[torch.Tensor], loss_of: Callable[[], torch.Tensor]) -> None:
     """Minimise a loss by L-BFGS with a line search, in place."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, line_search_fn="strong_wolfe")
 

@@ -26,9 +26,9 @@ from compress.models.device import to_tensors
 from compress.models.embedder import Dense, head_of, pooled
 from compress.models.layers import encoder_layers
 from compress.models.types import TransformersModel
-from compress.prune.head_refit import RIDGES, minimise
+from compress.prune.head_refit import fit_parameters
 
-Parameters = list[torch.Tensor]
+Parameters = Sequence[torch.Tensor]
 
 
 @dataclass
@@ -69,25 +69,12 @@ def refit_readout(
     fitted, selecting = (_joined(part) for part in split_held_out([_rows(model, data, at, dense_outputs, device) for at in batches]))
     old = [parameter.detach().clone() for parameter in parameters]
     scale = sum(float(part.square().sum()) for part in old)
-    with torch.no_grad():
-        before = float(_loss(model, selecting, old))
-    best, best_loss = old, before
-    new = [part.clone().requires_grad_() for part in old]
-    for ridge in RIDGES:
 
-        def loss_of(ridge: float = ridge) -> torch.Tensor:
-            moved = torch.stack([(part - start).square().sum() for part, start in zip(new, old, strict=True)]).sum()
-            return _loss(model, fitted, new) + ridge * moved / scale
+    def fitted_loss(new: Parameters, ridge: float) -> torch.Tensor:
+        moved = torch.stack([(part - start).square().sum() for part, start in zip(new, old, strict=True)]).sum()
+        return _loss(model, fitted, new) + ridge * moved / scale
 
-        minimise(new, loss_of)
-        with torch.no_grad():
-            loss = float(_loss(model, selecting, new))
-        if loss < best_loss:
-            best, best_loss = [part.detach().clone() for part in new], loss
-    with torch.no_grad():
-        for parameter, value in zip(parameters, best, strict=True):
-            parameter.copy_(value)
-    return {"before": before, "after": best_loss}
+    return fit_parameters(parameters, fitted_loss, lambda new: _loss(model, selecting, new))
 
 
 def readout_parameters(model: TransformersModel) -> list[nn.Parameter]:

@@ -26,12 +26,17 @@ def correct_drops(candidates: Sequence[SearchCandidate]) -> None:
     for candidate in candidates:
         if candidate.servable and candidate.drop is not None:
             drop = candidate.drop
-            candidate.corrected = Drop(drop.points + NORMAL.inv_cdf(SAFE) * drop.error, drop.error, drop.n)
+            candidate.corrected = _at(SAFE, drop)
             if candidate.gain is not None:
                 family[candidate.name] = candidate, drop, candidate.gain
     corrected = shrunken([drop for _, drop, _ in family.values()], [gain for _, _, gain in family.values()])
     for (candidate, _, _), drop in zip(family.values(), corrected, strict=True):
-        candidate.corrected = Drop(drop.points + NORMAL.inv_cdf(LIKELY) * drop.error, drop.error, drop.n)
+        candidate.corrected = _at(LIKELY, drop)
+
+
+def _at(probability: float, drop: Drop) -> Drop:
+    """Return a drop moved to the points that it does not exceed with this probability."""
+    return Drop(drop.points + NORMAL.inv_cdf(probability) * drop.error, drop.error, drop.n)
 
 
 def keeps_limit(candidate: SearchCandidate, trials: Trials) -> bool:
@@ -57,9 +62,7 @@ def drop_unsafe(candidate: SearchCandidate, trials: Trials) -> None:
         chance = 100 * drop.probability(objective.limit)
         candidate.why = f"within the limit with {chance:.0f} % only, and there are no similar models to compare it with"
     else:
-        chance = 100 * Drop(corrected.points - NORMAL.inv_cdf(LIKELY) * corrected.error, corrected.error, drop.n).probability(
-            objective.limit
-        )
+        chance = 100 * _at(1 - LIKELY, corrected).probability(objective.limit)  # from the upper end back to the estimate
         candidate.why = f"within the limit with {chance:.0f} % only, by what similar models lost"
 
 

@@ -64,8 +64,9 @@ def time_shapes(folder: Path, labels: list[str], target: Target, space: Space, s
     for spec in specs:
 
         def measure(spec: str = spec) -> dict[str, object]:
-            student = _untrained(dense, shape_of_student(STUDENTS.get(spec, spec), shape))
-            width = getattr(student.config, "embedding_size", None) or shape_of_student(STUDENTS.get(spec, spec), shape).hidden
+            wanted = shape_of_student(STUDENTS.get(spec, spec), shape)
+            student = _untrained(dense, wanted)
+            width = getattr(student.config, "embedding_size", None) or wanted.hidden
             entries = vocabulary - student.config.vocab_size
             return {"speedup": clock.speedup(student, ROUNDS)[0], "params": count_params(student) + entries * width}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,15 +12,19 @@ from compress.data.streamed import StreamedTexts, Texts
 
 
 def single_texts(examples: Examples, prompt: str = "") -> Examples:
-    """Return every text of the examples as an example of its own, without labels (zeros).
+    """Return every text of the examples as an example of its own, without labels (zeros); streamed texts stay streamed.
 
     Args:
         examples: of one text each, or of two, which follow each other.
         prompt: to put before each text.
     """
-    texts: Sequence[Texts] = examples.texts
-    if prompt or not isinstance(texts, StreamedTexts):
-        texts = [(prompt + text,) for example in texts for text in example]
+
+    def read() -> Iterator[Texts]:
+        return ((prompt + text,) for example in examples.texts for text in example)
+
+    streamed = isinstance(examples.texts, StreamedTexts)
+    count = len(examples) * (2 if is_paired(examples) else 1)
+    texts: Sequence[Texts] = StreamedTexts(read, np.arange(count)) if streamed else list(read())
     return Examples(texts, np.zeros(len(texts), dtype=np.float32))
 
 

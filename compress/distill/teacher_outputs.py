@@ -17,7 +17,7 @@ from compress.data.encoded import Encoded
 from compress.distill.disk_cache import cached_folder, is_cached
 from compress.distill.features import Feature, feature_width, forward_with_features
 from compress.models.device import to_tensors
-from compress.models.embedder import is_embedder_model, vector_size
+from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import TOKEN_HEADS
 from compress.models.head import model_labels
 from compress.models.task_loss import logits_of
@@ -65,8 +65,8 @@ def compute_teacher_outputs(
 ) -> TeacherOutputs:
     """Return the teacher's outputs from the cache, or compute and cache them.
 
-    The key contains the teacher's digest, every token id, the features and the versions of the libraries, so the outputs are never
-    used for another teacher, text or maximum length.
+    The key contains the teacher's digest, an embedder's head (its pooling need not be in its folder), every token id, the features and
+    the versions of the libraries, so the outputs are never used for another teacher, text or maximum length.
 
     Args:
         teacher: a model with its head, in evaluation mode.
@@ -82,11 +82,11 @@ def compute_teacher_outputs(
     bytes_needed = int(data.starts[-1]) * sum(feature_width(teacher, feature) for feature in features) * 2
     tokens = digests.digest_bytes(b"".join(ids.tobytes() for ids in (*data.input_ids, *data.token_type_ids)) + data.lengths.tobytes())
     libraries = [machine.version_of(name) for name in ("torch", "transformers")]
-
+    head = [head_of(teacher.config).as_json()] if is_embedder_model(teacher) else []
     cache = caches.writable_root()
 
     def entry(features: list[Feature]) -> Path:
-        return cache / "teachers" / digests.digest_json([VERSION, digest, tokens, features, *libraries])
+        return cache / "teachers" / digests.digest_json([VERSION, digest, tokens, features, *libraries, *head])
 
     folder = entry(features)
     fits = bytes_needed <= MAX_FEATURE_BYTES and (is_cached(folder) or bytes_needed <= disk.free_space(folder))

@@ -8,6 +8,7 @@ import pytest
 from compress.core.errors import DataError
 from compress.data.examples import Examples
 from compress.data.sentence_texts import cosines, describe_vectors, single_texts
+from compress.data.streamed import StreamedTexts
 
 
 def test_pairs_become_single_texts_in_turn() -> None:
@@ -15,6 +16,15 @@ def test_pairs_become_single_texts_in_turn() -> None:
     single = single_texts(pairs, "query: ")
     assert single.texts == [("query: a",), ("query: b",), ("query: c",), ("query: d",)]
     assert single.labels.tolist() == [0, 0, 0, 0]
+
+
+def test_streamed_texts_stay_streamed() -> None:
+    for rows, expected in (([("a",), ("b",)], ["q a", "q b"]), ([("a", "b"), ("c", "d")], ["q a", "q b", "q c", "q d"])):
+        streamed = Examples(StreamedTexts(lambda rows=rows: iter(rows), np.arange(2)), np.zeros(2))
+        single = single_texts(streamed, "q ")
+        assert isinstance(single.texts, StreamedTexts)
+        assert list(single.texts) == [(text,) for text in expected]
+        assert len(single.labels) == len(expected)
 
 
 def test_vectors_of_pairs_give_cosines() -> None:

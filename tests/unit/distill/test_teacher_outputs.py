@@ -16,6 +16,7 @@ from compress.core.errors import ResourceError
 from compress.distill import teacher_outputs as module
 from compress.distill.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from compress.inference.forward import torch_forward
+from compress.models.checkpoint import load_model
 from compress.models.device import to_tensors
 from compress.models.layers import encoder_layers
 from tests import tiny
@@ -99,6 +100,12 @@ def test_every_other_input_is_another_entry(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 9
     outputs_of(data=Encoded(data.input_ids, data.token_type_ids, 1 - data.labels, 0))  # the teacher does not read labels
     assert len(list(cache.iterdir())) == 9
+
+
+def test_vectors_of_another_pooling_are_another_entry(tmp_path: Path) -> None:
+    folder = tiny.write_encoder(tmp_path / "encoder")
+    first, second = (outputs_of(model=load_model(folder, target="vector", pooling=pooling)) for pooling in ("mean", "cls"))
+    assert np.abs(first.logits - second.logits).max() > 0.1
 
 
 def test_hidden_states_beyond_the_limit_are_not_cached(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:

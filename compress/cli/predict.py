@@ -118,6 +118,8 @@ def _check_options(texts: tuple[str, ...], query: str | None, output: str | None
         raise UsageError("--beir writes the candidates of the queries to a run file", "name it: -o candidates.run")
     if query is not None and pair:
         raise UsageError("--query and --pair do not go together", "with --query every text is the second one of a pair")
+    if output and beir is None and (query is not None or pair):
+        raise UsageError(f"-o {output}: --query and --pair give scores, and -o takes vectors", "leave -o out: scores are printed")
     if output and beir is None and not output.endswith(".npy"):
         raise UsageError(f"-o {output}: vectors are written to a file that ends with .npy")
 

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.core.errors import ModelError
 from compress.data.input_spec import Target
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
+from compress.models.config import read_config
 from compress.models.layout import is_graph
+from compress.models.sentence_head import head_with_pooling, is_embedder
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
@@ -39,6 +42,23 @@ def torch_forward(model: TransformersModel, device: torch.device | None = None) 
     return forward
 
 
+def check_graph_pooling(folder: Path, pooling: str | None) -> None:
+    """Check that a pooling, if one is given, is that of an ONNX artifact: a graph cannot change.
+
+    Raises:
+        ModelError: the artifact is no embedder.
+        UsageError: its pooling is another one.
+    """
+    if pooling is None:
+        return
+    config = read_config(folder)
+    if not is_embedder(config):
+        raise ModelError(
+            f"{folder} is the graph of a model without pooling", "export the encoder with --kind sentence-embedding and --pooling"
+        )
+    head_with_pooling(config, pooling, str(folder))
+
+
 def open_forward(
     folder: Path, device: str = "cpu", threads: int | None = None, target: Target | None = None, pooling: str | None = None
 ) -> Forward:
@@ -52,10 +72,12 @@ def open_forward(
         pooling: of an embedder whose folder does not name it.
 
     Raises:
-        ModelError: the model is damaged or not supported.
+        UsageError: another pooling than the folder's.
+        ModelError: the model is damaged or not supported, or `pooling` was given for the graph of another model than an embedder.
         ResourceError: the device is unavailable.
     """
     if is_graph(folder):
+        check_graph_pooling(folder, pooling)
         return OnnxModel(folder, threads, "cpu" if device == "auto" else device).logits
     from compress.models.checkpoint import load_model
     from compress.models.device import pick_device

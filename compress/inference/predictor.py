@@ -11,7 +11,7 @@ from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.decoding import Output, describe_outputs
-from compress.inference.forward import open_forward
+from compress.inference.forward import check_graph_pooling, open_forward
 from compress.models.config import read_config
 from compress.models.config_heads import class_names
 from compress.models.inputs import encode_for, input_spec_of
@@ -29,11 +29,12 @@ def open_predictor(reference: str | Path, device: str = "cpu", pooling: str | No
 
     Raises:
         UsageError: another pooling than the folder's.
-        ModelError: the model is damaged or not supported.
+        ModelError: the model is damaged or not supported, or an artifact that is no embedder was given a pooling.
         ResourceError: the device or the hub model is unavailable.
     """
     folder = locate(reference)
     if is_graph(folder):
+        check_graph_pooling(folder, pooling)
         return OnnxModel(folder, device=device)
     config = read_config(folder)
     forward = open_forward(folder, device, target="vector" if pooling else None, pooling=pooling)

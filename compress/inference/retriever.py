@@ -43,11 +43,12 @@ def write_candidates(reference: str | Path, data: str, output: Path, device: str
     input_spec = input_spec_of(read_config(folder), artifacts.read_manifest(folder))
     if input_spec.target != "vector" and pooling is None:
         raise ModelError(f"{folder} is no embedder, and cannot search a corpus", "give an embedder, or an encoder with its --pooling")
+    forward = open_forward(folder, device, target="vector", pooling=pooling)
     retrieval = Retrieval(data)
     search = CorpusSearch(retrieval.corpus)
     queries = Examples(retrieval.queries.texts, np.zeros(len(retrieval.queries), dtype=np.float32))
     encoded = search.encode(folder, queries, replace(input_spec, target="vector"))
-    vectors = run_batches(open_forward(folder, device, target="vector", pooling=pooling), encoded, label="encoding queries and corpus")
+    vectors = run_batches(forward, encoded, label="encoding queries and corpus")
     rankings = [ranking.top(CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
     try:
         write_trec_run(output, rankings, retrieval.queries, retrieval.corpus, TAG)

@@ -71,6 +71,8 @@ def test_what_does_not_go_together(embedder: Path, capsys: Printed, tmp_path: Pa
     refused = {
         ("--query", "q", "--pair", "a", "b"): (embedder, 2, "do not go together"),
         ("-o", str(tmp_path / "v.txt"), "a"): (embedder, 2, "ends with .npy"),
+        ("-o", str(tmp_path / "v.npy"), "--query", "q", "a"): (embedder, 2, "--query and --pair give scores"),
+        ("-o", str(tmp_path / "v.npy"), "--pair", "a", "b"): (embedder, 2, "--query and --pair give scores"),
         ("-o", str(tmp_path / "v.npy"), "a"): (classifier, 2, "-o needs an embedder"),
         ("--query", "q", "a"): (classifier, 2, "--query needs a reranker or an embedder"),
         ("--pooling", "mean", "a"): (classifier, 4, "predicts one class per text, not a vector"),

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from compress.core import artifacts, files
-from compress.core.errors import ModelError
+from compress.core.errors import ModelError, UsageError
 from compress.export import RUNTIME_HINTS, write_artifact
 from compress.export.graph import build_graph
+from compress.inference.forward import open_forward
 from compress.inference.predictor import open_predictor
 from compress.models.checkpoint import load_model
 from tests import tiny
@@ -57,6 +58,18 @@ def test_inputs_are_truncated_to_the_training_length(own_checkpoint: Maker) -> N
     predict = open_predictor(folder)
     short, long = predict(["green " * 6, "green " * 60])
     assert short.score == pytest.approx(long.score, abs=1e-5)
+
+
+def test_the_pooling_of_a_graph_cannot_change(checkpoint: Maker, tmp_path: Path) -> None:
+    for name, source in (("classifier", checkpoint()), ("embedder", tiny.write_embedder(tmp_path / "model"))):
+        (tmp_path / name).mkdir()
+        write_artifact(build_graph(load_model(source)), source, tmp_path / name)
+    for opened in (open_predictor, open_forward):
+        with pytest.raises(ModelError, match="is the graph of a model without pooling"):
+            opened(tmp_path / "classifier", pooling="mean")
+        with pytest.raises(UsageError, match="says that its pooling is mean"):
+            opened(tmp_path / "embedder", pooling="cls")
+    assert len(open_predictor(tmp_path / "embedder", pooling="mean")(TEXTS[:2])) == 2
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:

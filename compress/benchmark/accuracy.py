@@ -13,18 +13,22 @@ import numpy as np
 from compress.benchmark import statistics
 from compress.benchmark.class_metrics import class_metrics
 from compress.benchmark.disagreements import list_errors
+from compress.benchmark.old_index import OldIndex
 from compress.core import console
 from compress.core.errors import DataError
 from compress.data.metrics import METRICS
+from compress.inference.batches import run_batches
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import open_forward
 from compress.models.config import read_config
 from compress.models.label_mapping import map_labels
 from compress.results import EvalDocument
-from compress.results.measurements import Comparison, EvalEntry
+from compress.results.measurements import Comparison, EvalEntry, IndexDocument
 from compress.results.values import Interval, Metrics
 from compress.settings import EvalSettings
 from compress.stage import ERRORS_FILE, Inputs
+
+INDEX_TOLERANCE = 0.01  # what an old index may cost against new document vectors of the same model
 
 
 class Scores(TypedDict):
@@ -38,7 +42,8 @@ class Scores(TypedDict):
 def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     """Evaluate every model on one split of the task, and write the examples with errors or disagreements.
 
-    Vectors of texts without judgements are compared with those of the first model.
+    Vectors of texts without judgements are compared with those of the first model. With a corpus, the queries of every further
+    embedder also search the first one's document vectors.
 
     Raises:
         DataError: the task has no such split, or a model does not know its labels.
@@ -51,16 +56,24 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     predictions: dict[str, Any] = {}
     results: list[EvalEntry] = []
     first: list[np.ndarray] | None = None
+    old_index: OldIndex | None = None
     for name, folder in inputs.sources.items():
         evaluator = Evaluator(task, split, folder, map_labels(read_config(folder), task, name))
         forward = open_forward(folder, settings.device, target=task.spec.target, pooling=task.spec.pooling)
-        predictions[name] = evaluator.predict(forward, batch_size=settings.batch_size, label=f"{name} on {split}")
+        outputs = run_batches(forward, evaluator.data, settings.batch_size, f"{name} on {split}")
+        predictions[name] = evaluator.decode(outputs, evaluator.data)
         labels = next(iter(predictions.values())) if task.spec.compares_vectors else examples.labels
         rows = [METRICS[metric].rows(labels, predictions[name], task.class_names) for metric in task.spec.metrics]
-        scores = score_rows(task.spec.metrics, rows, first)
+        entry: EvalEntry = {"model": name, **score_rows(task.spec.metrics, rows, first), **class_metrics(examples, predictions[name], task)}
+        console.info(f"  {name}: {task.spec.main_metric} {100 * entry['metrics'][task.spec.main_metric]:.2f}")
+        if old_index is not None and first is not None:
+            found = old_index.rankings(outputs, folder)
+            by_index = None if found is None else [METRICS[metric].rows(labels, found, task.class_names) for metric in task.spec.metrics]
+            entry["index"] = index_document(task.spec.metrics, old_index.model, by_index, first, rows)
+        elif first is None and evaluator.corpus_search:
+            old_index = OldIndex(name, evaluator.corpus_search, outputs[len(examples) :], folder)
         first = first or rows
-        results.append({"model": name, **scores, **class_metrics(examples, predictions[name], task)})
-        console.info(f"  {name}: {task.spec.main_metric} {100 * scores['metrics'][task.spec.main_metric]:.2f}")
+        results.append(entry)
     errors = list_errors(examples, predictions, task)
     (output / ERRORS_FILE).write_text("".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in errors), encoding="utf-8")
     return {
@@ -89,6 +102,32 @@ def score_rows(names: Sequence[str], rows: Sequence[np.ndarray], first: Sequence
     if first is not None:
         scores["vs_first"] = compare(names[0], first[0], rows[0])
     return scores
+
+
+def index_document(
+    names: Sequence[str], model: str, rows: Sequence[np.ndarray] | None, first: Sequence[np.ndarray], own: Sequence[np.ndarray]
+) -> IndexDocument:
+    """Return whether the first model's document vectors can be kept, and at what cost.
+
+    Args:
+        names: of the metrics.
+        model: the first model.
+        rows: of this model's queries on the first one's documents, as in `score_rows`; None if their vectors have different sizes.
+        first: of the first model's queries and documents.
+        own: of this model's queries and documents.
+    """
+    if rows is None:
+        return {"of": model, "valid": False}
+    against_own = compare(names[0], own[0], rows[0])
+    scores = score_rows(names, rows, None)
+    return {
+        "of": model,
+        "valid": against_own["delta"] >= -INDEX_TOLERANCE,
+        "metrics": scores["metrics"],
+        "ci95": scores["ci95"],
+        "vs_first": compare(names[0], first[0], rows[0]),
+        "vs_own": against_own,
+    }
 
 
 def metric_interval(name: str, rows: np.ndarray) -> Interval:

@@ -36,13 +36,15 @@ def command(models: tuple[str, ...], per_class: bool, errors: str | None, **valu
     """Measure accuracy with confidence intervals, paired against the first model.
 
     Takes any mix of checkpoints and ONNX artifacts. Intervals are 95 %. The p-value is from McNemar's exact test if the metric
-    is a share of examples (accuracy, exact match), else from a paired bootstrap over examples.
+    is a share of examples (accuracy, exact match), else from a paired bootstrap over examples. With --beir, an embedder's queries
+    also search the first embedder's document vectors ("old index"): may an index of the first one be kept?
 
     \b
     Examples:
       compress eval teacher student int8 --task bbc-news
       compress --json eval int8 --task sst2 --split validation
       compress eval teacher int8 --task bbc-news --per-class --errors disputed.jsonl
+      compress eval teacher student int8 --kind sentence-embedding --beir DIR
     """
     from compress import api
 
@@ -59,7 +61,10 @@ def _data_name(task: str | Mapping[str, object], document: EvalResult) -> str:
 
 def show_evaluation(document: EvalResult, per_class: bool = False, data_name: str = "") -> None:
     """Print the results as a table; `per_class`: also the scores per label."""
+    from compress.report.index_note import index_note
+
     names = list(document.results[0]["metrics"])
+    indexed = [entry for entry in document.results if "index" in entry]
     rows = []
     for entry in document.results:
         row = [entry["model"]]
@@ -72,9 +77,13 @@ def show_evaluation(document: EvalResult, per_class: bool = False, data_name: st
             row += [f"{100 * versus['delta']:+.2f} [{100 * low:+.1f}, {100 * high:+.1f}]", f"{versus['p_value']:.3f}"]
         else:
             row += ["", ""]
+        if indexed:
+            row.append(_old_index(entry))
         rows.append(row)
     title = f"{data_name or document.task}, n = {document.n} (in points, 95 % intervals)"
-    console.table(["model", *names, "against the first", "p"], rows, title)
+    console.table(["model", *names, "against the first", "p", *(["old index"] if indexed else [])], rows, title)
+    for entry in indexed:
+        print(index_note(dict(entry)))
     errors = document.errors
     if len(document.results) > 1:
         disagreements = f"the models disagree on {errors['disagreements']} of {document.n}"
@@ -82,6 +91,16 @@ def show_evaluation(document: EvalResult, per_class: bool = False, data_name: st
     if per_class:
         for entry in document.results:
             show_classes(entry)
+
+
+def _old_index(entry: EvalEntry) -> str:
+    """Return the main metric of a model's queries on the first model's document vectors, with its interval."""
+    index = entry.get("index", {})
+    if "vs_first" not in index:
+        return "other size" if index else ""
+    name = index["vs_first"]["metric"]
+    low, high = index["ci95"][name]
+    return f"{100 * index['metrics'][name]:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def show_classes(entry: EvalEntry) -> None:

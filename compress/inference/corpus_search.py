@@ -51,7 +51,17 @@ class CorpusSearch:
             queries: their number.
             folder: of the embedder, which says how vectors are compared: by their cosine, unless it names the dot product.
         """
-        head = sentence_head(read_config(folder))
-        if head is None or (head.compares_by_cosine and not head.normalized):
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        return nearest_documents(vectors[:queries], [vectors[queries:]], self.corpus.ranks, RETURNED)
+        vectors = comparable(vectors, folder)
+        return self.nearest(vectors[:queries], vectors[queries:])
+
+    def nearest(self, queries: np.ndarray, documents: np.ndarray) -> list[DocumentRanking]:
+        """Return the best documents of each query by dot product, from the vectors of all queries and of all documents."""
+        return nearest_documents(queries, [documents], self.corpus.ranks, RETURNED)
+
+
+def comparable(vectors: np.ndarray, folder: Path) -> np.ndarray:
+    """Return the vectors of an embedder, (n, size), so that their dot products compare them as its folder says."""
+    head = sentence_head(read_config(folder))
+    if head is None or (head.compares_by_cosine and not head.normalized):
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return vectors

@@ -86,7 +86,10 @@ class Evaluator:
             label: title of a progress bar; no bar without one.
         """
         data = self.data if data is None else data
-        outputs = run_batches(forward, data, batch_size, label)
+        return self.decode(run_batches(forward, data, batch_size, label), data)
+
+    def decode(self, outputs: np.ndarray, data: Encoded) -> Any:
+        """Return the predictions from a model's outputs for `data`, as `run_batches` returns them."""
         if self._search:
             return self._search.rankings(outputs, len(self.examples), self.tokenizer)
         input_spec = replace(self.task.spec.input_spec, activation=self._activation)
@@ -102,6 +105,11 @@ class Evaluator:
         """
         predictions = self.predict(forward, data, label=label or "validating")
         return compute(self.task.spec.metrics, self.labels, predictions, self.task.class_names)
+
+    @property
+    def corpus_search(self) -> CorpusSearch | None:
+        """The search that ranks a corpus by vectors, if the split has queries for one."""
+        return self._search if isinstance(self._search, CorpusSearch) else None
 
     @cached_property
     def labels(self) -> Any:

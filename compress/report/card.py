@@ -20,6 +20,7 @@ from compress.models.sketch import sketch_layers
 from compress.models.tokenizer import splits_bytes, splits_special_tokens, truncation_side
 from compress.report.entries import has_own_lengths, is_interval
 from compress.report.formatting import capitalized, interval_text, length_text, metric_name, number, runtime_text
+from compress.report.index_note import index_note
 from compress.report.run_folder import Document, Run
 from compress.report.summary import summarize
 from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_numpy, by_onnxruntime, example
@@ -76,7 +77,8 @@ def _with_public_models(manifests: dict[str, Document]) -> dict[str, Document]:
 
     def renamed(entry: Document) -> Document:
         against = {key: {**entry[key], "vs": names[str(baseline)]} for key, baseline in _baselines(entry).items()}
-        return {**entry, "model": names[str(entry["model"])], **against}
+        index = {"index": {**entry["index"], "of": names[str(entry["index"]["of"])]}} if entry.get("index") else {}
+        return {**entry, "model": names[str(entry["model"])], **against, **index}
 
     public = {stage: [renamed(entry) for entry in manifest.get("results") or []] for stage, manifest in manifests.items()}
     return {stage: {**manifest, "results": public[stage]} if public[stage] else manifest for stage, manifest in manifests.items()}
@@ -207,6 +209,8 @@ def _accuracy(stage: str, run: Run) -> list[str]:
             ["Model", *(capitalized(metric_name(name)) for name in names)],
             [[name, *(_score(entries[name], metric) for metric in names)] for name in shown],
         )
+        if sentence := index_note(entries[stage]):
+            lines.append(f"{markdown_text(sentence)}\n")
     return lines
 
 
@@ -251,6 +255,8 @@ def _limits(stage: str, run: Run) -> list[str]:
     evaluated = [entry for entry in run.measured("eval") if any(result["model"] == stage for result in entry["results"])]
     on = ", ".join(f"{markdown_text(str(entry['task']))} ({entry['split']}, n = {entry['n']})" for entry in evaluated)
     limits.append(f"Accuracy was measured on {on}; on other texts it can differ." if on else _validated(manifest))
+    if target == "vector" and not any(index_note(result) for entry in evaluated for result in entry["results"] if result["model"] == stage):
+        limits.append("Whether document vectors of the model that it was made from can be kept was not measured: encode them again.")
     timed = [entry for entry in run.measured("bench") if any(result["model"] == stage for result in entry["results"])]
     if timed:
         inputs = "" if any(has_own_lengths(entry) for entry in timed[-1]["results"]) else ", on random tokens without padding"

@@ -17,6 +17,9 @@ METRIC_NAMES = {
     "word_f1": "word F1",
     "exact_match": "exact match",
     "squad_f1": "SQuAD F1",
+    "ndcg@10": "nDCG@10",
+    "mrr@10": "MRR@10",
+    "map": "MAP",
 }
 CORRELATIONS = {"matthews", "pearson", "spearman"}
 

@@ -17,6 +17,7 @@ from compress.report.formatting import (
     runtime_text,
     times_100,
 )
+from compress.report.index_note import index_note
 from compress.report.run_folder import Document, Run
 from compress.report.tables import TableCell, figure, folded, html_table, note, without_empty
 from compress.report.waterfall import waterfall_of
@@ -63,7 +64,8 @@ def accuracy_section(name: str, stage: Document) -> str:
     if compared:
         metric = metric_name(str(stage.get("main_metric")))
         caption += f" Changes of {metric} against {first}, on the same examples. An interval that contains zero shows no clear difference."
-    return f"<h2>Accuracy: {escape(name)}</h2>\n{note(caption)}\n{html_table(columns, lines)}"
+    notes = "".join(f"\n{note(sentence)}" for entry in results if (sentence := index_note(entry)))
+    return f"<h2>Accuracy: {escape(name)}</h2>\n{note(caption)}\n{html_table(columns, lines)}{notes}"
 
 
 def waterfall_section(run: Run, rows: Sequence[Document], charts: dict[str, str]) -> str:

@@ -37,6 +37,23 @@ class ClassMetrics(TypedDict):
     """Examples (for tags: tokens) with this label."""
 
 
+class IndexDocument(TypedDict):
+    """An embedder's queries against the document vectors of the first model."""
+
+    of: str
+    """The first model, whose document vectors are searched."""
+    valid: bool
+    """Whether they can be kept: the main metric is at most one point below that with document vectors of the model's own."""
+    metrics: NotRequired[Metrics]
+    """Metrics of this search; missing, like what follows, if the vectors of the two models have different sizes."""
+    ci95: NotRequired[dict[str, Interval]]
+    """95 % interval of each metric."""
+    vs_first: NotRequired[Comparison]
+    """This search compared with the first model's own queries."""
+    vs_own: NotRequired[Comparison]
+    """This search compared with document vectors of the model's own."""
+
+
 class EvalEntry(TypedDict):
     """The accuracy of one model."""
 
@@ -48,6 +65,8 @@ class EvalEntry(TypedDict):
     """95 % interval of each metric."""
     vs_first: NotRequired[Comparison]
     """Comparison with the first model; missing for the first one."""
+    index: NotRequired[IndexDocument]
+    """Whether an index of the first model's document vectors can be kept; for embedders that search a corpus, after the first one."""
     per_class: NotRequired[list[ClassMetrics]]
     """Metrics of each label, for labels and tags."""
     confusion: NotRequired[list[list[int]]]

@@ -76,6 +76,13 @@ def test_rankings_pairs_and_texts_are_evaluated(tmp_path: Path) -> None:
     assert document["results"][0]["metrics"]["ndcg@10"] > 0.25  # chance is 0.12; half of a text is near to all of it
     assert document["results"][0]["metrics"]["recall@100"] == 1
     assert document["results"][1]["vs_first"]["metric"] == "ndcg@10"
+    copied, narrow = tiny.write_embedder(tmp_path / "copy"), tiny.write_embedder(tmp_path / "narrow", dense=5)
+    first, same, other = compress.evaluate([embedder, copied, narrow], beir)["results"]
+    assert "index" not in first
+    assert same["index"]["valid"]
+    assert same["index"]["metrics"] == first["metrics"]
+    assert other["index"] == {"of": str(embedder), "valid": False}
+    assert not document["results"][1]["index"]["valid"]  # a stranger's queries find little
     pairs = compress.evaluate([embedder], tiny.write_scored_pairs(tmp_path / "pairs"))
     assert set(pairs["results"][0]["metrics"]) == {"spearman", "pearson"}
     assert pairs["n"] == 16

@@ -31,6 +31,23 @@ def test_scores_are_in_points_with_the_comparison(capsys: Printed) -> None:
     assert "5 examples are misclassified by some model; the models disagree on 3 of 40" in out
 
 
+def test_the_old_index_has_a_column_and_a_sentence(capsys: Printed) -> None:
+    change = {"metric": "accuracy", "delta": -0.01, "ci95": [-0.03, 0.01], "p_value": 0.25}
+    index = {"of": "teacher", "valid": True, "metrics": {"accuracy": 0.89}, "ci95": {"accuracy": [0.8, 0.95]}, "vs_first": change}
+    first, second = result().results
+    other: Any = {**second, "model": "narrow", "index": {"of": "teacher", "valid": False}}
+    show_evaluation(result(results=[first, {**second, "index": index}, other]))
+    out = capsys.readouterr().out
+    for text in (
+        "old index",
+        "89.00 [80.0, 95.0]",
+        "other size",
+        "An index of teacher stays valid for int8",
+        "Encode the documents again for narrow",
+    ):
+        assert text in out
+
+
 def test_one_model_disagrees_with_nobody(capsys: Printed) -> None:
     show_evaluation(result(results=result().results[:1]))
     assert "disagree" not in capsys.readouterr().out

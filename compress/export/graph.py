@@ -60,7 +60,7 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     else:
         hidden = _encoder(graph, model, form, every_token)
     if head is None:
-        return graph.model(inputs, {"logits": (HEADS[family.model_type](graph, model, hidden), ["batch", labels])})
+        return graph.model(inputs, {"logits": (HEADS[family.head](graph, model, hidden), ["batch", labels])})
     rows = _linear(graph, hidden, find_submodule(model, head), head)
     logits = graph.shaped(rows, [labels], f"{head}.tokens")
     if head == TOKEN_HEADS["ForQuestionAnswering"]:
@@ -137,6 +137,8 @@ def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeigh
     family = family_of(model.config.model_type)
     embeddings = find_submodule(model, family.encoder).embeddings
     words, bias = _words(graph, embeddings.word_embeddings)
+    if (tasks := find_submodule(embeddings, "task_type_embeddings")) is not None:
+        bias = bias + array_of(tasks.weight)[0]  # ERNIE's, of the first task
     table = graph.constant(array_of(embeddings.position_embeddings.weight) + bias, "embeddings.position")
     if family.positions_after_padding:
         positions = graph.node("Gather", [table, _roberta_positions(graph, embeddings.padding_idx)], "embeddings.positions")
@@ -177,7 +179,8 @@ def _roberta_positions(graph: GraphBuilder, pad: int) -> str:
 
 
 def _bert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooled = _activation(graph, _linear(graph, first, find_submodule(model, "bert.pooler.dense"), "pooler"), "tanh", "pooler.tanh")
+    pooler = find_submodule(model, f"{family_of(model.config.model_type).encoder}.pooler.dense")
+    pooled = _activation(graph, _linear(graph, first, pooler, "pooler"), "tanh", "pooler.tanh")
     return _linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
 
 
@@ -206,13 +209,10 @@ def _plain_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str
     return _linear(graph, read, find_submodule(model, "classifier"), "classifier")
 
 
-HEADS: dict[str, Callable[[GraphBuilder, TransformersModel, str], str]] = {
+HEADS: dict[str, Callable[[GraphBuilder, TransformersModel, str], str]] = {  # by `Family.head`
     "bert": _bert_head,
     "roberta": _roberta_head,
-    "xlm-roberta": _roberta_head,
     "electra": _electra_head,
-    "mpnet": _roberta_head,
     "distilbert": _distilbert_head,
-    BILSTM.model_type: _plain_head,
-    STATIC.model_type: _plain_head,
+    "plain": _plain_head,
 }

@@ -17,6 +17,7 @@ MORE_BOUNDS = {  # smallest and largest value, if the config has the key
     "vocab_size": (1, 4_000_000),
     "max_position_embeddings": (4, 1_000_000),
     "type_vocab_size": (0, 1_000),
+    "task_type_vocab_size": (1, 1_000),
     "embedding_size": (1, 16_384),
     "bigram_size": (1, 16_384),
     "bigram_buckets": (1, 1 << 24),

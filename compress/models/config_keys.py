@@ -21,7 +21,7 @@ _IMPLEMENTED = """
 model_type architectures vocab_size max_position_embeddings type_vocab_size embedding_size pad_token_id layer_norm_eps
 hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act dim n_layers n_heads hidden_dim activation
 id2label label2id num_labels problem_type position_embedding_type is_decoder add_cross_attention is_encoder_decoder pruned_heads
-quantization_config relative_attention_num_buckets tokenizer_class compress
+quantization_config relative_attention_num_buckets tokenizer_class compress use_task_id task_type_vocab_size
 """
 _TRAINING = """
 hidden_dropout_prob attention_probs_dropout_prob dropout attention_dropout qa_dropout seq_classif_dropout classifier_dropout

@@ -45,6 +45,7 @@ class Family:
     ffn_in: str = ""
     ffn_out: str = ""
     output_norm: str = ""
+    head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.graph
     logits: str = "classifier"  # last linear of the sequence-classification head: one row per class
     token_types: bool = True  # whether the model takes `token_type_ids`
     position_bias: str = ""  # embedding of relative positions, (buckets, heads), shared by all layers; relative to the encoder
@@ -96,6 +97,7 @@ _ROBERTA = replace(
     prefix="Roberta",
     encoder="roberta",
     head_modules=("classifier",),
+    head="roberta",
     logits="classifier.out_proj",
     positions_after_padding=True,
 )
@@ -118,6 +120,7 @@ _DISTILBERT = Family(
     "DistilBert",
     "distilbert",
     head_modules=("pre_classifier", "classifier"),
+    head="distilbert",
     layers="transformer.layer",
     attention="attention",
     query="attention.q_lin",
@@ -140,15 +143,20 @@ FAMILIES: dict[str, Family] = {
         _BERT,
         _ROBERTA,
         replace(_ROBERTA, model_type="xlm-roberta", prefix="XLMRoberta"),
-        replace(_ROBERTA, model_type="electra", prefix="Electra", encoder="electra", positions_after_padding=False),
+        replace(_ROBERTA, model_type="electra", prefix="Electra", encoder="electra", head="electra", positions_after_padding=False),
         _MPNET,
         _DISTILBERT,
+        replace(_ROBERTA, model_type="camembert", prefix="Camembert"),
+        replace(_ROBERTA, model_type="data2vec-text", prefix="Data2VecText", encoder="data2vec_text"),
+        replace(_BERT, model_type="ernie", prefix="Ernie", encoder="ernie", head_modules=("ernie.pooler", "classifier")),
     )
 }
 
-BILSTM = Family("compress-bilstm", "BiLstm", "bilstm", head_modules=("classifier",), token_types=False)  # see compress.models.bilstm
+BILSTM = Family(  # see compress.models.bilstm
+    "compress-bilstm", "BiLstm", "bilstm", head_modules=("classifier",), head="plain", token_types=False
+)
 STATIC = Family(  # see compress.models.static_model
-    "compress-static", "Static", "static", head_modules=("classifier",), token_types=False, hidden_key="embedding_size"
+    "compress-static", "Static", "static", head_modules=("classifier",), head="plain", token_types=False, hidden_key="embedding_size"
 )
 WITHOUT_LAYERS = {family.model_type: family for family in (BILSTM, STATIC)}
 

@@ -53,6 +53,7 @@ SHAPES = [
     *pairwise(tiny.FAMILIES, *[list(LAYERS)] * tiny.LAYERS),
     *((family, "neither", "neither", "neither") for family in tiny.FAMILIES),
     *((family, "no heads", "no heads", "neither") for family in ("bert", "distilbert", "mpnet")),
+    *((family, "some", "no heads", "no FFN") for family in tiny.RENAMED),
 ]
 
 
@@ -92,6 +93,16 @@ def test_masked_sliced_reloaded_and_onnx_compute_the_same(family: str, layer_0: 
     assert sizes == [(len(layer.heads), len(layer.neurons)) for layer in kept]
     plain = onnx_forward(reloaded, hints={})  # as ONNX Runtime opens it without our hints
     assert_same(family, *(torch_forward(model) for model in (masked, sliced, reloaded)), onnx_forward(sliced), plain)
+
+
+@pytest.mark.parametrize(("family", "target"), zip(tiny.RENAMED, ("tags", "span", "vector"), strict=True))
+def test_heads_of_families_that_only_rename(family: str, target: Any, tmp_path: Path) -> None:
+    if target == "vector":
+        tiny.write_embedder(tmp_path, family)
+    else:
+        tiny.write_checkpoint(tmp_path, family, target=target)
+    model = load_model(tmp_path)
+    assert_same(family, torch_forward(model), onnx_forward(model))
 
 
 def test_masking_changes_the_logits(family: str) -> None:

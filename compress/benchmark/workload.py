@@ -15,7 +15,7 @@ from compress.data.examples import Examples
 from compress.data.sentence_texts import single_texts
 from compress.data.task import Task
 from compress.models.config import longest_input, read_config
-from compress.models.sentence_head import sentence_head
+from compress.models.inputs import prompts_of
 from compress.models.tokenizer import load_tokenizer, pad_id
 from compress.settings import BenchSettings
 
@@ -91,11 +91,11 @@ def _encoder(candidate: Candidate, task: Task, limit: int, padding_id: int) -> C
     """Return a function that tokenizes texts for a candidate into one padded batch."""
     tokenizer = load_tokenizer(candidate.folder, candidate.vocab_size)
     input_spec = replace(task.spec.input_spec, max_length=limit)
-    head = sentence_head(read_config(candidate.folder)) if input_spec.target == "vector" else None
+    prompts = prompts_of(read_config(candidate.folder), input_spec) if input_spec.target == "vector" else None
 
     def encode(texts: Examples) -> ArrayBatch:
-        if input_spec.target == "vector":
-            texts = single_texts(texts, head.prompt if head else "")
+        if prompts is not None:
+            texts = single_texts(texts, prompts)
         data = encode_examples(tokenizer, texts, input_spec, padding_id)
         return data.batch(range(len(data)))
 

@@ -76,7 +76,7 @@ def command(
         return
     from compress.inference.predictor import open_predictor
 
-    predict = open_predictor(model, device, pooling)
+    predict = open_predictor(model, device, pooling, query_first=query is not None)
     if texts:
         inputs: Iterable[str] = ["\t".join(texts)] if pair else texts
         if pair and len(texts) != 2:

@@ -10,6 +10,9 @@ from compress.results.values import InputSpecDocument
 Target = Literal["class", "labels", "value", "tags", "span", "vector"]
 Activation = Literal["none", "sigmoid"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]  # of an embedder's token vectors
+PromptNames = tuple[str, ...]  # the first that an embedder's folder has is meant
+QUERY_PROMPTS: PromptNames = ("query",)
+DOCUMENT_PROMPTS: PromptNames = ("document", "passage", "corpus")  # as sentence-transformers looks them up
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class InputSpec:
     no_answer: bool = False
     null_threshold: float = 0.0
     activation: Activation = "none"  # from the logit to the value; config.json records it
+    prompts: tuple[PromptNames, ...] = ()  # of an embedder's first (and second) text; without names its default prompt
 
     def as_json(self) -> InputSpecDocument:
         """Return the fields as a JSON document."""

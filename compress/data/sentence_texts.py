@@ -11,16 +11,16 @@ from compress.data.examples import Examples
 from compress.data.streamed import StreamedTexts, Texts
 
 
-def single_texts(examples: Examples, prompt: str = "") -> Examples:
+def single_texts(examples: Examples, prompts: tuple[str, str] = ("", "")) -> Examples:
     """Return every text of the examples as an example of its own, without labels (zeros); streamed texts stay streamed.
 
     Args:
         examples: of one text each, or of two, which follow each other.
-        prompt: to put before each text.
+        prompts: to put before the first text of an example, and before the second.
     """
 
     def read() -> Iterator[Texts]:
-        return ((prompt + text,) for example in examples.texts for text in example)
+        return ((prompt + text,) for example in examples.texts for prompt, text in zip(prompts, example, strict=False))
 
     streamed = isinstance(examples.texts, StreamedTexts)
     count = len(examples) * (2 if is_paired(examples) else 1)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator, model_validator
 
 from compress.data.dataset_objects import dataset_splits
-from compress.data.input_spec import InputSpec, Pooling, Target
+from compress.data.input_spec import DOCUMENT_PROMPTS, InputSpec, Pooling, Target
 from compress.data.literals import HALF_A_CHARACTER
 
 Kind = Literal["text-classification", "regression", "token-classification", "question-answering", "sentence-embedding", "text-ranking"]
@@ -209,7 +209,9 @@ class TaskSpec(BaseModel):
     @property
     def input_spec(self) -> InputSpec:
         """How inputs are cut and outputs decoded."""
-        return InputSpec(self.target, self.max_length, self.stride, self.max_answer, self.no_answer, self.null_threshold)
+        prompts = (DOCUMENT_PROMPTS,) if self.beir and self.target == "vector" else ()  # the corpus is the training split
+        lengths = (self.max_length, self.stride, self.max_answer)
+        return InputSpec(self.target, *lengths, self.no_answer, self.null_threshold, prompts=prompts)
 
     @property
     def described_kind(self) -> str:

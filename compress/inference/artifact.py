@@ -24,10 +24,9 @@ from compress.inference.openvino_session import openvino_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO, routed_forward, single_route
 from compress.models.config import read_config
 from compress.models.config_heads import class_names
-from compress.models.inputs import input_spec_of
+from compress.models.inputs import input_spec_of, prompts_of
 from compress.models.layout import GRAPH
 from compress.models.reference import locate
-from compress.models.sentence_head import sentence_head
 from compress.models.tokenizer import load_tokenizer, pad_id
 
 if TYPE_CHECKING:
@@ -138,8 +137,7 @@ class OnnxModel:
         """Return the logits of examples, and the examples as they were encoded."""
         check_count("batch_size", batch_size, MAX_BATCH)
         if self.target == "vector":
-            head = sentence_head(self.config)
-            examples = single_texts(examples, head.prompt if head else "")
+            examples = single_texts(examples, prompts_of(self.config, self.input_spec))
         data = encode_examples(self.tokenizer, examples, self.input_spec, self._pad_id)
         return run_batches(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
 

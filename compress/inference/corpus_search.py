@@ -10,7 +10,7 @@ import numpy as np
 from compress.data.collection import Collection
 from compress.data.encoded import Encoded
 from compress.data.examples import Examples
-from compress.data.input_spec import InputSpec
+from compress.data.input_spec import DOCUMENT_PROMPTS, QUERY_PROMPTS, InputSpec
 from compress.data.rankings import DocumentRanking
 from compress.data.streamed import StreamedTexts, Texts
 from compress.inference.vector_search import nearest_documents
@@ -19,7 +19,6 @@ from compress.models.inputs import encode_for
 from compress.models.sentence_head import sentence_head
 
 RETURNED = 1000  # documents per query, as BEIR returns
-QUERY_PROMPTS, DOCUMENT_PROMPTS = ("query",), ("document", "passage", "corpus")  # names, as sentence-transformers looks them up
 
 
 class CorpusSearch:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from compress.core import artifacts
+from compress.data.input_spec import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.batches import run_batches
@@ -19,28 +20,32 @@ from compress.models.layout import is_graph
 from compress.models.reference import locate
 
 
-def open_predictor(reference: str | Path, device: str = "cpu", pooling: str | None = None) -> Callable[[ManyTexts], list[Output]]:
+def open_predictor(
+    reference: str | Path, device: str = "cpu", pooling: str | None = None, query_first: bool = False
+) -> Callable[[ManyTexts], list[Output]]:
     """Open a model and return a function from texts (or pairs of texts) to predictions, in the same order.
 
     Args:
         reference: a folder, a hub id, or a builtin.
         device: `auto`, `cpu` or `cuda`.
         pooling: opens a pre-trained encoder as an embedder, if its folder does not name its pooling.
+        query_first: pairs are a query and a document: an embedder puts its prompts for them before the texts.
 
     Raises:
         UsageError: another pooling than the folder's.
         ModelError: the model is damaged or not supported, or an artifact that is no embedder was given a pooling.
         ResourceError: the device or the hub model is unavailable.
     """
-    folder = locate(reference)
+    folder, prompts = locate(reference), (QUERY_PROMPTS, DOCUMENT_PROMPTS) if query_first else ()
     if is_graph(folder):
         check_graph_pooling(folder, pooling)
-        return OnnxModel(folder, device=device)
+        model = OnnxModel(folder, device=device)
+        model.input_spec = replace(model.input_spec, prompts=prompts)
+        return model
     config = read_config(folder)
     forward = open_forward(folder, device, target="vector" if pooling else None, pooling=pooling)
     input_spec, labels = input_spec_of(config, artifacts.read_manifest(folder)), class_names(config)
-    if pooling:
-        input_spec = replace(input_spec, target="vector")
+    input_spec = replace(input_spec, prompts=prompts, **({"target": "vector"} if pooling else {}))
 
     def predict(texts: ManyTexts) -> list[Output]:
         if not texts:

@@ -30,7 +30,7 @@ MAX_TOKENS = 50_000  # of calibration data; more would cost time and change litt
 def encode_for(folder: Path, examples: Examples, input_spec: InputSpec, prompted: bool = False) -> Encoded:
     """Tokenize examples with the tokenizer of a model folder, cut to the length that the task and the model's positions allow.
 
-    An embedder gets every text of them as an input of its own, after the prompt that its folder asks for.
+    An embedder gets every text of them as an input of its own, after its prompt; see `prompts_of`.
 
     Args:
         folder: of the model.
@@ -44,9 +44,20 @@ def encode_for(folder: Path, examples: Examples, input_spec: InputSpec, prompted
     config = read_config(folder)
     limited = replace(input_spec, max_length=min(input_spec.max_length, longest_input(config, input_spec.target)))
     if input_spec.target == "vector":
-        head = None if prompted else sentence_head(config)
-        examples = single_texts(examples, head.prompt if head else "")
+        examples = single_texts(examples, ("", "") if prompted else prompts_of(config, input_spec))
     return encode_examples(load_tokenizer(folder, config["vocab_size"]), examples, limited, pad_id(folder))
+
+
+def prompts_of(config: Config, input_spec: InputSpec) -> tuple[str, str]:
+    """Return what an embedder puts before the first text of an example, and before the second: the prompts that `input_spec` names.
+
+    Without names, or if the folder has none of them, it is the prompt of every text, if the folder has one.
+    """
+    head = sentence_head(config)
+    if head is None:
+        return "", ""
+    names = input_spec.prompts or ((),)
+    return head.prompt_for(*names[0]), head.prompt_for(*names[-1])
 
 
 def input_spec_of(config: Config, manifest: Mapping[str, object] | None) -> InputSpec:
@@ -66,7 +77,7 @@ def input_spec_of(config: Config, manifest: Mapping[str, object] | None) -> Inpu
     target = agreed_target(config, recorded_target) or ("vector" if recorded_target == "vector" else "class")
     limit = longest_input(config, target)
     known["max_length"] = min(known.get("max_length") or limit, limit)
-    return InputSpec(**{**known, "target": target, "activation": value_activation(config)})
+    return InputSpec(**{**known, "target": target, "activation": value_activation(config), "prompts": ()})
 
 
 def _checked(recorded: object, max_length: object) -> dict[str, Any]:

@@ -13,15 +13,15 @@ from compress.data.streamed import StreamedTexts
 
 def test_pairs_become_single_texts_in_turn() -> None:
     pairs = Examples([("a", "b"), ("c", "d")], np.array([1.0, 2.0]))
-    single = single_texts(pairs, "query: ")
+    single = single_texts(pairs, ("query: ", "query: "))
     assert single.texts == [("query: a",), ("query: b",), ("query: c",), ("query: d",)]
     assert single.labels.tolist() == [0, 0, 0, 0]
 
 
 def test_streamed_texts_stay_streamed() -> None:
-    for rows, expected in (([("a",), ("b",)], ["q a", "q b"]), ([("a", "b"), ("c", "d")], ["q a", "q b", "q c", "q d"])):
+    for rows, expected in (([("a",), ("b",)], ["q a", "q b"]), ([("a", "b"), ("c", "d")], ["q a", "p b", "q c", "p d"])):
         streamed = Examples(StreamedTexts(lambda rows=rows: iter(rows), np.arange(2)), np.zeros(2))
-        single = single_texts(streamed, "q ")
+        single = single_texts(streamed, ("q ", "p "))
         assert isinstance(single.texts, StreamedTexts)
         assert list(single.texts) == [(text,) for text in expected]
         assert len(single.labels) == len(expected)

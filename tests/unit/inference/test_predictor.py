@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,23 @@ def test_the_pooling_of_a_graph_cannot_change(checkpoint: Maker, tmp_path: Path)
         with pytest.raises(UsageError, match="says that its pooling is mean"):
             opened(tmp_path / "embedder", pooling="cls")
     assert len(open_predictor(tmp_path / "embedder", pooling="mean")(TEXTS[:2])) == 2
+
+
+def test_a_query_and_its_document_get_their_prompts(tmp_path: Path) -> None:
+    """The score of a pair is the cosine of the vectors of the texts with their prompts written out."""
+    plain, prompted = (tiny.write_embedder(tmp_path / name) for name in ("plain", "prompted"))
+    prompts = {"query": "we ", "passage": "you "}
+    (prompted / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}), encoding="utf-8")
+    (tmp_path / "graph").mkdir()
+    write_artifact(build_graph(load_model(prompted)), prompted, tmp_path / "graph")
+    (written_out,) = open_predictor(plain)([("we red dog", "you drink tea")])
+    (bare,) = open_predictor(plain)([("red dog", "drink tea")])
+    assert abs(written_out.value - bare.value) > 1e-3
+    for folder in (prompted, tmp_path / "graph"):
+        (found,) = open_predictor(folder, query_first=True)([("red dog", "drink tea")])
+        assert found.value == pytest.approx(written_out.value, abs=1e-5)
+        (found,) = open_predictor(folder)([("red dog", "drink tea")])
+        assert found.value == pytest.approx(bare.value, abs=1e-5)
 
 
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from compress.core.errors import ModelError
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
+from compress.data.spec import TaskSpec
 from compress.models import inputs
 from compress.models.config import read_config
 from compress.models.config_heads import agreed_target
-from compress.models.inputs import calibration_examples, encode_calibration, input_spec_of
+from compress.models.inputs import calibration_examples, encode_calibration, encode_for, input_spec_of
+from compress.models.tokenizer import load_tokenizer
 from tests import tiny
 
 CLASSIFIER = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b"}}
@@ -38,6 +41,22 @@ def test_the_manifest_is_read_first_and_the_positions_bound_the_length() -> None
     assert input_spec_of(config(), {"input_spec": {"target": "class", "max_length": 32, "stride": 8}}) == InputSpec("class", 32, 8)
     assert input_spec_of(config(), {"task": {"max_length": 512}}).max_length == 64
     assert input_spec_of(config(), {"reading": {"target": "labels", "max_length": 16}}) == InputSpec("labels", 16)
+
+
+def test_the_corpus_as_training_texts_gets_the_prompt_of_documents(tmp_path: Path) -> None:
+    folder = tiny.write_embedder(tmp_path / "model")
+    prompts = {"query": "we ", "passage": "you ", "other": "they "}
+    settings = {"prompts": prompts, "default_prompt_name": "other"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
+    corpus, texts = (
+        TaskSpec.model_validate({"kind": "sentence-embedding", **fields})
+        for fields in ({"beir": "x"}, {"text": ["text"], "train": "x.jsonl"})
+    )
+    examples = Examples([("red dog",)], np.zeros(1))
+    for spec, expected in ((corpus, "you red dog"), (texts, "they red dog")):
+        (ids,) = encode_for(folder, examples, spec.input_spec).input_ids
+        assert ids.tolist() == load_tokenizer(folder).encode(expected).ids
+    assert input_spec_of(read_config(folder), {"input_spec": {"target": "vector", "prompts": "x"}}).prompts == ()
 
 
 def test_calibration_examples_are_drawn_without_replacement_and_in_order() -> None:

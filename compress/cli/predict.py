@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compress.inference.decoding import Output, TaggedWord
 
 CHUNK = 256
-DIGITS = 8  # of the numbers of a vector: more than float32 has
+DIGITS = 9  # significant ones of the numbers of a vector: they tell all numbers of float32 apart
 POOLINGS = get_args(Pooling)
 LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}  # of a text or a label, which must stay on its line
 
@@ -180,7 +180,7 @@ def as_document(prediction: Output) -> dict[str, object]:
     if not isinstance(prediction, list):
         document = asdict(prediction)
         if "vector" in document:
-            return {"vector": [round(number, DIGITS) for number in document["vector"].tolist()]}
+            return {"vector": [float(f"{number:.{DIGITS}g}") for number in document["vector"].tolist()]}
         return {"answer": document.pop("text"), **document} if "text" in document else document
     return {"words" if is_tagged(prediction) else "labels": [asdict(entry) for entry in prediction]}
 
@@ -224,5 +224,5 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 def _split(line: str) -> tuple[str, str]:
     first, tab, second = line.partition("\t")
     if not tab:
-        raise UsageError(f"--pair: a line has no tab between its two texts: {line[:60]!r}")
+        raise UsageError(f"--pair: a line has no tab between its two texts: {line[:60]!r}", "give two columns, separated by a tab")
     return first, second

@@ -161,7 +161,9 @@ class Task:
         return "test" if "test" in self.available else "validation"
 
     def warn_of_overlap(self, names: Sequence[str] = ("validation", "test")) -> None:
-        """Warn if examples of these splits are also training examples."""
+        """Warn if examples of these splits are also training examples. Judged queries are split by query: none is."""
+        if self.retrieval is not None:
+            return
         for name in names:
             if name != "train" and {"train", name} <= set(self.available) and (shared := overlap(self.split("train"), self.split(name))):
                 console.warn_once(

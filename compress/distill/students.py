@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.core import console
@@ -32,7 +32,7 @@ from compress.models.config_heads import only_numbered
 from compress.models.embedder import head_of, match_vectors, vector_size
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
-from compress.models.sentence_head import sentence_head
+from compress.models.sentence_head import EMBEDDING_KEY, is_embedder
 from compress.models.shape import StaticShape
 from compress.models.tokenizer import save_tokenizer
 from compress.models.types import TransformersModel
@@ -76,7 +76,12 @@ def create_student(
     if student is None:
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(student, Path) and target == "vector":
-        return load_embedder_student(student, teacher), student
+        model = load_embedder_student(student, teacher)
+        if is_embedder(read_config(student)):
+            return model, student
+        save_tokenizer(student, init.scratch)  # with the teacher's prompts and longest input
+        save_config(model, init.scratch)
+        return model, init.scratch
     if isinstance(student, Path):
         labels = model_labels(teacher)
         if names and only_numbered(labels, names):
@@ -101,12 +106,14 @@ def create_student(
 def load_embedder_student(folder: Path, teacher: TransformersModel) -> TransformersModel:
     """Load an embedder, or an encoder, whose vectors are to be as the teacher's: of the same size, and of length one if those are.
 
-    An encoder whose folder names no pooling gets the teacher's.
+    An encoder whose folder names no pooling gets the teacher's, with its prompts, longest input and similarity.
     """
-    head = head_of(teacher.config)
-    named = sentence_head(read_config(folder))
-    student = load_model(folder, target="vector", pooling=head.pooling[0] if named is None and len(head.pooling) == 1 else None)
+    head, plain = head_of(teacher.config), not is_embedder(read_config(folder))
+    student = load_model(folder, target="vector", pooling=head.pooling[0] if plain and len(head.pooling) == 1 else None)
     match_vectors(student, vector_size(teacher), head.normalized)
+    if plain:
+        own = head_of(student.config)
+        setattr(student.config, EMBEDDING_KEY, replace(head, pooling=own.pooling, steps=own.steps).as_json())
     return student
 
 

@@ -15,7 +15,7 @@ from compress.models.family import family_of
 from compress.models.types import TransformersModel
 
 FLOAT = onnx.TensorProto.FLOAT
-LOWEST = -1e30  # added to padding before a maximum; -inf times zero is no number
+LOWEST = -6e4  # added to padding before a maximum: below any state, and a number in float16, too
 AXES_AS_INPUT = 18  # the first opset whose ReduceMax takes its axes as an input
 OPERATORS = {"Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
 

@@ -28,8 +28,14 @@ class CorpusSearch:
         self.corpus = corpus
 
     def encode(self, folder: Path, examples: Examples, input_spec: InputSpec) -> Encoded:
-        """Tokenize the queries, then the corpus, each with its prompt."""
+        """Tokenize the queries, then the corpus, each with its prompt.
+
+        Raises:
+            ModelError: the embedder's vectors are compared in another way than by cosine or dot product.
+        """
         head = sentence_head(read_config(folder))
+        if head:
+            head.check_similarity()
         prompts = (head.prompt_for(*QUERY_PROMPTS), head.prompt_for(*DOCUMENT_PROMPTS)) if head else ("", "")
 
         def read() -> Iterator[Texts]:

@@ -23,6 +23,7 @@ from compress.models.embedder import (
     is_embedder_model,
     load_dense_layers,
     plain_config,
+    write_dense_layers,
     write_head,
 )
 from compress.models.family import Family, family_of
@@ -117,7 +118,7 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
     disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
     if is_embedder_model(model):
-        state = write_head(model, folder, state)
+        state = write_dense_layers(model, folder, state)
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / WEIGHTS).chmod((folder / "config.json").stat().st_mode)  # safetensors writes it for its owner only
     save_tokenizer(tokenizer_source, folder)
@@ -127,7 +128,7 @@ def save_config(model: TransformersModel, folder: Path) -> None:
     """Write a model's `config.json`; of an embedder that of its encoder, and the files of its head without the weights."""
     if is_embedder_model(model):
         plain_config(model.config, family_of(model.config.model_type)).save_pretrained(str(folder))
-        write_head(model, folder, {})
+        write_head(model, folder)
         return
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(str(folder))

@@ -55,7 +55,8 @@ class SentenceEmbedder(PreTrainedModel):
 
     def vectors(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the vectors, (batch, size), of the last layer's states, (batch, length, hidden)."""
-        vectors = torch.cat([pooled(states, mask, mode) for mode in self.pooling], dim=-1)
+        with torch.autocast(states.device.type, enabled=False):  # a sum over tokens, or a position beyond 256, is too much for bf16
+            vectors = torch.cat([pooled(states.float(), mask, mode) for mode in self.pooling], dim=-1)
         for step in self.steps:
             vectors = step(vectors)
         return vectors
@@ -120,15 +121,15 @@ def vector_size(model: TransformersModel) -> int:
 
 
 def match_vectors(model: TransformersModel, size: int, normalized: bool) -> None:
-    """Give an embedder vectors of another size by a new dense layer, and of length one, in place, where its own are not so."""
+    """Give an embedder vectors of another size by a new dense layer, and of length one if `normalized`, else of any length, in place."""
     head, steps = head_of(model.config), list(cast("Any", model.steps))
     new, own = list(head.steps), vector_size(model)
+    if head.normalized:
+        new, steps = new[:-1], steps[:-1]
     if own != size:
-        place = len(new) - 1 if head.normalized else len(new)
-        dense = DenseStep(own, size)
-        new.insert(place, dense)
-        steps.insert(place, Dense(dense))
-    if normalized and not head.normalized:
+        new.append(dense := DenseStep(own, size))
+        steps.append(Dense(dense))
+    if normalized:
         new.append(NORMALIZE)
         steps.append(Normalize())
     model.steps = nn.ModuleList(steps)
@@ -196,18 +197,22 @@ def load_dense_layers(model: TransformersModel, folder: Path) -> None:
         raise ModelError(f"{folder}: the weights of a dense layer do not fit its config: {str(error).splitlines()[-1].strip()}") from error
 
 
-def write_head(model: TransformersModel, folder: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Write an embedder's head as the files of sentence-transformers; return the weights that belong into the encoder's file.
+def write_head(model: TransformersModel, folder: Path) -> None:
+    """Write the files of sentence-transformers that describe an embedder's head, without weights."""
+    write_sentence_head(folder, head_of(model.config), getattr(model.config, family_of(model.config.model_type).hidden_key))
+
+
+def write_dense_layers(model: TransformersModel, folder: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Write the weights of an embedder's dense layers; return those that belong into the encoder's file.
 
     Args:
         model: an embedder.
-        folder: that the encoder is written to.
+        folder: with the head's files.
         state: all weights by name.
     """
     from safetensors.torch import save_file
 
     family, head = family_of(model.config.model_type), head_of(model.config)
-    write_sentence_head(folder, head, getattr(model.config, family.hidden_key))
     for number, step in enumerate(head.steps):
         if step != NORMALIZE:
             prefix = f"steps.{number}."

@@ -49,13 +49,12 @@ def sentence_files(folder: Path) -> list[Path]:
     """Return the files that decide an embedder's vectors, apart from encoder and tokenizer; none for other folders."""
     if not (folder / MODULES).is_file():
         return []
+    try:
+        places = sorted({place for _, place in _modules(folder) if place})
+    except ModelError:  # it is no embedder then
+        places = []
     found = [folder / name for name in (MODULES, LENGTH_FILE, PROMPTS_FILE)]
-    found += [
-        path
-        for pattern in ("*/config.json", "*/model.safetensors")
-        for path in sorted(folder.glob(pattern))
-        if path.parent.name[0].isdigit()
-    ]
+    found += [folder / place / name for place in places for name in ("config.json", "model.safetensors")]
     return [path for path in found if path.is_file()]
 
 

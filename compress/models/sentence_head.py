@@ -77,7 +77,19 @@ class SentenceHead:
     @property
     def compares_by_cosine(self) -> bool:
         """Whether the length of vectors does not matter when they are compared."""
-        return self.similarity in (None, "cosine")
+        return self.similarity != "dot"
+
+    def check_similarity(self) -> None:
+        """Check that search can compare the vectors; the nearest ones of length one have the largest cosine.
+
+        Raises:
+            ModelError: it cannot.
+        """
+        if self.similarity not in (None, "cosine", "dot") and not (self.similarity == "euclidean" and self.normalized):
+            raise ModelError(
+                f"config_sentence_transformers.json compares vectors by {self.similarity!r}, which search does not compute",
+                "set its similarity_fn_name to cosine or dot",
+            )
 
     def as_json(self) -> Document:
         """Return the head as a JSON document, as configs in memory hold it."""

@@ -46,7 +46,7 @@ def test_vectors_as_json_lines_and_as_a_file(embedder: Path, capsys: Printed, tm
     code, out, _ = predict(capsys, "predict", embedder, *TEXTS)
     rows = [json.loads(line) for line in out.splitlines()]
     assert (code, [row["text"] for row in rows]) == (0, TEXTS)
-    np.testing.assert_allclose([row["vector"] for row in rows], expected, atol=1e-7)
+    np.testing.assert_array_equal(np.array([row["vector"] for row in rows], dtype=np.float32), expected)
     assert json.loads(predict(capsys, "--json", "predict", embedder, *TEXTS)[1])["predictions"][1]["vector"] == rows[1]["vector"]
     assert predict(capsys, "predict", embedder, *TEXTS, "-o", tmp_path / "v.npy")[0] == 0
     np.testing.assert_array_equal(np.load(tmp_path / "v.npy"), expected)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from compress.core import console
 from compress.core.errors import DataError
 from compress.data.examples import overlap
 from compress.data.presets import resolve
 from compress.data.task import Task
 from tests import tiny
+from tests.unit.data.retrieval_files import write_beir, write_lines
 from tests.unit.data.task_rows import ROWS, from_rows, task, write
 
 
@@ -112,6 +114,16 @@ def test_local_files_take_the_place_of_a_presets_data(tmp_path: Path) -> None:
     found = Task(resolve("sst2").with_files({"validation": str(path)}))
     assert found.available == ["validation"]
     assert found.split("validation").labels.tolist() == [1, 0]
+
+
+def test_a_query_that_is_also_a_document_is_no_training_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_beir(tmp_path)
+    write_lines(folder / "queries.jsonl", [{"_id": name, "text": "heat in slabs"} for name in ("q1", "q2", "q3")])
+    found = Task(resolve({"kind": "sentence-embedding", "beir": str(folder)}))
+    assert overlap(found.split("train"), found.split("test")) == 2
+    console.configure()
+    found.warn_of_overlap()
+    assert "training examples" not in capsys.readouterr().err
 
 
 def test_the_tiny_task_is_learnable_and_disjoint(tiny_task: dict[str, Any]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from compress.core.errors import UsageError
+from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.presets import resolve
 from compress.data.task import Task
@@ -20,7 +24,9 @@ from compress.distill.students import StudentInit, create_student, take_layers
 from compress.inference.forward import torch_forward
 from compress.models.adapters import add_adapters
 from compress.models.checkpoint import load_model, save_model
+from compress.models.embedder import head_of
 from compress.models.head import model_labels
+from compress.models.inputs import encode_for
 from compress.models.layers import encoder_layers
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear, replace_linear, set_word_embeddings, word_embeddings
 from compress.models.model_shape import model_shape
@@ -89,6 +95,26 @@ def test_a_student_is_a_spec_or_a_folder(checkpoint: Maker) -> None:
     assert (student.config.model_type, folder) == ("electra", checkpoint("electra"))
     with pytest.raises(UsageError, match="needs a student"):
         create_student(None, teacher, checkpoint(), EVENLY_SPACED)
+
+
+def test_a_plain_encoder_takes_the_head_of_its_teacher(tmp_path: Path) -> None:
+    """Pooling, prompts, longest input and similarity, in the head and in the folder that encodes its texts."""
+    folder, plain = tiny.write_embedder(tmp_path / "teacher", normalize=False), tiny.write_encoder(tmp_path / "plain")
+    settings = {"prompts": {"query": "we ", "passage": "you "}, "default_prompt_name": "query", "similarity_fn_name": "dot"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
+    (tmp_path / "scratch").mkdir()
+    init = replace(EVENLY_SPACED, scratch=tmp_path / "scratch")
+    teacher = load_model(folder)
+    student, encodes = create_student(plain, teacher, folder, init, "vector")
+    assert head_of(student.config) == head_of(teacher.config)
+    spec = InputSpec("vector")
+    encoded = [encode_for(place, Examples([("red dog",)], np.zeros(1)), spec).input_ids[0].tolist() for place in (folder, encodes)]
+    assert encoded[0] == encoded[1]
+    (tmp_path / "out").mkdir()
+    save_model(student, tmp_path / "out", encodes)
+    assert head_of(load_model(tmp_path / "out").config) == head_of(teacher.config)
+    named = tiny.write_embedder(tmp_path / "named")
+    assert create_student(named, teacher, folder, init, "vector")[1] == named
 
 
 def test_numbered_classes_are_those_of_the_task(tmp_path: Path) -> None:

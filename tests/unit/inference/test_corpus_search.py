@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compress.core.errors import ModelError
 from compress.data.collection import Collection
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
@@ -32,6 +33,12 @@ def test_rankings_follow_the_similarity_of_the_folder(tmp_path: Path, similarity
     search = CorpusSearch(Collection(["a", "b", "c"], TEXTS, "corpus"))
     (ranking,) = search.rankings(VECTORS, 1, embedder(tmp_path / "model", similarity_fn_name=similarity))
     assert ranking.documents.tolist() == order
+
+
+def test_other_similarities_are_refused_before_any_work(tmp_path: Path) -> None:
+    search = CorpusSearch(Collection(["a", "b", "c"], TEXTS, "corpus"))
+    with pytest.raises(ModelError, match="compares vectors by 'manhattan'"):
+        search.encode(embedder(tmp_path / "model", similarity_fn_name="manhattan"), Examples([("cat",)], np.zeros(1)), InputSpec("vector"))
 
 
 @pytest.mark.parametrize("streamed", [False, True])

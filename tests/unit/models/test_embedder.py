@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import longest_input, read_config
 from compress.models.config_heads import agreed_target, target_of
-from compress.models.embedder import MIN_NORM, match_vectors, vector_size
+from compress.models.embedder import MIN_NORM, match_vectors, pooled, vector_size
 from compress.models.family import family_of
 from compress.models.label_mapping import map_labels
 from compress.models.model_shape import model_shape
@@ -216,6 +217,35 @@ def test_match_vectors_gives_a_student_the_size_of_its_teacher(tmp_path: Path) -
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(vectors, torch_forward(model)(batch_of("bert")), atol=1e-6)
     assert family_of(again.config.model_type).model_type == "bert"
+
+
+def test_match_vectors_lets_the_length_free_if_the_teacher_does(tmp_path: Path) -> None:
+    model, plain = load_model(tiny.write_embedder(tmp_path / "a")), load_model(tiny.write_embedder(tmp_path / "b", normalize=False))
+    match_vectors(model, tiny.HIDDEN, normalized=False)
+    np.testing.assert_array_equal(torch_forward(model)(batch_of("bert")), torch_forward(plain)(batch_of("bert")))
+
+
+@pytest.mark.parametrize("mode", ["mean", "weightedmean", "mean_sqrt_len"])
+def test_pooling_keeps_its_precision_in_bf16(tmp_path: Path, mode: Any) -> None:
+    """The states are bfloat16 numbers, so that only pooling can lose digits."""
+    model = load_model(tiny.write_embedder(tmp_path / "model", pooling=(mode,), normalize=False))
+    states = torch.randn(2, 600, tiny.HIDDEN, generator=torch.Generator().manual_seed(0)).bfloat16()
+    mask = torch.ones(2, 600, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        vectors = model.vectors(states, mask)  # pyright: ignore[reportCallIssue]
+    torch.testing.assert_close(vectors, pooled(states.double(), mask, mode).float(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_weights_of_a_dense_layer_in_any_folder_count(tmp_path: Path) -> None:
+    folder = tiny.write_embedder(tmp_path / "model", dense=12)
+    (folder / "2_Dense").rename(folder / "dense")
+    path = folder / "modules.json"
+    path.write_text(path.read_text().replace("2_Dense", "dense"), encoding="utf-8")
+    before = digest_model(folder)
+    (folder / "dense" / "model.safetensors").write_bytes(b"other")
+    assert digest_model(folder) != before
+    path.write_text("{}", encoding="utf-8")
+    digest_model(folder)  # a damaged list of modules is reported when the model is loaded
 
 
 def _new(folder: Path) -> Path:

@@ -40,6 +40,17 @@ def test_sizes() -> None:
     assert HEAD.normalized
 
 
+def test_similarities_that_search_computes() -> None:
+    normalized = SentenceHead(("mean",), (NORMALIZE,), similarity="euclidean")
+    for head in (HEAD, normalized, SentenceHead(("mean",)), SentenceHead(("mean",), similarity="cosine")):
+        head.check_similarity()
+    assert not HEAD.compares_by_cosine
+    assert normalized.compares_by_cosine
+    for similarity in ("euclidean", "manhattan"):
+        with pytest.raises(ModelError, match=f"compares vectors by '{similarity}'"):
+            SentenceHead(("mean",), similarity=similarity).check_similarity()
+
+
 def test_a_narrower_encoder_gets_a_dense_layer_in_front() -> None:
     assert head_for_width(HEAD, 32, 10) == HEAD
     assert head_for_width(HEAD, 16, 10).steps == (DenseStep(32, 64), *HEAD.steps)

@@ -6,13 +6,16 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
+from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model
 from compress.quantize.bf16 import bf16_graph
-from compress.quantize.fp16 import fp16_graph
+from compress.quantize.fp16 import check_fp16_range, fp16_graph
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -41,6 +44,16 @@ def test_values_beyond_float16_are_refused(own_checkpoint: Maker, where: str, tm
     with pytest.raises(ModelError, match=r"(layer\.1\.ffn\.out|classifier) reaches .*, beyond 65504") as caught:
         run(tmp_path / "graph", tmp_path / "out", method="fp16")
     assert "bf16" in (caught.value.hint or "")
+
+
+def test_a_maximum_over_tokens_fits(tmp_path: Path) -> None:
+    """Padding is added a number below every state, which float16 has, too."""
+    model = load_model(tiny.write_embedder(tmp_path / "model", pooling=("max",)))
+    data = tiny.encoded()
+    graph = build_graph(model)
+    check_fp16_range(graph, data)
+    forward = session_forward(open_session(fp16_graph(graph).SerializeToString(), 1, "cpu", {}))
+    np.testing.assert_allclose(forward(data.batch(range(6))), torch_forward(model)(data.batch(range(6))), atol=5e-3)
 
 
 def test_weights_beyond_float16_are_named() -> None:

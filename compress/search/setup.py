@@ -13,7 +13,7 @@ from compress.data.spec import TaskSpec
 from compress.data.task import Task
 from compress.data.unlabeled import read_unlabeled
 from compress.models.config import read_config
-from compress.models.config_heads import target_of
+from compress.models.config_heads import agreed_target
 from compress.models.inputs import encode_for
 from compress.models.label_mapping import map_labels
 from compress.models.shape import shape_of_config
@@ -38,7 +38,7 @@ def with_judge(spec: TaskSpec) -> TaskSpec:
 def is_finetuned(folder: Path, task: Task) -> bool:
     """Return whether a model has a head that is trained for the task's labels, as `eval` decides it."""
     config = read_config(folder)
-    if target_of(config) is None:
+    if agreed_target(config, task.spec.target) != task.spec.target:
         return False
     try:
         map_labels(config, task, folder.name)

@@ -55,6 +55,19 @@ def test_an_encoder_is_not_fine_tuned(tmp_path: Path, task: dict[str, Any]) -> N
     assert not setup.is_finetuned(tiny.write_encoder(tmp_path / "model"), Task(resolve(task)))
 
 
+@pytest.mark.parametrize(("kind", "labels"), [("text-classification", ("0", "1")), ("regression", (0.0, 1.0))])
+def test_an_embedder_is_not_fine_tuned_for_another_task(tmp_path: Path, kind: str, labels: tuple[Any, Any]) -> None:
+    """A config without a head has two labels by default, which fit any task of two classes."""
+    import pandas as pd
+
+    document: dict[str, Any] = {"name": "two", "kind": kind, "text": ["text"], "label": "label"}
+    for split in ("train", "validation"):
+        rows = pd.DataFrame({"text": ["a dog", "a cat"] * 4, "label": list(labels) * 4})
+        rows.to_parquet(tmp_path / f"{split}.parquet")
+        document[split] = str(tmp_path / f"{split}.parquet")
+    assert not setup.is_finetuned(tiny.write_embedder(tmp_path / "model"), Task(resolve(document)))
+
+
 def test_facts_and_lengths(tmp_path: Path, task: dict[str, Any]) -> None:
     folder = tiny.write_encoder(tmp_path / "model")
     (tmp_path / "more.txt").write_text("a dog\na cat\n", encoding="utf-8")

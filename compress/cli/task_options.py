@@ -14,11 +14,13 @@ from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
 
 TASK_FIELDS = (
-    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "train", "validation", "test", "text", "label",
+    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "retriever", "train", "validation", "test", "text", "label",
     "max_length", "metric",
 )  # fmt: skip
 FILES = ("train", "validation", "test")
-FIXED = ("kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "text", "label")  # what a preset or a task file fixes
+FIXED = (  # what a preset or a task file fixes
+    "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "retriever", "text", "label",
+)  # fmt: skip
 KINDS = get_args(Kind)
 POOLINGS = get_args(Pooling)
 
@@ -33,6 +35,7 @@ class TaskFlags(TypedDict, total=False):
     pooling: str
     beir: str
     run: str
+    retriever: str
     text: tuple[str, ...]
     label: str
     max_length: int
@@ -65,6 +68,7 @@ OPTIONS = (
         help="Corpus, queries and judgements in BEIR's layout (sentence-embedding, text-ranking).",
     ),
     option("--run", section=TASK, metavar="FILE", help="With --beir, candidates of the queries for text-ranking: a TREC run file."),
+    option("--retriever", section=TASK, metavar="MODEL", help="With --beir, an embedder that finds these candidates, instead of --run."),
     option("--train", section=TASK, metavar="FILE", help="Local training file: .parquet, .csv, .tsv or .jsonl."),
     option(
         "--validation", section=TASK, metavar="FILE", help="Local validation file. Without one, 10 % of the training data are held out."

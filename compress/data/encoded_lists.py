@@ -43,3 +43,11 @@ def group_inputs(encoded: Encoded, rows: np.ndarray, labels: np.ndarray) -> Enco
     return EncodedLists(
         [encoded.input_ids[row] for row in flat], [encoded.token_type_ids[row] for row in flat], labels, encoded.pad_id, size=rows.shape[1]
     )
+
+
+def as_lists(encoded: Encoded, size: int) -> Encoded:
+    """Return inputs as lists of `size` that are next to each other, labels as one row per list; unchanged for lists of one."""
+    if size == 1:
+        return encoded
+    labels = np.asarray(encoded.labels).reshape(-1, size)
+    return EncodedLists(encoded.input_ids, encoded.token_type_ids, labels, encoded.pad_id, size=size)

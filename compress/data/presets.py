@@ -78,6 +78,8 @@ def _absolute(spec: TaskSpec, folder: Path) -> TaskSpec:
     files = spec.local_files()
     if spec.beir:
         run = {"run": str((folder / spec.run).absolute())} if spec.run else {}
+        if spec.retriever and (folder / spec.retriever).is_dir():
+            run = {"retriever": str((folder / spec.retriever).absolute())}
         beir = {"beir": str((folder / spec.beir).absolute())} if (folder / spec.beir).is_dir() else {}
         return spec.model_copy(update={**beir, **run})
     return spec.with_files({split: str(folder / path) for split, path in files.items()}) if files else spec

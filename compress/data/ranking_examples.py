@@ -125,3 +125,22 @@ def _fill(drawn: list[int], judged: dict[int, int], ranked: np.ndarray, size: in
             drawn.append(document)
     spare = [document for document, grade in judged.items() if grade and document not in drawn]  # a corpus of little but relevant ones
     return drawn + spare[: size - len(drawn)]
+
+
+def cut_into_lists(counts: Sequence[int], size: int, rng: np.random.Generator) -> np.ndarray:
+    """Cut the candidates of each query into lists in random order, without looking at grades; the last list is filled from the first.
+
+    Args:
+        counts: the number of candidates of each query; queries with fewer than two are left out.
+        size: candidates in a list.
+        rng: source of randomness.
+
+    Returns:
+        (lists, size) int64: positions among the candidates of all queries, in the order of the queries.
+    """
+    lists = []
+    for start, count in zip(np.cumsum([0, *counts[:-1]]), counts, strict=True):
+        if count > 1:
+            order = start + rng.permutation(count)
+            lists.append(np.resize(order, (-(-count // size), size)))
+    return np.concatenate(lists) if lists else np.zeros((0, size), dtype=np.int64)

@@ -10,16 +10,16 @@ import numpy as np
 from compress.core import console, digests
 from compress.core.errors import DataError
 from compress.data.beir import BeirSources, beir_sources
+from compress.data.candidate_source import CandidateSource
 from compress.data.collection import Collection, read_collection
 from compress.data.columns import IN_MEMORY_BYTES
 from compress.data.dataset_objects import SPLITS
 from compress.data.examples import Examples
 from compress.data.judgements import Judgements, read_judgements, split_by_query
-from compress.data.ranking_examples import query_document_texts
+from compress.data.ranking_examples import cut_into_lists, query_document_texts
 from compress.data.rankings import DocumentRanking
 from compress.data.runs import read_trec_run
 from compress.data.splits import FEWEST, HELD_OUT
-from compress.data.tables import existing_file
 
 CANDIDATES = 100  # of a query, that a reranker ranks
 Shares = tuple[float, float, float]  # of train, validation and test
@@ -33,7 +33,7 @@ class Retrieval:
         shares: divide the queries of the only split into train, validation and test; None: the splits are those of the files, and
             a tenth of the training queries becomes the validation split if there is none.
         in_memory: bytes; a corpus that takes more is streamed from its files.
-        run: a TREC run file with the candidates of each query; only for `candidates`.
+        candidates: the source of each query's candidates; only for a reranker.
 
     Raises (from any property that reads data):
         DataError: a part is missing, empty or malformed.
@@ -41,9 +41,10 @@ class Retrieval:
     """
 
     def __init__(
-        self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES, run: str | None = None
-    ) -> None:
-        self._data, self._shares, self._in_memory, self._run = data, shares, in_memory, run
+        self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES,
+        candidates: CandidateSource | None = None,
+    ) -> None:  # fmt: skip
+        self._data, self._shares, self._in_memory, self._source = data, shares, in_memory, candidates
         self._read: dict[str, Judgements] = {}
 
     @cached_property
@@ -72,12 +73,12 @@ class Retrieval:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data and of how it is split."""
-        run = {"run": digests.digest_file(existing_file(self._run))} if self._run else {}
+        run = {"run": self._source.digest()} if self._source else {}
         return digests.digest_json({"data": self.sources.digest(), "shares": self._shares, **run})
 
     @cached_property
     def _rankings(self) -> list[DocumentRanking]:
-        return read_trec_run(self._run, self.queries, self.corpus) if self._run else []
+        return read_trec_run(self._source.file(), self.queries, self.corpus) if self._source else []
 
     def candidates(self, split: str) -> list[DocumentRanking]:
         """Return the first candidates of each judged query of a split, for a reranker.
@@ -85,17 +86,14 @@ class Retrieval:
         Raises:
             DataError: no run was given, it is malformed, or it has no candidates of any of these queries.
         """
-        if not self._run:
-            raise DataError(
-                "there are no candidates to rank",
-                "give a run file with --run; predict writes one for an embedder, with --beir and -o FILE.run",
-            )
+        if self._source is None:
+            raise DataError("there are no candidates to rank", "give a run file with --run, or an embedder with --retriever")
         candidates = [self._rankings[query].top(CANDIDATES) for query in self.judgements(split).queries.tolist()]
         lacking = sum(not len(ranking) for ranking in candidates)
         if lacking == len(candidates):
-            raise DataError(f"{self._run} has no candidates of the queries of the {split} split", "give the run of these queries")
+            raise DataError(f"{self._source.where} has no candidates of the queries of the {split} split", "give the run of these queries")
         if lacking:
-            console.once(f"{lacking} of {len(candidates)} {split} queries have no candidates in {self._run}: they score 0")
+            console.once(f"{lacking} of {len(candidates)} {split} queries have no candidates in {self._source.where}: they score 0")
         return candidates
 
     def examples(self, split: str) -> Examples:
@@ -119,16 +117,39 @@ class Retrieval:
         Raises:
             DataError: there are neither.
         """
+        return self._pairs(*self._training_candidates())
+
+    def training_lists(self, size: int, count: int | None, seed: int) -> Examples:
+        """Return the same pairs in lists of `size` candidates of one query, each list next to each other; see `cut_into_lists`.
+
+        Args:
+            size: candidates in a list.
+            count: lists at most, drawn with the seed; None: all.
+            seed: of the draws.
+
+        Raises:
+            DataError: as `training_pairs` raises it.
+        """
+        judgements, candidates = self._training_candidates()
+        rng = np.random.default_rng(seed)
+        lists = cut_into_lists([len(ranking) for ranking in candidates], size, rng)
+        if count is not None and count < len(lists):
+            lists = lists[np.sort(rng.permutation(len(lists))[:count])]
+        return self._pairs(judgements, candidates).take(lists.ravel())
+
+    def _training_candidates(self) -> tuple[Judgements, list[DocumentRanking]]:
+        """Return the judgements and the candidates of the training queries."""
         if "train" in self.available:
-            return self.candidate_pairs("train")
+            return self.judgements("train"), self.candidates("train")
         if not self.unjudged:
+            where = f" in {self._source.where}" if self._source else ""
             raise DataError(
-                f"there are no training judgements, and {self._run} has no candidates of queries without judgements",
+                f"there are no training judgements, and no candidates of queries without judgements{where}",
                 "divide the judgements with shares (of train, validation and test) in a task file",
             )
         nothing = [np.zeros(0, dtype=np.int64)] * len(self.unjudged)
         judgements = Judgements(self.corpus, np.array(self.unjudged), nothing, nothing)
-        return self._pairs(judgements, [self._rankings[query].top(CANDIDATES) for query in self.unjudged])
+        return judgements, [self._rankings[query].top(CANDIDATES) for query in self.unjudged]
 
     def _pairs(self, judgements: Judgements, candidates: Sequence[DocumentRanking]) -> Examples:
         """Return each query with each of its candidates, and their grades."""

@@ -102,6 +102,7 @@ class TaskSpec(BaseModel):
         description="sentence-embedding, text-ranking: a folder or dataset repository with corpus, queries and judgements in BEIR's layout",
     )
     run: str | None = Field(None, description="text-ranking with beir: the candidates of each query, a run file in TREC's format")
+    retriever: str | None = Field(None, description="text-ranking with beir: an embedder that finds the candidates, instead of run")
     shares: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
         None,
         min_length=3,
@@ -165,8 +166,13 @@ class TaskSpec(BaseModel):
             raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data, beir")
         if (self.beir is not None and self.kind not in ("sentence-embedding", "text-ranking")) or (self.shares and self.beir is None):
             raise ValueError("beir goes with sentence-embedding and text-ranking, and shares with beir")
-        if (self.run is not None) != (self.beir is not None and self.kind == "text-ranking"):
-            raise ValueError("text-ranking with beir needs the candidates of the queries: run (a TREC run file); nothing else takes it")
+        if self.run and self.retriever:
+            raise ValueError("candidates come from a run or from a retriever, not from both")
+        if bool(self.run or self.retriever) != self.ranks_candidates:
+            raise ValueError(
+                "text-ranking with beir needs the candidates of the queries: run (a TREC run file) or retriever (an embedder); "
+                "nothing else takes them"
+            )
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError("a label occurs twice in 'labels'")
         if self.labels and any(HALF_A_CHARACTER.search(label) for label in self.labels):
@@ -180,7 +186,7 @@ class TaskSpec(BaseModel):
             raise ValueError(f"{self.kind} takes {fewest if fewest == most else '1 or 2'} text column(s), not {len(self.text)}")
         if self.segment and (self.target != "tags" or self.labels != list(SEGMENT_TAGS)):
             raise ValueError("segment goes with token-classification, and its labels are B, M, E, S")
-        known = RANKING_METRICS if self.run else METRICS_OF[self.target]
+        known = RANKING_METRICS if self.ranks_candidates else METRICS_OF[self.target]
         wrong = [name for name in self.metrics if name not in known]
         if wrong:
             raise ValueError(f"'{wrong[0]}' does not measure {self.described_kind} (known: {', '.join(known)})")
@@ -207,6 +213,11 @@ class TaskSpec(BaseModel):
         return self.target == "vector" and len(self.text) == 1 and self.beir is None
 
     @property
+    def ranks_candidates(self) -> bool:
+        """Whether a reranker orders the candidates of judged queries."""
+        return self.kind == "text-ranking" and self.beir is not None
+
+    @property
     def input_spec(self) -> InputSpec:
         """How inputs are cut and outputs decoded."""
         prompts = (DOCUMENT_PROMPTS,) if self.beir and self.target == "vector" else ()  # the corpus is the training split
@@ -231,7 +242,7 @@ class TaskSpec(BaseModel):
     def with_files(self, files: dict[str, str]) -> TaskSpec:
         """Return this task with local files instead of its data; the columns stay."""
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
-        cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "run", "shares", "train", "validation", "test"))
+        cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "run", "retriever", "shares", "train", "validation", "test"))
         return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
 
 

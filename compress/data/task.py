@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -11,6 +11,7 @@ from compress.core import console, digests, hub
 from compress.core.errors import DataError
 from compress.data import bbc_news
 from compress.data.answers import place_answers, read_spans
+from compress.data.candidate_source import CandidateSource, RunFile
 from compress.data.columns import IN_MEMORY_BYTES, read_columns
 from compress.data.dataset_objects import SPLITS, dataset_splits
 from compress.data.examples import Examples, overlap
@@ -27,7 +28,9 @@ FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "e
 READERS = {
     "class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans, "vector": read_values,
 }  # fmt: skip
-LOCATION_FIELDS = {"name", "description", "builtin", "hub", "data", "beir", "run", "train", "validation", "test"}  # not what the data means
+LOCATION_FIELDS = {  # not what the data means
+    "name", "description", "builtin", "hub", "data", "beir", "run", "retriever", "train", "validation", "test",
+}  # fmt: skip
 
 
 class Task:
@@ -36,14 +39,17 @@ class Task:
     Args:
         spec: of the task.
         in_memory: splits that take more bytes are streamed from their files.
+        find_candidates: from a task with a retriever to the candidates that it finds; see `compress.inference.retriever.open_task`.
 
     Raises (from any property that reads data):
         DataError: a file is missing, empty or unreadable, a column does not exist, labels are unusable.
         ResourceError: offline with a cold cache, or a package with the data is missing.
     """
 
-    def __init__(self, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTES) -> None:
-        self.spec, self.in_memory = spec, in_memory
+    def __init__(
+        self, spec: TaskSpec, in_memory: int = IN_MEMORY_BYTES, find_candidates: Callable[[TaskSpec], CandidateSource] | None = None
+    ) -> None:
+        self.spec, self.in_memory, self._find_candidates = spec, in_memory, find_candidates
         self._loaded: dict[str, Examples] = {}
 
     @property
@@ -61,7 +67,16 @@ class Task:
         """Corpus, queries and judgements of a task in BEIR's layout; None for other tasks."""
         shares = self.spec.shares
         parts = (shares[0], shares[1], shares[2]) if shares else None
-        return Retrieval(self.spec.beir, parts, self.in_memory, self.spec.run) if self.spec.beir else None
+        return Retrieval(self.spec.beir, parts, self.in_memory, self._candidates()) if self.spec.beir else None
+
+    def _candidates(self) -> CandidateSource | None:
+        if self.spec.run:
+            return RunFile(self.spec.run)
+        if self.spec.retriever is None:
+            return None
+        if self._find_candidates is None:
+            raise ValueError("a task with a retriever is opened by compress.inference.retriever.open_task")
+        return self._find_candidates(self.spec)
 
     @cached_property
     def label_names(self) -> list[str]:

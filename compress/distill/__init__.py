@@ -14,7 +14,7 @@ from compress.core.scratch import folder as scratch_folder
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
 from compress.distill.explain import explain_training
 from compress.distill.init_texts import InitTexts
-from compress.distill.layer_matching import check_methods, drop_default_layer_losses
+from compress.distill.layer_matching import check_methods, drop_default_layer_losses, for_candidates
 from compress.distill.module_replacement import check_replaceable
 from compress.distill.student_spec import parse_spec, shape_of_student
 from compress.distill.student_training import Student, train_student
@@ -39,6 +39,7 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     """Train a student on its teachers' outputs and features, keep its best epoch on validation and write a checkpoint."""
     if settings.seeds:
         return run_seeds(run, inputs, settings, output)
+    settings = for_candidates(settings, inputs.task.spec)
     _check(inputs, settings)
     budget = TimeBudget.of(settings)
     task, target = inputs.task, inputs.task.spec.target
@@ -80,13 +81,14 @@ def _worse(after: float, before: float, n: int, student: Path | str | None) -> s
 
 def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:
     """Return what would be matched, with weights, shapes and projections; nothing is trained or written."""
+    settings = for_candidates(settings, inputs.task.spec)
     _check(inputs, settings)
     task, config = inputs.task, read_config(_teacher(inputs))
     teacher, adapted = shape_of_config(config), ADAPTER_KEY in (config.get(CONFIG_KEY) or {})
-    check_methods(settings, task.spec.target, len(task.label_names))
+    check_methods(settings, task.spec, len(task.label_names))
     student = shape_of_student(inputs.student, teacher, settings.init, adapted, len(task.spec.text))
     settings = _without_unmatchable(settings, teacher, student)
-    if settings.augment or settings.unlabeled:
+    if settings.augment or settings.unlabeled or task.spec.target == "vector" or task.spec.ranks_candidates:
         settings = settings.model_copy(update={"hard_weight": 0.0})
     if "theseus" in settings.losses:
         from_layers = isinstance(inputs.student, str) and settings.init != "random"

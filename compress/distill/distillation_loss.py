@@ -15,7 +15,7 @@ from compress.distill.layer_matching import LayerMatch
 from compress.distill.losses import dkd_logits_loss, hidden_mse, hidden_nmse, logits_loss
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
 from compress.distill.losses_states import cka_distance, gram_mse, ordered_assignment, pkd_mse
-from compress.distill.losses_vectors import similarity_kl
+from compress.distill.losses_vectors import listwise_kl, margin_mse, similarity_kl
 from compress.distill.training_data import TrainingData
 from compress.models.activation import activation_of
 from compress.models.device import Batch, to_tensors
@@ -23,6 +23,7 @@ from compress.models.model_shape import model_shape
 from compress.models.task_loss import logits_of, task_loss
 from compress.models.types import TransformersModel
 from compress.settings import DistillSettings
+from compress.settings.distill_losses import RANKED
 
 DKD_BETA = 8.0
 Features = dict[Feature, torch.Tensor]
@@ -30,7 +31,7 @@ Terms = Literal["all", "layers", "outputs"]
 
 
 class DistillationLoss:
-    """`loss(batch, positions)` is the loss of a batch of the student's inputs, of the examples at `positions`.
+    """`loss(batch, positions)` is the loss of a batch of the student's inputs, of the examples, or lists of examples, at `positions`.
 
     Args:
         student: the model that is trained.
@@ -62,6 +63,7 @@ class DistillationLoss:
 
     def __call__(self, batch: Batch, positions: np.ndarray) -> torch.Tensor:
         """Return the loss of a batch, a scalar."""
+        positions = self.data.rows(positions)
         matches = self.matches if self.terms != "outputs" else []
         outputs, features = forward_with_features(self.student, batch, {feature for match in matches for feature in match.student_features})
         logits = logits_of(outputs).float()
@@ -89,6 +91,9 @@ class DistillationLoss:
                 term = dkd_logits_loss(logits, teacher_logits, labels, mask, data.target, temperature, beta, data.labeled)
             elif name == "similarity":
                 term = similarity_kl(logits, teacher_logits)
+            elif name in RANKED:
+                lists = [scores.view(-1, data.list_size) for scores in (logits, teacher_logits)]
+                term = margin_mse(*lists) if name == "margin_mse" else listwise_kl(*lists, temperature)
             else:
                 continue
             loss = loss + (1 - hard) * weight * term

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 
 from compress.core.errors import UsageError
-from compress.data.input_spec import Target
+from compress.data.spec import TaskSpec
 from compress.distill.features import PROJECTIONS, Feature
 from compress.models.shape import Shape
 from compress.settings import DistillSettings
-from compress.settings.distill_losses import OUTPUTS, Pairs
+from compress.settings.distill_losses import DEFAULT, OUTPUTS, RANKED, RANKED_DEFAULT, Pairs
 
 COFI_LAYERS = 4  # of the teacher; of twelve the third, sixth, ninth and last
 MIN_DKD_CLASSES = 3  # with two, DKD is the logits loss
@@ -112,14 +112,14 @@ def drop_default_layer_losses(settings: DistillSettings, teacher: Shape, student
     Raises:
         UsageError: the settings name losses or pairs of layers, and a model has no layers.
     """
-    layered, default = [name for name in settings.losses if name not in OUTPUTS], DistillSettings.model_fields["method"].default
+    layered, default = [name for name in settings.losses if name not in OUTPUTS], settings.method in (list(DEFAULT), list(RANKED_DEFAULT))
     without = student.without_layers or teacher.without_layers
     if not layered or not (without or teacher.hidden != student.hidden):
         return settings
-    if not without and (settings.method != default or settings.match or settings.layer_epochs):
+    if not without and (not default or settings.match or settings.layer_epochs):
         return settings
     explicit = {
-        f"method {layered[0]}": settings.method != default,
+        f"method {layered[0]}": not default,
         "layer_epochs": bool(settings.layer_epochs),
         f"match {settings.match}": ":" in (settings.match or ""),
     }
@@ -129,14 +129,35 @@ def drop_default_layer_losses(settings: DistillSettings, teacher: Shape, student
     return settings.model_copy(update={"method": [name for name in settings.losses if name in OUTPUTS]})
 
 
-def check_methods(settings: DistillSettings, target: Target, classes: int) -> None:
+def for_candidates(settings: DistillSettings, spec: TaskSpec) -> DistillSettings:
+    """Return the settings with the default losses of a reranker, if its task has candidates and no losses were chosen.
+
+    Differences between the candidates of a query teach a reranker better than single scores (arXiv 2603.03010).
+    """
+    if not spec.ranks_candidates or settings.method != list(DEFAULT) or settings.augment or settings.unlabeled:
+        return settings
+    return settings.model_copy(update={"method": list(RANKED_DEFAULT)})
+
+
+def check_methods(settings: DistillSettings, spec: TaskSpec, classes: int) -> None:
     """Check that the methods suit the task.
 
     Raises:
-        UsageError: DKD without classes, or with two; similarities of texts without vectors.
+        UsageError: DKD without classes, or with two; similarities of texts without vectors; lists without candidates; labels that nobody
+            learns from.
     """
+    target = spec.target
     if "similarity" in settings.losses and target != "vector":
         raise UsageError("method similarity compares the vectors of texts, and this task has none", "use method logits")
+    ranked = next((name for name in RANKED if name in settings.losses), None)
+    if ranked and not spec.ranks_candidates:
+        raise UsageError(
+            f"method {ranked} compares the candidates of a query, and this task has none",
+            "use method logits; or give --kind text-ranking with --beir, and --run or --retriever",
+        )
+    if "theseus" in settings.losses and (target == "vector" or spec.ranks_candidates):
+        model = "an embedder" if target == "vector" else "a reranker on its candidates"
+        raise UsageError(f"method theseus learns from labels, and {model} learns from its teacher alone", "leave --method out")
     if "dkd" not in settings.losses:
         return
     if target in ("labels", "value", "vector"):

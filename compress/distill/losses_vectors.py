@@ -8,18 +8,6 @@ from torch.nn import functional
 from compress.training.ranking_losses import TEMPERATURE, cosine_matrix
 
 
-def vector_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Return the squared distance of the vectors, mean over the batch (LEAF, Vujanic & Rueckstiess 2025, arXiv 2509.12539).
-
-    It fixes the rotation, too, so that a student's queries can be compared with the teacher's documents.
-
-    Args:
-        student: (batch, size).
-        teacher: (batch, size).
-    """
-    return (student - teacher).square().sum(dim=-1).mean()
-
-
 def similarity_kl(student: torch.Tensor, teacher: torch.Tensor, temperature: float = TEMPERATURE) -> torch.Tensor:
     """Return the divergence of two distributions over the other texts of the batch: mean over texts of KL(teacher || student).
 

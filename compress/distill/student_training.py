@@ -10,6 +10,7 @@ from pathlib import Path
 
 from compress.core import console, processes
 from compress.data.encoded import Encoded
+from compress.data.encoded_lists import as_lists
 from compress.data.examples import Examples
 from compress.data.task import Task
 from compress.distill.defaults import with_defaults
@@ -17,7 +18,7 @@ from compress.distill.distillation_loss import DistillationLoss
 from compress.distill.layer_matching import check_methods, match_layers
 from compress.distill.module_replacement import ModuleReplacement, check_replaceable
 from compress.distill.teachers import Teachers
-from compress.distill.training_data import training_texts, with_teacher_outputs
+from compress.distill.training_data import list_size, training_texts, with_teacher_outputs
 from compress.editing.gradients import dropout_disabled
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
@@ -91,7 +92,7 @@ def train_student(
         ResourceError: the teachers' outputs cannot be cached.
         Diverged: a loss or a gradient is not finite.
     """
-    check_methods(plan.settings, task.spec.target, len(teachers.classes))
+    check_methods(plan.settings, task.spec, len(teachers.classes))
     match_layers(plan.settings, model_shape(teachers.model), model_shape(student.model))  # fails before any work
     examples, labeled = training_texts(task, unlabeled, plan, [student.tokenizer, *teachers.folders])
     data = encode_for(student.tokenizer, examples, task.spec.input_spec)
@@ -103,7 +104,8 @@ def train_student(
         activation=activation_of(student.model),
         reference=(torch_forward(teachers.model), teachers.folder),
     )
-    plan = replace(plan, settings=_settings(plan.settings, student, teachers, labeled, len(data), task))
+    size = list_size(plan.settings)
+    plan = replace(plan, settings=_settings(plan.settings, student, teachers, labeled, len(data) // size, task))
     if labeled:
         data = replace(data, labels=to_model_labels(data.labels, task.spec.target, teachers.classes))
     if "theseus" in plan.settings.losses:
@@ -113,13 +115,14 @@ def train_student(
     teachers.model.to(plan.device)  # for features that are not cached
     student.model.to(plan.device)
     with nullcontext() if plan.settings.dropout else dropout_disabled(student.model):
-        return _train(student.model, data, losses, evaluator, plan)
+        return _train(student.model, as_lists(data, size), losses, evaluator, plan)
 
 
 def _settings(settings: DistillSettings, student: Student, teachers: Teachers, labeled: bool, examples: int, task: Task) -> DistillSettings:
     """Return the settings with defaults filled in, and without the loss of labels if there are texts without."""
+    settings = settings.model_copy(update={"batch_size": max(1, settings.batch_size // list_size(settings))})  # of lists
     if not labeled:
-        if settings.hard_weight and task.spec.target != "vector":
+        if settings.hard_weight and task.spec.target != "vector" and not task.spec.ranks_candidates:
             console.info("  labels are ignored, because not every text has one")
         settings = settings.model_copy(update={"hard_weight": 0.0})
     narrowed = student.from_teacher and model_shape(student.model).hidden != model_shape(teachers.model).hidden
@@ -145,10 +148,11 @@ def _distillation_losses(
     matches = match_layers(plan.settings, model_shape(teachers.model), model_shape(student.model))
     training_data = with_teacher_outputs(examples, data, student.tokenizer, teachers, task.spec.input_spec, matches, plan, labeled)
     loss = DistillationLoss(student.model, teachers.model, training_data, matches, plan.settings, plan.device)
+    items = as_lists(data, training_data.list_size).items
     if not plan.settings.layer_epochs:
-        return [Loss(loss, loss.parameters(), data.items)]
+        return [Loss(loss, loss.parameters(), items)]
     layers, outputs = loss.restricted_to("layers"), loss.restricted_to("outputs")
-    return [Loss(layers, loss.parameters(), data.items), Loss(outputs, item_count=data.items)]
+    return [Loss(layers, loss.parameters(), items), Loss(outputs, item_count=items)]
 
 
 def _train(

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from compress.core import caches, console, digests, disk, machine
+from compress.core.disk_cache import cached_folder, is_cached
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
-from compress.distill.disk_cache import cached_folder, is_cached
 from compress.distill.features import Feature, feature_width, forward_with_features
 from compress.models.device import to_tensors
 from compress.models.embedder import head_of, is_embedder_model, vector_size

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from compress.core import caches, console, digests, machine
+from compress.core.disk_cache import cached_folder
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.distill.disk_cache import cached_folder
 from compress.distill.features import forward_with_features
 from compress.models.device import to_tensors
 from compress.models.inputs import encode_for

@@ -25,8 +25,9 @@ from compress.models.device import pick_device
 from compress.models.inputs import encode_for
 from compress.models.reference import digest_model
 from compress.settings import DistillSettings
-from compress.settings.distill_losses import PER_TOKEN
+from compress.settings.distill_losses import PER_TOKEN, RANKED
 from compress.training.loop import TrainingPlan
+from compress.training.reranker_objective import LIST_SIZE
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class TrainingData:
         same_tokens: whether both tokenizers cut an example into the same tokens, (n,) bool: only there tokens are compared.
         target: what the logits predict.
         labeled: whether the labels are true ones.
+        list_size: of lists of candidates, whose pairs are next to each other; 1: there are no lists.
     """
 
     student_inputs: Encoded
@@ -48,6 +50,16 @@ class TrainingData:
     same_tokens: np.ndarray
     target: Target
     labeled: bool
+    list_size: int = 1
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Return the examples of the lists at `positions`; without lists the positions are those of examples."""
+        return (positions[:, None] * self.list_size + np.arange(self.list_size)).ravel()
+
+
+def list_size(settings: DistillSettings) -> int:
+    """Return how many candidates of a query are compared; 1 if no loss compares them."""
+    return LIST_SIZE if set(RANKED) & set(settings.losses) else 1
 
 
 def labeled_and_unlabeled(task: Task, unlabeled: Examples | None, max_examples: int | None = None, seed: int = 0) -> list[Examples]:
@@ -68,8 +80,12 @@ def training_texts(
         tokenizers: folders of all tokenizers that will encode the texts.
     """
     settings, input_spec = plan.settings, task.spec.input_spec
+    if task.retrieval is not None and list_size(settings) > 1:
+        lists = task.retrieval.training_lists(LIST_SIZE, settings.max_examples, plan.seed)
+        console.info(f"  {len(lists) // LIST_SIZE:,} lists of {LIST_SIZE} candidates")
+        return lists, False
     parts = labeled_and_unlabeled(task, unlabeled, settings.max_examples, plan.seed)
-    labeled = unlabeled is None and not settings.augment and input_spec.target != "vector"
+    labeled = unlabeled is None and not settings.augment and input_spec.target != "vector" and not task.spec.ranks_candidates
     note = ""
     if settings.augment:
         texts = [text for part in parts for text in part.texts]
@@ -128,4 +144,4 @@ def with_teacher_outputs(
         other.model.to("cpu")  # pyright: ignore[reportArgumentType]
     if teachers.additional:
         outputs = TeacherOutputs(mean_logits(logits), outputs.features, outputs.starts)
-    return TrainingData(student_inputs, teacher_inputs, outputs, same, target, labeled)
+    return TrainingData(student_inputs, teacher_inputs, outputs, same, target, labeled, list_size(plan.settings))

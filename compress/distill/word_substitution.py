@@ -19,6 +19,7 @@ from tokenizers.decoders import ByteLevel
 from tokenizers.models import WordPiece
 
 from compress.core import caches, console, digests, files, processes
+from compress.core.disk_cache import cached_folder
 from compress.core.errors import ModelError
 from compress.data.batching import evaluation_batches
 from compress.data.encoded import Encoded
@@ -28,7 +29,6 @@ from compress.data.input_spec import InputSpec
 from compress.data.texts import examples_from_texts
 from compress.data.tokenizing import encode_batch
 from compress.distill.augment import join_words, words_in
-from compress.distill.disk_cache import cached_folder
 from compress.models.config import max_tokens, read_config
 from compress.models.device import to_tensors
 from compress.models.masked_lm import load_masked_lm

@@ -1,25 +1,128 @@
-"""Rank a corpus for its queries with an embedder, and write the candidates as a run file."""
+"""Rank a corpus for its queries with an embedder: candidates for a reranker, written as a run file or kept in the cache."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from compress.core import artifacts
+from compress.core import artifacts, caches, digests, machine
+from compress.core.disk_cache import cached_folder, is_cached
 from compress.core.errors import DataError, ModelError
 from compress.data.examples import Examples
+from compress.data.input_spec import InputSpec
+from compress.data.rankings import DocumentRanking
 from compress.data.retrieval import CANDIDATES, Retrieval
 from compress.data.runs import write_trec_run
+from compress.data.spec import TaskSpec
+from compress.data.task import Task
 from compress.inference.batches import run_batches
 from compress.inference.corpus_search import CorpusSearch
-from compress.inference.forward import open_forward
 from compress.models.config import read_config
 from compress.models.inputs import input_spec_of
-from compress.models.reference import locate
+from compress.models.reference import digest_model, locate
 
 TAG = "compress"
+VERSION = 1
+FILE = "candidates.run"
+LINE_BYTES = 64  # of a run file, roughly
+
+
+def open_task(spec: TaskSpec) -> Task:
+    """Return a task; the candidates of its retriever, if it names one, are found when they are first needed."""
+    return Task(spec, find_candidates=lambda spec: FoundCandidates(str(spec.retriever), str(spec.beir)))
+
+
+@dataclass(frozen=True)
+class FoundCandidates:
+    """The candidates that an embedder finds for all queries of a data set, from the cache or computed and cached.
+
+    Attributes:
+        reference: the embedder: a folder, a hub id, or a builtin.
+        data: a folder or repository in BEIR's layout.
+
+    Raises (from `digest` and `file`):
+        ModelError: the model is no embedder, damaged or not supported.
+        DataError: the data is malformed.
+        ResourceError: the model or the data is unavailable, or the cache's disk is full.
+    """
+
+    reference: str
+    data: str
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return f"what the retriever {self.reference} found"
+
+    @cached_property
+    def _folder(self) -> Path:
+        return locate(self.reference)
+
+    @cached_property
+    def _retrieval(self) -> Retrieval:
+        return Retrieval(self.data)
+
+    def digest(self) -> str:
+        """Return a digest of the embedder, the data and the libraries that compute."""
+        embedder_spec(self._folder)
+        libraries = [machine.version_of(name) for name in ("torch", "transformers", "onnxruntime")]
+        return digests.digest_json([VERSION, digest_model(self._folder), self._retrieval.sources.digest(), CANDIDATES, libraries])
+
+    def file(self) -> str:
+        """Return the path of a run file in the cache."""
+        entry = caches.writable_root() / "candidates" / self.digest()
+
+        def compute(folder: Path) -> dict[str, object]:
+            rankings = rank_corpus(self._folder, self._retrieval)
+            write_trec_run(folder / FILE, rankings, self._retrieval.queries, self._retrieval.corpus, TAG)
+            return {"kind": "candidates"}
+
+        needed = 0 if is_cached(entry) else LINE_BYTES * CANDIDATES * len(self._retrieval.queries)
+        with cached_folder(entry, needed, compute, "candidates of the queries"):
+            return str(entry / FILE)
+
+
+def embedder_spec(folder: Path, pooling: str | None = None) -> InputSpec:
+    """Return the input spec of an embedder.
+
+    Args:
+        folder: of the model.
+        pooling: of an embedder whose folder does not name it.
+
+    Raises:
+        ModelError: the model is no embedder.
+    """
+    input_spec = input_spec_of(read_config(folder), artifacts.read_manifest(folder))
+    if input_spec.target != "vector" and pooling is None:
+        raise ModelError(f"{folder} is no embedder, and cannot search a corpus", "give an embedder, or an encoder with its --pooling")
+    return replace(input_spec, target="vector")
+
+
+def rank_corpus(folder: Path, retrieval: Retrieval, device: str = "cpu", pooling: str | None = None) -> list[DocumentRanking]:
+    """Return the first candidates of every query, judged or not.
+
+    Args:
+        folder: of the embedder.
+        retrieval: corpus and queries.
+        device: `auto`, `cpu` or `cuda`.
+        pooling: of an embedder whose folder does not name it.
+
+    Raises:
+        ModelError: the model is no embedder, damaged or not supported.
+        ResourceError: the device is unavailable.
+    """
+    from compress.inference.forward import open_forward  # opens runtimes
+
+    input_spec = embedder_spec(folder, pooling)
+    forward = open_forward(folder, device, target="vector", pooling=pooling)
+    search = CorpusSearch(retrieval.corpus)
+    queries = Examples(retrieval.queries.texts, np.zeros(len(retrieval.queries), dtype=np.float32))
+    encoded = search.encode(folder, queries, input_spec)
+    vectors = run_batches(forward, encoded, label="encoding queries and corpus")
+    return [ranking.top(CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
 
 
 def write_candidates(reference: str | Path, data: str, output: Path, device: str = "cpu", pooling: str | None = None) -> tuple[int, int]:
@@ -40,20 +143,13 @@ def write_candidates(reference: str | Path, data: str, output: Path, device: str
     if not output.absolute().parent.is_dir():
         raise DataError(f"{output} cannot be written", "name a file in a folder that exists and may be written")
     folder = locate(reference)
-    input_spec = input_spec_of(read_config(folder), artifacts.read_manifest(folder))
-    if input_spec.target != "vector" and pooling is None:
-        raise ModelError(f"{folder} is no embedder, and cannot search a corpus", "give an embedder, or an encoder with its --pooling")
-    forward = open_forward(folder, device, target="vector", pooling=pooling)
+    embedder_spec(folder, pooling)
     retrieval = Retrieval(data)
-    search = CorpusSearch(retrieval.corpus)
-    queries = Examples(retrieval.queries.texts, np.zeros(len(retrieval.queries), dtype=np.float32))
-    encoded = search.encode(folder, queries, replace(input_spec, target="vector"))
-    vectors = run_batches(forward, encoded, label="encoding queries and corpus")
-    rankings = [ranking.top(CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
+    rankings = rank_corpus(folder, retrieval, device, pooling)
     try:
         write_trec_run(output, rankings, retrieval.queries, retrieval.corpus, TAG)
     except OSError as error:
         raise DataError(
             f"{output} cannot be written: {error.strerror}", "name a file in a folder that exists and may be written"
         ) from error
-    return len(queries), sum(map(len, rankings))
+    return len(rankings), sum(map(len, rankings))

@@ -41,7 +41,7 @@ def _task(task: object, folder: Path) -> object:
     if isinstance(task, dict):
         files = {key: _file(value, folder) for key, value in task.items() if key in SPLITS and isinstance(value, str)}
         run = {"run": _file(task["run"], folder)} if isinstance(task.get("run"), str) else {}
-        return {**task, **files, **run, **({"beir": _model(task["beir"], folder)} if "beir" in task else {})}
+        return {**task, **files, **run, **{key: _model(task[key], folder) for key in ("beir", "retriever") if key in task}}
     return task
 
 

@@ -68,7 +68,8 @@ def public_manifest(manifest: Mapping[str, object], stages: Collection[str]) -> 
         names = public_names(inputs, taken={MODEL, *stages})
         public["inputs"] = {names[name]: digest for name, digest in inputs.items()}
     if isinstance(task, Mapping):
-        hidden = {*SPLITS, "run", *(["beir"] if Path(str(task.get("beir", ""))).is_absolute() else [])}  # a repository is no path
+        paths = [key for key in ("beir", "retriever") if Path(str(task.get(key, ""))).is_absolute()]  # a repository is no path
+        hidden = {*SPLITS, "run", *paths}
         public["task"] = {key: with_public_names(value) if key in hidden else value for key, value in task.items()}
     return public
 

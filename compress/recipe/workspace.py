@@ -9,6 +9,7 @@ from pathlib import Path
 from compress.core import artifacts
 from compress.core.errors import ModelError
 from compress.data.task import Task
+from compress.inference.retriever import open_task
 from compress.models.reference import digest_model, locate
 from compress.recipe.schema import MODEL, Recipe, stage_of
 from compress.results import RuntimeHints, StageManifest
@@ -26,7 +27,7 @@ class Workspace:
     @cached_property
     def task(self) -> Task | None:
         """The recipe's task, or None."""
-        return Task(self.recipe.task) if self.recipe.task else None
+        return open_task(self.recipe.task) if self.recipe.task else None
 
     def folder(self, reference: str) -> Path:
         """Return the folder of a finished stage, of one of its models (`slim/2x`), of the recipe's model, or of any model reference.

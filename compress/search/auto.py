@@ -11,7 +11,7 @@ from pathlib import Path
 from compress.core import console, digests, files, locks, machine, outputs
 from compress.core.errors import GateMissed, ModelError, Stopped
 from compress.data.spec import TaskSpec
-from compress.data.task import Task
+from compress.inference.retriever import open_task
 from compress.models.config import read_config
 from compress.models.layout import is_graph
 from compress.models.reference import digest_model, locate
@@ -129,7 +129,7 @@ def _prepare(question: Question, output: Path, store: Store) -> tuple[Search, St
             f"{question.model} is an ONNX artifact, which cannot be pruned or trained", "give the checkpoint that it was exported from"
         )
     spec = setup.with_judge(question.task)
-    task = Task(spec)
+    task = open_task(spec)
     trained = setup.is_finetuned(folder, task)
     facts = setup.task_facts(task, folder, settings.unlabeled)
     serving = ServingPoint(

@@ -12,6 +12,7 @@ from compress.core.errors import DataError
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
 from compress.data.unlabeled import read_unlabeled
+from compress.inference.retriever import open_task
 from compress.models.config import read_config
 from compress.models.config_heads import agreed_target
 from compress.models.inputs import encode_for
@@ -29,7 +30,7 @@ REFERENCE_SECONDS = 0.11  # forward pass of the reference model that `costs.PRIO
 
 def with_judge(spec: TaskSpec) -> TaskSpec:
     """Return the task with a split that judges the answer: test, or else a part of validation."""
-    task = Task(spec)
+    task = open_task(spec)
     if "test" in task.available or len(task.split("validation")) < FEWEST:
         return spec
     return spec.model_copy(update={"hold_back": HELD_BACK})

@@ -18,6 +18,7 @@ from compress.core import console, locks, outputs, processes
 from compress.core.errors import Locked, UsageError
 from compress.core.system_errors import typed_errors
 from compress.data.task import Task
+from compress.inference.retriever import open_task
 from compress.recipe.artifact import write_stage
 from compress.recipe.cache_key import cache_key
 from compress.recipe.plan import finished
@@ -75,7 +76,7 @@ class Store:
         workspace = Workspace(recipe)
         if recipe.task is not None and recipe.task.data is None:  # dataset objects are compared by nothing cheap
             known = recipe.task.model_dump_json()
-            workspace.task = self._tasks.setdefault(known, Task(recipe.task))
+            workspace.task = self._tasks.setdefault(known, open_task(recipe.task))
         return workspace
 
     def folder_of(self, stage: Stage, key: str) -> Path:

@@ -48,7 +48,7 @@ class DistillSettings(TrainSettings):
         description="Layers to match: last, uniform, all (embeddings included), or pairs TEACHER-STUDENT per loss: "
         "hidden:0-0,12-4;gram:12-4. Default: all for nmse and tinybert, else last.",
     )
-    temperature: Annotated[float | None, METHOD, Only("method", "logits", "dkd")] = Field(
+    temperature: Annotated[float | None, METHOD, Only("method", "logits", "dkd", "listwise")] = Field(
         None, gt=0, le=100, description="Temperature of the logits of teacher and student. Default: 2; 1 for tinybert."
     )
     hard_weight: Annotated[float | None, METHOD, LEARNS_FROM_TEACHER, Without("augment"), Without("unlabeled")] = Field(
@@ -106,6 +106,9 @@ class DistillSettings(TrainSettings):
             raise ValueError(
                 "a budget needs a single training stage: it goes neither with layer_epochs (which tinybert sets) nor with theseus"
             )
+        ranked = next((name for name in distill_losses.RANKED if name in losses), None)
+        if ranked and (self.augment or self.unlabeled):
+            raise ValueError(f"method {ranked} compares the candidates of a query: it goes with neither augment nor unlabeled")
         if not losses & {*distill_losses.OUTPUTS, "theseus"}:
             if self.augment or self.unlabeled:
                 raise ValueError(

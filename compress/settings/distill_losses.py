@@ -8,7 +8,8 @@ import re
 from compress.core.errors import did_you_mean
 
 LAYERED = ("hidden", "nmse", "attention", "relations", "gram", "pkd", "cka")  # losses between pairs of layers
-OUTPUTS = ("logits", "dkd", "similarity")
+RANKED = ("margin_mse", "listwise")  # losses of the scores of a query's candidates
+OUTPUTS = ("logits", "dkd", "similarity", *RANKED)
 METHODS = (*OUTPUTS, *LAYERED, "cofi", "theseus", "tinybert")
 ALONE = ("theseus", "tinybert")  # whole procedures, which cannot be combined with other losses
 PER_TOKEN = ("hidden", "nmse", "attention", "relations", "gram", "cka", "cofi")  # teacher and student must have the same tokens
@@ -16,6 +17,7 @@ KEYWORDS = ("last", "uniform", "all")
 TINYBERT = ("logits", "hidden", "attention")  # the losses of method tinybert, in two stages
 COFI = {"logits": 0.1, "cofi": 0.9}  # the losses of cofi if it is the only method
 DEFAULT = ("logits", "nmse:20")  # decision 0016
+RANKED_DEFAULT = ("margin_mse", "nmse:20")  # of a reranker on its candidates
 DEFAULTS: dict[str, object] = {"temperature": 2.0, "hard_weight": 0.1, "dropout": False}
 METHOD_DEFAULTS: dict[str, dict[str, object]] = {  # of a method that is the only one
     "tinybert": {"temperature": 1.0, "hard_weight": 0.0, "dropout": True, "match": "all", "lr": 3e-5, "layer_epochs": 10, "layer_lr": 5e-5},

@@ -25,7 +25,7 @@ from tests import tiny
 PACKAGE = Path(compress.__file__).parent
 MAKES = re.compile(r"(?:scratch_folder|scratch\.\w+|measured_once|cached_folder|writable_root)\(|\btempfile\.")
 ELSEWHERE = {  # where these are defined; and processes, whose folder is removed with them (tests/unit/core/test_scratch.py)
-    *("core/scratch.py", "core/caches.py", "core/system_errors.py", "distill/disk_cache.py"),
+    *("core/scratch.py", "core/caches.py", "core/system_errors.py", "core/disk_cache.py"),
     *("cli/main.py", "cli/signals.py", "search/ray_worker.py"),
 }
 ERRORS: dict[str, Callable[[], BaseException]] = {  # made anew: an error keeps what its traceback saw

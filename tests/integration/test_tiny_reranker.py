@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import compress
+from compress import api
 from compress.core.errors import DataError, RecipeError, UsageError
 from compress.inference.retriever import write_candidates
 from tests import tiny
@@ -35,6 +36,7 @@ def test_a_reranker_goes_the_whole_way(beir: Path, tmp_path: Path) -> None:
     assert set(trained["metrics"]["validation"]) == {"n", "ndcg@10", "mrr@10", "recall@100", "map"}
     student = compress.distill(tmp_path / "reranker", "layers=1", task, tmp_path / "student", epochs=1, batch_size=32, precision="fp32")
     assert student["metrics"]["validation"]["n"] == 5
+    assert student["training"]["steps"] == 13  # ten queries with forty candidates each: fifty lists of eight, four lists a step
     compress.export(tmp_path / "reranker", tmp_path / "graph", task)
     compress.quantize(tmp_path / "graph", task, tmp_path / "int8", method="dynamic", max_drop=90)
     document = compress.evaluate([tmp_path / name for name in ("reranker", "graph", "int8", "student")], task)
@@ -63,3 +65,23 @@ def test_what_does_not_fit(beir: Path, tmp_path: Path) -> None:
         compress.evaluate([classifier], {"kind": "text-ranking", "beir": str(beir)})
     with pytest.raises(DataError, match="needs the train split, and task custom has only: test"):
         compress.finetune(tiny.write_encoder(tmp_path / "encoder"), task_of(beir, shares=None), tmp_path / "out")
+
+
+def test_students_learn_lists_from_a_retriever_without_labels(beir: Path, tmp_path: Path) -> None:
+    """The same candidates from an embedder; every kind of student; the order of the teacher is learned."""
+    teacher = tiny.write_checkpoint(tmp_path / "teacher", labels=["value"], target="value")
+    document: dict[str, Any] = task_of(beir, run=None, retriever=str(beir.parent / "embedder"))
+    found = [compress.evaluate([teacher], task)["results"][0]["metrics"] for task in (document, task_of(beir))]
+    assert found[0] == found[1]
+    plan = api.plan_distill(teacher, "layers=2", document)
+    assert {row["method"]: row["weight"] for row in plan["matches"] if row["method"] == "margin_mse"} == {"margin_mse": 1.0}
+    options: dict[str, Any] = {"epochs": 1, "batch_size": 32, "precision": "fp32", "max_examples": 8}
+    for student, method in (("layers=2", ["margin_mse", "listwise"]), ("lstm=8", ["listwise"]), ("static=8", ["margin_mse"])):
+        name = student.partition("=")[0]
+        result = compress.distill(teacher, student, document, tmp_path / name, method=method, **options)
+        assert result["training"]["steps"] == 2
+        compress.export(tmp_path / name, tmp_path / f"{name}-graph", document)
+        scores = compress.evaluate([tmp_path / name, tmp_path / f"{name}-graph"], document)["results"]
+        assert scores[1]["metrics"] == pytest.approx(scores[0]["metrics"], abs=1e-6)
+    with pytest.raises(UsageError, match="method theseus learns from labels"):
+        compress.distill(teacher, "layers=2", document, tmp_path / "out", method="theseus")

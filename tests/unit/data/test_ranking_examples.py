@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from compress.data.collection import Collection
 from compress.data.judgements import Judgements
-from compress.data.ranking_examples import candidate_lists, relevant_pairs
+from compress.data.ranking_examples import candidate_lists, cut_into_lists, relevant_pairs
 from compress.data.rankings import NOTHING, DocumentRanking
 
 
@@ -59,3 +59,12 @@ def test_lists_have_one_size_and_no_document_twice(seed: int, corpus: int, size:
     for query, of_query in enumerate(grades):
         seen = set(lists.documents[lists.queries == query].ravel().tolist())
         assert {document for document, grade in of_query.items() if grade > 0} <= seen
+
+
+def test_lists_hold_every_candidate_of_a_query_once_and_are_filled_from_its_first() -> None:
+    lists = cut_into_lists([5, 1, 0, 4], 4, np.random.default_rng(0))
+    assert lists.shape == (3, 4)
+    assert sorted(set(lists[:2].ravel().tolist())) == [0, 1, 2, 3, 4]  # the query with one candidate is left out
+    assert lists[1, 1:].tolist() == lists[0, :3].tolist()
+    assert sorted(lists[2].tolist()) == [6, 7, 8, 9]
+    assert cut_into_lists([1], 4, np.random.default_rng(0)).shape == (0, 4)

@@ -8,6 +8,7 @@ import pytest
 
 from compress.core import console
 from compress.core.errors import DataError
+from compress.data.candidate_source import RunFile
 from compress.data.retrieval import Retrieval
 from tests.unit.data.retrieval_files import write_beir, write_lines
 
@@ -70,7 +71,7 @@ def test_candidates_come_from_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     write_beir(tmp_path)
     run = tmp_path / "a.run"
     run.write_text("q1 Q0 d2 1 0.5 x\nq1 Q0 d10 1 0.7 x\nq3 Q0 d1 1 1 x\n", encoding="utf-8")
-    data = Retrieval(str(tmp_path), run=str(run))
+    data = Retrieval(str(tmp_path), candidates=RunFile(str(run)))
     assert [ranking.documents.tolist() for ranking in data.candidates("test")] == [[2, 1], []]
     assert "1 of 2 test queries have no candidates" in capsys.readouterr().err
     assert data.fingerprint != Retrieval(str(tmp_path)).fingerprint
@@ -78,4 +79,19 @@ def test_candidates_come_from_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
         Retrieval(str(tmp_path)).candidates("test")
     run.write_text("q3 Q0 d1 1 1 x\n", encoding="utf-8")
     with pytest.raises(DataError, match="has no candidates of the queries of the test split"):
-        Retrieval(str(tmp_path), run=str(run)).candidates("test")
+        Retrieval(str(tmp_path), candidates=RunFile(str(run))).candidates("test")
+
+
+def test_training_lists_are_of_queries_without_judgements_or_of_the_training_split(tmp_path: Path) -> None:
+    write_beir(tmp_path)  # q3 has no relevant document: nobody judges it
+    run = tmp_path / "a.run"
+    run.write_text("q1 Q0 d2 1 0.5 x\nq3 Q0 d1 1 1 x\nq3 Q0 d2 1 0.5 x\n", encoding="utf-8")
+    data = Retrieval(str(tmp_path), candidates=RunFile(str(run)))
+    lists = data.training_lists(3, None, 0)
+    assert len(lists) == 3
+    assert {query for query, _ in lists.texts} == {"nothing fits"}
+    assert lists.texts[2] == lists.texts[0]
+    write_beir(tmp_path, train=[("q1", "d2", 1)], dev=[("q2", "d2", 1)])
+    run.write_text("q1 Q0 d2 1 0.5 x\nq1 Q0 d1 1 0.4 x\nq3 Q0 d1 1 1 x\nq3 Q0 d2 1 0.5 x\n", encoding="utf-8")
+    judged = Retrieval(str(tmp_path), candidates=RunFile(str(run))).training_lists(2, 1, 0)
+    assert {query for query, _ in judged.texts} == {"what lifts?"}

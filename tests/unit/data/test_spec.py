@@ -153,6 +153,9 @@ def test_a_reranker_on_judgements_needs_candidates(tmp_path: Path) -> None:
     assert spec.metrics == ["ndcg@10", "mrr@10", "recall@100", "map"]
     assert (len(spec.text), spec.max_length, spec.target) == (2, 512, "value")
     assert "needs the candidates of the queries" in refused({**RANKING, "run": None})
-    assert "nothing else takes it" in refused({**RANKING, "kind": "sentence-embedding"})
+    assert "from a run or from a retriever" in refused({**RANKING, "retriever": "builtin:minilm-l6"})
+    assert "nothing else takes them" in refused({"kind": "sentence-embedding", "beir": "folder", "retriever": "a/b"})
+    assert resolve({**RANKING, "run": None, "retriever": "builtin:minilm-l6"}).metrics == spec.metrics
+    assert "nothing else takes them" in refused({**RANKING, "kind": "sentence-embedding"})
     assert "beir goes with sentence-embedding and text-ranking" in refused({**RANKING, "kind": "regression", "text": ["a"]})
     assert "'spearman' does not measure text-ranking (known: ndcg@10" in refused({**RANKING, "metrics": ["spearman"]})

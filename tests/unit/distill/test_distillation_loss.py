@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from compress.data.encoded_lists import as_lists
 from compress.distill import teacher_outputs as module
 from compress.distill.distillation_loss import DistillationLoss, create_projections
 from compress.distill.layer_matching import LayerMatch, match_layers
 from compress.distill.losses import hidden_mse, soft_cross_entropy
+from compress.distill.losses_vectors import listwise_kl, margin_mse
 from compress.distill.students import take_layers
 from compress.distill.teacher_outputs import compute_teacher_outputs
 from compress.distill.training_data import TrainingData
@@ -117,3 +119,22 @@ def test_losses_of_layers_do_not_train_the_head() -> None:
     loss_of(to_tensors(data.batch(positions), student, CPU), positions).backward()
     assert student.classifier.weight.grad is None
     assert next(layer_list(student).parameters()).grad is not None
+
+
+def test_lists_of_candidates_are_compared_list_by_list() -> None:
+    """Of twelve pairs in three lists the loss of two lists is that of their eight logits; hidden states are matched pair by pair."""
+    teacher, student, data = tiny.make_model(target="value"), tiny.make_model(target="value", seed=1), tiny.encoded(pairs=True)
+    data = replace(data, labels=np.zeros(12, dtype=np.float32))
+    options = DistillSettings(method=["margin_mse:2", "listwise", "nmse"], hard_weight=0.0, temperature=3.0)
+    pairs = match_layers(options, model_shape(teacher), model_shape(student))
+    outputs = compute_teacher_outputs(teacher, "lists", data, [feature for match in pairs for feature in match.teacher_features], CPU)
+    training_data = TrainingData(data, data, outputs, np.ones(12, dtype=bool), "value", False, 4)
+    positions, lists = np.array([2, 0]), as_lists(data, 4)
+    assert len(lists) == 3
+    batch = to_tensors(lists.batch(positions), student, CPU)
+    with torch.no_grad():
+        found = DistillationLoss(student, teacher, training_data, pairs, options, CPU)(batch, positions)
+        layers = DistillationLoss(student, teacher, training_data, pairs, options, CPU, "layers")(batch, positions)
+        scores = [model(**batch).logits.view(2, 4) for model in (student, teacher)]
+    np.testing.assert_allclose(scores[1].ravel(), outputs.logits[[8, 9, 10, 11, 0, 1, 2, 3], 0], atol=1e-5)
+    torch.testing.assert_close(found - layers, 2 * margin_mse(*scores) + listwise_kl(*scores, 3.0), rtol=1e-4, atol=1e-4)

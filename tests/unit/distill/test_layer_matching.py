@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from compress.core.errors import UsageError
-from compress.distill.layer_matching import drop_default_layer_losses, evenly_spaced_layers, match_layers, pair_layers
+from compress.data.presets import resolve
+from compress.distill.layer_matching import (
+    check_methods,
+    drop_default_layer_losses,
+    evenly_spaced_layers,
+    for_candidates,
+    match_layers,
+    pair_layers,
+)
 from compress.models.shape import LayerShape, LstmShape, Shape, lstm_shape
 from compress.settings import DistillSettings
 from tests.unit.distill.helpers import uniform_shape
@@ -155,3 +163,34 @@ def test_explicit_losses_of_layers_with_a_bilstm_are_usage_errors(settings: dict
 )
 def test_states_of_another_width_are_compared_only_if_settings_say_so(settings: dict[str, Any], student: Shape, losses: set[str]) -> None:
     assert set(drop_default_layer_losses(DistillSettings(**settings), WIDE, student).losses) == losses
+
+
+RERANKS = resolve({"kind": "text-ranking", "beir": "a/b", "run": "a.run"})
+EMBEDS = resolve({"kind": "sentence-embedding", "text": ["text"], "train": "a.jsonl"})
+PAIRS = resolve({"kind": "text-ranking", "text": ["query", "text"], "train": "a.jsonl"})
+
+
+def test_a_reranker_learns_margins_unless_other_losses_are_given() -> None:
+    assert for_candidates(options(), RERANKS).losses == {"margin_mse": 1.0, "nmse": 20.0}
+    assert drop_default_layer_losses(for_candidates(options(), RERANKS), WIDE, NARROW).losses == {"margin_mse": 1.0}
+    for settings, spec in ((options(method="logits"), RERANKS), (options(augment=2), RERANKS), (options(), PAIRS), (options(), EMBEDS)):
+        assert for_candidates(settings, spec) is settings
+    for settings in ({"method": "margin_mse", "augment": 1}, {"method": ["listwise"], "unlabeled": "a.txt"}):
+        with pytest.raises(ValueError, match="it goes with neither augment nor unlabeled"):
+            options(**settings)
+
+
+@pytest.mark.parametrize(
+    ("method", "spec", "message"),
+    [
+        ("margin_mse", PAIRS, "compares the candidates of a query"),
+        ("listwise", EMBEDS, "compares the candidates of a query"),
+        ("similarity", RERANKS, "compares the vectors of texts"),
+        ("theseus", EMBEDS, "an embedder learns from its teacher alone"),
+        ("theseus", RERANKS, "a reranker on its candidates learns from its teacher alone"),
+        ("dkd", EMBEDS, "has no such class"),
+    ],
+)
+def test_methods_of_other_tasks_are_refused(method: str, spec: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_methods(options(method=method), spec, 1)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from compress.distill.losses_vectors import listwise_kl, margin_mse, similarity_kl, vector_distance
+from compress.distill.losses_vectors import listwise_kl, margin_mse, similarity_kl
 
 KL = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)  # of (3/4, 1/4) from (1/2, 1/2)
 
@@ -15,10 +15,6 @@ KL = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)  # of (3/4, 1/4) from (1/2, 1/2
 def values(*shape: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(sum(shape))
     return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-
-def test_distance_by_hand() -> None:
-    assert float(vector_distance(torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, 2.0]]))) == (5 + 4) / 2
 
 
 def test_similarity_kl_by_hand() -> None:
@@ -54,7 +50,6 @@ def test_listwise_kl_by_hand(temperature: float) -> None:
 
 def test_gradients_are_those_of_finite_differences() -> None:
     teacher = values(4, 3).detach().flip(0)
-    assert torch.autograd.gradcheck(lambda student: vector_distance(student, teacher), (values(4, 3),))
     assert torch.autograd.gradcheck(lambda student: similarity_kl(student, teacher[:, :2], 0.5), (values(4, 3),))
     assert torch.autograd.gradcheck(lambda student: margin_mse(student, teacher), (values(4, 3),))
     assert torch.autograd.gradcheck(lambda student: listwise_kl(student, teacher, 0.7), (values(4, 3),))

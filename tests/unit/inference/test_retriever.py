@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from compress.core.errors import DataError, ModelError
+from compress.data.presets import resolve
 from compress.data.retrieval import Retrieval
 from compress.data.runs import read_trec_run
 from compress.inference import retriever
-from compress.inference.retriever import write_candidates
+from compress.inference.retriever import FoundCandidates, open_task, write_candidates
 from tests import tiny
 from tests.unit.data.retrieval_files import write_beir
 
@@ -33,3 +34,22 @@ def test_what_is_no_retriever(tmp_path: Path) -> None:
         write_candidates(classifier, folder, tmp_path / "a.run")
     with pytest.raises(DataError, match="cannot be written"):
         write_candidates(classifier, folder, tmp_path / "none" / "a.run")
+
+
+def test_a_task_finds_its_candidates_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    embedder, folder = tiny.write_embedder(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
+    write_candidates(embedder, folder, tmp_path / "a.run")
+    task = {"kind": "text-ranking", "beir": folder}
+    found = open_task(resolve({**task, "retriever": str(embedder)}))
+    assert found.fingerprint
+    assert not (tmp_path / "cache").exists()  # nothing is searched to know that the data is the same
+    read = open_task(resolve({**task, "run": str(tmp_path / "a.run")}))
+    pairs = [given.model_inputs("test") for given in (found, read)]
+    assert pairs[0].texts == pairs[1].texts
+    monkeypatch.setattr(retriever, "rank_corpus", None)
+    assert open_task(found.spec).model_inputs("test").texts == pairs[0].texts
+    other = FoundCandidates(str(tiny.write_embedder(tmp_path / "other", seed=1)), folder)
+    assert other.digest() != FoundCandidates(str(embedder), folder).digest()
+    with pytest.raises(ModelError, match="is no embedder"):
+        assert open_task(resolve({**task, "retriever": str(tiny.write_checkpoint(tmp_path / "classifier"))})).fingerprint

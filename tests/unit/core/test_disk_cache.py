@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from compress.core import artifacts, files, locks
+from compress.core import artifacts, disk_cache, files, locks
 from compress.core.errors import ResourceError
-from compress.distill import disk_cache
 from compress.distill.teacher_outputs import TeacherOutputs, compute_teacher_outputs
 from tests import tiny
 

@@ -1,0 +1,46 @@
+"""Where the candidates of a reranker's queries come from: a run file, or something above this package that writes one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from compress.core import digests
+from compress.data.tables import existing_file
+
+
+class CandidateSource(Protocol):
+    """A run file, which may be written only when it is needed."""
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        ...
+
+    def file(self) -> str:
+        """Return the path of the run file, in TREC's format."""
+        ...
+
+    def digest(self) -> str:
+        """Return a digest that changes with the candidates; nothing is searched for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """A run file that exists."""
+
+    path: str
+
+    @property
+    def where(self) -> str:
+        """What messages call it."""
+        return self.path
+
+    def file(self) -> str:
+        """Return its path."""
+        return self.path
+
+    def digest(self) -> str:
+        """Return the digest of its contents."""
+        return digests.digest_file(existing_file(self.path))

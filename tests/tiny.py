@@ -63,6 +63,7 @@ CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"]
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
 FAMILIES = [name for name in CONFIGS if name not in RENAMED]
+FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}
 # Every family with every class of heads; "class", "labels" and "value" are one class of heads and take turns.
 FAMILY_TARGETS = [
     (family, target) for family, whole_text in zip(FAMILIES, cycle(["class", "labels", "value"])) for target in (whole_text, "tags", "span")
@@ -103,7 +104,7 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
 
 def make_model(family: str = "bert", labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
     """Return a random model of one's own with the head of `target`, in evaluation mode; `changes` are config fields."""
-    names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
+    names = FIXED_NAMES.get(target, LABELS) if labels is None else labels
     return copy.deepcopy(_model(family, tuple(names), seed, target, tuple(changes.items())))
 
 
@@ -229,7 +230,7 @@ def make_bilstm(labels: list[str] | None = None, seed: int = 0, target: Any = "c
     from compress.models.bilstm import BiLstmConfig
     from compress.models.family import BILSTM
 
-    names = {"value": ["value"], "span": ["start", "end"]}.get(target, LABELS) if labels is None else labels
+    names = FIXED_NAMES.get(target, LABELS) if labels is None else labels
     sizes = {"vocab_size": len(vocabulary()), "embedding_size": 20, "hidden_size": 24, "intermediate_size": 10} | changes
     config = BiLstmConfig(
         **sizes,
@@ -347,6 +348,21 @@ def write_scored_pairs(folder: Path, train: int = 24, validation: int = 16) -> d
     return {"name": "tiny-pairs", "kind": "sentence-embedding", "text": ["first", "second"], "label": "score", "max_length": 32, **files}
 
 
+def mention_pair(number: int) -> dict[str, Any]:
+    """Return a row in GAP's layout: the antecedent is the animal, the first of two, or neither name is one."""
+    rng = np.random.default_rng(number)
+    topics = [str(topic) for topic in rng.choice(LABELS, 2)]
+    mentions = [*(str(rng.choice(TOPICS[topic])) for topic in topics), ("he", "she", "they")[number % 3]]
+    row: dict[str, Any] = {"text": ""}
+    for key, mention in zip(("a", "b", "pronoun"), mentions, strict=True):
+        row["text"] += "".join(f"{word} " for word in rng.choice(FILLERS, rng.integers(1, 6)))
+        row |= {key: mention, f"{key}_offset": len(row["text"])}
+        row["text"] += f"{mention} "
+    row["text"] += "is good"
+    first = topics[0] == "animal"
+    return row | {"a_coref": first, "b_coref": topics[1] == "animal" and not first}
+
+
 def write_kind(folder: Path, target: str, train: int = 48, validation: int = 16) -> dict[str, Any]:
     """Write a tiny task of any target as JSON lines; returns the task's document."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -359,6 +375,7 @@ def write_kind(folder: Path, target: str, train: int = 48, validation: int = 16)
         start = int(rng.integers(0, len(words)))
         rows.append(
             {
+                "mentions": mention_pair(len(rows)),
                 "labels": {"text": text, "label": sorted({topic for topic in found if topic != "other"})},
                 "value": {"text": text, "label": float(len(words))},
                 "tags": {"tokens": words, "label": found},
@@ -377,5 +394,6 @@ def write_kind(folder: Path, target: str, train: int = 48, validation: int = 16)
         "value": {"text": ["text"], "kind": "regression"},
         "tags": {"text": ["tokens"], "kind": "token-classification"},
         "span": {"text": ["question", "context"], "kind": "question-answering"},
+        "mentions": {"kind": "coreference"},
     }
     return {"name": f"tiny-{target}", "max_length": 32, **own[target], **files}

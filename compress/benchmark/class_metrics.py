@@ -27,7 +27,7 @@ def class_metrics(examples: Examples, predictions: Labels, task: Task) -> ClassT
     Args:
         examples: with their labels.
         predictions: in the form of `Examples.labels`.
-        task: of the examples; the result is empty for values and spans.
+        task: of the examples; the result is empty for values, spans, vectors and mention pairs.
     """
     if task.spec.target not in ("class", "labels", "tags"):
         return {}

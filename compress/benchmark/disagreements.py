@@ -9,12 +9,13 @@ import numpy as np
 
 from compress.data.examples import Examples, Predictions
 from compress.data.judgements import Judgements
+from compress.data.mentions import CHOICE, CHOICES
 from compress.data.squad import normalize_answer
 from compress.data.task import Task
 from compress.models.label_mapping import NO_CLASS
 
 Readable = str | float | list[str] | list[str | None] | None
-"""A label or prediction as JSON: a class name, a value, label names, tags or answer texts."""
+"""A label or prediction as JSON: a class name, a value, label names, tags, answer texts, or A, B or neither."""
 
 
 class ErrorEntry(TypedDict):
@@ -66,6 +67,8 @@ def _readable(value: Any, task: Task, is_label: bool = False) -> Readable:
         return [name for name, present in zip(names, value, strict=False) if present]  # labels lack the classes of models alone
     if target == "value":
         return float(value)
+    if target == "mentions":
+        return CHOICES[int(value[CHOICE] if is_label else value)]
     if target == "tags":
         return [names[int(tag)] if tag >= 0 else None for tag in value]
     return [text for _, text in value] if is_label else value

@@ -58,7 +58,8 @@ def command(
 
     Texts are arguments, or the lines of stdin. MODEL is an ONNX artifact (fast) or a checkpoint. Prints one line per text:
     label, score and text, separated by tabs; or labels, a value, tagged words or an answer, depending on the task. An embedder prints
-    JSON lines with text and vector, or the cosine of two texts.
+    JSON lines with text and vector, or the cosine of two texts. A model that compares mentions (coreference) takes JSON objects with
+    text, pronoun, a, b and their offsets, and prints A, B or neither.
 
     \b
     Examples:
@@ -93,7 +94,7 @@ def command(
             if output:
                 vectors.append(prediction.vector)  # pyright: ignore[reportAttributeAccessIssue] (checked above)
             elif console.is_json():
-                collected.append({"text": text, **as_document(prediction)})
+                collected.append({**_given(text, prediction), **as_document(prediction)})
             else:
                 print(_printed(text, prediction).translate(LINE_ENDS), flush=True)
     if not found:
@@ -170,6 +171,13 @@ def _printed(text: str, prediction: Output) -> str:
     return f"{as_line(prediction)}\t{text}"
 
 
+def _given(text: str, prediction: Output) -> dict[str, object]:
+    """Return the input of a prediction as JSON: its text, or the object that names a text, its pronoun and two names."""
+    from compress.inference.decoding import Antecedent
+
+    return json.loads(text) if isinstance(prediction, Antecedent) else {"text": text}
+
+
 def is_tagged(prediction: object) -> TypeGuard[list[TaggedWord]]:
     """Return whether a prediction is a list of tagged words, whose line holds the text already."""
     return isinstance(prediction, list) and bool(prediction) and hasattr(prediction[0], "word")
@@ -186,8 +194,11 @@ def as_document(prediction: Output) -> dict[str, object]:
 
 
 def as_line(prediction: Output) -> str:
-    """Return a prediction as one line: `label<tab>score`, `value`, `word/tag …`, `label:score …`, `answer<tab>score`."""
-    from compress.inference.decoding import Prediction, Value, Vector
+    """Return a prediction as one line: `label<tab>score`, `value`, `word/tag …`, `label:score …`, `answer<tab>score`.
+
+    Of a mention pair `A<tab>score<tab>name`.
+    """
+    from compress.inference.decoding import Antecedent, Prediction, Value, Vector
 
     if is_tagged(prediction):
         return " ".join(f"{entry.word}/{entry.label}" for entry in prediction)
@@ -197,6 +208,8 @@ def as_line(prediction: Output) -> str:
         return f"{prediction.value:.4f}"
     if isinstance(prediction, Vector):
         return json.dumps(as_document(prediction))
+    if isinstance(prediction, Antecedent):
+        return f"{prediction.label}\t{prediction.score:.4f}\t{prediction.name}"
     answer = prediction.label if isinstance(prediction, Prediction) else prediction.text or "(no answer)"
     return f"{answer}\t{prediction.score:.4f}"
 

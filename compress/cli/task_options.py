@@ -133,7 +133,7 @@ def task_of(values: dict[str, object]) -> str | Mapping[str, object] | None:
         raise UsageError("--beir and data files do not go together", "give one of them")
     if not files and "beir" not in flags:
         raise UsageError("no data file was given", "add --train FILE, --validation FILE or --test FILE")
-    if "text" not in flags and "beir" not in flags:
+    if "text" not in flags and "beir" not in flags and flags.get("kind") != "coreference":
         raise UsageError("no text column was given", "add --text COLUMN (twice for text pairs)")
     document = {name: value for name, value in flags.items() if name not in ("text", "metric")}
     metrics = {"metrics": list(flags["metric"])} if "metric" in flags else {}

@@ -27,7 +27,9 @@ class Encoded:
     labels: Any  # by target: (n,) int64; (n, labels) float32; (n,) float32; list of (length,) int64; (n, 2) int64
     pad_id: int
     owners: np.ndarray | None = None  # (n,) the example of each window; None: window i is example i
-    places: list[np.ndarray] | None = None  # tags: (length,) word of each token or -1; span: (length, 2) characters or -1
+    places: list[np.ndarray] | None = (
+        None  # tags: (length,) word of each token or -1; span: (length, 2) characters; mentions: (length,) name
+    )
 
     def __len__(self) -> int:
         return len(self.input_ids)

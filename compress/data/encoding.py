@@ -1,7 +1,7 @@
 """Tokenize examples.
 
 Inputs longer than `max_length` are cut if the task predicts one label per example. For tags and spans, where every token counts,
-they are split into overlapping windows.
+they are split into overlapping windows. Of mention pairs the tokens around the mentions are kept.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from compress.data.encoded import Encoded
 from compress.data.examples import Examples, Labels
 from compress.data.input_spec import InputSpec
+from compress.data.mentions import encode_mentions
 from compress.data.streamed import StreamedTexts, Texts
 from compress.data.token_store import TokenWriter
 from compress.data.tokenizing import cut_side, encode_batch
@@ -30,11 +31,13 @@ BLOCK = 4096  # streamed texts that are tokenized at once
 
 
 def encode_examples(tokenizer: Tokenizer, examples: Examples, input_spec: InputSpec, pad_id: int) -> Encoded:
-    """Tokenize examples by the task's target; see `encode`, `encode_tokens` and `encode_questions`."""
+    """Tokenize examples by the task's target; see `encode`, `encode_tokens`, `encode_questions` and `encode_mentions`."""
     if input_spec.target == "tags":
         return encode_tokens(tokenizer, examples.texts, examples.labels, input_spec.max_length, input_spec.stride, pad_id)
     if input_spec.target == "span":
         return encode_questions(tokenizer, examples.texts, examples.labels, input_spec.max_length, input_spec.stride, pad_id)
+    if input_spec.target == "mentions":
+        return encode_mentions(tokenizer, examples.texts, examples.labels, input_spec.max_length, pad_id)
     return encode(tokenizer, examples.texts, examples.labels, input_spec.max_length, pad_id)
 
 
@@ -76,7 +79,7 @@ def ready_tokenizer(tokenizer: Tokenizer, input_spec: InputSpec) -> Tokenizer:
     """Set the tokenizer up as `encode_examples` needs it, which then does not change it, so that threads may share it."""
     if input_spec.target == "tags":
         return split_words(tokenizer)
-    return tokenizer if input_spec.target == "span" else cut_texts(tokenizer, input_spec.max_length)
+    return tokenizer if input_spec.target in ("span", "mentions") else cut_texts(tokenizer, input_spec.max_length)
 
 
 def _inputs(texts: Sequence[Texts]) -> list[Input]:

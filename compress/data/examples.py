@@ -14,7 +14,7 @@ from compress.data.streamed import StreamedTexts, Texts
 Labels = np.ndarray | list[np.ndarray] | list[list[Answer]]
 """See `Examples.labels`."""
 Predictions = np.ndarray | list[np.ndarray] | list[str]
-"""Predictions of examples: as their labels, but one text for a list of answers."""
+"""Predictions of examples: as their labels, but one text for a list of answers, and (n,) numbers of antecedents for mention pairs."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Examples:
 
     `texts` holds, for each example, one or two texts; the tokens of a sentence (target `tags`); question and context
     (`span`). `labels` holds, by the task's target: class numbers, (n,) int64; zeros and ones, (n, labels) float32; values,
-    (n,) float32; a list of tag numbers, each (tokens,) int64; a list of answers, each [(first character, text), …].
+    (n,) float32; a list of tag numbers, each (tokens,) int64; a list of answers, each [(first character, text), …]; of `mentions`, whose
+    text is marked, (n, 8) int64: first character and end of pronoun, A and B, number of the antecedent in `CHOICES`, gender.
     """
 
     texts: Sequence[Texts]

@@ -7,7 +7,8 @@ from typing import Literal
 
 from compress.results.values import InputSpecDocument
 
-Target = Literal["class", "labels", "value", "tags", "span", "vector"]
+Target = Literal["class", "labels", "value", "tags", "span", "vector", "mentions"]
+TOKEN_LABELS: tuple[Target, ...] = ("tags", "mentions")  # a class for each labelled token; other tokens are ignored
 Activation = Literal["none", "sigmoid"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]  # of an embedder's token vectors
 PromptNames = tuple[str, ...]  # the first that an embedder's folder has is meant

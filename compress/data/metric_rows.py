@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from compress.data.answers import Answer
+from compress.data.mentions import CHOICE, FEMININE, GENDER, MASCULINE, NEITHER
 from compress.data.sentence_texts import cosines
 from compress.data.squad import answer_f1, normalize_answer, same_answer
 
@@ -147,6 +148,28 @@ def _best_answer(labels: list[list[Answer]], predictions: list[str], measure: Ca
         texts = [text for _, text in answers if normalize_answer(text)] or [""]
         rows.append([max(measure(text, predicted) for text in texts)])
     return np.array(rows, dtype=np.float64)
+
+
+def antecedent_counts(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
+    """Return true positives, predicted and actual antecedents, (n, 3): both names are judged, as GAP's scorer does."""
+    actual = labels[:, CHOICE]
+    given = predictions != NEITHER
+    return np.stack([given & (predictions == actual), given, actual != NEITHER], axis=1).astype(np.float64)
+
+
+def masculine_counts(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
+    """Return the counts of `antecedent_counts` where the pronoun is masculine, else zeros, (n, 3)."""
+    return antecedent_counts(labels, predictions, names) * (labels[:, [GENDER]] == MASCULINE)
+
+
+def feminine_counts(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
+    """Return the counts of `antecedent_counts` where the pronoun is feminine, else zeros, (n, 3)."""
+    return antecedent_counts(labels, predictions, names) * (labels[:, [GENDER]] == FEMININE)
+
+
+def counts_by_gender(labels: np.ndarray, predictions: np.ndarray, names: Names) -> np.ndarray:
+    """Return the feminine and then the masculine counts, (n, 6)."""
+    return np.concatenate([count(labels, predictions, names) for count in (feminine_counts, masculine_counts)], axis=1)
 
 
 def _set_counts(actual: Sequence[set], predicted: Sequence[set]) -> np.ndarray:

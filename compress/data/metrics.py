@@ -85,6 +85,12 @@ def _spearman(rows: np.ndarray) -> float:
     return _pearson(np.stack([rankdata(rows[:, 0]), rankdata(rows[:, 1])], axis=1))
 
 
+def _bias(rows: np.ndarray) -> float:
+    """F1 of feminine pronouns over F1 of masculine ones (Webster et al. 2018, section 4); 0 if either is 0, where it is undefined."""
+    feminine, masculine = _f1_of_counts(rows[:, :3]), _f1_of_counts(rows[:, 3:])
+    return feminine / masculine if masculine else 0.0
+
+
 METRICS: dict[str, Metric[Any, Any]] = {
     "accuracy": Metric(metric_rows.correct, _accuracy, right=True),
     "f1": Metric(metric_rows.counts_of_class_one, _f1_of_counts),
@@ -102,6 +108,10 @@ METRICS: dict[str, Metric[Any, Any]] = {
     "recall@100": Metric(ranking_metrics.recall_at_100, _mean),
     "map": Metric(ranking_metrics.average_precision, _mean),
     "cosine": Metric(metric_rows.cosine, _mean),
+    "gap_f1": Metric(metric_rows.antecedent_counts, _f1_of_counts),
+    "gap_f1_masculine": Metric(metric_rows.masculine_counts, _f1_of_counts),
+    "gap_f1_feminine": Metric(metric_rows.feminine_counts, _f1_of_counts),
+    "gap_bias": Metric(metric_rows.counts_by_gender, _bias),
 }
 
 

@@ -15,10 +15,12 @@ from compress.data.dataset_objects import dataset_splits
 from compress.data.input_spec import DOCUMENT_PROMPTS, InputSpec, Pooling, Target
 from compress.data.literals import HALF_A_CHARACTER
 
-Kind = Literal["text-classification", "regression", "token-classification", "question-answering", "sentence-embedding", "text-ranking"]
+Kind = Literal[
+    "text-classification", "regression", "token-classification", "question-answering", "sentence-embedding", "text-ranking", "coreference",
+]  # fmt: skip
 MetricName = Literal[
     "accuracy", "f1", "macro_f1", "micro_f1", "matthews", "pearson", "spearman", "entity_f1", "word_f1", "exact_match", "squad_f1",
-    "ndcg@10", "mrr@10", "recall@100", "map", "cosine",
+    "ndcg@10", "mrr@10", "recall@100", "map", "cosine", "gap_f1", "gap_f1_masculine", "gap_f1_feminine", "gap_bias",
 ]  # fmt: skip
 # The metrics that each target allows.
 METRICS_OF: dict[Target, tuple[str, ...]] = {
@@ -28,6 +30,7 @@ METRICS_OF: dict[Target, tuple[str, ...]] = {
     "tags": ("accuracy", "entity_f1", "word_f1", "macro_f1"),
     "span": ("squad_f1", "exact_match"),
     "vector": ("cosine", "spearman", "pearson", "ndcg@10", "mrr@10", "recall@100", "map"),
+    "mentions": ("gap_f1", "gap_f1_masculine", "gap_f1_feminine", "gap_bias"),
 }
 DEFAULT_METRICS: dict[Target, list[str]] = {
     "class": ["accuracy"],
@@ -36,9 +39,11 @@ DEFAULT_METRICS: dict[Target, list[str]] = {
     "tags": ["accuracy"],
     "span": ["squad_f1", "exact_match"],
     "vector": ["cosine"],
+    "mentions": ["gap_f1", "gap_f1_masculine", "gap_f1_feminine", "gap_bias"],
 }
 PAIR_METRICS = ["spearman", "pearson"]  # of the cosines of an embedder's scored pairs
 RANKING_METRICS = ["ndcg@10", "mrr@10", "recall@100", "map"]  # of the documents that it finds
+MENTION_COLUMN, MENTION_LABEL, MENTION_LENGTH = "text", "a_coref", 256  # of coreference, whose columns are those of GAP
 EMBEDDING_LENGTH = 512  # tokens; an embedder's folder may say less
 SEGMENT_TAGS = ("B", "M", "E", "S")  # first, middle, last character of a word, or a word of one
 TEXT_COLUMNS: dict[Kind, tuple[int, int]] = {  # fewest and most
@@ -48,6 +53,7 @@ TEXT_COLUMNS: dict[Kind, tuple[int, int]] = {  # fewest and most
     "question-answering": (2, 2),
     "sentence-embedding": (1, 2),
     "text-ranking": (2, 2),
+    "coreference": (1, 1),
 }
 
 
@@ -151,6 +157,10 @@ class TaskSpec(BaseModel):
             filled.setdefault("text", ["query", "text"])
             if not filled.get("metrics"):
                 filled["metrics"] = RANKING_METRICS
+        if filled.get("kind") == "coreference":
+            filled.setdefault("max_length", MENTION_LENGTH)
+            filled.setdefault("text", [MENTION_COLUMN])
+            filled.setdefault("label", MENTION_LABEL)
         if filled.get("segment"):
             filled.setdefault("labels", list(SEGMENT_TAGS))
             filled.setdefault("label", next(iter(text if isinstance(text := filled.get("text"), list) and text else ["tokens"])))
@@ -184,6 +194,8 @@ class TaskSpec(BaseModel):
         fewest, most = TEXT_COLUMNS[self.kind]
         if not fewest <= len(self.text) <= most:
             raise ValueError(f"{self.kind} takes {fewest if fewest == most else '1 or 2'} text column(s), not {len(self.text)}")
+        if self.kind == "coreference" and (self.text, self.label) != ([MENTION_COLUMN], MENTION_LABEL):
+            raise ValueError("coreference reads the columns of GAP (Text, Pronoun, Pronoun-offset, A, …): leave text and label out")
         if self.segment and (self.target != "tags" or self.labels != list(SEGMENT_TAGS)):
             raise ValueError("segment goes with token-classification, and its labels are B, M, E, S")
         known = RANKING_METRICS if self.ranks_candidates else METRICS_OF[self.target]
@@ -204,7 +216,7 @@ class TaskSpec(BaseModel):
 
     @property
     def target(self) -> Target:
-        """What is predicted: one class, any labels, a value, a tag per token, a span of the context, or a vector."""
+        """What is predicted: one class, any labels, a value, a tag per token, a span of the context, a vector, or one of two mentions."""
         return target_of_kind(self.kind, self.multi_label)
 
     @property
@@ -258,5 +270,6 @@ def target_of_kind(kind: object, multi_label: bool = False) -> Target:
         "token-classification": "tags",
         "question-answering": "span",
         "sentence-embedding": "vector",
+        "coreference": "mentions",
     }
     return targets.get(kind, "class")

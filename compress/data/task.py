@@ -18,13 +18,14 @@ from compress.data.examples import Examples, overlap
 from compress.data.input_spec import Target
 from compress.data.labels import discover_labels, read_classes, read_label_sets, read_values
 from compress.data.local_sources import local_source
+from compress.data.mentions import TOKEN_NAMES, mention_columns, read_mentions
 from compress.data.retrieval import Retrieval
 from compress.data.sequence_labels import check_tags, read_tags
 from compress.data.sources import DatasetSource, FileSource, RowSource, Source
 from compress.data.spec import HubSource, TaskSpec
 from compress.data.splits import held_back_positions, held_out_positions
 
-FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "end"], "vector": []}
+FIXED_NAMES: dict[Target, list[str]] = {"value": ["value"], "span": ["start", "end"], "vector": [], "mentions": TOKEN_NAMES}
 READERS = {
     "class": read_classes, "labels": read_label_sets, "value": read_values, "tags": read_tags, "span": read_spans, "vector": read_values,
 }  # fmt: skip
@@ -120,8 +121,7 @@ class Task:
         if self.retrieval is not None:
             reading = self.spec.model_dump(exclude=LOCATION_FIELDS)
             return digests.digest_json({"data": self.retrieval.fingerprint, "reading": reading})
-        columns = [*self.spec.text, self.spec.label]
-        data: object = {split: source.digest(columns) for split, source in self._sources.items()}
+        data: object = {split: source.digest(self._columns(source)) for split, source in self._sources.items()}
         if self.spec.builtin:
             data = digests.digest_json(data)
         return digests.digest_json({"data": data, "reading": self.spec.model_dump(exclude=LOCATION_FIELDS)})
@@ -197,6 +197,10 @@ class Task:
             return _hub_sources(spec.hub)
         return {split: local_source(path, split) for split, path in spec.local_files().items()}
 
+    def _columns(self, source: Source) -> list[str]:
+        """Return the columns of a source that the task reads."""
+        return mention_columns(source) if self.spec.target == "mentions" else [*self.spec.text, self.spec.label]
+
     def _label_column(self, split: str) -> str:
         """Return what messages call the label column of a split."""
         return f"{self._sources[split].where}, column '{self.spec.label}'"
@@ -210,6 +214,8 @@ class Task:
 
     def _read(self, name: str) -> Examples:
         spec, where = self.spec, self._label_column(name)
+        if spec.target == "mentions":
+            return read_mentions(self._sources[name])
         texts, cells = read_columns(self._sources[name], spec, self.in_memory)
         numbers_allowed = spec.labels is not None or bool(self._sources[self.available[0]].class_names(spec.label))
         if spec.compares_vectors:

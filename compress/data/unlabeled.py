@@ -11,6 +11,8 @@ from compress.core.errors import DataError, did_you_mean
 from compress.data.cells import is_missing, shorten
 from compress.data.columns import batch_texts
 from compress.data.examples import Examples
+from compress.data.mentions import read_mentions
+from compress.data.sources import FileSource
 from compress.data.spec import TaskSpec
 from compress.data.streamed import Texts
 from compress.data.tables import column_names, existing_file, read_batches
@@ -21,12 +23,15 @@ from compress.data.texts import examples_from_texts
 def read_unlabeled(name: str, spec: TaskSpec) -> Examples:
     """Read texts from a .txt file (one per line) or from the task's text columns of a table; labels are ignored.
 
-    The labels of the result are zeros (of tags one per word) and mean nothing.
+    The labels of the result are zeros (of tags one per word) and mean nothing. Those of mention pairs, which a table has, say where the
+    mentions stand.
 
     Raises:
         DataError: no such file, an empty one, no such column, or one text per line for a task that takes two.
     """
     path = existing_file(name)
+    if spec.target == "mentions":
+        return read_mentions(FileSource((path,)), labeled=False)
     texts: Sequence[str | Texts] = _lines(path, spec) if path.suffix == ".txt" else _table_texts(path, spec)
     if not texts:
         raise DataError(f"{path} has no texts", "give a file with at least a few hundred texts like those that the model will get")
@@ -38,6 +43,8 @@ def append_unlabeled(labeled: Examples, unlabeled: Examples) -> Examples:
     texts = [*labeled.texts, *unlabeled.texts]
     if isinstance(labeled.labels, list):
         return Examples(texts, [*labeled.labels, *unlabeled.labels])
+    if unlabeled.labels.ndim == 2:  # of mention pairs, whose labels say where the mentions stand
+        return Examples(texts, np.concatenate([labeled.labels, unlabeled.labels]))
     zeros = np.zeros((len(unlabeled), *labeled.labels.shape[1:]), dtype=labeled.labels.dtype)
     return Examples(texts, np.concatenate([labeled.labels, zeros]))
 

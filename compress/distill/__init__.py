@@ -12,6 +12,7 @@ from compress.core import console, processes
 from compress.core.errors import UsageError
 from compress.core.scratch import folder as scratch_folder
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
+from compress.distill.augment import check_augmentation
 from compress.distill.explain import explain_training
 from compress.distill.init_texts import InitTexts
 from compress.distill.layer_matching import check_methods, drop_default_layer_losses, for_candidates
@@ -107,9 +108,10 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
     if isinstance(inputs.student, Path) and settings.init != "auto":
         raise UsageError(f"init {settings.init} initialises a student from a SPEC, and the student is a model", "leave out --init")
     spec = parse_spec(inputs.student) if isinstance(inputs.student, str) else None
+    check_augmentation(settings.augment, inputs.task.spec.target)
     if spec is not None and inputs.task.spec.target == "vector" and spec.without_layers(1):
         raise UsageError("a BiLSTM or a static student cannot be an embedder yet", "use --student layers=K")
-    if isinstance(inputs.student, str) and parse_spec(inputs.student).static and inputs.task.spec.target in ("tags", "span"):
+    if isinstance(inputs.student, str) and parse_spec(inputs.student).static and inputs.task.spec.target in ("tags", "span", "mentions"):
         raise UsageError(
             f"a static student sees a text as a whole, and {inputs.task.spec.name} has a prediction for each token",
             "use --student lstm=150, or layers=K",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from compress.core.errors import UsageError
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec, Target
 from compress.data.texts import examples_from_texts
@@ -20,6 +21,18 @@ SHORT = (0.2, 0.6)  # and in a span that is joined with another
 PAIRED = (0.6, 1.0)  # of a text of a pair: the relation of the two must not get lost too often
 MASKED = 0.1  # share of a variant's words: p_mask of Tang et al. 2019 (arXiv 1903.12136), section 3.3
 UNSPACED = 12  # characters without a space from which a text counts as written without spaces
+
+
+def check_augmentation(copies: int, target: Target) -> None:
+    """Refuse variants of texts whose labels say where mentions stand.
+
+    Raises:
+        UsageError: variants are asked for.
+    """
+    if copies and target == "mentions":
+        raise UsageError(
+            "augmentation would move or replace the mentions of a text", "leave out --augment, or give more pairs with --unlabeled"
+        )
 
 
 def augment_texts(texts: Sequence[tuple[str, ...]], input_spec: InputSpec, copies: int, seed: int, mask: str | None = None) -> Examples:

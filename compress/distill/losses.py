@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from compress.data.encoded import IGNORED
-from compress.data.input_spec import Target
+from compress.data.input_spec import TOKEN_LABELS, Target
 
 EPSILON = 1e-12
 MASKED_LOGIT = -1e4  # of padding: its probability is 0 in float32
@@ -50,7 +50,7 @@ def logits_loss(
         return (student - teacher).square().sum() / teacher.square().sum().clamp_min(EPSILON)
     if target == "value":
         return functional.mse_loss(student, teacher)
-    if target == "tags":
+    if target in TOKEN_LABELS:
         labelled = labels != IGNORED
         if not labelled.any():
             return 0 * student.sum()
@@ -104,7 +104,7 @@ def dkd_logits_loss(
         beta: weight of the other classes.
         labeled: whether the labels are true ones; otherwise the teacher's most likely class is the target.
     """
-    if target == "tags":
+    if target in TOKEN_LABELS:
         labelled = labels != IGNORED
         if not labelled.any():
             return 0 * student.sum()

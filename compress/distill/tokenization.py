@@ -52,7 +52,7 @@ def check_tokenization(same: np.ndarray, target: Target, per_token: Sequence[str
         DataError: the task has predictions for each token, and some example has different tokens; or a method compares tokens, and
             every example has different ones.
     """
-    if target in ("tags", "span") and not same.all():
+    if target in ("tags", "span", "mentions") and not same.all():
         raise DataError(
             f"student {student} and teacher {teacher} have different tokenizers: {int((~same).sum()):,} of {len(same):,} texts have "
             "different tokens, and this task has a prediction for each token",

@@ -8,7 +8,7 @@ import numpy as np
 
 from compress.core import console
 from compress.data.encoded import Encoded
-from compress.data.input_spec import Target
+from compress.data.input_spec import TOKEN_LABELS, Target
 from compress.data.sentence_texts import cosines
 from compress.inference.batches import Forward
 from compress.results.graphs import VerificationFacts
@@ -123,7 +123,7 @@ def equal_predictions(expected: np.ndarray, logits: np.ndarray, mask: np.ndarray
         return ((expected > 0) == (logits > 0)).all(axis=1)
     if target == "value":
         return (np.abs(expected - logits) <= 0.01 * (1 + np.abs(expected)))[:, 0]
-    if target == "tags":
+    if target in TOKEN_LABELS:
         return (expected.argmax(2) == logits.argmax(2))[mask]
     if target == "span":
         ends = [np.where(mask[..., None], values, -np.inf).argmax(1) for values in (expected, logits)]

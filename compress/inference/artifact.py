@@ -15,6 +15,7 @@ from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples, ready_tokenizer
 from compress.data.examples import Examples
 from compress.data.input_spec import Target
+from compress.data.mentions import MentionPair
 from compress.data.sentence_texts import single_texts
 from compress.data.texts import examples_from_texts
 from compress.inference.batches import Forward, run_batches
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 
     from compress.results import RuntimeHints
 
-OneInput = str | tuple[str, ...]
-ManyTexts = list[str] | list[tuple[str, str]] | list[OneInput]
+OneInput = str | tuple[str, ...] | MentionPair
+ManyTexts = list[str] | list[tuple[str, str]] | list[MentionPair] | list[OneInput]
 MAX_THREADS, MAX_BATCH = 1024, 65_536  # far more than any machine makes use of
 BATCH_TOKENS = 4096  # of a micro-batch, with padding: bounds the memory of long texts
 
@@ -151,8 +152,8 @@ class OnnxModel:
         """Return the prediction for a text (or pair), or a list of predictions for a list of them.
 
         By target: a `Prediction`; a list of `Prediction` (several labels); a `Value`; a list of `TaggedWord`; a `Span` of the
-        context, for (question, context); a `Vector`, or of a pair the cosine of two vectors as a `Value`. For tags, a tuple holds the
-        words of a text that is already split.
+        context, for (question, context); a `Vector`, or of a pair the cosine of two vectors as a `Value`; an `Antecedent` for a
+        mapping with a text, its pronoun and two names. For tags, a tuple holds the words of a text that is already split.
         """
         if not isinstance(texts, list):
             return self([texts])[0]

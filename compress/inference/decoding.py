@@ -10,6 +10,7 @@ import numpy as np
 from compress.data.encoded import Encoded
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
+from compress.data.mentions import CHOICES, mention_scores, name_of
 from compress.data.sentence_texts import describe_vectors
 from compress.models.label_mapping import NO_CLASS, logit_positions, predicted_classes
 
@@ -60,7 +61,17 @@ class Vector:
     vector: np.ndarray
 
 
-Output = Prediction | Value | Span | Vector | list[Prediction] | list[TaggedWord]
+@dataclass(frozen=True)
+class Antecedent:
+    """What a pronoun means: `A`, `B` or `neither`, its probability, the name (empty for neither), and all three probabilities."""
+
+    label: str
+    score: float
+    name: str
+    scores: dict[str, float]
+
+
+Output = Prediction | Value | Span | Vector | Antecedent | list[Prediction] | list[TaggedWord]
 
 
 def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, input_spec: InputSpec, classes: np.ndarray) -> Any:
@@ -76,7 +87,7 @@ def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, i
     Returns:
         By target: class numbers (n,) int64; zeros and ones (n, labels) float32, those that only models know included; values (n,)
         float32; a list of tag numbers (words,) int64; a list of texts, empty if there is no answer; vectors (n, size) float32 of texts
-        alone, or cosines (n,) of pairs.
+        alone, or cosines (n,) of pairs; numbers of antecedents (n,) int64.
     """
     if input_spec.target == "vector":
         return describe_vectors(outputs, examples)
@@ -89,6 +100,8 @@ def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, i
         return values(outputs, input_spec).astype(np.float32)
     if input_spec.target == "tags":
         return word_values(predicted_classes(outputs, classes), data, examples)
+    if input_spec.target == "mentions":
+        return mention_scores(outputs, data).argmax(axis=1)
     return [best_answer(spans, input_spec).text for spans in best_spans(outputs, data, examples, input_spec)]
 
 
@@ -182,9 +195,10 @@ def best_answer(spans: list[Span], input_spec: InputSpec) -> Span:
 
 
 def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, input_spec: InputSpec, labels: list[str]) -> list[Output]:
-    """Return the prediction for each example as an object: a label, all labels above 0.5, a value, tagged words, a span, or a vector.
+    """Return the prediction for each example as an object.
 
-    Of a pair of texts, an embedder's prediction is the cosine of their vectors, as a value.
+    It is a label, all labels above 0.5, a value, tagged words, a span, a vector, or an antecedent. Of a pair of texts, an
+    embedder's prediction is the cosine of their vectors, as a value.
 
     Probabilities are softmax (of a span: over the best spans), or sigmoid if there may be several labels.
 
@@ -208,6 +222,8 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, inp
         return [Prediction(labels[row.argmax()], float(row.max())) for row in softmax(outputs)]
     if input_spec.target == "tags":
         return _tagged_words(softmax(outputs), data, examples, labels)
+    if input_spec.target == "mentions":
+        return _antecedents(softmax(mention_scores(outputs, data)), examples)
     spans = []
     for candidates in best_spans(outputs, data, examples, input_spec):
         best = best_answer(candidates, input_spec)
@@ -226,6 +242,14 @@ def _tagged_words(probabilities: np.ndarray, data: Encoded, examples: Examples, 
             for word, tag, score in zip(words, word_tags.tolist(), word_scores.tolist(), strict=True)
         ]
         for words, word_tags, word_scores in zip(examples.texts, tags, scores, strict=True)
+    ]
+
+
+def _antecedents(probabilities: np.ndarray, examples: Examples) -> list[Output]:
+    """Return what the pronoun of each example means, by the probabilities of A, B and neither, (n, 3)."""
+    return [
+        Antecedent(CHOICES[best], float(row[best]), name_of(text, label, best), dict(zip(CHOICES, row.tolist(), strict=True)))
+        for (text,), label, row, best in zip(examples.texts, examples.labels, probabilities, probabilities.argmax(1).tolist(), strict=True)
     ]
 
 

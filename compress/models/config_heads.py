@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from compress.data.input_spec import Target
+from compress.data.mentions import TOKEN_NAMES
 from compress.models.family import HEAD_CLASSES, SEQUENCE
 from compress.models.sentence_head import is_embedder
 from compress.models.types import Config
@@ -24,13 +25,16 @@ def only_numbered(names: list[str], candidates: list[str]) -> bool:
 def target_of(config: Config) -> Target | None:
     """Return what a model predicts, from its architecture and problem type; None for an encoder without a head.
 
-    A sequence classifier without a `problem_type` predicts a value if it has one logit, else one class.
+    A sequence classifier without a `problem_type` predicts a value if it has one logit, else one class. A token classifier whose labels
+    are `other` and `antecedent` compares mentions.
     """
     names = config.get("architectures") or []
     heads = set(HEAD_CLASSES.values())
     head = next((suffix for name in names for suffix in heads if str(name).endswith(suffix)), None)
     if head is None and is_embedder(config):
         return "vector"
+    if head == HEAD_CLASSES["mentions"] and class_names(config) == TOKEN_NAMES:
+        return "mentions"
     if head != SEQUENCE:
         return next((target for target, suffix in HEAD_CLASSES.items() if suffix == head), None)
     if config.get("problem_type") == "multi_label_classification":

@@ -54,7 +54,7 @@ def check_keys(config: Config, family: Family, path: Path) -> None:
         ModelError: such a setting; the message names its key and value.
     """
     _check_architecture(config, family, path)
-    if target_of(config) in ("class", "labels", "value", "tags"):
+    if target_of(config) in ("class", "labels", "value", "tags", "mentions"):
         _check_labels(config, path)
     if target_of(config) == "value":
         _check_value(config, path)

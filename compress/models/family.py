@@ -20,6 +20,7 @@ HEAD_CLASSES: dict[Target, str] = {  # suffix of the transformers class that pre
     "tags": "ForTokenClassification",
     "span": "ForQuestionAnswering",
     "vector": EMBEDDING,
+    "mentions": "ForTokenClassification",
 }
 TOKEN_HEADS = {"ForTokenClassification": "classifier", "ForQuestionAnswering": "qa_outputs"}  # one linear, applied to every token
 

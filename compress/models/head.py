@@ -61,8 +61,8 @@ def label_config(labels: list[str]) -> Config:
 
 
 def has_fixed_logits(recorded: Target | None, target: Target) -> bool:
-    """Return whether a model already predicts the target and its logits need no names: a value, or the two ends of a span."""
-    return recorded == target and target in ("value", "span")
+    """Return whether a model already predicts the target and its logits have fixed names: a value, ends of a span, mentions."""
+    return recorded == target and target in ("value", "span", "mentions")
 
 
 def reorder_classes(linear: nn.Linear, old: list[str], new: list[str]) -> None:

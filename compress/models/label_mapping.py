@@ -10,7 +10,7 @@ import numpy as np
 
 from compress.core import console
 from compress.core.errors import DataError
-from compress.data.input_spec import Target
+from compress.data.input_spec import TOKEN_LABELS, Target
 from compress.data.task import Task
 from compress.models.config_heads import agreed_target, class_names, only_numbered, target_of
 from compress.models.types import Config
@@ -23,6 +23,7 @@ PREDICTIONS: dict[Target, str] = {
     "tags": "a tag per token",
     "span": "a span of the context",
     "vector": "a vector per text",
+    "mentions": "which of two names a pronoun means",
 }
 
 
@@ -52,7 +53,7 @@ def map_labels(config: Config, task: Task, model_name: str) -> np.ndarray:
     names = class_names(config)
     if expected == "vector":
         return np.arange(0)  # dimensions have no names
-    if expected in ("value", "span"):
+    if expected in ("value", "span", "mentions"):
         return np.arange(len(names))
     classes = _map_to_adopted(names, task, model_name)
     if classes is None:
@@ -91,7 +92,7 @@ def head_for_task(config: Config, task: Task, model_name: str) -> tuple[list[str
     """
     target, names = task.spec.target, task.label_names
     new = names, np.arange(len(names))
-    if target in ("value", "span", "vector") or target_of(config) is None or agreed_target(config, target) != target:
+    if target in ("value", "span", "vector", "mentions") or target_of(config) is None or agreed_target(config, target) != target:
         return new
     model_names = class_names(config)
     positions = None if only_numbered(model_names, names) else match_labels(model_names, names)
@@ -190,7 +191,7 @@ def to_model_labels(labels: Any, target: Target, classes: np.ndarray) -> Any:
         matrix = np.zeros((len(labels), len(classes)), dtype=np.float32)
         matrix[:, positions[: labels.shape[1]]] = labels
         return matrix
-    if target == "tags":
+    if target in TOKEN_LABELS:
         return [np.where(tags >= 0, positions[np.maximum(tags, 0)], tags) for tags in labels]
     return labels
 

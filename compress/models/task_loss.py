@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from compress.data.encoded import IGNORED
-from compress.data.input_spec import Activation, Target
+from compress.data.input_spec import TOKEN_LABELS, Activation, Target
 from compress.models.activation import activated
 
 
@@ -55,7 +55,7 @@ def task_loss(
         return each.sum() if summed else each.mean()
     if target == "value":
         return functional.mse_loss(activated(logits.squeeze(-1), activation), labels, reduction=reduction)
-    if target == "tags":
+    if target in TOKEN_LABELS:
         total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
         return total if summed else total / (labels != IGNORED).sum().clamp_min(1)  # a window may have no tag at all
     ends = logits.masked_fill(attention_mask.unsqueeze(-1) == 0, torch.finfo(torch.float32).min)
@@ -99,4 +99,4 @@ def sampled_labels(
         return torch.stack(ends, dim=1).to(labels.device)
     flat = torch.multinomial(torch.softmax(logits.flatten(0, -2), dim=1), 1, generator=draw)[:, 0]
     drawn = flat.reshape(logits.shape[:-1]).to(labels.device)
-    return torch.where(labels == IGNORED, labels, drawn) if target == "tags" else drawn
+    return torch.where(labels == IGNORED, labels, drawn) if target in TOKEN_LABELS else drawn

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from compress.core.errors import UsageError
+from compress.distill.augment import check_augmentation
 from compress.editing.calibration import LossOf
 from compress.editing.dense_model import load_dense_model
 from compress.inference.evaluator import Evaluator
@@ -40,6 +41,7 @@ class PruneContext:
                 "method hidden does not support the kind sentence-embedding yet: narrower vectors cannot be compared with the dense ones",
                 "use method obs, or distill a narrower student",
             )
+        check_augmentation(settings.augment, inputs.task.spec.target)
         self.dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "prune")
         if settings.uniform:
             check_plain(self.dense.shape, self.dense.source.name)

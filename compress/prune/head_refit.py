@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from compress.data.encoded import IGNORED, Encoded
-from compress.data.input_spec import Target
+from compress.data.input_spec import TOKEN_LABELS, Target
 from compress.distill.losses import MASKED_LOGIT, logits_loss
 from compress.distill.teacher_outputs import TeacherOutputs
 from compress.editing.layerwise import captured_inputs
@@ -49,7 +49,7 @@ class HeadRows:
 
     def loss(self, weight: torch.Tensor, bias: torch.Tensor, target: Target) -> torch.Tensor:
         """Return the mean loss of `inputs weight' + bias` against the dense model's logits, convex in weight and bias."""
-        rows: Target = "class" if target == "tags" else target  # each row is one token with a label
+        rows: Target = "class" if target in TOKEN_LABELS else target  # each row is one token with a label
         return logits_loss(functional.linear(self.inputs, weight, bias), self.logits, self.mask, self.mask, rows, 1.0)
 
 
@@ -65,7 +65,7 @@ def refit_head(
 
     Args:
         model: the pruned model, in evaluation mode.
-        data: the calibration texts; labels matter only for tags, where tokens with the label -100 are left out.
+        data: the calibration texts; labels matter only for tags and mentions, where tokens with the label -100 are left out.
         batches: positions of its batches in random order, two at least; `split_held_out` of them select the fit.
         dense_outputs: the dense model's logits of `data`.
         target: what the model predicts.
@@ -163,7 +163,7 @@ def _rows(
     with captured_inputs(linear) as seen:
         own_logits = logits_of(model(**batch))
     inputs, dense_logits = seen[0].float(), dense_outputs.logits_batch(positions, own_logits).to(device)
-    if target == "tags":
+    if target in TOKEN_LABELS:
         labeled = torch.from_numpy(data.targets(positions)).to(device) != IGNORED
         inputs, dense_logits = inputs[labeled], dense_logits[labeled]
     mask = batch["attention_mask"] if target == "span" else inputs.new_ones(len(inputs), 1)

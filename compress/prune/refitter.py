@@ -85,7 +85,7 @@ class Refitter:
             model.to("cpu")
             return {"layers": layers, "head": readout}
         # a text has one row of logits, so the head's fit takes all texts; where each token has one, fewer texts are enough
-        positions = self.fitted_positions if self.dense.target in ("tags", "span") else self.all_positions
+        positions = self.fitted_positions if self.dense.target in ("tags", "span", "mentions") else self.all_positions
         head = refit_head(model, self.calibration.data, positions, self.dense_outputs, self.dense.target, self.device)
         model.to("cpu")
         return {"layers": layers, "head": head}

@@ -19,6 +19,7 @@ KINDS: dict[str, Kind] = {
     "tags": "token-classification",
     "span": "question-answering",
     "vector": "sentence-embedding",
+    "mentions": "coreference",
 }
 COLUMNS = {"token-classification": ["tokens"], "question-answering": ["question", "context"]}
 

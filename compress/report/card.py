@@ -27,7 +27,11 @@ from compress.report.usage import BY_LOADING, FIELDS, WORDS, by_compress, by_num
 from compress.report.verdict import verdict
 
 WINDOWED: dict[Target, str] = {"tags": "token-classification", "span": "question-answering"}  # long inputs are split into windows
-PIPELINES: dict[Target, str] = {**WINDOWED, "vector": "sentence-similarity"}  # the Hub has no tag for regression
+PIPELINES: dict[Target, str] = {
+    **WINDOWED,
+    "vector": "sentence-similarity",
+    "mentions": "token-classification",
+}  # the Hub has no tag for regression
 HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
@@ -151,6 +155,7 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
     input_spec = _input_spec_from(manifest)
     if manifest["kind"] != "onnx":
         given = " ".join([json.dumps(" ".join(WORDS))] if input_spec.target == "tags" else example(input_spec.target, columns))
+        given = f"'{given}'" if input_spec.target == "mentions" else given  # JSON
         pair = "--pair " if columns > 1 and input_spec.target != "vector" else ""
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
@@ -166,6 +171,8 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
     windows = (
         " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in WINDOWED else ""
     )
+    if input_spec.target == "mentions":
+        windows = " Inputs longer than the limit below are cut here; compress keeps the tokens that are nearest to the mentions."
     what = "vectors" if input_spec.target == "vector" else "logits"
     return [
         "In the model's folder (a copy, or from the Hub: `hf download OWNER/NAME --local-dir FOLDER`):\n",

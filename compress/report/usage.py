@@ -12,6 +12,11 @@ from compress.data.input_spec import Activation, InputSpec, Target
 
 TEXT, OTHER = "The new phone lasts two days.", "Its battery holds out for 48 hours."
 QUESTION, CONTEXT = "When did it open?", "The bridge opened in 1932, after eight years of work."
+MENTION_PAIR = {
+    "text": "Ada Lovelace met Mary Somerville when she was seventeen.",
+    **{"pronoun": "she", "pronoun_offset": 38, "a": "Ada Lovelace", "a_offset": 0, "b": "Mary Somerville", "b_offset": 17},
+}
+MARKED = "# Ada Lovelace # met # Mary Somerville # when * she * was seventeen."
 WORDS = ["The", "bridge", "opened", "in", "Sydney", "."]
 
 BY_LOADING = 'import compress\n\nmodel = compress.load_model(".")  # a torch.nn.Module; its tokenizer is in the same folder\n'
@@ -28,9 +33,15 @@ print([(entry.word, entry.label) for entry in answer])""",
 print(answer.text, answer.score, answer.start, answer.end)""",
     "vector": """answer = model({given})
 print(answer.vector.shape, answer.vector[:4])""",
+    "mentions": """answer = model({given})
+print(answer.label, answer.name, answer.scores)""",
 }
 
-INPUT: dict[Target, str] = {"tags": "words = [{given}]", "span": "question, context = {given}"}
+INPUT: dict[Target, str] = {
+    "tags": "words = [{given}]",
+    "span": "question, context = {given}",
+    "mentions": f"text = {json.dumps(MARKED)}  # the marked mentions",
+}
 ENCODE: dict[Target, str] = {"tags": '[" " + word for word in words], is_pretokenized=True', "span": "question, context"}
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}  # attribute of an encoding, by graph input
 VALUES: dict[Activation, str] = {"none": "logits[0, 0]", "sigmoid": "1 / (1 + np.exp(-logits[0, 0]))"}
@@ -66,11 +77,20 @@ answer = context[encoding.offsets[begin][0] : encoding.offsets[last][1]]{no_answ
 print(answer)""",
     "vector": """answer = vectors[0]
 print(answer.shape, answer[:4])""",
+    "mentions": """margins, scores = logits[0, :, 1] - logits[0, :, 0], {{"neither": 0.0}}
+for label, name in {{"A": "Ada Lovelace", "B": "Mary Somerville"}}.items():
+    start = text.index(name)
+    tokens = [i for i, (first, end) in enumerate(encoding.offsets) if end > start and first < start + len(name)]
+    scores[label] = float(margins[tokens].mean())
+answer = max(scores, key=lambda label: scores[label])
+print(answer, scores)""",
 }
 
 
 def example(target: Target, columns: int) -> list[str]:
-    """Return the texts of an example, as literals: one or two texts, words, or a question with its context."""
+    """Return the texts of an example, as literals: one or two texts, words, a question with its context, or a mention pair."""
+    if target == "mentions":
+        return [json.dumps(MENTION_PAIR)]
     columns = 1 if target == "vector" else columns
     texts = {"tags": WORDS, "span": [QUESTION, CONTEXT]}.get(target, [TEXT, OTHER][:columns])
     return [json.dumps(text) for text in texts]

@@ -39,7 +39,7 @@ class InputSpecDocument(TypedDict):
     """How inputs are encoded and outputs are decoded."""
 
     target: str
-    """What is predicted: `class`, `labels`, `value`, `tags`, `span` or `vector`."""
+    """What is predicted: `class`, `labels`, `value`, `tags`, `span`, `vector` or `mentions`."""
     max_length: int
     """Tokens of an input, at most."""
     stride: int

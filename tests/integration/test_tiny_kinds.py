@@ -23,12 +23,14 @@ from tests import tiny
 
 Maker = Callable[..., Path]
 KEPT = [Kept([0, 3], [1, 5, 63]), Kept([], [2, 40]), Kept([1], [])]
-TARGETS = ["labels", "value", "tags", "span"]
+TARGETS = ["labels", "value", "tags", "span", "mentions"]
+MAIN = {"labels": "micro_f1", "value": "spearman", "tags": "accuracy", "span": "squad_f1", "mentions": "gap_f1"}
 INPUTS: dict[str, Any] = {
     "labels": ["the dog and the soup", "we"],
     "value": ["the dog and the soup", "we"],
     "tags": ["the dog and the soup", ("my", "zz", "tea")],
     "span": [("where is the soup ?", "the dog and the soup"), ("who ?", "we " * 60)],
+    "mentions": [tiny.mention_pair(1), tiny.mention_pair(2)],
 }
 
 
@@ -48,7 +50,7 @@ def test_masked_is_sliced_is_reloaded_is_onnx(family: str, target: Any, tmp_path
     expected = torch_forward(model)(batch)
     reloaded = torch_forward(load_model(folder))(batch)
     graph = session_forward(open_session(build_graph(model).SerializeToString(), 1, "cpu", {}))(batch)
-    assert expected.ndim == graph.ndim == (3 if target in ("tags", "span") else 2)
+    assert expected.ndim == graph.ndim == (3 if target in ("tags", "span", "mentions") else 2)
     where = real if expected.ndim == 3 else slice(None)
     np.testing.assert_array_equal(reloaded, expected)
     np.testing.assert_allclose(torch_forward(masked)(batch)[where], expected[where], atol=1e-4)
@@ -63,7 +65,13 @@ def target(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.parametrize(
     ("target", "family", "method"),
-    [("labels", "bert", "auto"), ("value", "distilbert", "dynamic"), ("tags", "distilbert", "dynamic"), ("span", "bert", "dynamic")],
+    [
+        ("labels", "bert", "auto"),
+        ("value", "distilbert", "dynamic"),
+        ("tags", "distilbert", "dynamic"),
+        ("span", "bert", "dynamic"),
+        ("mentions", "roberta", "auto"),
+    ],
 )
 def test_the_whole_way(target: str, family: str, method: Any, tmp_path: Path) -> None:
     """Fine-tune, prune, distill, export, quantize, evaluate and predict; every number is finite, every answer typed."""
@@ -72,12 +80,14 @@ def test_the_whole_way(target: str, family: str, method: Any, tmp_path: Path) ->
     made = {name: tmp_path / name for name in ("teacher", "slim", "student", "graph", "int8")}
     tuned = compress.finetune(encoder, task, made["teacher"], epochs=2, batch_size=8, lr=3e-3)
     compress.prune(made["teacher"], task, made["slim"], target_flops=0.5, calib_samples=16)
-    distilled = compress.distill(made["teacher"], made["slim"], task, made["student"], epochs=1, batch_size=8, augment=1)
+    distilled = compress.distill(
+        made["teacher"], made["slim"], task, made["student"], epochs=1, batch_size=8, augment=int(target != "mentions")
+    )
     compress.export(made["student"], made["graph"], task)
     compress.quantize(made["graph"], task, made["int8"], method=method)
     document = compress.evaluate([made["teacher"], made["student"], made["graph"], made["int8"]], task)
     main = document["main_metric"]
-    assert main == {"labels": "micro_f1", "value": "spearman", "tags": "accuracy", "span": "squad_f1"}[target]
+    assert main == MAIN[target]
     for entry in document["results"]:
         low, high = entry["ci95"][main]
         assert -1 <= low <= entry["metrics"][main] <= high <= 1
@@ -110,13 +120,12 @@ def test_tuning_learns(target: str, tmp_path: Path) -> None:
     """More than chance within a few epochs: the labels reach the loss in their own order."""
     task = tiny.write_kind(tmp_path / "data", target, train=120, validation=40)
     encoder = tiny.write_encoder(tmp_path / "encoder")
-    chance = {"labels": 0.5, "value": 0.3, "tags": 0.6, "span": 0.1}[target]
+    chance = {"labels": 0.5, "value": 0.3, "tags": 0.6, "span": 0.1, "mentions": 0.6}[target]
     found = compress.finetune(encoder, task, tmp_path / "out", epochs=8, batch_size=8, lr=3e-3)
-    main = {"labels": "micro_f1", "value": "spearman", "tags": "accuracy", "span": "squad_f1"}[target]
-    assert found["metrics"]["validation"][main] > chance
+    assert found["metrics"]["validation"][MAIN[target]] > chance
 
 
-@pytest.mark.parametrize("target", ["value", "tags", "span"])
+@pytest.mark.parametrize("target", ["value", "tags", "span", "mentions"])
 def test_a_model_for_another_kind(target: str, checkpoint: Maker, tmp_path: Path) -> None:
     task = tiny.write_kind(tmp_path / "data", target)
     with pytest.raises(DataError, match=r"predicts one class per text, and the task .* needs"):

@@ -79,6 +79,18 @@ def _conll(name: str, text: str, code: int, says: str) -> Bad:
 
 TAGS = _kind("token-classification", "--text", "tokens", "--label", "tags")
 SPANS = _kind("question-answering", "--text", "question", "--text", "context")
+MENTIONS = _kind("coreference")
+PAIR = {
+    "text": "Ann met Bob; she left",
+    "pronoun": "she",
+    "pronoun_offset": 13,
+    "a": "Ann",
+    "a_offset": 0,
+    "a_coref": True,
+    "b": "Bob",
+    "b_offset": 8,
+    "b_coref": False,
+}
 GOOD = [{"text": f"the {word} dog", "label": label} for word in ("red", "old", "big") for label in ("animal", "food", "colour")]
 
 CASES = [
@@ -171,6 +183,15 @@ CASES = [
            + [{"question": "q", "context": "x", "answers": {"text": ["q"], "answer_start": [-5]}}], "row 1", arguments=SPANS),
     _lines("spans", "no answers", [{"question": "q", "context": "a b c", "answers": {"text": [], "answer_start": []}}] * 4, "answer", arguments=SPANS),
     _lines("spans", "answers are text", [{"question": "q", "context": "a b c", "answers": "b"}] * 4, "", arguments=SPANS),
+    _lines("mentions", "offset of another word", [PAIR, PAIR | {"a_offset": 4}], "row 2", arguments=MENTIONS),
+    _lines("mentions", "offset outside", [PAIR, PAIR | {"b_offset": 10**30}], "outside", arguments=MENTIONS),
+    _lines("mentions", "offset before", [PAIR, PAIR | {"pronoun_offset": -1}], "outside", arguments=MENTIONS),
+    _lines("mentions", "two antecedents", [PAIR, PAIR | {"b_coref": True}], "both names", arguments=MENTIONS),
+    _lines("mentions", "overlap", [PAIR, PAIR | {"b": "nn", "b_offset": 1}], "overlap", arguments=MENTIONS),
+    _lines("mentions", "no column", [{name: PAIR[name] for name in PAIR if name != "b"}], "column 'b'", arguments=MENTIONS),
+    _lines("mentions", "null", [PAIR, PAIR | {"a": None}], "row 2", arguments=MENTIONS),
+    _lines("mentions", "empty", [], "bad.jsonl", arguments=MENTIONS),
+    _lines("mentions", "lists", [PAIR, PAIR | {"text": ["Ann"]}], "row 2", arguments=MENTIONS),
     _lines("regression", "words", [{"text": "a", "label": "big"}] * 4, "label", arguments=_kind("regression", "--text", "text", "--label", "label")),
     _lines("regression", "squares beyond float32", [{"text": f"dog {n}", "label": n * 1e30} for n in range(8)], "learning rate", 7,
            arguments=_kind("regression", "--text", "text", "--label", "label")),

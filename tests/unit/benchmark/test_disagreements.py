@@ -65,3 +65,9 @@ def test_an_answer_is_right_if_it_equals_one_of_the_answers_but_for_articles_and
     assert errors("span", [answers], {"a": ["river"], "b": ["thames"]})[0]["wrong"] == []  # they disagree
     assert errors("span", [answers], {"a": ["sea"]})[0]["wrong"] == ["a"]
     assert errors("span", [EMPTY], {"a": [""]}) == []
+
+
+def test_mention_pairs_are_told_by_the_name_that_is_chosen() -> None:
+    labels = np.array([[0] * 6 + [choice, 1] for choice in (0, 1, 2)])
+    (entry,) = errors("mentions", labels, {"a": np.array([0, 2, 2])})
+    assert (entry["row"], entry["expected"], entry["predictions"]) == (1, "B", {"a": "neither"})

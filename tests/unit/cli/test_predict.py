@@ -125,3 +125,21 @@ def test_candidates_of_a_data_set(embedder: Path, capsys: Printed, tmp_path: Pat
     assert len(run.read_text(encoding="utf-8").splitlines()) == 9
     assert "name it: -o candidates.run" in predict(capsys, "predict", embedder, "--beir", folder)[2]
     assert "--beir takes no texts" in predict(capsys, "predict", embedder, "a text", "--beir", folder, "-o", run)[2]
+
+
+def test_mention_pairs_as_json(capsys: Printed, tmp_path: Path) -> None:
+    model = tiny.write_checkpoint(tmp_path / "model", target="mentions")
+    pair = tiny.mention_pair(3) | {"id": "test-1"}
+    (expected,) = open_predictor(model)([pair])
+    code, out, _ = predict(capsys, "--json", "predict", model, json.dumps(pair))
+    (found,) = json.loads(out)["predictions"]
+    assert (code, found["id"], found["text"]) == (0, "test-1", pair["text"])
+    assert found["name"] == {"A": pair["a"], "B": pair["b"], "neither": ""}[found["label"]]
+    assert found["scores"] == pytest.approx(expected.scores)  # pyright: ignore[reportAttributeAccessIssue]
+    assert sum(found["scores"].values()) == pytest.approx(1)
+    assert found["score"] == max(found["scores"].values()) == found["scores"][found["label"]]
+    line = predict(capsys, "predict", model, json.dumps(pair))[1].split("\t")
+    assert (line[0], line[2], json.loads(line[3])) == (found["label"], found["name"], pair)
+    code, _, err = predict(capsys, "predict", model, "a plain text")
+    assert (code, "this model says which of two names a pronoun means" in err) == (4, True)
+    assert predict(capsys, "predict", model, json.dumps(pair | {"a_offset": 99}))[0] == 4

@@ -117,3 +117,12 @@ def test_texts_alone_and_pairs_have_their_metrics() -> None:
         resolve(task("--kind", "sentence-embedding", "--train", "a.csv", "--text", "x", "--metric", "spearman"))
     with pytest.raises(RecipeError, match="pooling goes with sentence-embedding"):
         resolve(task("--train", "a.csv", "--text", "x", "--pooling", "mean"))
+
+
+def test_mention_pairs_need_no_columns() -> None:
+    document = task("--kind", "coreference", "--train", "gap-development.tsv")
+    assert document == {"kind": "coreference", "train": "gap-development.tsv"}
+    spec = resolve(document)
+    assert (spec.target, spec.main_metric, spec.max_length) == ("mentions", "gap_f1", 256)
+    with pytest.raises(RecipeError, match="coreference reads the columns of GAP"):
+        resolve(task("--kind", "coreference", "--train", "a.tsv", "--text", "sentence"))

@@ -158,3 +158,52 @@ def test_a_label_that_only_the_model_knows_counts_as_wrong() -> None:
 def test_a_label_without_rows_counts_as_in_scikit_learn() -> None:
     labels = np.array([[1, 0], [1, 0]], dtype=np.float32)
     assert macro_f1(labels, labels) == pytest.approx(sklearn.metrics.f1_score(labels, labels, average="macro", zero_division=0)) == 0.5
+
+
+def mention_labels(rows: list[tuple[int, int]]) -> np.ndarray:
+    """Labels of mention pairs with these antecedents and genders; where the mentions stand does not matter."""
+    return np.array([[0] * 6 + list(row) for row in rows])
+
+
+def test_gap_by_hand() -> None:
+    """As GAP's scorer counts: each name is a decision; wrong name: one false positive and one false negative."""
+    a, b, neither, he, she = 0, 1, 2, 1, 2
+    labels = mention_labels([(a, he), (b, he), (neither, he), (a, she), (b, she), (neither, she), (a, she), (a, 0)])
+    predictions = np.array([a, a, a, a, neither, neither, b, a])
+    found = compute(["gap_f1", "gap_f1_masculine", "gap_f1_feminine", "gap_bias"], labels, predictions)
+    # he: tp 1 (row 1), fp 2 (rows 2, 3), fn 1 (row 2); she: tp 1 (row 4), fp 1 (row 7), fn 2 (rows 5, 7); unknown: tp 1
+    assert found["gap_f1_masculine"] == pytest.approx(2 / (2 + 2 + 1))
+    assert found["gap_f1_feminine"] == pytest.approx(2 / (2 + 1 + 2))
+    assert found["gap_f1"] == pytest.approx(2 * 3 / (2 * 3 + 3 + 3))
+    assert found["gap_bias"] == pytest.approx(1)
+
+
+def test_gap_bias_is_feminine_over_masculine() -> None:
+    labels = mention_labels([(0, 1), (0, 1), (0, 2), (0, 2)])
+    assert METRICS["gap_bias"](labels, np.array([0, 0, 0, 2])) == pytest.approx(2 / 3)
+    assert METRICS["gap_bias"](labels, np.array([2, 2, 0, 0])) == 0  # undefined
+    assert METRICS["gap_bias"](labels, np.array([0, 0, 2, 2])) == 0
+
+
+PRONOUNS = {"he": 1, "she": 2}
+GAP_ROWS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["he", "she"]), st.integers(0, 2)), min_size=1, max_size=30)
+
+
+@given(GAP_ROWS)
+def test_gap_against_its_scorers_tables(rows: list[tuple[int, str, int]]) -> None:
+    """The tallies of `gap_scorer.py`, written out: precision and recall over both names of every example."""
+
+    def scorer(kept: list[tuple[int, str, int]]) -> float:
+        pairs = [(actual == name, given == name) for actual, _, given in kept for name in (0, 1)]
+        tp = sum(gold and system for gold, system in pairs)
+        fp, fn = sum(system and not gold for gold, system in pairs), sum(gold and not system for gold, system in pairs)
+        recall, precision = tp / (tp + fn) if tp + fn else 0.0, tp / (tp + fp) if tp + fp else 0.0
+        return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+    labels, predictions = mention_labels([(actual, PRONOUNS[word]) for actual, word, _ in rows]), np.array([row[2] for row in rows])
+    by_word = {word: scorer([row for row in rows if row[1] == word]) for word in PRONOUNS}
+    assert METRICS["gap_f1"](labels, predictions) == pytest.approx(scorer(rows))
+    assert METRICS["gap_f1_masculine"](labels, predictions) == pytest.approx(by_word["he"])
+    assert METRICS["gap_f1_feminine"](labels, predictions) == pytest.approx(by_word["she"])
+    expected = by_word["she"] / by_word["he"] if by_word["he"] else 0.0
+    assert METRICS["gap_bias"](labels, predictions) == pytest.approx(expected)

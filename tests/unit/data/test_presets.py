@@ -36,6 +36,17 @@ def rows_of(spec: TaskSpec) -> tuple[dict[str, list[Any]], list[str] | None]:
         if spec.no_answer:
             answers[1] = {"text": [], "answer_start": []}
         return {"id": [str(n) for n in numbers], "question": ["what ?"] * 12, "context": sentences, "answers": answers}, None
+    if spec.target == "mentions":
+        pair = {
+            "Text": "Ann met Bob; she left",
+            "Pronoun": "she",
+            "Pronoun-offset": 13,
+            "A": "Ann",
+            "A-offset": 0,
+            "B": "Bob",
+            "B-offset": 8,
+        }
+        return {**{name: [value] * 12 for name, value in pair.items()}, "A-coref": [True, False] * 6, "B-coref": [False] * 12}, None
     texts = dict.fromkeys(spec.text, sentences)
     if spec.target == "value":
         return texts | {spec.label: [n / 2 for n in numbers]}, None

@@ -19,9 +19,10 @@ from compress.distill.losses import soft_cross_entropy
 from compress.models.checkpoint import load_model, save_model
 from compress.models.head import model_labels
 from compress.models.model_shape import count_params, model_shape
+from compress.prune import run as prune
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
-from compress.settings import DistillSettings
+from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
 from tests import tiny
 
@@ -182,3 +183,14 @@ def test_a_student_that_lost_is_named_with_its_noise() -> None:
     )
     assert "noise" not in far
     assert "keep" not in _worse(0.5, 0.85, 100, "layers=3")
+
+
+def test_mentions_are_not_augmented(tmp_path: Path) -> None:
+    task = tiny.write_kind(tmp_path / "data", "mentions")
+    teacher = tiny.write_checkpoint(tmp_path / "teacher", target="mentions")
+    with pytest.raises(UsageError, match="augmentation would move or replace the mentions"):
+        run(teacher, "layers=1", task, tmp_path / "out", augment=1)
+    with pytest.raises(UsageError, match="a static student sees a text as a whole"):
+        run(teacher, "static=8", task, tmp_path / "other")
+    with pytest.raises(UsageError, match="augmentation would move or replace the mentions"):
+        prune(Inputs({"model": teacher}, 0, Task(resolve(task))), PruneSettings(target_flops=0.5, recover_epochs=1, augment=1), tmp_path)

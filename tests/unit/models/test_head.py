@@ -11,6 +11,8 @@ import torch
 
 from compress.core import console
 from compress.models.checkpoint import load_model
+from compress.models.config import read_config
+from compress.models.config_heads import target_of
 from compress.models.head import model_labels
 from tests import tiny
 from tests.unit.models.folders import save
@@ -72,3 +74,14 @@ def test_a_trained_value_or_span_head_is_kept(tmp_path: Path, target: Any) -> No
     own = tiny.make_model(labels=numbered, target=target)
     for name, tensor in own.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor)
+
+
+def test_a_token_classifier_with_the_labels_of_mentions_compares_mentions(tmp_path: Path) -> None:
+    """A tagger of other labels is none, and becomes one with a new head."""
+    folder, tagger = tiny.write_checkpoint(tmp_path / "a", target="mentions"), tiny.write_checkpoint(tmp_path / "b", target="tags")
+    assert target_of(read_config(folder)) == "mentions"
+    assert target_of(read_config(tagger)) == "tags"
+    model = load_model(tagger, labels=["other", "antecedent"], target="mentions")
+    assert model_labels(model) == ["other", "antecedent"]
+    kept = load_model(folder, labels=["other", "antecedent"], target="mentions")
+    assert torch.equal(kept.classifier.weight, tiny.make_model(target="mentions").classifier.weight)  # pyright: ignore[reportArgumentType]

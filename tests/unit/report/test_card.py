@@ -22,7 +22,7 @@ from compress.data.encoding import encode_examples
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import load_onnx
 from compress.report.card import base_model, model_card
-from compress.report.usage import CONTEXT, OTHER, QUESTION, TEXT, WORDS
+from compress.report.usage import CONTEXT, MENTION_PAIR, OTHER, QUESTION, TEXT, WORDS
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -37,8 +37,9 @@ TASKS: dict[str, Document] = {
     "tags": {"name": "names", "kind": "token-classification", "text": ["tokens"], "metrics": ["entity_f1"]},
     "span": {"name": "squad", "kind": "question-answering", "text": ["question", "context"], "metrics": ["squad_f1", "exact_match"],
              "hub": {"repo": "rajpurkar/squad", "train": "x"}},
+    "mentions": {"name": "gap", "kind": "coreference", "text": ["text"], "metrics": ["gap_f1", "gap_bias"]},
 }  # fmt: skip
-PIPELINES = {"tags": "token-classification", "span": "question-answering"}
+PIPELINES = {"tags": "token-classification", "span": "question-answering", "mentions": "token-classification"}
 
 
 def manifests(case: str, **changes: Any) -> dict[str, Document]:
@@ -200,7 +201,8 @@ def test_the_lines_of_the_card_run_and_agree(
     exec(plain + meaning, by_onnxruntime)  # noqa: S102
     assert "compress" not in plain + meaning
     model, answer = load_onnx(folder), by_onnxruntime["answer"]
-    texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, (TEXT, OTHER) if len(TASKS[kind]["text"]) == 2 else TEXT)
+    given = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT), "mentions": MENTION_PAIR}
+    texts: Any = given.get(kind, (TEXT, OTHER) if len(TASKS[kind]["text"]) == 2 else TEXT)
     expected: Any = model(texts)
     assert by_compress["answer"] == expected
     if target == "class":
@@ -210,6 +212,8 @@ def test_the_lines_of_the_card_run_and_agree(
         assert answer == [name for name in tiny.LABELS if name in {found.label for found in expected}]
     elif target == "value":
         assert answer == pytest.approx(expected.value, abs=1e-5)
+    elif target == "mentions":
+        assert answer == expected.label
     elif target == "tags":
         assert answer == [(found.word, found.label) for found in expected]
     else:
@@ -240,7 +244,15 @@ for folder in sys.argv[1:]:
     logits = np.stack([found["start"], found["end"]], axis=-1) if "start" in found else found["logits"]
     np.save("found.npy", logits)
 """
-ALL_KINDS = [("class", "bert"), ("class", "distilbert"), ("labels", "bert"), ("value", "electra"), ("tags", "roberta"), ("span", "bert")]
+ALL_KINDS = [
+    ("class", "bert"),
+    ("class", "distilbert"),
+    ("labels", "bert"),
+    ("value", "electra"),
+    ("tags", "roberta"),
+    ("span", "bert"),
+    ("mentions", "distilbert"),
+]
 
 
 def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, tiny_task: Document, tmp_path: Path) -> None:
@@ -261,7 +273,7 @@ def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, 
         (_, plain, _) = code((folder / "README.md").read_text(encoding="utf-8"))
         assert len(plain.split("\n\n")[-1].strip().splitlines()) == 5
         model = load_onnx(folder)
-        texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT)}.get(kind, TEXT)
+        texts: Any = {"tags": tuple(WORDS), "span": (QUESTION, CONTEXT), "mentions": MENTION_PAIR}.get(kind, TEXT)
         data = encode_examples(model.tokenizer, examples_from_texts([texts], model.input_spec), model.input_spec, 0)
         np.testing.assert_allclose(np.load(folder / "found.npy"), model.logits(data.batch([0])), atol=1e-5)
 

@@ -112,6 +112,8 @@ def assert_same_answer(one: Any, other: Any) -> None:
     for name, value in vars(one).items():
         if isinstance(value, float):
             assert math.isclose(value, getattr(other, name), abs_tol=1e-3)
+        elif isinstance(value, dict):
+            assert value == pytest.approx(getattr(other, name), abs=1e-3)
         else:
             assert value == getattr(other, name)
 

@@ -262,6 +262,7 @@ def test_five_lines_of_the_written_card_need_no_compress(own_checkpoint: Maker, 
         labels = ["animal", "colour", "food", "other"] if kind == "tags" else None
         source = tiny.write_checkpoint(tmp_path / f"model{number}", family, target=kind, labels=labels)
         task = tiny_task if kind == "class" else tiny.write_kind(tmp_path / f"data{number}", kind)
+        task |= {"max_length": 128} if kind == "mentions" else {}  # the lines cut the end, compress what is far from the mentions
         folders.append(tmp_path / f"artifact{number}")
         if number % 2:
             compress.quantize(source, task, folders[-1], method="static", calib_samples=40)

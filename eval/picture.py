@@ -137,7 +137,7 @@ def span(p: Candidate, x: float) -> tuple[float, float]:
 def label_rows(x: dict[Candidate, float]) -> dict[Candidate, int]:
     """Return the row of each name, counted from the points outwards.
 
-    A name stands beside its point's vertical leader line, so it must lie farther out than the names whose leaders it covers.
+    A name stands next to its point's vertical leader line, so it must lie farther out than the names whose leaders it covers.
     """
     rows: dict[Candidate, int] = {}
     for p in sorted(x, key=lambda p: x[p]):

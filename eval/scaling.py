@@ -87,7 +87,7 @@ def recorded(path: Path, grid: Sequence[str], seeds: Sequence[int]) -> dict[str,
             for stage in document["stages"]
             if stage["seconds"] is not None
         }
-    recipe, where = loading.read(str(path.parent / "recipe.resolved.yaml"))
+    recipe, where = loading.read_document(str(path.parent / "recipe.resolved.yaml"))
     stages = recipe["stages"]
     assert isinstance(stages, dict)  # noqa: S101
     # A resolved recipe repeats its seed in every stage; the seeds of the sweep replace it.

@@ -42,8 +42,10 @@ def random_workload(candidates: Sequence[Candidate], runners: dict[str, Runner],
 
 
 def sample_texts(task: Task, settings: BenchSettings) -> Examples:
-    """Draw the texts of all batches from the task's evaluation split."""
+    """Draw the texts of all batches from the task's evaluation split; an embedder reads the two texts of a pair one by one."""
     examples = task.model_inputs(task.evaluation_split())
+    if task.spec.target == "vector":
+        examples = single_texts(examples)
     count = DISTINCT_BATCHES * max(settings.batch_size)
     return examples.take(np.random.default_rng(0).integers(0, len(examples), count))
 

@@ -129,9 +129,9 @@ def _search(model: str, beir: str, output: Path, device: str, pooling: str | Non
     """Write the candidates of the queries of a data set."""
     from compress.inference.retriever import write_candidates
 
-    queries, documents = write_candidates(model, beir, output, device, pooling)
-    document = {"output": str(output), "queries": queries, "documents": documents}
-    console.result(document, lambda: print(f"wrote {output}: {documents} candidates of {queries} queries"))
+    queries, candidates = write_candidates(model, beir, output, device, pooling)
+    document = {"output": str(output), "queries": queries, "candidates": candidates}
+    console.result(document, lambda: print(f"wrote {output}: {candidates} candidates of {queries} queries"))
 
 
 def _check_kind(prediction: Output, field: str, option: str) -> None:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
+from compress.cli.start import NAMES
 from compress.core import locks, scratch
 
 AGAIN = "run the same command again; it resumes after the finished stages and from the saved training state"
 IMPATIENT_SECONDS = 1.0  # after the first signal, another one ends the process at once
 RETRY_SECONDS = 0.05
-NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 @dataclass

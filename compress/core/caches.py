@@ -8,14 +8,11 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from compress.core import console, locks, machine, scratch
 from compress.core.digests import digest_json
 from compress.core.errors import Locked, ResourceError
-from compress.core.files import read_json, write_json
-
-Document = dict[str, Any]
+from compress.core.files import Document, read_json, write_json
 
 
 def cache_root() -> Path:

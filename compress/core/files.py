@@ -13,6 +13,8 @@ from typing import Any
 
 from compress.core.errors import ResourceError
 
+Document = dict[str, Any]  # a JSON object
+
 
 def read_json(path: Path, limit: int = 64 << 20) -> Any:
     """Read a JSON file of at most `limit` bytes.

@@ -56,7 +56,7 @@ def check_content(output: Path, marks: Collection[str], other: str) -> None:
         other: what is wrong with any other folder, to complete "is not empty and ...".
 
     Raises:
-        UsageError: the folder has none of the marks. What is left of a mark whose writer was killed counts for it.
+        UsageError: the folder has none of the marks. The temporary file of a mark whose writer was killed counts as the mark.
     """
     if not output.is_dir() or any((output / mark).is_file() for mark in marks):
         return

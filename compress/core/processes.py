@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from compress.core import console
 from compress.core.errors import CompressError, Diverged, ResourceError
+from compress.core.files import Document
 from compress.core.system_errors import typed_errors
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-Document = dict[str, Any]
 Returned = TypeVar("Returned")
 LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what both launchers set
 WAIT = timedelta(days=7)  # the others wait while the main process prunes, exports and measures

@@ -39,8 +39,8 @@ class Collection:
 
     def positions(self, ids: Iterable[str]) -> dict[str, int]:
         """Return the positions of those of `ids` that are in the collection."""
-        wanted = set(ids)
-        return {name: position for position, name in enumerate(self.ids) if name in wanted}
+        names = set(ids)
+        return {name: position for position, name in enumerate(self.ids) if name in names}
 
     @cached_property
     def ranks(self) -> np.ndarray:

@@ -101,7 +101,7 @@ def _encode_to_disk(tokenizer: Tokenizer, texts: StreamedTexts, labels: Labels, 
 def _encode_beginnings(tokenizer: Tokenizer, inputs: list[Input], max_length: int) -> list[Encoding]:
     """Tokenize inputs, of a single text only as much as its first `max_length` tokens need: the result is the same.
 
-    A text is cut at a space. If what is left of it fills `max_length` tokens and more, the rest cannot change them, as the tokenizer
+    A text is cut at a space. If the kept part fills `max_length` tokens and more, the rest cannot change them, as the tokenizer
     of BERT and byte-level ones treat every word alone. Otherwise the whole text is tokenized.
     """
     from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel

@@ -119,7 +119,7 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
 
 
 def _without_unmatchable(settings: DistillSettings, teacher: Shape, student: Shape) -> DistillSettings:
-    """Return the settings without default losses that cannot compare these two shapes; prints what is left out."""
+    """Return the settings without default losses that cannot compare these two shapes; prints which."""
     reduced = drop_default_layer_losses(settings, teacher, student)
     if reduced is not settings:
         without = student.without_layers or teacher.without_layers

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from compress.core.errors import DataError
+from compress.core.errors import DataError, UsageError
 from compress.data.task import Task
 from compress.models.checkpoint import load_model
 from compress.models.config import read_config
@@ -52,9 +52,12 @@ def load_teachers(folder: Path, additional: Sequence[Path], task: Task) -> Teach
     """Load the teachers of a task, each with a head for it.
 
     Raises:
+        UsageError: several embedders.
         ModelError: a folder is no model for the task.
         DataError: labels that the task, or the first teacher, does not know.
     """
+    if additional and task.spec.target == "vector":
+        raise UsageError("the vectors of several teachers cannot be averaged: their dimensions mean different things", "give one --teacher")
     model = load_model(folder, target=task.spec.target, pooling=task.spec.pooling)
     classes = map_labels(read_config(folder), task, folder.name)
     return Teachers(model, folder, classes, [load_additional_teacher(other, task, model, classes) for other in additional])

@@ -18,7 +18,7 @@ from compress.models.types import TransformersModel
 
 FLAT = 1e-6  # variance of a normalised dimension below which its gain stays
 Outputs = Sequence[LayerOutput | None]  # of one layer, per batch; None for a model that runs from its embeddings
-Inputs = tuple[torch.Tensor, ...]
+LayerInputs = tuple[torch.Tensor, ...]
 
 
 def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
@@ -100,7 +100,7 @@ def _match(
         small.bias.copy_(y - gain * x)
 
 
-def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[Inputs, LayerOutput]:
+def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[LayerInputs, LayerOutput]:
     """Run a model up to a module and return that module's positional inputs and its output.
 
     Args:
@@ -109,9 +109,9 @@ def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: La
         batch: the inputs.
         below: what the `CachedOutput` returns.
     """
-    captured: list[tuple[Inputs, LayerOutput]] = []
+    captured: list[tuple[LayerInputs, LayerOutput]] = []
 
-    def catch(_: nn.Module, args: Inputs, output: LayerOutput) -> None:
+    def catch(_: nn.Module, args: LayerInputs, output: LayerOutput) -> None:
         captured.append((args, output))
         raise Stop
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.core.errors import ModelError
+from compress.core.files import Document
 from compress.data.encoding import split_words
 from compress.data.tokenizing import encode_batch
 from compress.models.resolved_tokenizer import mark_resolved, read_settings
@@ -22,7 +23,6 @@ from compress.models.tokenizer import save_tokenizer
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-Document = dict[str, Any]
 """A `tokenizer.json` or a part of it; its keys differ by type of tokenizer."""
 
 

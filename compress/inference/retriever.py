@@ -126,7 +126,7 @@ def rank_corpus(folder: Path, retrieval: Retrieval, device: str = "cpu", pooling
 
 
 def write_candidates(reference: str | Path, data: str, output: Path, device: str = "cpu", pooling: str | None = None) -> tuple[int, int]:
-    """Write the best documents of every query, judged or not, as a TREC run file; return the numbers of queries and documents.
+    """Write the best documents of every query, judged or not, as a TREC run file; return the numbers of queries and candidates.
 
     Args:
         reference: an embedder: a folder, a hub id, or a builtin.

@@ -7,7 +7,7 @@ from pathlib import Path
 from compress.core.errors import ModelError
 from compress.models.config_keys import check_keys
 from compress.models.family import BILSTM, STATIC, Family, family_of
-from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, EMBEDDING_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
+from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, EMBEDDING_RANK_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
 from compress.models.types import Config
 
 HARMLESS = {"_name_or_path", "_num_labels", "_attn_implementation_autoset", "_commit_hash"}  # written by older libraries
@@ -90,7 +90,7 @@ def _check_entry(entry: object, config: Config, family: Family, where: str) -> N
     layers = entry.get("layers")
     if not isinstance(layers, list) or len(layers) != config[family.layers_key]:
         raise ModelError(f"{where} does not describe {config[family.layers_key]} layers")
-    for key, value in (("head_size", entry.get("head_size")), *((key, entry.get(key, 1)) for key in (ADAPTER_KEY, EMBEDDING_KEY))):
+    for key, value in (("head_size", entry.get("head_size")), *((key, entry.get(key, 1)) for key in (ADAPTER_KEY, EMBEDDING_RANK_KEY))):
         _check_size(value, key, where)
     for layer in layers:
         counts = [layer.get(key) for key in ("heads", "ffn")] if isinstance(layer, dict) else []

@@ -10,7 +10,7 @@ from compress.core.errors import ModelError, did_you_mean
 from compress.core.extras import demo_package
 from compress.models.layout import GRAPH, OPENVINO_GRAPH
 from compress.models.resolved_tokenizer import SOURCES
-from compress.models.sentence_folder import LENGTH_FILE, MODULES, PROMPTS_FILE, sentence_files
+from compress.models.sentence_folder import LENGTH_FILES, MODULES, PROMPTS_FILE, sentence_files
 
 BUILTIN = "builtin:minilm-l6"
 BUILTIN_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # published upstream
@@ -28,7 +28,7 @@ _PATTERNS = [
     "special_tokens_map.json",
     "added_tokens.json",
     MODULES,
-    LENGTH_FILE,
+    *LENGTH_FILES,
     PROMPTS_FILE,
     "[0-9]_*/config.json",
     "[0-9]_*/model.safetensors",

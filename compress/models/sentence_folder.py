@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from compress.core import files
 from compress.core.errors import ModelError
-from compress.models.sentence_head import ACTIVATIONS, NORMALIZE, POOLINGS, DenseStep, Pooling, SentenceHead, Step
+from compress.core.files import Document
+from compress.models.sentence_head import DENSE_ACTIVATIONS, NORMALIZE, POOLINGS, DenseStep, Pooling, SentenceHead, Step
 
 MODULES = "modules.json"
-LENGTH_FILE, PROMPTS_FILE = "sentence_bert_config.json", "config_sentence_transformers.json"
+PROMPTS_FILE = "config_sentence_transformers.json"
+LENGTH_FILES = tuple(  # the first one counts; early versions named it after the family
+    f"sentence_{family}_config.json" for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 MAX_BYTES = 1 << 20
 MODE_NAMES: dict[str, Pooling] = {  # in Pooling's config, in the order in which their vectors are concatenated
     "pooling_mode_cls_token": "cls",
@@ -27,7 +30,6 @@ MODE_NAMES: dict[str, Pooling] = {  # in Pooling's config, in the order in which
 }
 LONG_NAME = "mean_sqrt_len_tokens"  # of mean_sqrt_len, in newer configs
 TYPES = "sentence_transformers.models."  # of the modules that we write; every version knows these
-Document = dict[str, Any]  # a JSON object
 
 
 def read_sentence_head(folder: Path) -> SentenceHead | ModelError | None:
@@ -53,7 +55,7 @@ def sentence_files(folder: Path) -> list[Path]:
         places = sorted({place for _, place in _modules(folder) if place})
     except ModelError:  # it is no embedder then
         places = []
-    found = [folder / name for name in (MODULES, LENGTH_FILE, PROMPTS_FILE)]
+    found = [folder / name for name in (MODULES, *LENGTH_FILES, PROMPTS_FILE)]
     found += [folder / place / name for place in places for name in ("config.json", "model.safetensors")]
     return [path for path in found if path.is_file()]
 
@@ -85,7 +87,7 @@ def write_sentence_head(folder: Path, head: SentenceHead, hidden: int) -> None:
     entries = [{"idx": i, "name": str(i), "path": path, "type": TYPES + kind} for i, (path, kind) in enumerate(modules)]
     files.write_json(folder / MODULES, entries)
     if head.max_length is not None:
-        files.write_json(folder / LENGTH_FILE, {"max_seq_length": head.max_length, "do_lower_case": False})
+        files.write_json(folder / LENGTH_FILES[0], {"max_seq_length": head.max_length, "do_lower_case": False})
     settings = {"prompts": dict(head.prompts), "default_prompt_name": head.default_prompt, "similarity_fn_name": head.similarity}
     files.write_json(folder / PROMPTS_FILE, {key: value for key, value in settings.items() if value is not None})
 
@@ -146,14 +148,13 @@ def _head(folder: Path, modules: Sequence[tuple[str, str]]) -> SentenceHead:
             steps.append(_dense(folder / place / "config.json"))
         else:
             raise ModelError(f"{path}: the module {kind} is not supported", "supported: Transformer, Pooling, Dense, Normalize")
-    length, settings = _read_optional(folder / LENGTH_FILE), _read_optional(folder / PROMPTS_FILE)
+    length_file = next((folder / name for name in LENGTH_FILES if (folder / name).is_file()), folder / LENGTH_FILES[0])
+    length, settings = _read_optional(length_file), _read_optional(folder / PROMPTS_FILE)
     if length.get("do_lower_case") is True:
-        raise ModelError(
-            f"{folder / LENGTH_FILE}: do_lower_case is not supported", "set it in tokenizer_config.json, where tokenizers look"
-        )
+        raise ModelError(f"{length_file}: do_lower_case is not supported", "set it in tokenizer_config.json, where tokenizers look")
     longest, prompts = length.get("max_seq_length"), settings.get("prompts") or {}
     if longest is not None and not (isinstance(longest, int) and not isinstance(longest, bool) and 4 <= longest <= 1_000_000):
-        raise ModelError(f"{folder / LENGTH_FILE}: max_seq_length is {longest!r}, not a whole number from 4")
+        raise ModelError(f"{length_file}: max_seq_length is {longest!r}, not a whole number from 4")
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
         raise ModelError(f"{folder / PROMPTS_FILE}: prompts do not map names to texts")
     default = settings.get("default_prompt_name")
@@ -187,8 +188,8 @@ def _dense(path: Path) -> DenseStep:
     if not all(isinstance(size, int) and 1 <= size <= 65_536 for size in sizes):
         raise ModelError(f"{path}: in_features and out_features are {sizes[0]!r} and {sizes[1]!r}, not whole numbers from 1")
     activation = str(document.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
-    if activation not in ACTIVATIONS:
-        raise ModelError(f"{path}: the activation {activation} is not supported", f"supported: {', '.join(ACTIVATIONS)}")
+    if activation not in DENSE_ACTIVATIONS:
+        raise ModelError(f"{path}: the activation {activation} is not supported", f"supported: {', '.join(DENSE_ACTIVATIONS)}")
     names = [document.get(key, "sentence_embedding") for key in ("module_input_name", "module_output_name")]
     if document.get("use_residual") or any(name not in (None, "sentence_embedding") for name in names):
         raise ModelError(f"{path}: a dense layer with a residual or with other inputs than the sentence's vector is not supported")

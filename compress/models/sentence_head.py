@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from compress.core.errors import ModelError, UsageError
+from compress.core.files import Document
 from compress.data.input_spec import Pooling
 from compress.models.types import Config
 
 EMBEDDING_KEY = "sentence_embedding"  # of a config in memory; in a folder the head has files of its own
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
-ACTIVATIONS = {"Identity": "identity", "Tanh": "tanh", "ReLU": "relu", "GELU": "gelu", "Sigmoid": "sigmoid"}  # classes of torch.nn
+DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid")  # classes of torch.nn
 NORMALIZE = "normalize"
 
 
@@ -27,7 +28,6 @@ class DenseStep:
 
 
 Step = DenseStep | Literal["normalize"]
-Document = dict[str, Any]  # a JSON object
 
 
 @dataclass(frozen=True)
@@ -155,5 +155,5 @@ def head_for_width(head: SentenceHead, hidden: int, size: int) -> SentenceHead:
     """Return the head for an encoder of another width whose vectors have `size` dimensions: with a first dense layer if it needs one."""
     pooled = hidden * len(head.pooling)
     first = next((step for step in head.steps if isinstance(step, DenseStep)), None)
-    wanted = first.in_features if first else size
-    return head if pooled == wanted else replace(head, steps=(DenseStep(pooled, wanted), *head.steps))
+    expected = first.in_features if first else size
+    return head if pooled == expected else replace(head, steps=(DenseStep(pooled, expected), *head.steps))

@@ -15,7 +15,7 @@ from compress.results import LayerDocument
 CONFIG_KEY = "compress"  # the entry of config.json that describes what transformers' own keys cannot
 ADAPTER_KEY = "adapter_size"  # in the entry: bottleneck width of adapters
 RANKS_KEY = "ranks"  # in a layer of the entry: ranks of factorized linears by role
-EMBEDDING_KEY = "embedding_rank"  # in the entry: rank of factorized word embeddings
+EMBEDDING_RANK_KEY = "embedding_rank"  # in the entry: rank of factorized word embeddings
 SHARED_KEY = "shared"  # in the entry: for each layer, the first layer that has the same weights
 VERSION = 1
 ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")  # a layer's linears, as `Family` names them
@@ -179,7 +179,7 @@ def shape_of_config(config: Config) -> Shape:
     entry = config.get(CONFIG_KEY)
     if not entry:
         return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key])
-    rank = entry.get(EMBEDDING_KEY)
+    rank = entry.get(EMBEDDING_RANK_KEY)
     embedding = (rank, config.get("embedding_size", hidden)) if rank else None
     return Shape(hidden, entry["head_size"], tuple(map(_layer_of, entry["layers"])), embedding, tuple(entry.get(SHARED_KEY, ())))
 
@@ -203,7 +203,7 @@ def config_entry(shape: Shape, adapter_size: int = 0) -> Config:
     """Return the entry of `config.json` from which a pruned, factorized or shared model, or one with adapters, is rebuilt."""
     entry: Config = {"version": VERSION, "head_size": shape.head_size, "layers": shape.as_json()}
     entry |= {ADAPTER_KEY: adapter_size} if adapter_size else {}
-    entry |= {EMBEDDING_KEY: shape.embedding[0]} if shape.embedding else {}
+    entry |= {EMBEDDING_RANK_KEY: shape.embedding[0]} if shape.embedding else {}
     return entry | ({SHARED_KEY: list(shape.shared)} if shape.shared else {})
 
 
@@ -211,6 +211,6 @@ def describe_entry(entry: Config) -> str:
     """Name the kind of compressed model that an entry describes, for messages."""
     if ADAPTER_KEY in entry:
         return "a model with adapters"
-    if EMBEDDING_KEY in entry or any(RANKS_KEY in layer for layer in entry["layers"]):
+    if EMBEDDING_RANK_KEY in entry or any(RANKS_KEY in layer for layer in entry["layers"]):
         return "a factorized model"
     return "a model with shared layers" if SHARED_KEY in entry else "a pruned model"

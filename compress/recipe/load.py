@@ -55,11 +55,11 @@ def load(name: str, overrides: tuple[str, ...] = (), files: dict[str, str] | Non
     Raises:
         RecipeError: the file, an override, or the result is malformed.
     """
-    document, where = read(name, overrides)
+    document, where = read_document(name, overrides)
     return checked(document, where, files)
 
 
-def read(name: str, overrides: tuple[str, ...] = ()) -> tuple[Mapping[str, object], str]:
+def read_document(name: str, overrides: tuple[str, ...] = ()) -> tuple[Mapping[str, object], str]:
     """Return the document of a recipe with `a.b=c` overrides, not yet checked, and its file's name for messages.
 
     Raises:

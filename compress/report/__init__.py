@@ -37,7 +37,7 @@ def summary(run_folder: Path) -> list[Document]:
 
 @contextmanager
 def of_any_run(run_folder: Path) -> Iterator[None]:
-    """Treat what a report cannot be made of as damage of a run's documents, which anybody may have edited.
+    """Treat documents of a run that a report cannot be created from as damaged: anybody may have edited them.
 
     A run itself does not use this: what it has just written is not damaged, and a failure is a bug.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from compress.core import artifacts, files
 from compress.core.errors import UsageError
+from compress.core.files import Document
 
-Document = dict[str, Any]
 WEIGHTS = {".safetensors", ".onnx", ".data"}  # the files whose size `bench` reports
 
 

@@ -55,7 +55,7 @@ class Measured(TypedDict):
 
 
 class ModelEntry(TypedDict):
-    """One of several models of a stage, as far as the recipe reads it."""
+    """One of several models of a stage: the keys that recipes read."""
 
     folder: str
     """Its folder within the folder of the stage."""

@@ -66,7 +66,7 @@ def load_sweep(
     Raises:
         UsageError, RecipeError: as `grid_points` raises them.
     """
-    document, where = loading.read(recipe, tuple(overrides))
+    document, where = loading.read_document(recipe, tuple(overrides))
     return Sweep(grid, grid_points(document, where, grid, seeds, local_files))
 
 

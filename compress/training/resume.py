@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from torch import nn
 
 from compress.core import console, digests, disk, files, processes
 from compress.core.errors import ResourceError
+from compress.core.files import Document
 from compress.training.step_schedule import StepTimes
 
 EVERY_SECONDS = 30.0  # between two writes
@@ -31,7 +31,6 @@ EPOCH_SECONDS = 5.0  # since the last write, at the end of an epoch
 MAX_SHARE = 0.03  # maximum share of the time spent writing
 
 Tensors = dict[str, torch.Tensor]
-Document = dict[str, Any]  # JSON
 
 
 @dataclass

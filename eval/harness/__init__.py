@@ -1,1 +1,1 @@
-"""What `run.py` is made of: the suite, environments, worker processes, interleaved rounds, results."""
+"""The parts of `run.py`: the suite, environments, worker processes, interleaved rounds, results."""

@@ -1,4 +1,4 @@
-"""A stage that is killed while it trains goes on where it was, by the path of the command line."""
+"""A stage that is killed while it trains resumes, by the path of the command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def left(folder: Path) -> list[str]:
-    """Return what is beside the outputs."""
+    """Return the hidden files next to the outputs."""
     return sorted(path.name.partition("-")[0] for path in folder.glob(".*"))
 
 

@@ -1,7 +1,7 @@
 """Failing disks: every change of a file by a small recipe fails in turn, or the process is killed before it.
 
 A case starts from the finished stages before the one that is disturbed, so that every call of every stage is reached in about a
-second. Afterwards a plain run must end with the undisturbed digests and leave nothing over.
+second. Afterwards a plain run must end with the undisturbed digests and leave no other files.
 """
 
 from __future__ import annotations

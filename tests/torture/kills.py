@@ -194,7 +194,7 @@ def _outcome(code: int, number: signal.Signals) -> str:
 
 
 def _ends_well(place: Place, command: Undisturbed) -> list[str]:
-    """Run the command plainly; returns what differs from an undisturbed run, and what is left over."""
+    """Run the command plainly; returns the differences from an undisturbed run, and the files that it should have removed."""
     problems = small.processes_left(place)
     again = run(place, command.arguments, small.save_often, "again")
     problems += [f"the next run: {problem}" for problem in small.well_said(again, [0])]

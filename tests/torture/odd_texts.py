@@ -216,7 +216,7 @@ def _odd_rows(kind: str, text: str) -> list[dict[str, Any]]:
 
 
 def _as_name(place: Place, use: str, names: list[str]) -> list[str]:
-    """Use a text as a label, as the name of a column, or as the name of a model's folder and of what is made of it."""
+    """Use a text as a label, as the name of a column, or as the name of a model's folder and of those derived from it."""
     (text,), codes = [TEXTS[name] for name in names], _codes(names)
     rows = [{"text": text, "label": label} for text, label in tiny.sentences(12, seed=9)]
     if use == "file":

@@ -89,7 +89,7 @@ def test_a_damaged_model_fails_before_any_time_is_spent(checkpoint: Maker, own_c
 
 
 def test_the_tasks_own_lengths(checkpoint: Maker, tiny_task: dict[str, Any], artifact: Maker) -> None:
-    """Each model gets the same texts by its own tokenizer; padding them to the limit is timed beside."""
+    """Each model gets the same texts by its own tokenizer; padding them to the limit is timed, too."""
     folder = artifact(checkpoint())
     settings = BenchSettings(rounds=5, memory=False, seq_len=[8], task_lengths=True, batch_size=[2])
     document = run(Inputs({"a": checkpoint(), "b": folder}, 0, Task(resolve(tiny_task))), settings, Path())

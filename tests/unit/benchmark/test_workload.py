@@ -41,6 +41,15 @@ def test_all_candidates_run_the_same_random_tokens() -> None:
     assert all(batches[0] is batch for batches in workload.batches.values())
 
 
+def test_a_batch_of_an_embedder_has_as_many_texts_as_it_says(tmp_path: Path) -> None:
+    """The task has pairs of texts, and each text is an input of its own."""
+    task, settings = Task(resolve(tiny.write_scored_pairs(tmp_path / "pairs"))), BenchSettings(batch_size=[3])
+    candidate = Candidate("a", tiny.write_embedder(tmp_path / "model"), "pytorch", "fp32", len(tiny.vocabulary()))
+    runners: dict[str, Any] = {"a": ClockRunner(lambda batch: None)}
+    workload = task_workload([candidate], runners, Cell(1, 3, None), task, sample_texts(task, settings), tokenize=False)
+    assert {len(batch["input_ids"]) for batch in workload.batches["a"]} == {3}  # pyright: ignore[reportIndexIssue]
+
+
 def test_the_tasks_texts_are_padded_to_the_longest_of_a_batch(checkpoint: Maker, tiny_task: dict[str, Any]) -> None:
     task, settings = Task(resolve(tiny_task)), BenchSettings(batch_size=[2])
     candidates = [Candidate(name, checkpoint(), "pytorch", "fp32", len(tiny.vocabulary())) for name in "ab"]

@@ -121,7 +121,7 @@ def test_candidates_of_a_data_set(embedder: Path, capsys: Printed, tmp_path: Pat
     folder, run = write_beir(tmp_path / "beir"), tmp_path / "a.run"
     code, out, _ = predict(capsys, "--json", "predict", embedder, "--beir", folder, "-o", run)
     document = json.loads(out)
-    assert (code, document["output"], document["queries"], document["documents"]) == (0, str(run), 3, 9)
+    assert (code, document["output"], document["queries"], document["candidates"]) == (0, str(run), 3, 9)
     assert len(run.read_text(encoding="utf-8").splitlines()) == 9
     assert "name it: -o candidates.run" in predict(capsys, "predict", embedder, "--beir", folder)[2]
     assert "--beir takes no texts" in predict(capsys, "predict", embedder, "a text", "--beir", folder, "-o", run)[2]

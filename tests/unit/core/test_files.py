@@ -60,7 +60,7 @@ def write(target: Path, contents: dict[str, bytes]) -> None:
 
 
 def hidden(folder: Path) -> list[str]:
-    """Return what was left beside the target."""
+    """Return the hidden files next to the target."""
     return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
 
 

@@ -50,7 +50,7 @@ def task(**fields: Any) -> Task:
 
 
 def from_rows(folder: Path, rows: list[Any], ending: str = "parquet", **fields: Any) -> Task:
-    """Write rows as a training file, with a small validation file beside it, and open the task."""
+    """Write rows as a training file, with a small validation file next to it, and open the task."""
     train = write(folder / f"train.{ending}", rows)
     validation = write(folder / "validation.parquet", ROWS)
     return task(train=str(train), validation=str(validation), **fields)

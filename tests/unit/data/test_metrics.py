@@ -140,7 +140,7 @@ def test_squads_own_examples() -> None:
 
 @given(MANY)
 def test_a_score_of_all_rows_is_the_metric(pair: np.ndarray) -> None:
-    """What the bootstrap resamples is what the metric is made of: the order of examples does not matter."""
+    """The metric is computed from the rows that the bootstrap resamples: the order of examples does not matter."""
     for name in ("accuracy", "macro_f1", "matthews", "spearman"):
         rows = METRICS[name].rows(*pair, ())
         assert METRICS[name].score(rows[::-1]) == pytest.approx(METRICS[name](*pair), abs=1e-12)

@@ -10,7 +10,7 @@ import datasets
 import numpy as np
 import pytest
 
-from compress.core.errors import DataError
+from compress.core.errors import DataError, UsageError
 from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.distill.teachers import load_additional_teacher, load_teachers, mean_logits
@@ -37,6 +37,12 @@ def test_a_teacher_without_a_label_is_refused(tiny_task: dict[str, Any], checkpo
     other = tiny.write_checkpoint(tmp_path / "other", labels=["x", "y", "z"])
     with pytest.raises(DataError):
         load_teachers(checkpoint(), [other], Task(resolve(tiny_task)))
+
+
+def test_vectors_of_several_embedders_are_not_averaged(tmp_path: Path) -> None:
+    folders = [tiny.write_embedder(tmp_path / name) for name in "ab"]
+    with pytest.raises(UsageError, match="vectors of several teachers cannot be averaged"):
+        load_teachers(folders[0], folders[1:], Task(resolve(tiny.write_texts(tmp_path / "data"))))
 
 
 def test_teachers_with_other_label_orders_are_matched_by_name_where_the_data_has_numbers(checkpoint: Maker, tmp_path: Path) -> None:

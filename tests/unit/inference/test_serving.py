@@ -47,7 +47,7 @@ def ragged(count: int, target: str) -> list[Any]:
 
 
 def rounded(answers: Any) -> Any:
-    """Return answers with their scores to five digits: a text's last bits depend on the texts beside it."""
+    """Return predictions with their scores to four digits: a text's last bits depend on the other texts of its batch."""
     return json.loads(json.dumps(answers, default=vars), parse_float=lambda number: round(float(number), 4))
 
 

@@ -140,6 +140,16 @@ def test_digest_covers_the_head(tmp_path: Path) -> None:
     assert digest_model(folder) != before
 
 
+def test_early_folders_name_the_longest_input_after_the_family(tmp_path: Path) -> None:
+    folder = tiny.write_embedder(tmp_path / "model", "roberta")
+    path = (folder / "sentence_bert_config.json").rename(folder / "sentence_roberta_config.json")
+    path.write_text('{"max_seq_length": 24}', encoding="utf-8")
+    assert longest_input(read_config(folder), "vector") == 24
+    before = digest_model(folder)
+    path.write_text('{"max_seq_length": 32}', encoding="utf-8")
+    assert digest_model(folder) != before
+
+
 def test_an_embedder_is_an_encoder_for_other_tasks(tmp_path: Path) -> None:
     folder = tiny.write_embedder(tmp_path / "model")
     config = read_config(folder)

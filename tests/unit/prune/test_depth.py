@@ -45,7 +45,7 @@ def loss_with(model: Any, family: str, kept: list[int]) -> float:
 
 @pytest.mark.parametrize("pruned", [False, True])
 def test_each_drop_is_the_best_that_is_left(family: str, pruned: bool) -> None:
-    """Brute force: every single drop from what is left, by a model that is really cut."""
+    """Brute force: every layer that could be dropped next, by a model that is really cut."""
     model = tiny.make_model(family, num_hidden_layers=4)  # DistilBERT knows this name too
     if pruned:
         slice_model(model, [*PRUNED, Kept([0, 1], [3])])

@@ -29,7 +29,7 @@ module = importlib.import_module("compress.prune.joint_refit")
 
 
 def pruned(family: str, target: Any) -> tuple[Any, Any, Any]:
-    """A dense model, what is left of it (a layer without heads, one without neurons), and texts."""
+    """A dense model, its pruned copy (a layer without heads, one without neurons), and texts."""
     dense = tiny.make_model(family, target=target).eval()
     model = copy.deepcopy(dense)
     slice_model(model, [Kept((0, 1), tuple(range(16))), Kept((), tuple(range(16))), Kept((2,), ())])

@@ -164,7 +164,7 @@ def test_a_speedup_out_of_reach_is_refused_before_anything_is_scored(
 
 
 def test_a_drop_is_a_target_too(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a validation that counts what is left, a drop of 70 points leaves three tenths of the FLOPs at least."""
+    """If the accuracy is the kept share of the FLOPs, a drop of 70 points keeps three tenths of them at least."""
     dense = model_shape(load_model(checkpoint())).flops(20)
     monkeypatch.setattr(PruneContext, "validate", lambda self, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
     result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=70.0, uniform=True, calib_samples=24, seq_len=20)

@@ -71,7 +71,7 @@ def test_pruned_shapes_are_quantized_too(family: str) -> None:
 
 
 def test_the_products_run_as_one_operator_each(tmp_path: Path) -> None:
-    """ONNX Runtime recognizes the form: what it runs has no integer matmul that is scaled apart."""
+    """ONNX Runtime recognizes the form: what it runs has no integer matmul with a separate scaling."""
     options = ort.SessionOptions()
     options.log_severity_level = 3  # it warns that the file suits this machine alone
     options.optimized_model_filepath = str(tmp_path / "run.onnx")

@@ -92,8 +92,8 @@ FACTOR = 3000.0
 def planted(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     """A model two neurons of whose second layer are thousands of times too large, and taken back by the next weights.
 
-    Beside them all other neurons of the layer are rounded to nothing. The task's labels are the float model's own answers,
-    so that what int8 loses is all that it changes.
+    Compared with them all other neurons of the layer are rounded to nothing. The task's labels are the float model's predictions,
+    so that int8 loses exactly what it changes.
     """
     model = tiny.make_model("bert")
     layer = model.bert.encoder.layer[1]

@@ -20,6 +20,7 @@ from compress.settings.base import HARDWARE, INPUT
 if TYPE_CHECKING:
     import numpy as np
 
+    from compress.inference.artifact import OneInput
     from compress.inference.decoding import Output, TaggedWord
 
 CHUNK = 256
@@ -87,7 +88,7 @@ def command(
     collected, vectors, found = [], [], False
     for chunk in _chunks(inputs):
         found = True
-        rows = [(query, text) if query is not None else _split(text) if pair else text for text in chunk]
+        rows: list[OneInput] = [(query, text) if query is not None else _split(text) if pair else text for text in chunk]
         for text, prediction in zip(chunk, predict(rows), strict=True):
             if query is not None or output:
                 _check_kind(prediction, "value" if query is not None else "vector", "--query" if query is not None else "-o")

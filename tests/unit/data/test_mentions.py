@@ -125,7 +125,7 @@ def test_unlabeled_pairs_keep_their_mentions(tmp_path: Path) -> None:
     unlabeled = read_unlabeled(str(write_tsv(tmp_path / "more.tsv", {}, columns=columns)), spec)
     labeled = Task(spec).split("test")
     both = append_unlabeled(labeled, unlabeled)
-    assert both.texts == labeled.texts * 2
+    assert both.texts == [*labeled.texts, *labeled.texts]
     assert both.labels[:, CHOICE].tolist() == [0, 2]
     np.testing.assert_array_equal(both.labels[0, :CHOICE], both.labels[1, :CHOICE])
 

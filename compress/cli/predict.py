@@ -7,14 +7,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard, get_args
+from typing import TYPE_CHECKING, TypeGuard
 
 import click
 
 from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import UsageError
-from compress.data.input_spec import Pooling
+from compress.data.input_spec import POOLINGS
 from compress.settings.base import HARDWARE, INPUT
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 CHUNK = 256
 DIGITS = 9  # significant ones of the numbers of a vector: they tell all numbers of float32 apart
-POOLINGS = get_args(Pooling)
 LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}  # of a text or a label, which must stay on its line
 
 

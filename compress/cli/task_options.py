@@ -9,7 +9,7 @@ import click
 
 from compress.cli.options import Decorated, option
 from compress.core.errors import UsageError
-from compress.data.input_spec import Pooling
+from compress.data.input_spec import POOLINGS
 from compress.data.spec import Kind, MetricName
 from compress.settings.base import TASK, flag
 
@@ -22,7 +22,6 @@ FIXED = (  # what a preset or a task file fixes
     "kind", "multi_label", "no_answer", "separator", "pooling", "beir", "run", "retriever", "text", "label",
 )  # fmt: skip
 KINDS = get_args(Kind)
-POOLINGS = get_args(Pooling)
 
 
 class TaskFlags(TypedDict, total=False):

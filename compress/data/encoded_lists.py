@@ -25,6 +25,13 @@ class EncodedLists(Encoded):
         """The number of tokens of the longest input of each list, (lists,) int64."""
         return np.array([len(ids) for ids in self.input_ids], dtype=np.int64).reshape(-1, self.size).max(axis=1)
 
+    def take(self, positions: Sequence[int] | np.ndarray) -> EncodedLists:
+        """Return the lists at `positions`."""
+        lists = np.asarray(positions, dtype=int)
+        rows = (lists[:, None] * self.size + np.arange(self.size)).ravel().tolist()
+        ids, types = ([each[row] for row in rows] for each in (self.input_ids, self.token_type_ids))
+        return EncodedLists(ids, types, self.labels[lists], self.pad_id, size=self.size)
+
     def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
         """Return the inputs of the lists at `positions`, (lists * size, length) each, those of a list next to each other."""
         rows = np.asarray(positions, dtype=int)[:, None] * self.size + np.arange(self.size)

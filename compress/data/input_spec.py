@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from compress.results.values import InputSpecDocument
 
@@ -11,6 +11,7 @@ Target = Literal["class", "labels", "value", "tags", "span", "vector", "mentions
 TOKEN_LABELS: tuple[Target, ...] = ("tags", "mentions")  # a class for each labelled token; other tokens are ignored
 Activation = Literal["none", "sigmoid"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len", "weightedmean", "lasttoken"]  # of an embedder's token vectors
+POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 PromptNames = tuple[str, ...]  # the first that an embedder's folder has is meant
 QUERY_PROMPTS: PromptNames = ("query",)
 DOCUMENT_PROMPTS: PromptNames = ("document", "passage", "corpus")  # as sentence-transformers looks them up

@@ -23,6 +23,7 @@ from compress.data.splits import FEWEST, HELD_OUT
 
 CANDIDATES = 100  # of a query, that a reranker ranks
 Shares = tuple[float, float, float]  # of train, validation and test
+SHARES_HINT = "divide the judged queries in a task file, for example with shares: [0.6, 0.2, 0.2] (train, validation and test)"
 
 
 class Retrieval:
@@ -145,7 +146,7 @@ class Retrieval:
             where = f" in {self._source.where}" if self._source else ""
             raise DataError(
                 f"there are no training judgements, and no candidates of queries without judgements{where}",
-                "divide the judgements with shares (of train, validation and test) in a task file",
+                SHARES_HINT,
             )
         nothing = [np.zeros(0, dtype=np.int64)] * len(self.unjudged)
         judgements = Judgements(self.corpus, np.array(self.unjudged), nothing, nothing)
@@ -165,8 +166,7 @@ class Retrieval:
         """
         if split not in self.available:
             only = f"; it has: {', '.join(self.available)}"
-            hint = "give the shares of train, validation and test, and the judged queries are divided" if len(self.available) == 1 else None
-            raise DataError(f"there are no judgements of the {split} split{only}", hint)
+            raise DataError(f"there are no judgements of the {split} split{only}", SHARES_HINT if len(self.available) == 1 else None)
         if split not in self._read:
             self._load(split)
         return self._read[split]

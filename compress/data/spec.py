@@ -55,6 +55,7 @@ TEXT_COLUMNS: dict[Kind, tuple[int, int]] = {  # fewest and most
     "text-ranking": (2, 2),
     "coreference": (1, 1),
 }
+BEIR_COLUMNS: dict[Kind, list[str]] = {"sentence-embedding": ["text"], "text-ranking": ["query", "text"]}  # in its layout
 
 
 class HubSource(BaseModel):
@@ -146,7 +147,7 @@ class TaskSpec(BaseModel):
         if filled.get("kind") == "sentence-embedding":
             filled.setdefault("max_length", EMBEDDING_LENGTH)
             if filled.get("beir"):
-                filled.setdefault("text", ["text"])
+                filled.setdefault("text", BEIR_COLUMNS["sentence-embedding"])
             columns = filled.get("text")
             if isinstance(columns, list) and len(columns) == 1:
                 filled.setdefault("label", columns[0])  # texts alone have no labels
@@ -154,7 +155,7 @@ class TaskSpec(BaseModel):
                 filled["metrics"] = RANKING_METRICS if filled.get("beir") else PAIR_METRICS if len(columns) == 2 else ["cosine"]
         if filled.get("kind") == "text-ranking" and filled.get("beir"):
             filled.setdefault("max_length", EMBEDDING_LENGTH)
-            filled.setdefault("text", ["query", "text"])
+            filled.setdefault("text", BEIR_COLUMNS["text-ranking"])
             if not filled.get("metrics"):
                 filled["metrics"] = RANKING_METRICS
         if filled.get("kind") == "coreference":
@@ -176,6 +177,8 @@ class TaskSpec(BaseModel):
             raise ValueError("give the data as exactly one of: files (train, validation, test), hub, builtin, data, beir")
         if (self.beir is not None and self.kind not in ("sentence-embedding", "text-ranking")) or (self.shares and self.beir is None):
             raise ValueError("beir goes with sentence-embedding and text-ranking, and shares with beir")
+        if self.beir is not None and (self.text != BEIR_COLUMNS[self.kind] or self.label not in ("label", "text") or self.hold_back):
+            raise ValueError("beir has its own columns and splits: leave text, label and hold_back out")
         if self.run and self.retriever:
             raise ValueError("candidates come from a run or from a retriever, not from both")
         if bool(self.run or self.retriever) != self.ranks_candidates:

@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from compress.core import files
 from compress.core.errors import ModelError
 from compress.core.files import Document
-from compress.models.sentence_head import DENSE_ACTIVATIONS, NORMALIZE, POOLINGS, DenseStep, Pooling, SentenceHead, Step
+from compress.data.input_spec import POOLINGS, Pooling
+from compress.models.sentence_head import DENSE_ACTIVATIONS, NORMALIZE, DenseStep, SentenceHead, Step
 
 MODULES = "modules.json"
 PROMPTS_FILE = "config_sentence_transformers.json"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from compress.core.errors import ModelError, UsageError
 from compress.core.files import Document
-from compress.data.input_spec import Pooling
+from compress.data.input_spec import POOLINGS, Pooling
 from compress.models.types import Config
 
 EMBEDDING_KEY = "sentence_embedding"  # of a config in memory; in a folder the head has files of its own
-POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
 DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "Sigmoid")  # classes of torch.nn
 NORMALIZE = "normalize"
 

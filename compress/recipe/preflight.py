@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from compress.core.errors import DataError
+from compress.data.retrieval import SHARES_HINT
 from compress.data.task import Task
 from compress.models.reference import locate
 from compress.recipe.schema import Recipe, Stage, stage_of
@@ -49,10 +50,9 @@ def _check_splits(stage: Stage, task: Task) -> None:
     needed = [task.evaluation_split(evaluated)] if evaluated else ["train"] if stage.settings.reads_train else []
     if stage.verb.needs_validation:
         needed.append("validation")
-    shares = "divide the judged queries with shares (of train, validation and test) in a task file"
     for name in needed:
         if name not in task.available:
             raise DataError(
                 f"stage {stage.name} needs the {name} split, and task {task.spec.name} has only: {', '.join(task.available)}",
-                f"give the file with --{name}" if task.retrieval is None else shares,
+                f"give the file with --{name}" if task.retrieval is None else SHARES_HINT,
             )

@@ -29,9 +29,9 @@ REFERENCE_SECONDS = 0.11  # forward pass of the reference model that `costs.PRIO
 
 
 def with_judge(spec: TaskSpec) -> TaskSpec:
-    """Return the task with a split that judges the answer: test, or else a part of validation."""
+    """Return the task with a split that judges the answer: test, or else a part of validation; judged queries are split by shares."""
     task = open_task(spec)
-    if "test" in task.available or len(task.split("validation")) < FEWEST:
+    if task.retrieval is not None or "test" in task.available or len(task.split("validation")) < FEWEST:
         return spec
     return spec.model_copy(update={"hold_back": HELD_BACK})
 

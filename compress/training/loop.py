@@ -120,7 +120,7 @@ def fit(
     as without the interruption (bit by bit in one process on a CPU).
 
     Args:
-        model: a classifier of a known family.
+        model: of a known family, with its head.
         data: the encoded training examples.
         loss: what to minimise.
         plan: how to train.

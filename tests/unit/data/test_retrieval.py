@@ -53,7 +53,7 @@ def test_splits_that_there_are_not(tmp_path: Path) -> None:
     large(tmp_path, "test")
     with pytest.raises(DataError, match=r"no judgements of the train split; it has: test") as caught:
         Retrieval(str(tmp_path)).judgements("train")
-    assert "shares of train, validation and test" in str(caught.value.hint)
+    assert "shares: [0.6, 0.2, 0.2]" in str(caught.value.hint)
     with pytest.raises(DataError, match="the shares 0.6, 0.6, 0.2 do not add up to 1"):
         Retrieval(str(tmp_path), (0.6, 0.6, 0.2)).judgements("train")
     large(tmp_path, "test", "train")

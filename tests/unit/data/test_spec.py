@@ -158,4 +158,7 @@ def test_a_reranker_on_judgements_needs_candidates(tmp_path: Path) -> None:
     assert resolve({**RANKING, "run": None, "retriever": "builtin:minilm-l6"}).metrics == spec.metrics
     assert "nothing else takes them" in refused({**RANKING, "kind": "sentence-embedding"})
     assert "beir goes with sentence-embedding and text-ranking" in refused({**RANKING, "kind": "regression", "text": ["a"]})
+    for changes in ({"text": ["title", "text"]}, {"label": "grade"}, {"hold_back": 0.5}):
+        assert "leave text, label and hold_back out" in refused({**RANKING, **changes})
+    assert TaskSpec.model_validate(spec.model_dump()) == spec
     assert "'spearman' does not measure text-ranking (known: ndcg@10" in refused({**RANKING, "metrics": ["spearman"]})

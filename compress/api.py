@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, cast
 
-from compress.core.errors import UsageError
+from compress.core.errors import UsageError, did_you_mean
 from compress.core.scratch import folder as scratch_folder
 from compress.core.validation import validate
 from compress.data.presets import TaskLike, resolve
@@ -42,7 +42,10 @@ from compress.results.objects import (
     ShareResult,
     SweepResult,
 )
-from compress.search.auto import Question, run_auto
+from compress.results.search import SearchPlan
+from compress.search.auto import plan_auto as plan_search
+from compress.search.auto import run_auto
+from compress.search.prepare import Question
 from compress.search.sweep import load_sweep, run_sweep
 from compress.settings.auto import AutoSettings
 from compress.settings.keywords import (
@@ -57,7 +60,7 @@ from compress.settings.keywords import (
     QuantizeKeywords,
     ShareKeywords,
 )
-from compress.stage import ERRORS_FILE, STUDENTS
+from compress.stage import ERRORS_FILE, STUDENTS, is_spec
 
 PathLike = str | Path
 
@@ -130,8 +133,15 @@ def plan_distill(
 def _distillation(
     teacher: ModelLike | Sequence[ModelLike], student: ModelLike, task: TaskLike, seed: int | None, settings: Mapping[str, object]
 ) -> Recipe:
-    """Return the recipe of `distill`; a folder goes before the name of a SPEC."""
-    spec = STUDENTS.get(str(student)) if not Path(student).is_dir() else None
+    """Return the recipe of `distill`; a folder goes before the name of a SPEC.
+
+    Raises:
+        UsageError: the student is no folder, and nearly the name of a SPEC.
+    """
+    name = str(student)
+    spec = STUDENTS.get(name) if not Path(student).is_dir() else None
+    if spec is None and not is_spec(name) and not Path(student).exists() and (near := did_you_mean(name, STUDENTS)):
+        raise UsageError(f"there is no student '{name}'{near}", f"give a model, a SPEC such as layers=3, or one of: {', '.join(STUDENTS)}")
     return one_stage("distill", [], task, seed, settings, teacher=teacher, student=spec or student)
 
 
@@ -239,9 +249,27 @@ def auto(
         UsageError: no objective or several, or a budget that is too small for a first answer.
         GateMissed: nothing keeps what was asked for; the nearest is in `output`.
     """
-    checked = validate(AutoSettings, settings, "auto", UsageError)
-    question = Question(as_reference(model), resolve(task), checked, seed, as_reference(teacher) if teacher else "")
+    question = _question(model, task, teacher, seed, settings)
     return AutoResult(run_auto(question, Path(output), Path(store) if store else None, ray))
+
+
+def plan_auto(
+    model: ModelLike,
+    task: TaskLike,
+    output: PathLike,
+    *,
+    teacher: ModelLike | None = None,
+    store: PathLike | None = None,
+    seed: int = 0,
+    **settings: Unpack[AutoKeywords],
+) -> SearchPlan:
+    """Return what `auto` would do, and what its steps are expected to take; nothing is trained or written."""
+    return plan_search(_question(model, task, teacher, seed, settings), Path(output), Path(store) if store else None)
+
+
+def _question(model: ModelLike, task: TaskLike, teacher: ModelLike | None, seed: int, settings: Mapping[str, object]) -> Question:
+    checked = validate(AutoSettings, settings, "auto", UsageError)
+    return Question(as_reference(model), resolve(task), checked, seed, as_reference(teacher) if teacher else "")
 
 
 def sweep(

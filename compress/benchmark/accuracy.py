@@ -20,6 +20,7 @@ from compress.data.metrics import METRICS
 from compress.inference.batches import run_batches
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import open_forward
+from compress.inference.kept_outputs import kept_outputs
 from compress.models.config import read_config
 from compress.models.label_mapping import map_labels
 from compress.results import EvalDocument
@@ -59,8 +60,14 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
     old_index: OldIndex | None = None
     for name, folder in inputs.sources.items():
         evaluator = Evaluator(task, split, folder, map_labels(read_config(folder), task, name))
-        forward = open_forward(folder, settings.device, target=task.spec.target, pooling=task.spec.pooling)
-        outputs = run_batches(forward, evaluator.data, settings.batch_size, f"{name} on {split}")
+
+        def compute(name: str = name, folder: Path = folder, evaluator: Evaluator = evaluator) -> Any:
+            forward = open_forward(folder, settings.device, target=task.spec.target, pooling=task.spec.pooling)
+            return run_batches(forward, evaluator.data, settings.batch_size, f"{name} on {split}")
+
+        # The first model is the one that others are compared with, again and again.
+        asked = [split, settings.device, settings.batch_size]
+        outputs = compute() if predictions else kept_outputs(folder, task, asked, compute)
         predictions[name] = evaluator.decode(outputs, evaluator.data)
         labels = next(iter(predictions.values())) if task.spec.compares_vectors else examples.labels
         rows = [METRICS[metric].rows(labels, predictions[name], task.class_names) for metric in task.spec.metrics]

@@ -16,7 +16,7 @@ from compress.settings.base import BUDGET, HARDWARE, INPUT, RAY
 
 if TYPE_CHECKING:
     from compress.results.objects import AutoResult
-    from compress.results.search import SearchDocument
+    from compress.results.search import SearchDocument, SearchPlan
 
 OUTPUT = "Folder to write; a stopped search resumes in it."
 
@@ -32,11 +32,14 @@ OUTPUT = "Folder to write; a stopped search resumes in it."
     metavar="DIR",
     help="Folder of finished stages, shared by searches.  [default: OUTPUT/stages]",
 )
+@option("--dry-run", section=INPUT, is_flag=True, help="Show the plan, and what its steps are expected to take; write nothing.")
 @task_options
 @settings_options(AutoSettings)
 @option("--ray", section=HARDWARE, metavar="ADDRESS", help=RAY)
 @common.seed_option
-def command(model: str, output: str, teacher: str | None, store: str | None, ray: str | None, seed: int, **values: Any) -> None:
+def command(
+    model: str, output: str, teacher: str | None, store: str | None, dry_run: bool, ray: str | None, seed: int, **values: Any
+) -> None:
     """Find the best model for an accuracy budget or a latency, and prove it.
 
     Fine-tunes MODEL if its head is not trained for the task, then tries int8, students without an encoder, pruned sizes and their
@@ -48,12 +51,16 @@ def command(model: str, output: str, teacher: str | None, store: str | None, ray
       compress auto teacher --task sst2 --max-drop 1 --budget 45m -o out
       compress auto google-bert/bert-base-uncased --train train.csv --text text --label label --max-drop 1 -o out
       compress auto teacher --task task.yaml --target-latency-ms 2 --threads 2 -o out
-      compress auto teacher --task bbc-news --max-drop 2 --smallest -o out
+      compress auto teacher --task bbc-news --max-drop 2 --smallest -o out --dry-run
     """
     from compress import api
 
     task = required_task("auto", values)
     settings = given(AutoSettings, values)
+    if dry_run:
+        plan = api.plan_auto(model, task, output, teacher=teacher, store=store, seed=seed, **settings)
+        console.result({**plan}, lambda: _show_plan(plan))
+        return
     try:
         document = api.auto(model, task, output, teacher=teacher, store=store, ray=ray, seed=seed, **settings)
     except (GateMissed, Stopped) as ended:
@@ -63,9 +70,25 @@ def command(model: str, output: str, teacher: str | None, store: str | None, ray
     console.result(document, lambda: _show(document))
 
 
+def _show_plan(plan: SearchPlan) -> None:
+    """Print the plan."""
+    for line in plan["log"][:-1]:
+        print(line)
+    sections = (("start", plan["start"]), ("then", plan["later"]))
+    rows = [
+        [title if number == 0 else "", step["what"], "in the store" if step["stored"] else console.duration(step["seconds"])]
+        for title, steps in sections
+        for number, step in enumerate(steps)
+    ]
+    console.table(["", "step", "expected"], rows)
+    least, budget = plan["least_seconds"], plan["budget_seconds"]
+    left = console.duration(max(budget - least, 0.0))
+    print(f"the start takes about {console.duration(least)} of {console.duration(budget)}; {left} are left to train and measure sizes")
+
+
 def _show(document: AutoResult | SearchDocument) -> None:
     """Print the answer."""
-    from compress.search.estimates import describe_points
+    from compress.report.search_words import describe_points
 
     answer, judged = document["answer"], document["verdict"]
     low, high = document["speedup"]["ci95"]

@@ -189,11 +189,6 @@ def _bar(label: str, total: int, done: int) -> Iterator[Callable[..., None]]:
         yield lambda steps=1, note="": bars.update(task, advance=steps, note=note)
 
 
-def since_start() -> float:
-    """Return the seconds since this process began to work."""
-    return time.monotonic() - _STARTED
-
-
 @contextmanager
 def live_table(columns: list[str], rows: Callable[[], tuple[str, list[list[str]]]]) -> Iterator[bool]:
     """Show a table that is drawn again four times a second, below the other lines; `rows` returns its title and its rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -39,6 +40,8 @@ def _sentence(model: type[BaseModel], fault: ErrorDetails) -> str:
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     given = fault.get("input")
     shown = f", not {given!r}" if isinstance(given, (str, int, float, bool)) else ""
+    if fault["type"] == "literal_error" and isinstance(given, str):
+        shown += did_you_mean(given, re.findall(r"'([^']*)'", fault.get("ctx", {}).get("expected", "")))
     return f"{key}: {message[0].lower()}{message[1:]}{shown}" if key else message + shown
 
 

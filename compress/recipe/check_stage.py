@@ -117,7 +117,7 @@ def _sources(keys: Keys, verb: Verb, where: str) -> tuple[str, ...]:
 def _check_reference(reference: str, stage: Stage, earlier: dict[str, Stage], top: RecipeDocument, where: str) -> None:
     """Check that a reference is an earlier stage, `model`, or looks like a model reference; and that it is what the verb reads."""
     if reference not in earlier and "/" not in reference and ":" not in reference:
-        _check_name(reference, stage.name, earlier, top, where)
+        _check_name(reference, stage.name, earlier, top, where, is_student=reference == stage.student)
     if reference in earlier and (folders := model_folders(earlier[reference].settings)):
         names = ", ".join(f"{reference}/{name}" for name in folders)
         raise RecipeError(f"{where}: the stage '{reference}' makes several models", f"name one of them: {names}")
@@ -126,8 +126,8 @@ def _check_reference(reference: str, stage: Stage, earlier: dict[str, Stage], to
         raise RecipeError(f"{where}: '{stage.verb.name}' cannot start from '{reference}', which makes no checkpoint")
 
 
-def _check_name(reference: str, name: str, earlier: dict[str, Stage], top: RecipeDocument, where: str) -> None:
-    """Check a reference that is neither an earlier stage nor a path or hub id."""
+def _check_name(reference: str, name: str, earlier: dict[str, Stage], top: RecipeDocument, where: str, is_student: bool) -> None:
+    """Check a reference that is neither an earlier stage nor a path or hub id; a student may be the name of a SPEC, too."""
     if reference == MODEL:
         if top.model is None:
             raise RecipeError(f"{where}: it starts from 'model' and the recipe names none", "add 'model:' at the top")
@@ -138,4 +138,5 @@ def _check_name(reference: str, name: str, earlier: dict[str, Stage], top: Recip
         raise RecipeError(
             f"{where}: '{reference}' comes later: stages must not form a cycle", "order the stages so that each one's inputs come first"
         )
-    raise RecipeError(f"{where}: there is no stage '{reference}'{did_you_mean(reference, [*earlier, MODEL])}")
+    known = [*earlier, MODEL, *(STUDENTS if is_student else ())]
+    raise RecipeError(f"{where}: there is no stage '{reference}'{did_you_mean(reference, known)}")

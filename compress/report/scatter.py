@@ -52,7 +52,7 @@ def scatter(rows: Sequence[Document], p90_ms: dict[str, float | None], metric: s
             error_y={"array": [high[position] - y[position]], "arrayminus": [y[position] - low[position]], **bars},
             hovertemplate=f"%{{y:.2f}} {html.escape(metric_name(metric))}<br>%{{x:.3g}} ms",
         )
-    _label_points(figure, [row["model"] for row in points], x, y, right, list(zip(low, high, strict=True)), x_range, y_range)
+    label_points(figure, [row["model"] for row in points], x, y, right, list(zip(low, high, strict=True)), x_range, y_range)
     ticks = log_ticks(10 ** x_range[0], 10 ** x_range[1])
     figure.update_xaxes(
         type="log",
@@ -77,11 +77,23 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in pixels
 
 
-def _label_points(
+def label_points(
     figure: go.Figure, names: list[str], x: list[float], y: list[float], right: list[float], y_bars: list[tuple[float, float]],
-    x_range: list[float], y_range: list[float],
+    x_range: list[float], y_range: list[float], level: float | None = None,
 ) -> None:  # fmt: skip
-    """Write each model's name next to its point, with a thin line to the point if the nearest places are taken."""
+    """Write each model's name next to its point, with a thin line to the point if the nearest places are taken.
+
+    Args:
+        figure: with a plot of `PLOT_WIDTH` x `PLOT_HEIGHT` pixels.
+        names: of the points; an empty one is not written, but its point keeps its place.
+        x: of the points; the axis is logarithmic.
+        y: of the points.
+        right: where the horizontal bar of each point ends.
+        y_bars: from where to where the vertical bar of each point goes.
+        x_range: of the axis, in powers of ten.
+        y_range: of the axis.
+        level: of a horizontal line that names should not cross.
+    """
 
     def across(value: float) -> float:
         return PLOT_WIDTH * (math.log10(value) - x_range[0]) / (x_range[1] - x_range[0])
@@ -89,12 +101,14 @@ def _label_points(
     def up(value: float) -> float:
         return PLOT_HEIGHT * (value - y_range[0]) / (y_range[1] - y_range[0])
 
-    taken: list[Box] = []
+    taken: list[Box] = [] if level is None else [(0.0, up(level) - 4, PLOT_WIDTH, up(level) + 4)]
     for x_i, y_i, right_i, (low, high) in zip(x, y, right, y_bars, strict=True):
         taken += [(across(x_i) - 7, up(y_i) - 7, across(x_i) + 7, up(y_i) + 7), (across(x_i) - 3, up(low), across(x_i) + 3, up(high))]
         taken.append((across(x_i), up(y_i) - 3, across(right_i), up(y_i) + 3))
     texts = [short(name) for name in names]
     for text, x_i, y_i in zip(texts, x, y, strict=True):
+        if not text:
+            continue
         width = LETTER * len(html.unescape(text))
         side, rise, box = _free_place(across(x_i), up(y_i), width, taken)
         taken.append(box)

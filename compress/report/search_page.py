@@ -7,9 +7,10 @@ from pathlib import Path
 from string import Template
 
 from compress.core import console, files
-from compress.report.formatting import capitalized, metric_name, number, p_value
+from compress.report.formatting import capitalized, metric_name, number
 from compress.report.page import provenance_section
 from compress.report.search_chart import search_chart
+from compress.report.search_words import verdict_sentences
 from compress.report.tables import TableCell, figure, html_table, note
 from compress.results.search import CandidateRow, SearchDocument
 
@@ -48,27 +49,9 @@ def _verdict(document: SearchDocument) -> str:
     text = f"{kept}{answer['candidate']}: {ratio:.1f} times as fast as the baseline in PyTorch fp32"
     lines = [f'<p class="verdict">{escape(text[:1].upper() + text[1:])}</p>']
     if judged is not None:
-        low, high = judged["drop_ci95"]
-        lost = judged["drop_points"] > -0.005  # else gained, with the interval turned round
-        low, high = (low, high) if lost else (-high, -low)
-        lines.append(
-            f"<p>{escape(capitalized(metric_name(document['metric'])))} on {judged['split']} (n = {judged['n']:,}): "
-            f"{100 * judged['score']:.2f}, baseline {100 * judged['baseline']:.2f}; {number(abs(judged['drop_points']))} points "
-            f"{'lost' if lost else 'gained'} [{low:+.1f}, {high:+.1f}], p = {escape(p_value(judged['p_value']))}.</p>"
-        )
-        lines.append(note(_chosen(judged["choices"], judged["validation_drop_points"], judged["flattery_points"])))
+        first, *others = (f"{capitalized(line)}." for line in verdict_sentences(judged, document["metric"], document["limit"]))
+        lines += [f"<p>{escape(first)}</p>", *map(note, others)]
     return "\n".join(lines)
-
-
-def _chosen(choices: int, points: float, flattery: float) -> str:
-    """Return what validation said, and how far to believe it."""
-    said = f"{number(points, signed=True)} points lost"
-    if choices < 2:
-        return f"Validation said {said}. It was the only candidate that was measured, so nothing was chosen."
-    return (
-        f"Validation, on which it was chosen among {choices} candidates, said {said}. "
-        f"The choice of the best of as many equal models flatters by up to {flattery:.2f} points."
-    )
 
 
 def _chart(document: SearchDocument) -> str:
@@ -77,19 +60,35 @@ def _chart(document: SearchDocument) -> str:
         return ""
     config = {"displayModeBar": False, "responsive": True, "showTips": False}
     text = drawn.to_html(full_html=False, include_plotlyjs=True, div_id="chart-search", config=config)
-    caption = "Scores on validation; bars: 95 % intervals of the difference to the baseline. Open circles: latency predicted, not timed."
+    caption = (
+        "Scores on validation, on which the answer was chosen; bars: 95 % intervals of the difference to the baseline. Open circles have "
+        "no final form: their latency is predicted, and their intervals are in the table."
+    )
     return figure(text, caption, wide=True)
 
 
 def _tradeoffs(document: SearchDocument) -> str:
+    """Return the table of what a little more or less would bring, next to what was asked for."""
     if not document["tradeoffs"]:
         return ""
-    unit = "ms" if document["limit"]["max_drop"] is None else "points"
+    drop, latency = document["limit"]["max_drop"], document["limit"]["target_latency_ms"]
+    unit, asked = ("ms", latency or 0.0) if drop is None else ("points", drop)
+    timed = {row["candidate"] for row in document["candidates"] if row["speedup_ci95"] is not None}
+    answer = document["answer"]
+    entries = [(entry["limit"], entry["candidate"], entry["speedup"], entry["drop_points"]) for entry in document["tradeoffs"]]
+    entries.append((asked, answer["candidate"], document["speedup"]["ratio"], answer["drop_points"] or 0.0))
     lines: list[list[TableCell]] = [
-        [f"{entry['limit']:g} {unit}", entry["candidate"], f"{entry['speedup']:.1f}×", number(entry["drop_points"], signed=True)]
-        for entry in document["tradeoffs"]
+        [
+            (f"{limit:g} {unit}", "asked for" if limit == asked else ""),
+            (name, "" if name in timed else "not in its final form yet"),
+            (f"{speedup:.1f}×", "" if name in timed else "predicted"),
+            number(points, signed=True),
+        ]
+        for limit, name, speedup, points in sorted(entries)
     ]
-    return f"<h2>With another limit</h2>\n{html_table(['Limit', 'Best that was tried', 'Speedup', 'Points lost'], lines, text=(1,))}"
+    little = "A little more or less" if drop is None else "Half a point more or less"
+    table = html_table(["Limit", "Best that was tried", "Speedup", "Points lost on validation"], lines, text=(1,))
+    return f"<h2>{little}</h2>\n{table}"
 
 
 def _candidates(document: SearchDocument) -> str:

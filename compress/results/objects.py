@@ -367,7 +367,7 @@ class AutoResult(Result):
     baseline_ms: float
     """Its latency in PyTorch fp32: the median of its timings."""
     limit: dict[str, float | None]
-    """`max_drop` and `target_latency_ms`; null for what was not asked."""
+    """`max_drop`, `confidence` and `target_latency_ms`; null for what was not asked."""
     serving: dict[str, int | str]
     """The serving point: `batch_size`, `seq_len`, `threads`, `runtime`."""
     answer: CandidateRow

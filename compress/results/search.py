@@ -23,7 +23,7 @@ class CandidateRow(TypedDict):
     corrected_points: float | None
     """The drop, drawn towards what similar models lost, by which artifacts are chosen; null for others."""
     latency_ms: float | None
-    """Latency of a batch in milliseconds: the baseline's divided by `speedup`."""
+    """Median latency of a batch in milliseconds, as it was timed; of a predicted speedup the baseline's divided by it."""
     speedup: float | None
     """Speedup over the baseline in PyTorch fp32; predicted if it has no interval."""
     speedup_ci95: Interval | None
@@ -80,6 +80,36 @@ class Tradeoff(TypedDict):
     """Its drop on validation."""
 
 
+class SearchStep(TypedDict):
+    """A step of a search that has not begun."""
+
+    what: str
+    """What it does."""
+    seconds: float
+    """What it is expected to take; 0 if an earlier search has done it."""
+    stored: bool
+    """Whether an earlier search has done it."""
+
+
+class SearchPlan(TypedDict):
+    """What `auto --dry-run` prints."""
+
+    output: str
+    """The folder that would be written."""
+    objective: str
+    """What is asked for, in words."""
+    budget_seconds: float
+    """The budget."""
+    least_seconds: float
+    """What the start and the verdict take, which every search needs."""
+    start: list[SearchStep]
+    """Their steps."""
+    later: list[SearchStep]
+    """What the rest of the time is spent on, as far as it goes: one step of each kind."""
+    log: list[str]
+    """The plan in words."""
+
+
 class SearchDocument(TypedDict):
     """What `auto` returns, and `auto.json` of its output holds."""
 
@@ -102,7 +132,7 @@ class SearchDocument(TypedDict):
     baseline_ms: float
     """Its latency in PyTorch fp32: the median of its timings."""
     limit: dict[str, float | None]
-    """`max_drop` and `target_latency_ms`; null for what was not asked."""
+    """`max_drop`, `confidence` and `target_latency_ms`; null for what was not asked."""
     serving: dict[str, int | str]
     """The serving point: `batch_size`, `seq_len`, `threads`, `runtime`."""
     answer: CandidateRow

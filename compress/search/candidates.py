@@ -18,10 +18,16 @@ class Speed:
     Attributes:
         ratio: the speedup.
         interval: its 95 % interval; None if it was predicted from the costs of the model's shape.
+        latency_ms: the median latency of a batch in the same rounds; None if it was predicted.
     """
 
     ratio: float
     interval: tuple[float, float] | None = None
+    latency_ms: float | None = None
+
+    def shown_ms(self, baseline_ms: float) -> float:
+        """Return the latency to show: as it was measured, as in the model card; of a prediction the baseline's divided by the ratio."""
+        return baseline_ms / self.ratio if self.latency_ms is None else self.latency_ms
 
 
 @dataclass
@@ -72,7 +78,7 @@ class SearchCandidate:
             "drop_points": None if drop is None else drop.points,
             "drop_ci95": None if drop is None else list(drop.interval),
             "corrected_points": None if self.corrected is None else self.corrected.points,
-            "latency_ms": None if speed is None else baseline_ms / speed.ratio,
+            "latency_ms": None if speed is None else speed.shown_ms(baseline_ms),
             "speedup": None if speed is None else speed.ratio,
             "speedup_ci95": None if speed is None or speed.interval is None else list(speed.interval),
             "size_mb": self.size_mb,

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from compress.report.search_words import describe_points
+
 NORMAL = NormalDist()
 Z95 = NORMAL.inv_cdf(0.975)
 SPREAD = 0.5  # points: standard deviation of a model's true drop around the curve of its family
@@ -20,22 +22,24 @@ class Drop:
         points: the estimate; negative if the model is better.
         error: its standard error, in points.
         n: examples.
+        measured: the 95 % interval as `eval` measured it, in points; None for an estimate.
     """
 
     points: float
     error: float
     n: int
+    measured: tuple[float, float] | None = None
 
     @staticmethod
     def of_comparison(delta: float, interval: Sequence[float], n: int) -> Drop:
         """Return the drop of an entry of `eval`: the paired difference (a share from -1 to 1) and its 95 % interval."""
         low, high = interval
-        return Drop(-100 * delta, max(100 * (high - low) / (2 * Z95), 50 / n), n)
+        return Drop(-100 * delta, max(100 * (high - low) / (2 * Z95), 50 / n), n, (-100 * high, -100 * low))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval in points."""
-        return self.points - Z95 * self.error, self.points + Z95 * self.error
+        """The 95 % interval in points: as it was measured, or from the error."""
+        return self.measured or (self.points - Z95 * self.error, self.points + Z95 * self.error)
 
     def probability(self, limit: float) -> float:
         """Return the probability that the true drop is at most `limit` points."""
@@ -48,13 +52,6 @@ class Drop:
     def describe(self) -> str:
         """Return the drop in words; see `describe_points`."""
         return describe_points(self.points, self.interval)
-
-
-def describe_points(points: float, interval: Sequence[float]) -> str:
-    """Return points that are lost with their interval: `0.34 points lost [-0.8, 1.5]`; of a gain, `0.34 points gained [-0.8, 1.5]`."""
-    lost = points > -0.005
-    low, high = interval if lost else (-interval[1], -interval[0])
-    return f"{abs(points):.2f} points {'lost' if lost else 'gained'} [{low:.1f}, {high:.1f}]"
 
 
 def examples_needed(drop: Drop, limit: float, confidence: float) -> int | None:

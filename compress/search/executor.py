@@ -102,6 +102,17 @@ class RecipeOutcome:
     failed_stage: str = ""
 
 
+def check_recipes(recipes: Collection[Recipe], store: Store) -> None:
+    """Fail before any work if the model or data of a recipe is unavailable.
+
+    Raises:
+        CompressError: as `check_inputs` raises it.
+    """
+    with typed_errors():
+        for recipe in recipes:
+            check_inputs(recipe, store.workspace(recipe))
+
+
 def run_recipes(
     recipes: Mapping[str, Recipe],
     store: Store,
@@ -124,12 +135,8 @@ def run_recipes(
 
     Raises:
         UsageError: several processes were launched, or a recipe has no stage of `upto`.
-        CompressError: the model or data of a recipe is unavailable; nothing has run then.
     """
     check_one_process()
-    with typed_errors():
-        for recipe in recipes.values():
-            check_inputs(recipe, store.workspace(recipe))
     graph = job_graph(recipes, upto)
     outcomes = executor.run(graph, store, observer)
     return {label: _recipe_outcome(graph, label, recipe, outcomes) for label, recipe in recipes.items()}

@@ -8,6 +8,17 @@ from contextlib import closing, contextmanager
 from compress.search.executor import Executor, LocalExecutor
 
 
+def check_ray(address: str) -> None:
+    """Check before any work that Ray is installed and that a cluster answers at an address.
+
+    Raises:
+        ResourceError, UsageError: as `opened` raises them, within seconds.
+    """
+    from compress.search.ray_cluster import check
+
+    check(address)
+
+
 @contextmanager
 def opened(ray: str | None = None) -> Iterator[Executor]:
     """Yield an executor and close it.

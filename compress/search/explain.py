@@ -18,7 +18,7 @@ def candidate_line(candidate: SearchCandidate, baseline: float, baseline_ms: flo
         parts.append(f"{100 * baseline - drop.points:6.2f}, {drop.describe()}")
     if speed is not None:
         about = "" if speed.interval else "about "
-        parts.append(f"{about}{baseline_ms / speed.ratio:.3g} ms, {about}{speed.ratio:.1f}x")
+        parts.append(f"{about}{speed.shown_ms(baseline_ms):.3g} ms, {about}{speed.ratio:.1f}x")
     if candidate.seconds:
         parts.append(console.duration(candidate.seconds))
     return f"  {candidate.name:{NAME}} " + "; ".join(parts) + f": {candidate.verdict}, {candidate.why}"

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, cast
+from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 from compress.core import console, files
 from compress.core.errors import CompressError, ResourceError
@@ -21,17 +21,22 @@ from compress.search.costs import SearchCosts, State
 from compress.search.executor import Executor, JobEvent
 from compress.search.jobs import job_graph
 from compress.search.space import Stages
-from compress.search.store import FinishedStage, Store
+from compress.search.store import FinishedStage, Store, stored_stages
 
 LEDGER_SCHEMA = 1
 Result = TypeVar("Result")
 
 
 class Entry(TypedDict):
-    """A stage in the ledger: whether an earlier search had left it in the store, and the wall time that this search spent on it."""
+    """A stage in the ledger.
+
+    `reused`: whether an earlier search had left it in the store. `seconds`: the wall time that this search spent on it; None while it
+    runs. `before`: what the search did between the stage before it and this one, in seconds.
+    """
 
     reused: bool
     seconds: float | None
+    before: NotRequired[float]
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Ledger:
     Attributes:
         path: of the file.
         asked: a digest of what was asked: a ledger of another question is not read.
-        startup: seconds from the start of the process to the first stage.
+        startup: seconds from the call to the first stage: reading data, a first timing.
         scale: of this machine, see `SearchCosts`.
         known: what was known of costs when the search began.
         entries: by cache key, or by the name of work that is no stage.
@@ -60,7 +65,7 @@ class Ledger:
 
     @staticmethod
     def open(path: Path, asked: str, begin: Callable[[], tuple[float, float, State]]) -> Ledger:
-        """Read the ledger of an interrupted search that was asked the same, or begin a new one.
+        """Read the ledger of an interrupted search that was asked the same, or begin a new one, which is written with its first stage.
 
         Args:
             path: of the file.
@@ -74,9 +79,7 @@ class Ledger:
                 return Ledger(path, asked, *times, document["entries"], results=document.get("results", {}))
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        ledger = Ledger(path, asked, *begin())
-        ledger.save()
-        return ledger
+        return Ledger(path, asked, *begin())
 
     @property
     def resumed(self) -> bool:
@@ -90,7 +93,8 @@ class Ledger:
 
     def spent(self) -> float:
         """Return the seconds of all stages up to this point of the search."""
-        return self.startup + sum(self.entries[key]["seconds"] or 0.0 for key in self.visited)
+        entries = (self.entries[key] for key in self.visited)
+        return self.startup + sum((entry["seconds"] or 0.0) + entry.get("before", 0.0) for entry in entries)
 
     def costs(self) -> SearchCosts:
         """Return what was known of costs when the search began."""
@@ -119,6 +123,7 @@ class StoreLab:
         self._folders: dict[str, Path] = {}
         self._digests: dict[str, str] = {}
         self._hints: dict[str, RuntimeHints | None] = {}
+        self._ended = time.monotonic()  # the stage before
 
     def recipe(self, stages: Stages, **more: object) -> Recipe:
         """Return stages as a recipe; `more` are further keys of its top."""
@@ -126,7 +131,10 @@ class StoreLab:
         return check(document, lambda _: self.task, "search")
 
     def run(self, stages: Stages, name: str) -> Mapping[str, object]:
-        """Run a stage, whose inputs are finished, and return its manifest."""
+        """Run a stage, whose inputs are finished, and return its manifest.
+
+        A stage that is gone from the store runs again, and counts with the time that it takes now.
+        """
         started = time.monotonic()
         stage, workspace = self._prepared(stages, name)
         key = cache_key(stage, workspace)
@@ -134,23 +142,31 @@ class StoreLab:
         self.ledger.visited.add(key)
         begun_before = entry is not None and entry["seconds"] is None
         if entry is None:
-            entry = self.ledger.entries[key] = {"reused": self.store.find(stage, workspace) is not None, "seconds": None}
+            stored = self.store.find(stage, workspace) is not None
+            entry = self.ledger.entries[key] = {"reused": stored, "seconds": None, "before": started - self._ended}
             self.ledger.save()
         try:
             with typed_errors():
                 done = self._obtain(stages, stage, workspace)
         except CompressError:
-            entry["seconds"] = time.monotonic() - started
-            self.ledger.save()
+            self._note(entry, time.monotonic() - started)
             raise
         workspace.finish(name, done.folder, done.manifest)
         self.finished[name] = done
-        if entry["seconds"] is None:
-            seconds = time.monotonic() - started
-            # Of a stage that was killed, or whose end was not noted, its own times know more.
-            entry["seconds"] = max(seconds, done.seconds, trained_seconds(done)) if begun_before else seconds
-            self.ledger.save()
+        seconds = time.monotonic() - started
+        if begun_before:  # it was killed, or its end was not noted: its own times know more
+            self._note(entry, max(seconds, done.seconds, trained_seconds(done)))
+        elif entry["seconds"] is None or done.ran:
+            entry["reused"] = entry["reused"] and not done.ran
+            self._note(entry, seconds)
+        self._ended = time.monotonic()
         return cast("Mapping[str, object]", done.manifest)
+
+    def _note(self, entry: Entry, seconds: float) -> None:
+        """Note what a stage took."""
+        entry["seconds"] = seconds
+        self.ledger.save()
+        self._ended = time.monotonic()
 
     def _obtain(self, stages: Stages, stage: Stage, workspace: Workspace) -> FinishedStage:
         """Return a stage from the store, running it if it is missing: here, or where the executor does."""
@@ -163,7 +179,10 @@ class StoreLab:
         return outcome.stage  # its key names the machine that ran it, which need not be this one
 
     def reused(self, stages: Stages, name: str) -> bool:
-        """Return whether an earlier search left this stage in the store. A stage with unfinished inputs counts as missing."""
+        """Return whether an earlier search left this stage in the store, and it still is there.
+
+        A stage with unfinished inputs counts as missing.
+        """
         recipe = self.recipe(stages)
         if any(
             reference.partition("/")[0] in recipe.stages.keys() - self.finished.keys() for reference in recipe.stages[name].references()
@@ -171,7 +190,12 @@ class StoreLab:
             return False
         stage, workspace = self._prepared(stages, name)
         entry = self.ledger.entries.get(cache_key(stage, workspace))
-        return entry["reused"] if entry is not None else self.store.find(stage, workspace) is not None
+        return (entry is None or entry["reused"]) and self.store.find(stage, workspace) is not None
+
+    def stored(self, stages: Stages) -> set[str]:
+        """Return which stages an earlier search left in the store; nothing runs."""
+        found = {name: done.manifest.get("key", "") for name, done in stored_stages(self.recipe(stages), self.store).items()}
+        return {name for name, key in found.items() if (entry := self.ledger.entries.get(key)) is None or entry["reused"]}
 
     def seconds_of(self, name: str) -> float:
         """Return how long a stage took when it ran."""
@@ -190,8 +214,8 @@ class StoreLab:
         if name not in ledger.results:
             started = time.monotonic()
             ledger.results[name] = work()
-            ledger.entries[name] = {"reused": False, "seconds": time.monotonic() - started}
-            ledger.save()
+            ledger.entries[name] = {"reused": False, "seconds": None, "before": started - self._ended}
+            self._note(ledger.entries[name], time.monotonic() - started)
         return cast("Result", ledger.results[name])
 
     def reused_seconds(self) -> float:

@@ -42,7 +42,7 @@ class Objective:
     def excess(self, drop: Drop | None, latency_ms: float | None) -> str:
         """Return in words why a model does not keep the limit."""
         if self.target_latency_ms is not None:
-            return "not timed" if latency_ms is None else f"{latency_ms:.3g} ms are more than {self.target_latency_ms:g}"
+            return "not timed" if latency_ms is None else f"{latency_ms:.3g} ms at the usual load are more than {self.target_latency_ms:g}"
         if drop is None:
             return "not evaluated"
         if drop.points <= self.limit:

@@ -11,18 +11,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compress.core import extras, machine
-from compress.core.errors import ResourceError, UsageError
+from compress.core.errors import ResourceError
 from compress.recipe.code_version import code_version
 from compress.search import ray_worker
 from compress.search.placement import TIMING, Node
+from compress.search.ray_address import HEAD, check_address
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
 INSTALL = "pip install 'bert-compress[ray]'"
-HEAD = """give HOST:PORT of a running cluster, or local; start one with: ray start --head --resources='{"timing": 1}'"""
 SAME = "install the same versions of compress and its libraries on every node"
 PROBE_SECONDS = 120.0
+
+
+def check(address: str) -> None:
+    """Check that Ray is installed and that a cluster answers at an address, see `check_address`.
+
+    Raises:
+        ResourceError: it is not, or none does.
+        UsageError: the text is no address.
+    """
+    if not extras.is_installed("ray"):
+        raise ResourceError("a cluster needs the package ray, which is not installed", INSTALL)
+    check_address(address)
 
 
 def connect(address: str) -> bool:
@@ -33,12 +45,9 @@ def connect(address: str) -> bool:
 
     Raises:
         ResourceError: Ray is not installed, or there is no such cluster.
-        UsageError: the address of a Ray client.
+        UsageError: the text is no address, or that of a Ray client.
     """
-    if not extras.is_installed("ray"):
-        raise ResourceError("a cluster needs the package ray, which is not installed", INSTALL)
-    if address.startswith("ray://"):
-        raise UsageError(f"--ray {address}: the stages share a folder with this process", "run this on a node of the cluster: --ray auto")
+    check(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     import ray
 

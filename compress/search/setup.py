@@ -28,9 +28,14 @@ TIMED_SECONDS = 3.0
 REFERENCE_SECONDS = 0.11  # forward pass of the reference model that `costs.PRIORS` speak of, on one batch
 
 
-def with_judge(spec: TaskSpec) -> TaskSpec:
-    """Return the task with a split that judges the answer: test, or else a part of validation; judged queries are split by shares."""
-    task = open_task(spec)
+def with_judge(spec: TaskSpec, task: Task | None = None) -> TaskSpec:
+    """Return the task with a split that judges the answer: test, or else a part of validation; judged queries are split by shares.
+
+    Args:
+        spec: of the task.
+        task: the same, if it was read already.
+    """
+    task = task or open_task(spec)
     if task.retrieval is not None or "test" in task.available or len(task.split("validation")) < FEWEST:
         return spec
     return spec.model_copy(update={"hold_back": HELD_BACK})

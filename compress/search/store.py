@@ -9,6 +9,7 @@ waited for, and taken over if that process dies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Literal
 from compress.core import console, locks, outputs, processes
 from compress.core.errors import Locked, UsageError
 from compress.core.system_errors import typed_errors
+from compress.data.spec import TaskSpec
 from compress.data.task import Task
 from compress.inference.retriever import open_task
 from compress.recipe.artifact import write_stage
@@ -24,10 +26,13 @@ from compress.recipe.cache_key import cache_key
 from compress.recipe.plan import finished
 from compress.recipe.preflight import check_inputs
 from compress.recipe.schema import Recipe, Stage, stage_of
+from compress.recipe.verbs import VERBS
 from compress.recipe.workspace import Workspace
 from compress.results import StageManifest
 
 KEY_DIGITS = 16  # of a cache key, in the name of a folder
+OURS = re.compile(rf"\.?({'|'.join(VERBS)})-[0-9a-f]{{{KEY_DIGITS}}}.*|\.?learned\b.*")  # files and folders that only a store has
+SHARED = {"cache"}  # what a store may hold before its first stage, and other folders, too
 
 EventKind = Literal["reused", "waiting", "started", "log", "warning", "finished"]
 
@@ -68,16 +73,37 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = outputs.nameable(folder)
-        self._tasks: dict[str, Task] = {}
+        self._tasks: dict[tuple[int, str], Task] = {}
         self._verified: dict[Path, StageManifest] = {}
+
+    def check(self) -> None:
+        """Refuse a folder that is no store: one that is not empty and has no stage, such as a home folder.
+
+        Raises:
+            UsageError: it is one, or a file.
+        """
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError(f"the store {self.folder} is a file", "choose a folder with --store")
+        names = {path.name for path in self.folder.iterdir()} - SHARED if self.folder.is_dir() else set()
+        if names and not any(OURS.fullmatch(name) for name in names):
+            raise UsageError(
+                f"{self.folder} is not empty and is no store of finished stages",
+                "choose a new folder with --store, or one that an earlier auto or sweep has filled",
+            )
 
     def workspace(self, recipe: Recipe) -> Workspace:
         """Return an empty workspace of a recipe whose task is shared with the other recipes of the same task."""
         workspace = Workspace(recipe)
-        if recipe.task is not None and recipe.task.data is None:  # dataset objects are compared by nothing cheap
-            known = recipe.task.model_dump_json()
-            workspace.task = self._tasks.setdefault(known, open_task(recipe.task))
+        if recipe.task is not None:
+            workspace.task = self.task(recipe.task)
         return workspace
+
+    def task(self, spec: TaskSpec) -> Task:
+        """Return the task of a specification, read once; `Dataset` objects are the same if they are one object."""
+        known = id(spec.data), spec.model_dump_json(exclude={"data"})  # the task keeps its object, and so its id
+        if known not in self._tasks:
+            self._tasks[known] = open_task(spec)
+        return self._tasks[known]
 
     def folder_of(self, stage: Stage, key: str) -> Path:
         """Return where a stage with this cache key is, or will be."""

@@ -69,12 +69,11 @@ class Search:
         """Search until the answer is clear or the time is over; a first Ctrl-C ends the search with what was found.
 
         Raises:
-            UsageError: the budget is too small for a first answer.
             KeyboardInterrupt: nothing was found yet.
         """
         try:
-            measure_baseline(self.trials)
             try:
+                measure_baseline(self.trials)
                 self.trials.say(f"stop: {self._search()}")
             except OutOfTime as stop:
                 self.trials.say(f"stop: {stop}")
@@ -280,7 +279,7 @@ class Search:
     def _forms_left(self) -> int:
         """Return how many final forms there is time for."""
         trials = self.trials
-        return int((trials.left() + trials.forms * trials.serving_seconds()) / trials.serving_seconds())
+        return int(trials.remaining() / trials.serving_seconds())
 
     def _recall(self) -> bool:
         """Take what earlier searches left in the store, which costs nothing; returns whether they compared learning without variants."""
@@ -335,7 +334,7 @@ class Search:
     def _time_to_finish(self, arm: Arm) -> bool:
         trials = self.trials
         name = trials.space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
-        if trials.affords(name, trials.serving_seconds(), trials.left() + trials.forms * trials.serving_seconds()):
+        if trials.affords(name, trials.serving_seconds(), trials.remaining()):
             return True
         trials.say(f"{arm.name} is not quantized: there is no time for it")
         return False
@@ -357,7 +356,9 @@ class Search:
             return False
         if objective.kind == "smallest":
             # In no family: int4 costs more than int8, so its drop says nothing about the int8 forms of other sizes.
-            trials.serve(f"{arm.name}, int4", space.add_int4(stage_name("int4", arm.name, arm.units), model))
+            int4 = space.add_int4(stage_name("int4", arm.name, arm.units), model)
+            if trials.affords(int4, trials.serving_seconds(), trials.remaining()):
+                trials.serve(f"{arm.name}, int4", int4)
         correct_drops(trials.candidates)
         kept = keeps_limit(candidate, trials)
         if candidate.speed is not None and objective.kind != "smallest":

@@ -16,13 +16,13 @@ from compress.recipe.events import logged_events
 from compress.recipe.resolve import resolved
 from compress.recipe.workspace import external_models
 from compress.results.sweeps import SweepDocument
-from compress.search.executor import RecipeOutcome, run_recipes
-from compress.search.executors import opened
+from compress.search.executor import Executor, RecipeOutcome, check_recipes, run_recipes
+from compress.search.executors import check_ray, opened
 from compress.search.grid import Grid, Point, grid_points
 from compress.search.jobs import job_graph
 from compress.search.progress import SweepProgress
 from compress.search.run_folder import write_run_folder
-from compress.search.store import Store, stored_stages
+from compress.search.store import Store, check_one_process, stored_stages
 from compress.search.sweep_results import PointRun, sweep_document
 
 SWEEP_FILE = "sweep.yaml"  # what is swept
@@ -89,39 +89,48 @@ def run_sweep(sweep: Sweep, output: Path, ray: str | None = None, store: Path | 
     """
     started, output = time.monotonic(), outputs.nameable(output)
     outputs.check_output(output, external_models(sweep.points[0].recipe))
+    check_one_process()
+    stages = Store(store or output / "store")
+    stages.check()
+    if ray:
+        check_ray(ray)
     with locks.locked(output):
         outputs.check_content(output, [SWEEP_FILE], "is not the folder of a sweep")
-        output.mkdir(exist_ok=True)
-        described = {"grid": {path: list(values) for path, values in sweep.grid.items()}, "seeds": sweep.seeds}
-        first = yaml.safe_dump({**described, "first": resolved(sweep.points[0].recipe)}, sort_keys=False, allow_unicode=True)
-        files.write_text(output / SWEEP_FILE, first)
-        with logged_events(output / "events.jsonl"):
-            document = _run(sweep, output, Store(store or output / "store"), ray)
+        check_recipes([point.recipe for point in sweep.points], stages)
+        with opened(ray) as executor:
+            document = _write_sweep(sweep, output, stages, executor, live=ray is not None)
         document["seconds"] = time.monotonic() - started
         _write(document, output)
     _raise_if_failed(document)
     return document
 
 
+def _write_sweep(sweep: Sweep, output: Path, store: Store, executor: Executor, live: bool) -> SweepDocument:
+    """Run the points and write their folders."""
+    output.mkdir(exist_ok=True)
+    described = {"grid": {path: list(values) for path, values in sweep.grid.items()}, "seeds": sweep.seeds}
+    first = yaml.safe_dump({**described, "first": resolved(sweep.points[0].recipe)}, sort_keys=False, allow_unicode=True)
+    files.write_text(output / SWEEP_FILE, first)
+    points = {point.label: point for point in sweep.points}
+    recipes = {label: point.recipe for label, point in points.items()}
+    graph = job_graph(recipes)
+    with logged_events(output / "events.jsonl"):
+        with SweepProgress(graph, live) as progress:
+            outcomes = run_recipes(recipes, store, executor, observer=progress.observe)
+        runs = [_finish_point(points[label], outcome, store, output) for label, outcome in outcomes.items()]
+        return sweep_document(runs, sweep.grid, output, store.folder, graph, progress.places)
+
+
 def stored_counts(sweep: Sweep, output: Path, store: Path | None = None) -> list[tuple[int, int]]:
     """Return for each point how many of its stages are in the store, and how many it has; nothing runs."""
     known = Store(store or output / "store")
+    known.check()
     return [(len(stored_stages(point.recipe, known)), len(point.recipe.stages)) for point in sweep.points]
 
 
 def different_stages(sweep: Sweep) -> int:
     """Return how many stages the points have in all, those that they share counted once."""
     return len(job_graph({point.label: point.recipe for point in sweep.points}).jobs)
-
-
-def _run(sweep: Sweep, output: Path, store: Store, ray: str | None) -> SweepDocument:
-    points = {point.label: point for point in sweep.points}
-    recipes = {label: point.recipe for label, point in points.items()}
-    graph = job_graph(recipes)
-    with opened(ray) as executor, SweepProgress(graph, live=ray is not None) as progress:
-        outcomes = run_recipes(recipes, store, executor, observer=progress.observe)
-    runs = [_finish_point(points[label], outcome, store, output) for label, outcome in outcomes.items()]
-    return sweep_document(runs, sweep.grid, output, store.folder, graph, progress.places)
 
 
 def _finish_point(point: Point, outcome: RecipeOutcome, store: Store, output: Path) -> PointRun:

@@ -21,8 +21,10 @@ from compress.search.space import Space, Stages, Unit, stage_name
 
 Manifest = Mapping[str, object]
 Result = TypeVar("Result")
+MEASURING = ("eval", "bench")
 BY_LAYERS = ("train", "shallow")  # kinds of training in which layers are compared with the teacher's
 WORSE = 0.95  # probability from which an arm is worse than another
+GRACE = 0.05  # of the budget, to measure what was made when that took longer than predicted
 
 
 class Lab(Protocol):
@@ -38,6 +40,10 @@ class Lab(Protocol):
 
     def reused(self, stages: Stages, name: str) -> bool:
         """Return whether an earlier search left this stage in the store, so that it costs nothing."""
+        ...
+
+    def stored(self, stages: Stages) -> set[str]:
+        """Return which stages an earlier search left in the store, those that depend on one another included; nothing runs."""
         ...
 
     def seconds_of(self, name: str) -> float:
@@ -110,6 +116,10 @@ class Trials:
         checked = self.costs.predict("eval", 2 * self.space.facts.validation)
         return self.costs.predict("quantize") + checked + self.costs.predict("bench")
 
+    def remaining(self) -> float:
+        """Return the seconds until the verdict must begin: `left`, and the time that is reserved for final forms."""
+        return self.left() + self.forms * self.serving_seconds()
+
     def affords(self, name: str, seconds: float, left: float | None = None) -> bool:
         """Return whether a stage fits into what is left; one that an earlier search left in the store always does."""
         return self.lab.reused(self.space.needed(name), name) or seconds <= (self.left() if left is None else left)
@@ -126,29 +136,46 @@ class Trials:
 
     # Stages
 
-    def do(self, name: str, kind: str, units: float = 0.0) -> Manifest:
-        """Run a stage, and learn what it cost."""
+    def do(self, name: str, kind: str, units: float = 0.0, must: bool = False) -> Manifest:
+        """Run a stage, and learn what it cost.
+
+        Args:
+            name: of the stage.
+            kind: of its work.
+            units: of it.
+            must: whether it runs whatever the time: there is no answer without it.
+
+        Raises:
+            OutOfTime: it would end after the budget.
+        """
         stages = self.space.needed(name)
         reused = self.lab.reused(stages, name)
+        if not reused and not must:
+            self._check_fits(name, kind, self.costs.predict(kind, units))
         manifest = self.lab.run(stages, name)
         if not reused:
             self.costs.learn(kind, units, self.lab.seconds_of(name))
         return manifest
 
-    def check(self, model: str) -> Drop:
+    def _check_fits(self, name: str, kind: str, seconds: float) -> None:
+        """Check that a stage ends in time; a measurement of what was made may use a little more."""
+        if seconds > self.remaining() + (GRACE * self.budget if kind in MEASURING else 0.0):
+            raise OutOfTime(f"{name} would take about {console.duration(seconds)}, and there is no time for it")
+
+    def check(self, model: str, must: bool = False) -> Drop:
         """Evaluate a model on validation, paired with the baseline."""
         facts = self.space.facts
-        document = cast("EvalDocument", self.do(self.space.add_check(model), "eval", 2 * facts.validation))
+        document = cast("EvalDocument", self.do(self.space.add_check(model), "eval", 2 * facts.validation, must))
         self.score = document["results"][0]["metrics"][document["main_metric"]]
         return drop_of(document)
 
-    def time(self, model: str) -> Speed:
+    def time(self, model: str, must: bool = False) -> Speed:
         """Time an artifact, interleaved with the baseline."""
-        document = cast("BenchDocument", self.do(self.space.add_timing(model), "bench"))
+        document = cast("BenchDocument", self.do(self.space.add_timing(model), "bench", must=must))
         baseline, last = document["results"][0], document["results"][-1]
         self.latencies_ms.append(baseline["latency_ms"]["p50"])
         low, high = last["speedup"]["ci95"]
-        return Speed(last["speedup"]["ratio"], (low, high))
+        return Speed(last["speedup"]["ratio"], (low, high), last["latency_ms"]["p50"])
 
     @property
     def baseline_ms(self) -> float:
@@ -159,10 +186,10 @@ class Trials:
         """Return a latency on the scale of the baseline's: so timings at different loads of the machine can be compared."""
         return None if speed is None else self.baseline_ms / speed.ratio
 
-    def serve(self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None) -> SearchCandidate:
-        """Make an artifact, evaluate it and time it: a candidate that can be the answer."""
-        manifest = self.do(artifact, kind)
-        drop, speed = self.check(artifact), self.time(artifact)
+    def serve(self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None, must: bool = False) -> SearchCandidate:
+        """Make an artifact, evaluate it and time it: a candidate that can be the answer. `must`: see `do`."""
+        manifest = self.do(artifact, kind, must=must)
+        drop, speed = self.check(artifact, must), self.time(artifact, must)
         candidate = SearchCandidate(name, artifact, gain, drop, speed)
         candidate.size_mb = cast("float", manifest["size_mb"])
         candidate.seconds = self.lab.seconds_of(artifact)

@@ -1,4 +1,4 @@
-"""The verdict: the answer on examples that chose nothing, and how much the choice had flattered it."""
+"""The verdict: the answer on examples that chose nothing, how much the choice had flattered it, and what other limits would bring."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import cast
 from compress.results import EvalDocument
 from compress.results.search import SearchVerdict, Tradeoff
 from compress.search.candidates import SearchCandidate
-from compress.search.estimates import describe_points, examples_needed, flattery
+from compress.search.estimates import examples_needed, flattery
 from compress.search.objective import Objective
 from compress.search.strategy import INT8_LOSS
 from compress.search.trials import Trials, drop_of
@@ -21,7 +21,7 @@ AROUND_LATENCY = (0.8, 1.25)  # factors of another latency
 def judge(trials: Trials, answer: SearchCandidate) -> SearchVerdict:
     """Evaluate the answer and the baseline on the split that chose nothing; it is read here for the first time."""
     facts, objective = trials.space.facts, trials.objective
-    document = cast("EvalDocument", trials.do(trials.space.add_proof(answer.model), "eval", 2 * facts.judged))
+    document = cast("EvalDocument", trials.do(trials.space.add_proof(answer.model), "eval", 2 * facts.judged, must=True))
     drop, main = drop_of(document), document["main_metric"]
     baseline, judged = document["results"][0], document["results"][-1]
     comparison = judged.get("vs_first")
@@ -43,40 +43,6 @@ def judge(trials: Trials, answer: SearchCandidate) -> SearchVerdict:
         "flattery_points": flattery(answer.drop.error if answer.drop else 0.0, chosen_from),
         "examples_needed": needed,
     }
-
-
-def verdict_lines(verdict: SearchVerdict, objective: Objective) -> list[str]:
-    """Return the verdict in words."""
-    unseen = "which chose nothing" if verdict["split"] != "validation" else "which also chose the model: there is no other split"
-    lost = describe_points(verdict["drop_points"], verdict["drop_ci95"])
-    validation = round(verdict["validation_drop_points"], 2) + 0.0  # no -0.00
-    lines = [
-        f"verdict on {verdict['split']} (n = {verdict['n']}), {unseen}: {100 * verdict['score']:.2f}, baseline "
-        f"{100 * verdict['baseline']:.2f}, {lost}",
-        f"validation said {validation:+.2f} points lost; {_chosen(verdict)}",
-    ]
-    if verdict["keeps"] is False and objective.max_drop is not None:
-        beyond = "beyond chance" if verdict["drop_ci95"][0] > objective.max_drop else "which may be chance"
-        lines.append(f"that is more than {objective.max_drop:g}, {beyond}" if objective.confidence is None else _unsure(verdict, objective))
-    return lines
-
-
-def _chosen(verdict: SearchVerdict) -> str:
-    """Return in words how far the number of validation can be believed."""
-    if verdict["choices"] < 2:
-        return "no other candidate was measured, so nothing was chosen"
-    return f"it chose among {verdict['choices']} candidates, and such a choice flatters by up to {verdict['flattery_points']:.2f} points"
-
-
-def _unsure(verdict: SearchVerdict, objective: Objective) -> str:
-    """Return in words that the confidence was not reached, and what it would take."""
-    needed = verdict["examples_needed"]
-    sure = f"{100 * (objective.confidence or 0):g} % confidence needs"
-    if needed is None:
-        return (
-            f"{sure} a smaller loss: no number of examples would show that {verdict['drop_points']:.2f} is at most {objective.max_drop:g}"
-        )
-    return f"{sure} about {needed:,} examples for a loss like this; {verdict['split']} has {verdict['n']:,}"
 
 
 def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:

@@ -109,6 +109,11 @@ def test_calls_that_make_no_sense(arguments: Any, error: type[CompressError], me
         one_stage(*arguments)
 
 
+def test_a_misspelt_student_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no student 'statc' \(did you mean 'static'\?\)"):
+        compress.distill("teacher", "statc", "sst2", tmp_path / "out")
+
+
 def test_run_takes_overrides(checkpoint: Maker, tmp_path: Path) -> None:
     recipe = tmp_path / "my recipe.yaml"
     recipe.write_text(f"schema: 1\nname: x\nmodel: {checkpoint()}\nstages: {{graph: {{do: export, from: model}}}}\n", encoding="utf-8")

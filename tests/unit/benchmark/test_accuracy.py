@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from compress.benchmark import statistics
+from compress.benchmark import accuracy, statistics
 from compress.benchmark.accuracy import compare, metric_interval, run, score_rows
 from compress.benchmark.statistics import mcnemar_p, wilson_interval
 from compress.core.errors import DataError
@@ -20,6 +20,8 @@ from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.export import write_artifact
 from compress.export.graph import build_graph
+from compress.inference.forward import open_forward
+from compress.inference.kept_outputs import keeping_outputs
 from compress.models.checkpoint import load_model
 from compress.settings import EvalSettings
 from compress.stage import ERRORS_FILE, Inputs
@@ -108,6 +110,24 @@ def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict
     assert second["vs_first"] == {"metric": "accuracy", "delta": 0.0, "ci95": [0.0, 0.0], "p_value": 1.0, "test": "McNemar"}
     assert document["metrics"] == {"a": first["metrics"], "b": second["metrics"]}
     json.dumps(document)
+
+
+def test_a_search_predicts_with_its_baseline_once(checkpoint: Maker, tiny_task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+
+    def counted(folder: Path, *args: Any, **options: Any) -> Any:
+        opened.append(folder)
+        return open_forward(folder, *args, **options)
+
+    monkeypatch.setattr(accuracy, "open_forward", counted)
+    expected = evaluate({"a": checkpoint(), "b": checkpoint("distilbert")}, tiny_task)
+    with keeping_outputs():
+        for _ in range(2):
+            assert evaluate({"a": checkpoint(), "b": checkpoint("distilbert")}, tiny_task) == expected
+        evaluate({"a": checkpoint()}, tiny_task, split="validation")  # other data
+        evaluate({"a": checkpoint("distilbert")}, tiny_task)  # another model
+    bert, distilbert = checkpoint(), checkpoint("distilbert")
+    assert opened == [bert, distilbert, bert, distilbert, distilbert, bert, distilbert]
 
 
 def test_predictions_are_those_of_the_model_by_hand(checkpoint: Maker, tiny_task: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ def message(model: Any, document: Any) -> str:
         (FinetuneSettings, {"lr": float("inf")}, "lr: should be a finite number, not inf"),
         (FinetuneSettings, {"lr": "fast"}, "lr: should be a valid number, not 'fast'"),
         (FinetuneSettings, {"device": "gpu"}, "device: should be 'auto', 'cpu' or 'cuda', not 'gpu'"),
+        (FinetuneSettings, {"device": "cudda"}, "device: should be 'auto', 'cpu' or 'cuda', not 'cudda' (did you mean 'cuda'?)"),
         (PruneSettings, {"target_flops": 0}, "target_flops: should be greater than 0, not 0"),
         (PruneSettings, {"target_flops": 1.5}, "target_flops: should be less than 1, not 1.5"),
         (PruneSettings, {}, "give exactly one target: target_speedup, target_latency_ms, target_flops"),

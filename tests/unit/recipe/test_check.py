@@ -182,6 +182,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("stages/student/student", "layers=3", "not both"),
     ("stages/shallow/student", 3, "'student' must be a name"),
     ("stages/shallow/student", "layer", "there is no stage 'layer'"),
+    ("stages/shallow/student", "statc", "there is no stage 'statc' (did you mean 'static'?)"),
+    ("stages/int8/method", "dynamc", "(did you mean 'dynamic'?)"),
     ("stages/shallow/student", "", "must be a name"),
     ("stages/proof/from", ["teacher", "nobody"], "there is no stage 'nobody'"),
     ("stages/proof/split", "dev", "split"),

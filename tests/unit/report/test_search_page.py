@@ -84,7 +84,7 @@ def test_everything_that_was_tried_is_on_the_page(tmp_path: Path) -> None:
         "4x pruned only",
         "15.0 times as fast",
         "n = 1,821",
-        "With another limit",
+        "Half a point more or less",
         "stop: nothing is left to try",
     ):
         assert part in text
@@ -110,7 +110,8 @@ def test_the_chart_shows_the_limit_the_front_and_the_answer(limit: dict[str, flo
     chart = search_chart(cast("SearchDocument", copy.deepcopy(DOCUMENT) | {"limit": limit}))
     assert chart is not None
     names = [trace.name for trace in chart.data]
-    assert names == ["front", "predicted latency", "timed", "the answer", "baseline"]
+    assert names == ["front of what was timed", "trained, latency predicted", "timed", "the answer", "baseline"]
+    assert {"baseline int8", "4x pruned only", "4x int8", "baseline, PyTorch"} <= {note.text for note in chart.layout.annotations}
     assert len(chart.layout.shapes) == 1
 
 

@@ -139,6 +139,10 @@ class FakeLab:
         key = self._key(stages, name)
         return self.entries[key][0] if key in self.entries else key in self.store
 
+    def stored(self, stages: Stages) -> set[str]:
+        """Return which stages another search has run."""
+        return {name for name in stages if self.reused(stages, name)}
+
     def seconds_of(self, name: str) -> float:
         """Return how long a stage took."""
         return self.seconds[name]

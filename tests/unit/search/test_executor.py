@@ -9,7 +9,7 @@ import pytest
 
 from compress.core.errors import ModelError, RecipeError
 from compress.recipe import artifact
-from compress.search.executor import JobEvent, LocalExecutor, run_recipes
+from compress.search.executor import JobEvent, LocalExecutor, check_recipes, run_recipes
 from compress.search.store import Store
 from tests.unit.search.recipes import build, write_document
 
@@ -59,5 +59,5 @@ def test_a_failing_stage_stops_only_what_depends_on_it(
 def test_a_missing_model_is_found_before_anything_runs(document: dict[str, Any], tmp_path: Path) -> None:
     recipes = {"good": build(document), "bad": build({**document, "model": "./nowhere"})}
     with pytest.raises(ModelError):
-        run_recipes(recipes, Store(tmp_path / "store"), LocalExecutor())
+        check_recipes(list(recipes.values()), Store(tmp_path / "store"))
     assert not (tmp_path / "store").exists()

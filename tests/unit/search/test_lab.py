@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +123,50 @@ def test_what_was_timed_outside_of_stages_is_not_timed_again(tmp_path: Path, doc
     assert again.spent() == 4.0
     assert again.timed("shapes", lambda: {"layers=2": [9.9, 1000]}) == {"layers=2": [2.5, 1000]}
     assert again.spent() == first.spent() > 4.0
+
+
+def test_what_is_gone_from_the_store_counts_again(tmp_path: Path, document: dict[str, Any]) -> None:
+    run_all(lab_of(tmp_path / "out", document))
+    for folder in (tmp_path / "out" / "stages").glob("prune-*"):
+        shutil.rmtree(folder)
+    again = lab_of(tmp_path / "out", document)
+    for entry in again.ledger.entries.values():
+        entry["seconds"] = 1000.0
+    times = run_all(again)
+    assert times[0] >= 1000  # found
+    assert times[1] - times[0] < 500  # run again
+    assert times[2] - times[1] >= 1000
+
+
+def test_a_reused_stage_that_is_gone_is_not_free(tmp_path: Path, document: dict[str, Any]) -> None:
+    run_all(lab_of(tmp_path / "first", document, store=tmp_path / "shared"))
+    stages: Stages = {name: dict(STAGES[name]) for name in NAMES}
+    second = lab_of(tmp_path / "second", document, "b", tmp_path / "shared")
+    assert second.stored(stages) == set(NAMES)
+    run_all(second)
+    shutil.rmtree(tmp_path / "shared")
+    again = lab_of(tmp_path / "second", document, "b", tmp_path / "shared")
+    assert again.ledger.resumed
+    assert not again.reused(stages, "teacher")
+    assert again.stored(stages) == set()
+    run_all(again)
+    assert not any(entry["reused"] for entry in again.ledger.entries.values())
+
+
+def test_what_happens_between_stages_counts(tmp_path: Path, document: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = lab_of(tmp_path / "out", document)
+    stages: Stages = {name: dict(STAGES[name]) for name in NAMES}
+    lab.run(stages, "teacher")
+    before, clock = lab.spent(), time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 100)
+    lab.run(stages, "slim")
+    assert lab.spent() - before >= 100
+    assert lab.seconds_of("slim") < 100
+
+
+def test_nothing_is_written_before_the_first_stage(tmp_path: Path, document: dict[str, Any]) -> None:
+    lab_of(tmp_path / "out", document)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_damaged_ledger_is_begun_anew(tmp_path: Path, document: dict[str, Any]) -> None:

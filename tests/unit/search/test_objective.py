@@ -41,7 +41,7 @@ def test_a_latency_keeps_a_limit_whatever_the_drop() -> None:
     assert objective.keeps(Drop(30.0, 0.5, 872), 1.9)
     assert not objective.keeps(Drop(0.0, 0.5, 872), 2.1)
     assert not objective.keeps(None, None)
-    assert objective.excess(None, 2.1) == "2.1 ms are more than 2"
+    assert objective.excess(None, 2.1) == "2.1 ms at the usual load are more than 2"
 
 
 def test_a_serving_point_in_words() -> None:

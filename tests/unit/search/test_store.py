@@ -148,3 +148,17 @@ def test_a_stage_of_a_process_that_dies_is_taken_over(document: Document, tmp_pa
     other.join()
     assert kinds(events) == [("teacher", "waiting"), ("teacher", "started"), ("teacher", "finished")]
     assert taken.ran
+
+
+@pytest.mark.parametrize(
+    ("name", "is_store"), [("finetune-0123456789abcdef", True), ("cache", True), ("Documents", False), ("model", False)]
+)
+def test_a_store_is_told_from_other_folders(tmp_path: Path, name: str, is_store: bool) -> None:
+    Store(tmp_path / "new").check()
+    Store(tmp_path).check()
+    (tmp_path / name).mkdir()
+    if is_store:
+        Store(tmp_path).check()
+        return
+    with pytest.raises(UsageError, match="is no store of finished stages"):
+        Store(tmp_path).check()

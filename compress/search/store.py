@@ -31,7 +31,7 @@ from compress.recipe.workspace import Workspace
 from compress.results import StageManifest
 
 KEY_DIGITS = 16  # of a cache key, in the name of a folder
-OURS = re.compile(rf"\.?({'|'.join(VERBS)})-[0-9a-f]{{{KEY_DIGITS}}}.*|\.?learned\b.*")  # files and folders that only a store has
+OURS = re.compile(rf"\.?({'|'.join(VERBS)})-[0-9a-f]{{{KEY_DIGITS}}}.*|\.?learned\b.*|\.probe-.*")  # what only a store has
 SHARED = {"cache"}  # what a store may hold before its first stage, and other folders, too
 
 EventKind = Literal["reused", "waiting", "started", "log", "warning", "finished"]

@@ -90,7 +90,10 @@ VERBS: dict[str, Verb] = {
     "sweep": _verb("sweep", "odd.yaml", "--grid", "slim.target_flops=0.6,0.7", "-o", "sweep", rare=True),
     "auto": _with_task("auto", "model", "--max-drop", "100", "--budget", "40s", "-o", "auto", rare=True),
 }
-KINDS = {"labels": "multi-label", "value": "regression", "tags": "tags", "span": "question answering", "pair": "pair"}
+KINDS = {
+    "labels": "multi-label", "value": "regression", "tags": "tags", "span": "question answering", "pair": "pair",
+    "mentions": "coreference",
+}  # fmt: skip
 USES = ("label", "column", "file")  # of a text other than as a text
 
 
@@ -198,6 +201,8 @@ def _in_kind(place: Place, kind: str, names: list[str]) -> list[str]:
     problems += _run(place, ["eval", "out", "served", "--task", "odd.yaml", "--errors", "errors.jsonl"], codes)
     pair = kind in ("pair", "span")
     lines = [f"dog\t{text}" if pair else text for text in (text.replace("\n", " ").replace("\t", " ") for text in texts)]
+    if kind == "mentions":
+        lines = [json.dumps(_mention_pair(text)) for text in texts]
     feed = "\n".join(lines).encode("utf-8", "surrogatepass") + b"\n"
     return problems + _predictions(place, ["predict", "served", *(["--pair"] if pair else [])], feed, lines, codes)
 
@@ -212,7 +217,18 @@ def _odd_rows(kind: str, text: str) -> list[dict[str, Any]]:
             {"question": "where is it ?", "context": f"{text} dog", "answers": found},
             {"question": text, "context": "the dog", "answers": {"text": ["dog"], "answer_start": [4]}},
         ]
+    if kind == "mentions":
+        return [_mention_pair(text) | {"a_coref": True, "b_coref": False}]
     return [{"text": text, "label": ["animal"] if kind == "labels" else 1.0}]
+
+
+def _mention_pair(text: str) -> dict[str, Any]:
+    """Return mentions with a text before, between and behind them."""
+    pair: dict[str, Any] = {"text": text}
+    for key, mention in {"a": "dog", "b": "cat", "pronoun": "she"}.items():
+        pair |= {key: mention, f"{key}_offset": len(pair["text"]) + 1}
+        pair["text"] += f" {mention} {text}"
+    return pair
 
 
 def _as_name(place: Place, use: str, names: list[str]) -> list[str]:

@@ -94,7 +94,8 @@ class Retrieval:
         if lacking == len(candidates):
             raise DataError(f"{self._source.where} has no candidates of the queries of the {split} split", "give the run of these queries")
         if lacking:
-            console.once(f"{lacking} of {len(candidates)} {split} queries have no candidates in {self._source.where}: they score 0")
+            effect = "" if split == "train" else ": they score 0"
+            console.once(f"{lacking} of {len(candidates)} {split} queries have no candidates in {self._source.where}{effect}")
         return candidates
 
     def examples(self, split: str) -> Examples:

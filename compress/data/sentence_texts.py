@@ -49,7 +49,7 @@ def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.clip(np.where(norms > 0, products / np.where(norms > 0, norms, 1), 0), -1, 1).astype(np.float32)
 
 
-def describe_vectors(vectors: np.ndarray, examples: Examples) -> np.ndarray:
+def decode_vectors(vectors: np.ndarray, examples: Examples) -> np.ndarray:
     """Return the predictions of examples: vectors, (n, size), of texts alone; cosines, (n,), of pairs.
 
     Args:

@@ -11,7 +11,7 @@ from compress.data.encoded import Encoded
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.mentions import CHOICES, mention_scores, name_of
-from compress.data.sentence_texts import describe_vectors
+from compress.data.sentence_texts import decode_vectors
 from compress.models.label_mapping import NO_CLASS, logit_positions, predicted_classes
 
 N_BEST = 20  # first and last tokens that are combined into spans
@@ -90,7 +90,7 @@ def decode_predictions(outputs: np.ndarray, data: Encoded, examples: Examples, i
         alone, or cosines (n,) of pairs; numbers of antecedents (n,) int64.
     """
     if input_spec.target == "vector":
-        return describe_vectors(outputs, examples)
+        return decode_vectors(outputs, examples)
     if input_spec.target == "class":
         return predicted_classes(outputs, classes)
     if input_spec.target == "labels":
@@ -210,8 +210,8 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, inp
         labels: names of its logits.
     """
     if input_spec.target == "vector":
-        described = describe_vectors(outputs, examples)
-        return [Vector(row) for row in described] if described.ndim == 2 else [Value(float(cosine)) for cosine in described]
+        decoded = decode_vectors(outputs, examples)
+        return [Vector(row) for row in decoded] if decoded.ndim == 2 else [Value(float(cosine)) for cosine in decoded]
     if input_spec.target == "value":
         return [Value(float(value)) for value in values(outputs, input_spec)]
     if input_spec.target == "labels":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,17 @@ def test_candidates_come_from_a_run(tmp_path: Path, capsys: pytest.CaptureFixtur
     run.write_text("q1 Q0 d2 1 0.5 x\nq1 Q0 d10 1 0.7 x\nq3 Q0 d1 1 1 x\n", encoding="utf-8")
     data = Retrieval(str(tmp_path), candidates=RunFile(str(run)))
     assert [ranking.documents.tolist() for ranking in data.candidates("test")] == [[2, 1], []]
-    assert "1 of 2 test queries have no candidates" in capsys.readouterr().err
+    assert re.search(r"1 of 2 test queries have no candidates in .*: they score 0", capsys.readouterr().err)
     assert data.fingerprint != Retrieval(str(tmp_path)).fingerprint
     with pytest.raises(DataError, match="there are no candidates to rank"):
         Retrieval(str(tmp_path)).candidates("test")
     run.write_text("q3 Q0 d1 1 1 x\n", encoding="utf-8")
     with pytest.raises(DataError, match="has no candidates of the queries of the test split"):
         Retrieval(str(tmp_path), candidates=RunFile(str(run))).candidates("test")
+    training = Retrieval(str(large(tmp_path / "large", "train", "dev")), candidates=RunFile(str(run)))
+    assert sum(map(len, training.candidates("train"))) == 1
+    assert "19 of 20 train queries have no candidates" in (said := capsys.readouterr().err)
+    assert "score 0" not in said  # nobody scores training queries
 
 
 def test_training_lists_are_of_queries_without_judgements_or_of_the_training_split(tmp_path: Path) -> None:

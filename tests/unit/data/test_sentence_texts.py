@@ -7,7 +7,7 @@ import pytest
 
 from compress.core.errors import DataError
 from compress.data.examples import Examples
-from compress.data.sentence_texts import cosines, describe_vectors, single_texts
+from compress.data.sentence_texts import cosines, decode_vectors, single_texts
 from compress.data.streamed import StreamedTexts
 
 
@@ -29,8 +29,8 @@ def test_streamed_texts_stay_streamed() -> None:
 
 def test_vectors_of_pairs_give_cosines() -> None:
     vectors = np.array([[1, 0], [2, 0], [1, 0], [0, 3]], dtype=np.float32)
-    assert describe_vectors(vectors, Examples([("a", "b"), ("c", "d")], np.zeros(2))).tolist() == [1, 0]
-    assert describe_vectors(vectors, Examples([("a",)] * 4, np.zeros(4))) is vectors
+    assert decode_vectors(vectors, Examples([("a", "b"), ("c", "d")], np.zeros(2))).tolist() == [1, 0]
+    assert decode_vectors(vectors, Examples([("a",)] * 4, np.zeros(4))) is vectors
 
 
 def test_cosines() -> None:

@@ -62,11 +62,11 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
         evaluator = Evaluator(task, split, folder, map_labels(read_config(folder), task, name))
 
         def compute(name: str = name, folder: Path = folder, evaluator: Evaluator = evaluator) -> Any:
-            forward = open_forward(folder, settings.device, target=task.spec.target, pooling=task.spec.pooling)
+            forward = open_forward(folder, settings.device, target=task.spec.target, pooling=task.spec.pooling, check=settings.check)
             return run_batches(forward, evaluator.data, settings.batch_size, f"{name} on {split}")
 
         # The first model is the one that others are compared with, again and again.
-        asked = [split, settings.device, settings.batch_size]
+        asked = [split, settings.device, settings.batch_size, settings.check]
         outputs = compute() if predictions else kept_outputs(folder, task, asked, compute)
         predictions[name] = evaluator.decode(outputs, evaluator.data)
         labels = next(iter(predictions.values())) if task.spec.compares_vectors else examples.labels

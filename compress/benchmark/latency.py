@@ -59,7 +59,7 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> BenchDocument:
 
 def _open(candidates: list[Candidate], settings: BenchSettings, threads: int) -> tuple[dict[str, Runner], dict[str, list[str]]]:
     """Open every candidate; returns by name its runner and what executes it."""
-    opened = {c.name: open_runner(c.folder, c.runtime, c.precision, settings.device, threads) for c in candidates}
+    opened = {c.name: open_runner(c.folder, c.runtime, c.precision, settings.device, threads, settings.check) for c in candidates}
     return {name: runner for name, (runner, _) in opened.items()}, {name: runs_on for name, (_, runs_on) in opened.items()}
 
 

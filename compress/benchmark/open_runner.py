@@ -15,31 +15,43 @@ from compress.inference.forward import open_forward
 from compress.inference.onnx_session import without_lingering_threads
 from compress.inference.openvino_session import openvino_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
+from compress.models.layout import is_graph
 
 ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that runs each batch in the faster runtime
 
 
-def open_runner(folder: Path, runtime: str, precision: str, device: str, threads: int) -> tuple[Runner, list[str]]:
+def open_runner(folder: Path, runtime: str, precision: str, device: str, threads: int, check: bool = True) -> tuple[Runner, list[str]]:
     """Open a model in a runtime; returns its runner and what executes it (execution providers, device).
 
+    Args:
+        folder: of the model.
+        runtime: that computes it.
+        precision: of its floats.
+        device: where to compute.
+        threads: of one inference.
+        check: compare an artifact's outputs with those that it carries.
+
     Raises:
+        ModelError: an artifact computes wrong outputs here.
         ResourceError: the runtime or the device is unavailable; nothing falls back silently.
         UsageError: the runtime does not support the precision on the device.
     """
     recorded = (artifacts.read_manifest(folder) or {}).get("runtime", {})
     if runtime == OPENVINO:
         floats = recorded.get("openvino", {}).get("precision", "fp32") if precision == "int8" else precision
-        return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]
+        if not is_graph(folder):
+            return ClockRunner(openvino_forward(folder, floats, device, threads)), ["OpenVINO CPU"]
+        return ClockRunner(OnnxModel(folder, threads, device, check=check).open_runtime(OPENVINO, floats)), ["OpenVINO CPU"]
     if runtime == ROUTED:
-        artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded))
+        artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded), check=check)
         return ClockRunner(artifact.logits), [*artifact.session.get_providers(), "OpenVINO CPU"]
     if runtime == ONNXRUNTIME:
         if device == "cpu":
-            artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded))
+            artifact = OnnxModel(folder, threads, hints=without_lingering_threads(recorded), check=check)
             return ClockRunner(artifact.open_runtime(ONNXRUNTIME)), list(artifact.session.get_providers())
         from onnxruntime import OrtValue
 
-        session = OnnxModel(folder, threads, device).session
+        session = OnnxModel(folder, threads, device, check=check).session
         return OrtCudaRunner(session, lambda array: OrtValue.ortvalue_from_numpy(array, "cuda", 0)), list(session.get_providers())
     if device == "cpu":
         return ClockRunner(torch_cpu_forward(folder, precision, threads)), ["PyTorch CPU"]

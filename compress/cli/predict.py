@@ -15,7 +15,7 @@ from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import UsageError
 from compress.data.input_spec import POOLINGS
-from compress.settings.base import HARDWARE, INPUT
+from compress.settings.base import CHECK, HARDWARE, INPUT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +44,7 @@ LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}  # of a text or a label, which must
 @option("--beir", section=INPUT, metavar="DIR|REPO", help="Search a corpus in BEIR's layout with its queries; -o gets a TREC run file.")
 @option("--pair", section=INPUT, is_flag=True, help="Read text pairs: two arguments, or two tab-separated columns on stdin.")
 @option("--device", section=HARDWARE, type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
+@option("--check/--no-check", section=HARDWARE, default=True, show_default=True, help=CHECK)
 def command(
     model: str,
     texts: tuple[str, ...],
@@ -53,6 +54,7 @@ def command(
     beir: str | None,
     pair: bool,
     device: str,
+    check: bool,
 ) -> None:
     """Label, tag, answer, encode or score texts with a model.
 
@@ -73,11 +75,11 @@ def command(
     """
     _check_options(texts, query, output, beir, pair)
     if beir is not None:
-        _search(model, beir, Path(str(output)), device, pooling)
+        _search(model, beir, Path(str(output)), device, pooling, check)
         return
     from compress.inference.predictor import open_predictor
 
-    predict = open_predictor(model, device, pooling, query_first=query is not None)
+    predict = open_predictor(model, device, pooling, query_first=query is not None, check=check)
     if texts:
         inputs: Iterable[str] = ["\t".join(texts)] if pair else texts
         if pair and len(texts) != 2:
@@ -125,11 +127,11 @@ def _check_options(texts: tuple[str, ...], query: str | None, output: str | None
         raise UsageError(f"-o {output}: vectors are written to a file that ends with .npy")
 
 
-def _search(model: str, beir: str, output: Path, device: str, pooling: str | None) -> None:
+def _search(model: str, beir: str, output: Path, device: str, pooling: str | None, check: bool) -> None:
     """Write the candidates of the queries of a data set."""
     from compress.inference.retriever import write_candidates
 
-    queries, candidates = write_candidates(model, beir, output, device, pooling)
+    queries, candidates = write_candidates(model, beir, output, device, pooling, check)
     document = {"output": str(output), "queries": queries, "candidates": candidates}
     console.result(document, lambda: print(f"wrote {output}: {candidates} candidates of {queries} queries"))
 

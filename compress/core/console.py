@@ -78,6 +78,12 @@ def info(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def debug(text: str) -> None:
+    """Print what only `--debug` shows."""
+    if _state.debug:
+        info(text)
+
+
 def once(text: str) -> None:
     """Print a line only once in this process."""
     if text not in _state.shown:

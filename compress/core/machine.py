@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def cpu_flags() -> list[str]:
 WIDE_DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp"}
 
 
+DECISIVE = ("avx2", "avx512f", "amx_int8", "asimd")  # without these, a graph that was made for them is slower
+
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
@@ -85,6 +88,23 @@ def emulates_bf16() -> bool:
 def wide_dot_products() -> bool:
     """Return whether this processor accumulates int8 products in 32 bits."""
     return bool(WIDE_DOT_PRODUCTS & set(cpu_flags()))
+
+
+def lacking(recorded: Collection[str]) -> list[str]:
+    """Return the instruction sets, by name, that an artifact was made for and that this processor lacks; empty if its flags are unknown.
+
+    Of the sets with int8 dot products one is as good as another; of the others those count that decide how fast a graph is.
+
+    Args:
+        recorded: kernel names, as manifests record them.
+    """
+    flags = set(cpu_flags())
+    if not flags:
+        return []
+    lacks = [flag for flag in DECISIVE if flag in recorded and flag not in flags]
+    if WIDE_DOT_PRODUCTS & set(recorded) and not WIDE_DOT_PRODUCTS & flags:
+        lacks += [flag for flag in INSTRUCTION_SETS if flag in WIDE_DOT_PRODUCTS & set(recorded) and flag not in lacks][:1]
+    return [INSTRUCTION_SETS[flag] for flag in lacks]
 
 
 def cores() -> int:

@@ -14,6 +14,7 @@ from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.export.artifact import recorded_input_spec, served_forwards, verification_data, write_artifact
 from compress.export.attention import ATTENTION_OPSET, GraphForm
+from compress.export.canaries import write_canaries
 from compress.export.graph import build_graph
 from compress.export.runtime_hints import RUNTIME_HINTS
 from compress.export.tolerance import BF16_TOLERANCE, TOLERANCE, TRIED_EXAMPLES, difference, is_relative
@@ -60,8 +61,10 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     longest = max_tokens(read_config(source))
     tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
     write_artifact(tuned.graph, source, output, inputs.pooling)
-    verifications = _verify(served_forwards(output, tuned.hints), reference, data, texts, target, precisions, settings.tolerance)
+    served = served_forwards(output, tuned.hints)
+    verifications = _verify(served, reference, data, texts, target, precisions, settings.tolerance)
     verification = verifications[ONNXRUNTIME]
+    write_canaries(output, served, reference, verification["largest"], "fp32", target)
     document: ExportDocument = {
         "precision": "fp32",
         "form": graph_form(tuned.point, settings).as_json(),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from compress.core import artifacts, console, machine
+from compress.core import artifacts, console
 from compress.core.errors import ModelError, UsageError
 from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples, ready_tokenizer
@@ -19,14 +20,16 @@ from compress.data.mentions import MentionPair
 from compress.data.sentence_texts import single_texts
 from compress.data.texts import examples_from_texts
 from compress.inference.batches import Forward, run_batches
+from compress.inference.canaries import check_outputs, read_canaries
 from compress.inference.decoding import Output, describe_outputs, sigmoid, softmax
 from compress.inference.onnx_session import open_session, session_forward
 from compress.inference.openvino_session import openvino_forward
+from compress.inference.processor import lacking_instruction_sets, saturates, warn_of_lacking, with_exact_products
 from compress.inference.routes import ONNXRUNTIME, OPENVINO, routed_forward, single_route
-from compress.models.config import read_config
+from compress.models.config import longest_input, read_config
 from compress.models.config_heads import class_names
 from compress.models.inputs import input_spec_of, prompts_of
-from compress.models.layout import GRAPH
+from compress.models.layout import CANARIES, GRAPH
 from compress.models.reference import locate
 from compress.models.tokenizer import load_tokenizer, pad_id
 
@@ -52,41 +55,54 @@ class OnnxModel:
         threads: of one inference; by default the runtime's choice.
         device: `cpu`, `cuda` or `tensorrt`; there is no silent fallback. GPUs always use ONNX Runtime.
         hints: as in `compress.inference.routes`, instead of the recorded ones, for an artifact that has no manifest yet.
+        check: compare each runtime, when it is opened, with the outputs that the artifact carries (`compress.inference.canaries`).
 
     Raises:
-        ModelError: not an artifact, or a graph that cannot be opened.
+        ModelError: not an artifact, a graph that cannot be opened, or one that computes wrong outputs here.
         ResourceError: the execution provider of a GPU, or the recorded OpenVINO, is unavailable.
     """
 
-    def __init__(self, folder: Path, threads: int | None = None, device: str = "cpu", hints: RuntimeHints | None = None) -> None:
+    def __init__(
+        self, folder: Path, threads: int | None = None, device: str = "cpu", hints: RuntimeHints | None = None, check: bool = True
+    ) -> None:
         self.folder = folder
-        manifest = artifacts.read_manifest(folder) or {}
-        self._hints: RuntimeHints = manifest.get("runtime", {}) if hints is None else hints
+        self._manifest = artifacts.read_manifest(folder) or {}
+        self._hints: RuntimeHints = self._manifest.get("runtime", {}) if hints is None else hints
         self.config = read_config(folder)
         self.labels = class_names(self.config)
-        self.input_spec = input_spec_of(self.config, manifest)
-        self._threads, self._device = threads, device
+        self.input_spec = input_spec_of(self.config, self._manifest)
+        self._threads, self._device, self._check = threads, device, check
         self._lock = threading.Lock()
         self._session: InferenceSession | None = None
         self._tokenizer: Tokenizer | None = None
 
     @property
     def session(self) -> InferenceSession:
-        """The `onnxruntime.InferenceSession`, opened once by the first thread that needs it."""
+        """The `onnxruntime.InferenceSession`, opened and checked once by the first thread that needs it."""
         if self._session is None:
             with self._lock:
                 if self._session is None:
-                    self._warn_of_saturation()
-                    self._session = open_session(self.folder / GRAPH, self._threads, self._device, self._hints)
+                    warn_of_lacking(self._manifest, self.folder)
+                    hints = with_exact_products(self._hints) if self._device == "cpu" and saturates(self._manifest) else self._hints
+                    session = open_session(self.folder / GRAPH, self._threads, self._device, hints)
+                    self._check_canaries(lambda: session_forward(session), ONNXRUNTIME, half=self._device == "tensorrt")
+                    self._session = session
         return self._session
 
-    def _warn_of_saturation(self) -> None:
-        """Warn if a processor would add 8-bit products in 16 bits, where they saturate."""
-        manifest = artifacts.read_manifest(self.folder) or {}
-        if manifest.get("weights") == "int8 per channel" and not machine.wide_dot_products():
-            console.warn(
-                f"{self.folder.name} was quantized for a processor with int8 dot products, which this one lacks: check its accuracy here"
-            )
+    def _check_canaries(self, forward: Callable[[], Forward], runtime: str, half: bool) -> None:
+        """Compare a runtime's outputs with those that the artifact carries, if it carries any.
+
+        Raises:
+            ModelError: they are wrong, or the artifact's file of them is malformed.
+        """
+        if not self._check:
+            return
+        config = self.config
+        canaries = read_canaries(self.folder, config["vocab_size"], longest_input(config, self.target), self._pad_id)
+        if canaries is None:
+            console.debug(f"{self.folder.name} carries no {CANARIES}: an earlier version made it, and its outputs are not checked")
+            return
+        check_outputs(canaries, forward(), runtime, half, self.folder.name, lacking_instruction_sets(self._manifest))
 
     @property
     def target(self) -> Target:
@@ -114,12 +130,20 @@ class OnnxModel:
         """
         return routed_forward(self._hints, self.open_runtime) if self._device == "cpu" else self.open_runtime(ONNXRUNTIME)
 
-    def open_runtime(self, runtime: str) -> Forward:
-        """Return the same function in one runtime, `onnxruntime` or `openvino`, whatever the manifest records."""
+    def open_runtime(self, runtime: str, precision: str | None = None) -> Forward:
+        """Return the same function in one runtime, `onnxruntime` or `openvino`, whatever the manifest records.
+
+        Args:
+            runtime: the runtime.
+            precision: in which OpenVINO computes floats, `fp32` or `bf16`, instead of what the manifest records.
+        """
         if runtime == ONNXRUNTIME:
             return session_forward(self.session)
-        precision = self._hints.get("openvino", {}).get("precision", "fp32")
-        return openvino_forward(self.folder, precision, self._device, self._threads)
+        precision = precision or self._hints.get("openvino", {}).get("precision", "fp32")
+        warn_of_lacking(self._manifest, self.folder)
+        forward = openvino_forward(self.folder, precision, self._device, self._threads)
+        self._check_canaries(lambda: forward, OPENVINO, half=precision == "bf16")
+        return forward
 
     def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
         """Classify texts (or pairs of texts) and return all probabilities, (n, classes), in input order.
@@ -174,7 +198,9 @@ def check_count(name: str, value: object, most: int) -> None:
         raise UsageError(f"{name} is {value!r}, not a whole number from 1 to {most}")
 
 
-def load_onnx(reference: str | Path, threads: int | None = None, device: str = "cpu", runtime: str | None = None) -> OnnxModel:
+def load_onnx(
+    reference: str | Path, threads: int | None = None, device: str = "cpu", runtime: str | None = None, check: bool = True
+) -> OnnxModel:
     """Open an ONNX artifact; see `OnnxModel`.
 
     Args:
@@ -182,6 +208,7 @@ def load_onnx(reference: str | Path, threads: int | None = None, device: str = "
         threads: of one inference; by default the runtime's choice.
         device: `cpu`, `cuda` or `tensorrt`.
         runtime: `onnxruntime` or `openvino`, instead of what the artifact records.
+        check: compare its outputs, when it is opened, with those that the artifact carries.
 
     Raises:
         UsageError: an unknown runtime.
@@ -195,4 +222,4 @@ def load_onnx(reference: str | Path, threads: int | None = None, device: str = "
     if not (folder / GRAPH).is_file():
         raise ModelError(f"{folder} has no {GRAPH}: it is not an ONNX artifact", "write one with: compress export MODEL -o DIR")
     hints: RuntimeHints = (artifacts.read_manifest(folder) or {}).get("runtime", {})
-    return OnnxModel(folder, threads, device, {**hints, "routes": single_route(runtime)} if runtime else None)
+    return OnnxModel(folder, threads, device, {**hints, "routes": single_route(runtime)} if runtime else None, check)

@@ -60,7 +60,12 @@ def check_graph_pooling(folder: Path, pooling: str | None) -> None:
 
 
 def open_forward(
-    folder: Path, device: str = "cpu", threads: int | None = None, target: Target | None = None, pooling: str | None = None
+    folder: Path,
+    device: str = "cpu",
+    threads: int | None = None,
+    target: Target | None = None,
+    pooling: str | None = None,
+    check: bool = True,
 ) -> Forward:
     """Open a checkpoint or an ONNX artifact and return its forward function.
 
@@ -70,6 +75,7 @@ def open_forward(
         threads: of an artifact's runtime; a checkpoint uses PyTorch's own setting.
         target: what it is opened for, as for `load_model`.
         pooling: of an embedder whose folder does not name it.
+        check: compare an artifact's outputs with those that it carries.
 
     Raises:
         UsageError: another pooling than the folder's.
@@ -78,7 +84,7 @@ def open_forward(
     """
     if is_graph(folder):
         check_graph_pooling(folder, pooling)
-        return OnnxModel(folder, threads, "cpu" if device == "auto" else device).logits
+        return OnnxModel(folder, threads, "cpu" if device == "auto" else device, check=check).logits
     from compress.models.checkpoint import load_model
     from compress.models.device import pick_device
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +22,9 @@ from compress.core.scratch import folder as scratch_folder
 from compress.inference.batches import Forward
 from compress.inference.onnx_session import EXTERNAL_DATA, refuse_linked_weights
 from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel  # pyright: ignore[reportMissingImports]
 
 
 def has_openvino() -> bool:
@@ -66,14 +71,28 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
         raise ResourceError(f"{graph} cannot be copied to where OpenVINO reads it: {error.strerror}", "make room in $TMPDIR") from error
     except Exception as error:  # OpenVINO's exceptions share no base class
         raise ModelError(f"{graph} cannot be opened in OpenVINO: {(str(error).strip().splitlines() or ['?'])[-1]}") from error
+    return _request_forward(openvino, compiled)
+
+
+def _request_forward(openvino: ModuleType, compiled: CompiledModel) -> Forward:
+    """Return the forward function of a compiled model, with an inference request for each thread that calls it.
+
+    Inputs are passed as tensors on the arrays' memory: as a dictionary they cost a quarter of a millisecond more.
+    """
     names = [next(iter(entry.get_names())) for entry in compiled.inputs]
-    local = threading.local()  # an inference request serves one batch at a time
+    numbers = range(len(compiled.outputs))
+    local = threading.local()  # a request serves one batch at a time
 
     def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
         if not hasattr(local, "request"):
             local.request = compiled.create_infer_request()
-        outputs = list(local.request.infer({name: batch[name] for name in names}).values())
-        return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=-1)
+        request = local.request
+        local.inputs = [np.ascontiguousarray(batch[name]) for name in names]  # which must outlive the run
+        for number, array in enumerate(local.inputs):
+            request.set_input_tensor(number, openvino.Tensor(array, shared_memory=True))
+        request.infer()
+        outputs = [request.get_output_tensor(number).data for number in numbers]
+        return outputs[0].copy() if len(outputs) == 1 else np.stack(outputs, axis=-1)
 
     return forward
 

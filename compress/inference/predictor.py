@@ -21,7 +21,7 @@ from compress.models.reference import locate
 
 
 def open_predictor(
-    reference: str | Path, device: str = "cpu", pooling: str | None = None, query_first: bool = False
+    reference: str | Path, device: str = "cpu", pooling: str | None = None, query_first: bool = False, check: bool = True
 ) -> Callable[[ManyTexts], list[Output]]:
     """Open a model and return a function from texts (or pairs of texts) to predictions, in the same order.
 
@@ -30,6 +30,7 @@ def open_predictor(
         device: `auto`, `cpu` or `cuda`.
         pooling: opens a pre-trained encoder as an embedder, if its folder does not name its pooling.
         query_first: pairs are a query and a document: an embedder puts its prompts for them before the texts.
+        check: compare an artifact's outputs with those that it carries.
 
     Raises:
         UsageError: another pooling than the folder's.
@@ -39,7 +40,7 @@ def open_predictor(
     folder, prompts = locate(reference), (QUERY_PROMPTS, DOCUMENT_PROMPTS) if query_first else ()
     if is_graph(folder):
         check_graph_pooling(folder, pooling)
-        model = OnnxModel(folder, device=device)
+        model = OnnxModel(folder, device=device, check=check)
         model.input_spec = replace(model.input_spec, prompts=prompts)
         return model
     config = read_config(folder)

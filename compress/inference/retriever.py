@@ -101,7 +101,9 @@ def embedder_spec(folder: Path, pooling: str | None = None) -> InputSpec:
     return replace(input_spec, target="vector")
 
 
-def rank_corpus(folder: Path, retrieval: Retrieval, device: str = "cpu", pooling: str | None = None) -> list[DocumentRanking]:
+def rank_corpus(
+    folder: Path, retrieval: Retrieval, device: str = "cpu", pooling: str | None = None, check: bool = True
+) -> list[DocumentRanking]:
     """Return the first candidates of every query, judged or not.
 
     Args:
@@ -109,6 +111,7 @@ def rank_corpus(folder: Path, retrieval: Retrieval, device: str = "cpu", pooling
         retrieval: corpus and queries.
         device: `auto`, `cpu` or `cuda`.
         pooling: of an embedder whose folder does not name it.
+        check: compare an artifact's outputs with those that it carries.
 
     Raises:
         ModelError: the model is no embedder, damaged or not supported.
@@ -117,7 +120,7 @@ def rank_corpus(folder: Path, retrieval: Retrieval, device: str = "cpu", pooling
     from compress.inference.forward import open_forward  # opens runtimes
 
     input_spec = embedder_spec(folder, pooling)
-    forward = open_forward(folder, device, target="vector", pooling=pooling)
+    forward = open_forward(folder, device, target="vector", pooling=pooling, check=check)
     search = CorpusSearch(retrieval.corpus)
     queries = Examples(retrieval.queries.texts, np.zeros(len(retrieval.queries), dtype=np.float32))
     encoded = search.encode(folder, queries, input_spec)
@@ -125,7 +128,9 @@ def rank_corpus(folder: Path, retrieval: Retrieval, device: str = "cpu", pooling
     return [ranking.top(CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
 
 
-def write_candidates(reference: str | Path, data: str, output: Path, device: str = "cpu", pooling: str | None = None) -> tuple[int, int]:
+def write_candidates(
+    reference: str | Path, data: str, output: Path, device: str = "cpu", pooling: str | None = None, check: bool = True
+) -> tuple[int, int]:
     """Write the best documents of every query, judged or not, as a TREC run file; return the numbers of queries and candidates.
 
     Args:
@@ -134,6 +139,7 @@ def write_candidates(reference: str | Path, data: str, output: Path, device: str
         output: the file.
         device: `auto`, `cpu` or `cuda`.
         pooling: of an embedder whose folder does not name it.
+        check: compare an artifact's outputs with those that it carries.
 
     Raises:
         ModelError: the model is no embedder, damaged or not supported.
@@ -145,7 +151,7 @@ def write_candidates(reference: str | Path, data: str, output: Path, device: str
     folder = locate(reference)
     embedder_spec(folder, pooling)
     retrieval = Retrieval(data)
-    rankings = rank_corpus(folder, retrieval, device, pooling)
+    rankings = rank_corpus(folder, retrieval, device, pooling, check)
     try:
         write_trec_run(output, rankings, retrieval.queries, retrieval.corpus, TAG)
     except OSError as error:

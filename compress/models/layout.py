@@ -8,6 +8,7 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"  # of weights in several files
 GRAPH = "model.onnx"
 OPENVINO_GRAPH = "openvino.onnx"
+CANARIES = "canaries.json"  # a few texts with their outputs, checked when an artifact is opened
 
 
 def is_graph(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.core import digests, hub
 from compress.core.errors import ModelError, did_you_mean
 from compress.core.extras import demo_package
-from compress.models.layout import GRAPH, OPENVINO_GRAPH
+from compress.models.layout import CANARIES, GRAPH, OPENVINO_GRAPH
 from compress.models.resolved_tokenizer import SOURCES
 from compress.models.sentence_folder import LENGTH_FILES, MODULES, PROMPTS_FILE, sentence_files
 
@@ -18,6 +18,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _PATTERNS = [
     GRAPH,
     OPENVINO_GRAPH,
+    CANARIES,
     "compress.json",
     "config.json",
     "*.safetensors",

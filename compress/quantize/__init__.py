@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from compress.core import artifacts, console
+from compress.core import artifacts, console, machine
 from compress.core.errors import ModelError
 from compress.core.scratch import folder as scratch_folder
 from compress.data.encoded import Encoded
 from compress.export.artifact import recorded_input_spec, served_forwards, verification_data, write_artifact
+from compress.export.canaries import write_canaries
 from compress.export.runtime_hints import RUNTIME_HINTS
 from compress.export.tune import TunedGraph
 from compress.export.verify import announce_verification, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
+from compress.inference.processor import with_exact_products
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
 from compress.models.config import read_config
 from compress.models.layout import GRAPH, OPENVINO_GRAPH
@@ -24,7 +26,7 @@ from compress.quantize.calibration_texts import encode_calibration_texts
 from compress.quantize.dynamic import count_quantized
 from compress.quantize.error_report import matmul_errors
 from compress.quantize.fp16 import check_fp16_range
-from compress.quantize.instruction_sets import hardware_target
+from compress.quantize.instruction_sets import HardwareTarget, hardware_target
 from compress.quantize.int4 import BLOCK
 from compress.quantize.method_search import MethodChoice, search_method
 from compress.quantize.methods import resolve_method
@@ -33,7 +35,7 @@ from compress.quantize.serving import fixed_serving, tuned_serving
 from compress.quantize.source import float_artifact
 from compress.quantize.variants import CALIBRATED, HALF_PRECISION, GraphVariants, dynamic_int8_graph
 from compress.results import QuantizeDocument
-from compress.results.graphs import VerificationDocument
+from compress.results.graphs import RuntimeHints, VerificationDocument
 from compress.results.values import Metrics
 from compress.settings import QuantizeSettings
 from compress.stage import Inputs
@@ -67,8 +69,9 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         tuned = tuned_serving(choice, settings, reference, data, target.here) if tunable else fixed_serving(choice, target.gpu)
         method = tuned.point["method"]
         _write(tuned, source, output)
-        served = served_forwards(output, tuned.hints)
+        served = served_forwards(output, _exact_hints(tuned.hints, target))
         verifications = _verify(served, reference, data, texts, precision)
+        write_canaries(output, served, reference.logits, verifications[ONNXRUNTIME]["largest"], precision, reference.target)
         metrics = _check_accuracy(served, gate, settings.max_drop, precision)
         errors = matmul_errors(variants, method, tuned.graph, data if calibration is None else calibration) if settings.report else None
         size = sum(path.stat().st_size for path in output.glob("*.onnx"))
@@ -119,6 +122,11 @@ def _write(tuned: TunedGraph, source: Path, output: Path) -> None:
     write_artifact(tuned.graph, source, output)
     if tuned.openvino_graph is not None:
         save_sharing_weights(tuned.openvino_graph, output / OPENVINO_GRAPH)
+
+
+def _exact_hints(hints: RuntimeHints, target: HardwareTarget) -> RuntimeHints:
+    """Return the hints with which this processor computes the numbers of the target."""
+    return hints if target.seven_bits or machine.wide_dot_products() else with_exact_products(hints)
 
 
 def _verify(

@@ -21,6 +21,7 @@ LONGEST = 7 * 24 * 3600  # seconds
 
 DEVICE = "Where to compute; auto uses a GPU if there is one."
 RAY = "Run stages on a Ray cluster: local starts one on this machine, auto uses the one that runs here, HOST:PORT that one."
+CHECK = "Compare an artifact's outputs, when it is opened, with those that it carries."
 UNLABELED = "a .txt file with one text per line, or a table with the task's columns."
 
 
@@ -185,10 +186,10 @@ class Settings(BaseModel):
             for name, field in cls.model_fields.items():
                 if document.get(name) is not None and getattr(settings, name) != field.get_default(call_default_factory=True):
                     for condition in conditions_of(field):
-                        settings.check(name, condition)
+                        settings.check_read(name, condition)
         return settings
 
-    def check(self, name: str, condition: Condition) -> None:
+    def check_read(self, name: str, condition: Condition) -> None:
         """Check that a setting that was given is read.
 
         Raises:

@@ -154,6 +154,7 @@ class EvalKeywords(TypedDict, total=False):
     split: Literal["auto", "train", "validation", "test"]
     batch_size: int
     device: Literal["auto", "cpu", "cuda"]
+    check: bool
 
 
 class BenchKeywords(TypedDict, total=False):
@@ -171,6 +172,7 @@ class BenchKeywords(TypedDict, total=False):
     precision: Literal["fp32", "bf16", "fp16"]
     pin: bool
     device: Literal["cpu", "cuda", "tensorrt"]
+    check: bool
 
 
 class AutoKeywords(TypedDict, total=False):

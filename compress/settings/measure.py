@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from compress.settings.base import HARDWARE, METHOD, TASK, Device, Only, Positive, Settings, Split
+from compress.settings.base import CHECK, HARDWARE, METHOD, TASK, Device, Only, Positive, Settings, Split
 
 BenchRuntime = Literal["auto", "pytorch", "onnxruntime", "openvino"]
 
@@ -17,6 +17,7 @@ class EvalSettings(Settings):
     split: Annotated[Split, TASK] = Field("auto", description="Split to evaluate on; auto: test if the task has one, else validation.")
     batch_size: Annotated[int, HARDWARE] = Field(32, ge=1, le=4096, description="Examples per batch.")
     device: Annotated[Device, HARDWARE] = Field("cpu", description="Where to compute.")
+    check: Annotated[bool, HARDWARE] = Field(True, description=CHECK)
 
 
 class BenchSettings(Settings):
@@ -40,3 +41,4 @@ class BenchSettings(Settings):
     )
     pin: Annotated[bool, HARDWARE] = Field(False, description="Pin the process to as many cores as threads.")
     device: Annotated[Literal["cpu", "cuda", "tensorrt"], HARDWARE] = Field("cpu", description="Where to compute.")
+    check: Annotated[bool, HARDWARE] = Field(True, description=CHECK)

@@ -50,7 +50,13 @@ def test_an_artifact_is_written_and_verified(
     assert verification["texts"] == ("tiny, validation" if with_task else "built-in samples")
     assert result["input_spec"]["max_length"] == (32 if with_task else tiny.POSITIONS)
     assert result["layers"] == [{"heads": tiny.HEADS, "ffn": tiny.FFN}] * tiny.LAYERS
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.onnx",
+        "canaries.json",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     onnx.checker.check_model(str(tmp_path / "out" / "model.onnx"), full_check=True)
     json.dumps(result)
 

@@ -113,7 +113,13 @@ def test_a_model_of_another_task(own_checkpoint: Maker, tiny_task: dict[str, Any
 
 def test_the_artifact_is_whole_and_sound(graph: Path, tmp_path: Path) -> None:
     run(graph, tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"model.onnx", "config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.onnx",
+        "canaries.json",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     onnx.checker.check_model(str(tmp_path / "out" / "model.onnx"))
     assert (tmp_path / "out" / "model.onnx").stat().st_size < (graph / "model.onnx").stat().st_size
 

@@ -21,6 +21,7 @@ import scipy.stats
 import seqeval.metrics
 import sklearn.metrics
 
+from compress.data import mentions
 from compress.data.metrics import METRICS
 
 TAGS = ["O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-MISC", "I-MISC"]
@@ -74,6 +75,31 @@ def answers(rng: np.random.Generator) -> Case:
 
     n = rng.integers(1, 20)
     return [[(0, text()) for _ in range(rng.integers(0, 4))] for _ in range(n)], [text() for _ in range(n)]
+
+
+def mention_pairs(rng: np.random.Generator) -> Case:
+    """Antecedents (A, B or neither) with the gender of the pronoun, and those of a model, some of them right."""
+    n = rng.integers(1, 60)
+    labels = np.zeros((n, mentions.WIDTH), dtype=np.int64)
+    labels[:, mentions.CHOICE], labels[:, mentions.GENDER] = rng.integers(0, 3, n), rng.integers(0, 3, n)
+    return labels, np.where(rng.random(n) < 0.5, labels[:, mentions.CHOICE], rng.integers(0, 3, n))
+
+
+def of_names(score: Reference, *genders: int) -> Reference:
+    """Apply a measure to the decisions on both names of every row, or only of those whose pronoun has one of these genders."""
+
+    def measure(labels: Any, predictions: Any) -> float:
+        rows = np.isin(labels[:, mentions.GENDER], genders or range(3))
+        sides = (side[rows, None] == np.arange(2) for side in (labels[:, mentions.CHOICE], predictions))
+        actual, given = (side.flatten() for side in sides)
+        return score(actual, given) if len(actual) else 0.0
+
+    return measure
+
+
+def ratio(first: Reference, second: Reference) -> Reference:
+    """Divide one measure by another; 0 if that is 0."""
+    return lambda labels, predictions: first(labels, predictions) / (second(labels, predictions) or np.inf)
 
 
 def squad_words(text: str) -> list[str]:
@@ -146,6 +172,16 @@ CHECKS: list[tuple[str, str, str, Draw, Reference]] = [
     ("exact_match", "answers", "SQuAD's script", answers, squad(lambda gold, found: float(gold == found))),
     ("pearson", "values", "scipy", values, correlation(scipy.stats.pearsonr)),
     ("spearman", "values", "scipy", values, correlation(scipy.stats.spearmanr)),
+    ("gap_f1", "mention pairs", "scikit-learn", mention_pairs, of_names(sklearn_f1())),
+    ("gap_f1_masculine", "mention pairs", "scikit-learn", mention_pairs, of_names(sklearn_f1(), mentions.MASCULINE)),
+    ("gap_f1_feminine", "mention pairs", "scikit-learn", mention_pairs, of_names(sklearn_f1(), mentions.FEMININE)),
+    (
+        "gap_bias",
+        "mention pairs",
+        "scikit-learn",
+        mention_pairs,
+        ratio(of_names(sklearn_f1(), mentions.FEMININE), of_names(sklearn_f1(), mentions.MASCULINE)),
+    ),
 ]
 
 

@@ -36,7 +36,7 @@ HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
     "spearman": "spearmanr",
-    **dict.fromkeys(("macro_f1", "micro_f1", "entity_f1", "word_f1", "squad_f1"), "f1"),
+    **dict.fromkeys(("macro_f1", "micro_f1", "entity_f1", "word_f1", "squad_f1", "gap_f1"), "f1"),
 }
 _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 

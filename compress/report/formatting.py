@@ -20,8 +20,12 @@ METRIC_NAMES = {
     "ndcg@10": "nDCG@10",
     "mrr@10": "MRR@10",
     "map": "MAP",
+    "gap_f1": "GAP F1",
+    "gap_f1_masculine": "GAP F1, masculine",
+    "gap_f1_feminine": "GAP F1, feminine",
+    "gap_bias": "GAP bias",
 }
-CORRELATIONS = {"matthews", "pearson", "spearman"}
+TIMES_100 = {"matthews", "pearson", "spearman", "gap_bias"}  # correlations and ratios: no share of anything
 
 
 def metric_name(name: str) -> str:
@@ -30,13 +34,13 @@ def metric_name(name: str) -> str:
 
 
 def metric_axis(name: str) -> str:
-    """Return the title of a metric's axis: 0 to 100 points, or a correlation × 100."""
-    return f"{metric_name(name)} × 100" if name in CORRELATIONS else f"{metric_name(name)}, 0 to 100 points"
+    """Return the title of a metric's axis: 0 to 100 points, or a correlation or a ratio × 100."""
+    return f"{metric_name(name)} × 100" if name in TIMES_100 else f"{metric_name(name)}, 0 to 100 points"
 
 
 def points_name(name: str) -> str:
     """Return the unit of a change: `points of accuracy`."""
-    return f"points of {metric_name(name)}{' (× 100)' if name in CORRELATIONS else ''}"
+    return f"points of {metric_name(name)}{' (× 100)' if name in TIMES_100 else ''}"
 
 
 def capitalized(text: str) -> str:

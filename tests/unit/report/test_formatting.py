@@ -36,6 +36,8 @@ def test_intervals() -> None:
         ("accuracy", "accuracy, 0 to 100 points", "points of accuracy"),
         ("macro_f1", "macro F1, 0 to 100 points", "points of macro F1"),
         ("matthews", "Matthews correlation × 100", "points of Matthews correlation (× 100)"),
+        ("gap_f1", "GAP F1, 0 to 100 points", "points of GAP F1"),
+        ("gap_bias", "GAP bias × 100", "points of GAP bias (× 100)"),
         ("new_metric", "new metric, 0 to 100 points", "points of new metric"),
     ],
 )

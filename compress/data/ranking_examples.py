@@ -77,10 +77,10 @@ def query_document_texts(queries: Sequence[Texts], documents: Sequence[np.ndarra
     Args:
         queries: one text each.
         documents: positions in the corpus, for each query.
-        corpus: with the documents; it is read once.
+        corpus: with the documents; it is read once, and those that occur are kept in memory.
     """
     distinct, places = np.unique(np.concatenate(documents), return_inverse=True)
-    passages, rows = corpus.take(distinct), np.repeat(np.arange(len(documents)), [len(of_query) for of_query in documents])
+    passages, rows = list(corpus.take(distinct)), np.repeat(np.arange(len(documents)), [len(of_query) for of_query in documents])
     return [(queries[row][0], passages[place][0]) for row, place in zip(rows.tolist(), places.tolist(), strict=True)]
 
 

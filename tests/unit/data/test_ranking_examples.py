@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compress.data import streamed
 from compress.data.collection import Collection
 from compress.data.judgements import Judgements
-from compress.data.ranking_examples import candidate_lists, cut_into_lists, relevant_pairs
+from compress.data.ranking_examples import candidate_lists, cut_into_lists, query_document_texts, relevant_pairs
 from compress.data.rankings import NOTHING, DocumentRanking
+from compress.data.streamed import StreamedTexts
 
 
 def judged(size: int, *grades: dict[int, int]) -> Judgements:
@@ -24,6 +29,20 @@ def test_pairs_are_the_relevant_documents() -> None:
     assert pairs.documents.tolist() == [3, 5, 5]
     assert pairs.relevant(np.array([0, 2])).tolist() == [[True, True], [False, True]]
     assert len(pairs) == 3
+
+
+def test_a_streamed_corpus_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "VIEWED", 1)
+    reads = []
+
+    def read() -> Iterator[tuple[str]]:
+        reads.append(1)
+        return iter([("a",), ("b",), ("c",)])
+
+    corpus = Collection(["0", "1", "2"], StreamedTexts(read, np.arange(3)), "corpus")
+    texts = query_document_texts([("q",), ("r",)], [np.array([2, 0]), np.array([1, 2])], corpus)
+    assert texts == [("q", "c"), ("q", "a"), ("r", "b"), ("r", "c")]
+    assert len(reads) == 1
 
 
 def ranking(*documents: int) -> DocumentRanking:

@@ -119,9 +119,11 @@ def _add_limit(figure: go.Figure, document: SearchDocument) -> None:
         y = 100 * document["baseline_score"] - drop
         figure.add_hline(y=y, line=line, annotation={"text": text, "font": font}, annotation_position="bottom left")
     if latency is not None:
-        figure.add_vline(
-            x=latency, line=line, annotation={"text": f"the limit: {latency:g} ms", "font": font}, annotation_position="bottom right"
-        )
+        figure.add_vline(x=latency, line=line)
+        figure.add_annotation(  # on a logarithmic axis a line is placed by its value, and a text by the logarithm
+            x=math.log10(latency), y=0, yref="paper", text=f"the limit: {latency:g} ms", font=font, showarrow=False,
+            xanchor="left", yanchor="bottom",
+        )  # fmt: skip
 
 
 def _scale(figure: go.Figure, points: Sequence[Point], document: SearchDocument) -> tuple[list[float], list[float]]:

@@ -88,7 +88,7 @@ VERBS: dict[str, Verb] = {
     "quantize, unlabeled": _verb("quantize", "graph", "--method", "static", "--unlabeled", "odd.txt", "-o", "out"),
     "run": _verb("run", "odd.yaml", "-o", "run", rare=True),
     "sweep": _verb("sweep", "odd.yaml", "--grid", "slim.target_flops=0.6,0.7", "-o", "sweep", rare=True),
-    "auto": _with_task("auto", "model", "--max-drop", "100", "--budget", "40s", "-o", "auto", rare=True),
+    "auto": _with_task("auto", "model", "--max-drop", "100", "--budget", "90s", "-o", "auto", rare=True),
 }
 KINDS = {
     "labels": "multi-label", "value": "regression", "tags": "tags", "span": "question answering", "pair": "pair",

@@ -113,6 +113,9 @@ def test_the_chart_shows_the_limit_the_front_and_the_answer(limit: dict[str, flo
     assert names == ["front of what was timed", "trained, latency predicted", "timed", "the answer", "baseline"]
     assert {"baseline int8", "4x pruned only", "4x int8", "baseline, PyTorch"} <= {note.text for note in chart.layout.annotations}
     assert len(chart.layout.shapes) == 1
+    if limit["target_latency_ms"]:
+        (text,) = [note for note in chart.layout.annotations if note.text == "the limit: 2 ms"]
+        assert text.x == pytest.approx(0.301, abs=1e-3)  # the logarithm of 2
 
 
 def test_without_candidates_there_is_no_chart() -> None:

@@ -72,6 +72,10 @@ torture: $(STAMP) ## Bad inputs, failing disks, kills, mutated files, odd texts,
 gpu-check: $(STAMP) ## Run the GPU tests; fails on a machine without a GPU
 	COMPRESS_REQUIRE_GPU=1 $(BIN)/python -m pytest -n 0 tests/gpu
 
+.PHONY: clients
+clients: $(STAMP) ## Open what compress writes in sentence-transformers, fastembed and transformers.js (installs them; minutes)
+	$(BIN)/python -m pytest -n 0 tests/clients
+
 .PHONY: lint
 lint: $(DOCS) ## Check style, types, formatting and the documentation's links
 	$(BIN)/ruff check .

@@ -12,12 +12,12 @@ Settings are typed keywords. Each function returns a `compress.results.result.Re
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Unpack, cast
 
+from compress.core import outputs
 from compress.core.errors import UsageError, did_you_mean
 from compress.core.scratch import folder as scratch_folder
 from compress.core.validation import validate
@@ -188,9 +188,7 @@ def evaluate(
     recipe = one_stage("eval", models, task, 0, settings)
     if errors is None:
         return EvalResult(run_single(recipe, None))
-    target = Path(errors).absolute()
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
-        raise UsageError(f"{errors} cannot be written", "name a file in a folder that exists and may be written")
+    outputs.check_output_file(Path(errors))
     with scratch_folder() as scratch:
         document = run_single(recipe, scratch / "eval")
         shutil.copyfile(scratch / "eval" / ERRORS_FILE, errors)

@@ -1,4 +1,4 @@
-"""The cold start and peak memory of a model: `python -m compress.benchmark.cold_start FOLDER RUNTIME DEVICE PRECISION`."""
+"""The cold start and peak memory of a model: `python -m compress.benchmark.cold_start FOLDER RUNTIME DEVICE PRECISION [POOLING]`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ LENGTH = 128
 def main() -> None:
     """Print one JSON line with `load_ms` (imports and opening), `first_run_ms` and `peak_rss_mb`."""
     folder, runtime, device, precision = Path(sys.argv[1]), *sys.argv[2:5]
+    pooling = sys.argv[5] if len(sys.argv) > 5 else None
     start = time.perf_counter()
     from compress.benchmark.open_runner import open_runner
     from compress.models.config import max_tokens, read_config
 
-    runner, _ = open_runner(folder, runtime, precision if runtime != "onnxruntime" else "fp32", device, threads=1, check=False)
+    runner, _ = open_runner(folder, runtime, precision if runtime != "onnxruntime" else "fp32", device, 1, check=False, pooling=pooling)
     import numpy as np
 
     loaded = time.perf_counter()

@@ -27,6 +27,7 @@ class Candidate:
     runtime: str
     precision: str
     vocab_size: int
+    pooling: str | None = None  # of an embedder whose folder names none
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Cell:
         return {"threads": self.threads, "batch_size": self.batch_size, "seq_len": tokens, "lengths": lengths}
 
 
-def candidates_of(name: str, folder: Path, settings: BenchSettings) -> list[Candidate]:
+def candidates_of(name: str, folder: Path, settings: BenchSettings, pooling: str | None = None) -> list[Candidate]:
     """Return a model once for every requested runtime that can run it.
 
     `auto` is PyTorch for a checkpoint, and for an artifact what it records: ONNX Runtime unless it was tuned for others.
@@ -76,7 +77,7 @@ def candidates_of(name: str, folder: Path, settings: BenchSettings) -> list[Cand
         if runtime == default == OPENVINO and OPENVINO not in settings.runtime and recorded == "fp32":
             precision = hints.get("openvino", {}).get("precision", recorded)
         title = name if runtime == runtimes[0] else f"{name} ({runtime})"
-        candidates.append(Candidate(title, folder, runtime, precision, vocab_size))
+        candidates.append(Candidate(title, folder, runtime, precision, vocab_size, pooling))
     return candidates
 
 

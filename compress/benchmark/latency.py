@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from compress.benchmark.cores import pinned, torch_threads_restored
+from compress.benchmark.corpus_throughput import corpus_entries, corpus_groups
 from compress.benchmark.grid import PYTORCH, Candidate, Cell, candidates_of, grid_cells
 from compress.benchmark.interleaving import interleaved
 from compress.benchmark.latency_results import cell_results, control, speedup_waterfall
@@ -33,9 +34,12 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> BenchDocument:
         UsageError: no requested runtime can run a model, or the task's lengths are requested without a task.
         ResourceError: a runtime or the device is unavailable.
     """
-    candidates = [candidate for name, folder in inputs.sources.items() for candidate in candidates_of(name, folder, settings)]
+    candidates = [
+        candidate for name, folder in inputs.sources.items() for candidate in candidates_of(name, folder, settings, inputs.pooling)
+    ]
     cells = grid_cells(candidates, settings)
     examples = sample_texts(inputs.task, settings) if settings.task_lengths else None
+    groups = corpus_groups(inputs.task, inputs.seed) if settings.corpus else []
     rng = np.random.default_rng(inputs.seed)
     facts: dict[str, StaticFacts] = {}
     document: BenchDocument = {"machine": machine.facts(), "results": [], "control": [], "waterfall": [], "metrics": {}}
@@ -48,6 +52,10 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> BenchDocument:
                 for cell in (cell for cell in cells if cell.threads == threads):
                     workload = _workload(candidates, runners, cell, inputs, settings, examples, rng)
                     _measure_cell(document, candidates, cell, workload, facts, settings, rng)
+                if groups:
+                    document.setdefault("corpus", []).extend(
+                        corpus_entries(candidates, runners, inputs.task, groups, threads, settings.seconds, rng)
+                    )
                 del runners
                 gc.collect()
     document["metrics"] = {
@@ -59,7 +67,9 @@ def run(inputs: Inputs, settings: BenchSettings, output: Path) -> BenchDocument:
 
 def _open(candidates: list[Candidate], settings: BenchSettings, threads: int) -> tuple[dict[str, Runner], dict[str, list[str]]]:
     """Open every candidate; returns by name its runner and what executes it."""
-    opened = {c.name: open_runner(c.folder, c.runtime, c.precision, settings.device, threads, settings.check) for c in candidates}
+    opened = {
+        c.name: open_runner(c.folder, c.runtime, c.precision, settings.device, threads, settings.check, c.pooling) for c in candidates
+    }
     return {name: runner for name, (runner, _) in opened.items()}, {name: runs_on for name, (_, runs_on) in opened.items()}
 
 

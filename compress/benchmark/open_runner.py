@@ -20,7 +20,9 @@ from compress.models.layout import is_graph
 ROUTED = f"{ONNXRUNTIME}+{OPENVINO}"  # an artifact that runs each batch in the faster runtime
 
 
-def open_runner(folder: Path, runtime: str, precision: str, device: str, threads: int, check: bool = True) -> tuple[Runner, list[str]]:
+def open_runner(
+    folder: Path, runtime: str, precision: str, device: str, threads: int, check: bool = True, pooling: str | None = None
+) -> tuple[Runner, list[str]]:
     """Open a model in a runtime; returns its runner and what executes it (execution providers, device).
 
     Args:
@@ -30,6 +32,7 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
         device: where to compute.
         threads: of one inference.
         check: compare an artifact's outputs with those that it carries.
+        pooling: of an embedder whose folder names none.
 
     Raises:
         ModelError: an artifact computes wrong outputs here.
@@ -54,17 +57,17 @@ def open_runner(folder: Path, runtime: str, precision: str, device: str, threads
         session = OnnxModel(folder, threads, device, check=check).session
         return OrtCudaRunner(session, lambda array: OrtValue.ortvalue_from_numpy(array, "cuda", 0)), list(session.get_providers())
     if device == "cpu":
-        return ClockRunner(torch_cpu_forward(folder, precision, threads)), ["PyTorch CPU"]
-    return open_torch_cuda(folder, precision), ["PyTorch CUDA"]
+        return ClockRunner(torch_cpu_forward(folder, precision, threads, pooling)), ["PyTorch CPU"]
+    return open_torch_cuda(folder, precision, pooling), ["PyTorch CUDA"]
 
 
-def torch_cpu_forward(folder: Path, precision: str, threads: int) -> Forward:
+def torch_cpu_forward(folder: Path, precision: str, threads: int, pooling: str | None = None) -> Forward:
     """Open a checkpoint in PyTorch on the CPU; the number of threads is set around each call."""
     if precision == "fp16":
         raise UsageError("PyTorch has no fast fp16 on CPUs", "use --precision bf16, or --device cuda")
     import torch
 
-    forward = open_forward(folder)
+    forward = open_forward(folder, target="vector" if pooling else None, pooling=pooling)
 
     def limited(batch: ArrayBatch) -> np.ndarray:
         if torch.get_num_threads() != threads:
@@ -75,7 +78,7 @@ def torch_cpu_forward(folder: Path, precision: str, threads: int) -> Forward:
     return limited
 
 
-def open_torch_cuda(folder: Path, precision: str) -> TorchCudaRunner:
+def open_torch_cuda(folder: Path, precision: str, pooling: str | None = None) -> TorchCudaRunner:
     """Open a checkpoint in PyTorch on the GPU; fp16 and bf16 convert the weights."""
     from compress.models.checkpoint import load_model
     from compress.models.device import pick_device
@@ -84,4 +87,5 @@ def open_torch_cuda(folder: Path, precision: str) -> TorchCudaRunner:
     import torch
 
     kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    return TorchCudaRunner(load_model(folder).to(where, kinds[precision]), torch)
+    model = load_model(folder, target="vector" if pooling else None, pooling=pooling)
+    return TorchCudaRunner(model.to(where, kinds[precision]), torch)

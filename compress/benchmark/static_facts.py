@@ -9,6 +9,7 @@ from typing import TypedDict
 from compress.benchmark.grid import Candidate
 from compress.benchmark.timing_worker import fresh_python
 from compress.core import console
+from compress.models.layout import graph_file
 
 WEIGHT_SUFFIXES = {".safetensors", ".onnx", ".data"}
 TIMEOUT = 300  # seconds
@@ -34,14 +35,15 @@ NOT_MEASURED: ColdStart = {"load_ms": None, "first_run_ms": None, "peak_rss_mb":
 
 def static_facts(candidate: Candidate, runs_on: list[str], device: str, memory: bool) -> StaticFacts:
     """Return the size of a model's weights on disk, and with `memory` its cold start and peak memory in a separate process."""
-    size = sum(path.stat().st_size for path in candidate.folder.iterdir() if path.suffix in WEIGHT_SUFFIXES)
+    size = sum(path.stat().st_size for path in graph_file(candidate.folder).parent.iterdir() if path.suffix in WEIGHT_SUFFIXES)
     cold_start = measure_cold_start(candidate, device) if memory else NOT_MEASURED
     return {"size_mb": size / 1e6, **cold_start, "runs_on": runs_on}
 
 
 def measure_cold_start(candidate: Candidate, device: str) -> ColdStart:
     """Load a model and run it once in a fresh process; a failure only warns."""
-    command = fresh_python("compress.benchmark.cold_start", str(candidate.folder), candidate.runtime, device, candidate.precision)
+    facts = [str(candidate.folder), candidate.runtime, device, candidate.precision, *([candidate.pooling] if candidate.pooling else [])]
+    command = fresh_python("compress.benchmark.cold_start", *facts)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         if done.returncode == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -12,12 +13,12 @@ from compress.core import console
 from compress.settings import BenchSettings
 
 if TYPE_CHECKING:
-    from compress.results.measurements import CellDocument
+    from compress.results.measurements import CellDocument, CorpusEntry
     from compress.results.objects import BenchResult
     from compress.results.values import Ratio
 
 BUSY = 3  # p90 over p50, above which other work on the machine disturbs the times
-KEYS = ("machine", "results", "control", "waterfall", "seconds")
+KEYS = ("machine", "results", "control", "waterfall", "corpus", "seconds")
 
 
 @click.command("bench", cls=SectionCommand, short_help="Measure latency, throughput, memory and size, interleaved.")
@@ -30,7 +31,8 @@ def command(models: tuple[str, ...], **values: object) -> None:
     Checkpoints run in PyTorch, ONNX artifacts in ONNX Runtime (or in OpenVINO with --runtime). In every round each model runs
     once, in shuffled order. A speedup is the median of the per-round ratios to the first model, with a 95 % interval. The A/A
     control times the first model against itself; its interval is the noise floor. Fixed lengths are full rows of random
-    tokens. With --task the task's texts are timed as well, each batch padded to its longest text.
+    tokens. With --task the task's texts are timed as well, each batch padded to its longest text. --corpus measures how many
+    documents per second a model encodes.
 
     \b
     Examples:
@@ -38,12 +40,13 @@ def command(models: tuple[str, ...], **values: object) -> None:
       compress bench teacher int8 --batch-size 1 8 --seq-len 128 --threads 1 2
       compress bench teacher int8 --task bbc-news --tokenize
       compress bench teacher graph int8 --runtime auto --runtime openvino
+      compress bench embedder int8 --kind sentence-embedding --beir DIR --corpus --threads 2
     """
     from compress import api
 
     task = task_of(values)
     document = api.bench(models, task, **given(BenchSettings, values))
-    console.result({key: document[key] for key in KEYS}, lambda: show_benchmark(document))
+    console.result({key: document[key] for key in KEYS if key in document}, lambda: show_benchmark(document))
 
 
 def show_benchmark(document: BenchResult) -> None:
@@ -82,10 +85,22 @@ def show_benchmark(document: BenchResult) -> None:
         print(f"A/A control ({cell}): {control['ratio']:.3f} [{low:.3f}, {high:.3f}]")
         if "padding" in control:
             print(f"padding every text to the task's maximum length ({cell}): {ratio_with_interval(control['padding'])} slower")
+    _show_corpus(document.get("corpus") or [])
     for entry in document.waterfall[:1]:
         if len(entry["steps"]) > 1:
             steps = " x ".join(f"{step['ratio']:.2f} ({step['what']})" for step in entry["steps"])
             print(f"factors of the speedup (batch {entry['batch_size']}, length {cell_length(entry)}): {steps}")
+
+
+def _show_corpus(entries: Sequence[CorpusEntry]) -> None:
+    """Print how fast each model encodes the corpus."""
+    if entries:
+        rows = [
+            [entry["model"], f"{entry['threads']}", f"{entry['texts_per_s']:.1f}", ratio_with_interval(entry["speedup"])]
+            for entry in entries
+        ]
+        title = f"{entries[0]['texts']} texts of the corpus, {entries[0]['tokens']:.0f} tokens on average, with tokenization"
+        console.table(["model", "threads", "texts per s", "speedup"], rows, title)
 
 
 def cell_length(entry: CellDocument) -> str:

@@ -22,7 +22,7 @@ def command(model: str, output: str, overwrite: bool, **values: object) -> None:
     The graph is compared with PyTorch on real texts (the task's, or built-in samples): single and batched, short and long,
     with mixed padding. Nothing is written if the logits differ by more than the tolerance. The graph is fp32; 'compress
     quantize' converts it to int8, int4, fp16 or bf16. --tune times variants of the graph and runtime options on this machine and
-    keeps the fastest; --runtime auto times OpenVINO as well.
+    keeps the fastest; --runtime auto times OpenVINO as well. --layout puts the graph where another client looks for it.
 
     \b
     Examples:
@@ -30,6 +30,7 @@ def command(model: str, output: str, overwrite: bool, **values: object) -> None:
       compress export student --task bbc-news -o graph
       compress export student --tune --batch-size 1 8 --seq-len 32 128 -o graph
       compress export student --runtime auto -o graph
+      compress export int8 --layout transformers.js -o web
     """
     from compress import api
 

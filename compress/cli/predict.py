@@ -14,6 +14,7 @@ import click
 from compress.cli.options import SectionCommand, option
 from compress.core import console
 from compress.core.errors import UsageError
+from compress.core.outputs import check_output_file, unwritable
 from compress.data.input_spec import POOLINGS
 from compress.settings.base import CHECK, HARDWARE, INPUT
 
@@ -79,7 +80,8 @@ def command(
         return
     from compress.inference.predictor import open_predictor
 
-    predict = open_predictor(model, device, pooling, query_first=query is not None, check=check)
+    single = query is None and not pair
+    predict = open_predictor(model, device, pooling, query_first=query is not None, single=single, check=check)
     if texts:
         inputs: Iterable[str] = ["\t".join(texts)] if pair else texts
         if pair and len(texts) != 2:
@@ -125,6 +127,8 @@ def _check_options(texts: tuple[str, ...], query: str | None, output: str | None
         raise UsageError(f"-o {output}: --query and --pair give scores, and -o takes vectors", "leave -o out: scores are printed")
     if output and beir is None and not output.endswith(".npy"):
         raise UsageError(f"-o {output}: vectors are written to a file that ends with .npy")
+    if output:
+        check_output_file(Path(output))
 
 
 def _search(model: str, beir: str, output: Path, device: str, pooling: str | None, check: bool) -> None:
@@ -161,7 +165,7 @@ def _write_vectors(path: Path, vectors: list[np.ndarray]) -> None:
         with files.atomic_file(path) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.stack(vectors))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", "name a file in a folder that exists and may be written") from error
+        raise unwritable(path, error) from error
 
 
 def _printed(text: str, prediction: Output) -> str:

@@ -1,8 +1,9 @@
-"""Output folders: which ones are allowed, and where an interrupted run keeps its state."""
+"""Output folders and files: which ones are allowed, and where an interrupted run keeps its state."""
 
 from __future__ import annotations
 
 import glob
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -26,6 +27,23 @@ def check_output(target: Path, sources: list[Path]) -> None:
             raise UsageError(f"the output {target} lies inside the input {source}", "choose another folder with -o")
         if resolved in source.resolve().parents and resolved.exists() and read_manifest(resolved) is not None:
             raise UsageError(f"the output {target} holds the input {source}", "choose another folder with -o")
+
+
+def check_output_file(target: Path) -> None:
+    """Refuse a file that cannot be written, before any work.
+
+    Raises:
+        UsageError: it is a folder, or its folder does not exist or may not be written.
+    """
+    path = target.absolute()
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise unwritable(target)
+
+
+def unwritable(target: Path, error: OSError | None = None) -> UsageError:
+    """Return the error of a file that cannot be written, with the system's reason."""
+    reason = f": {error.strerror}" if error and error.strerror else ""
+    return UsageError(f"{target} cannot be written{reason}", "name a file in a folder that exists and may be written")
 
 
 def resume_folder(target: Path, key: str) -> Path:

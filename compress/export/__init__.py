@@ -16,6 +16,7 @@ from compress.export.artifact import recorded_input_spec, served_forwards, verif
 from compress.export.attention import ATTENTION_OPSET, GraphForm
 from compress.export.canaries import write_canaries
 from compress.export.graph import build_graph
+from compress.export.layout import lay_out_artifact, move_graph
 from compress.export.runtime_hints import RUNTIME_HINTS
 from compress.export.tolerance import BF16_TOLERANCE, TOLERANCE, TRIED_EXAMPLES, difference, is_relative
 from compress.export.tune import TunableGraphs, tune_graph
@@ -27,7 +28,7 @@ from compress.models.checkpoint import load_model
 from compress.models.config import max_tokens, read_config
 from compress.models.embedder import is_embedder_model
 from compress.models.inputs import input_spec_of
-from compress.models.layout import GRAPH
+from compress.models.layout import GRAPH, is_graph
 from compress.models.model_shape import count_params, model_shape
 from compress.models.types import TransformersModel
 from compress.results import ExportDocument
@@ -41,11 +42,16 @@ __all__ = ["RUNTIME_HINTS", "run", "write_artifact"]
 def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocument:
     """Write the graph, its config and tokenizer, and verify it against PyTorch on real texts.
 
+    With a layout, an artifact is written again in it.
+
     Raises:
+        UsageError: settings that do not fit the model.
         ModelError: the logits differ by more than the tolerance; the message names the worst case.
         ResourceError: `runtime` is OpenVINO, which is not installed.
     """
     source = inputs.source
+    if settings.layout != "compress" and is_graph(source):
+        return lay_out_artifact(inputs, settings, output)
     model = load_model(source, target=inputs.target_or_none, pooling=inputs.pooling)
     data, texts = verification_data(inputs, source)
     reference = cached_forward(torch_forward(model))
@@ -59,8 +65,11 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         return difference(verify(reference, forward, tried, target), precisions[runtime], settings.tolerance)
 
     longest = max_tokens(read_config(source))
+    if settings.token_embeddings and not embedder:
+        raise UsageError("--token-embeddings is for embedders, and this model is another one", "leave it out")
     tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
-    write_artifact(tuned.graph, source, output, inputs.pooling)
+    input_spec = recorded_input_spec(inputs)
+    write_artifact(tuned.graph, source, output, inputs.pooling, input_spec)
     served = served_forwards(output, tuned.hints)
     verifications = _verify(served, reference, data, texts, target, precisions, settings.tolerance)
     verification = verifications[ONNXRUNTIME]
@@ -70,10 +79,11 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         "form": graph_form(tuned.point, settings).as_json(),
         "runtime": tuned.hints,
         "verification": verification,
-        "input_spec": recorded_input_spec(inputs).as_json(),
+        "input_spec": input_spec.as_json(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
         "graph_inputs": [entry.name for entry in tuned.graph.graph.input],
+        "graph_outputs": [entry.name for entry in tuned.graph.graph.output],
         "size_mb": (output / GRAPH).stat().st_size / 1e6,
         "metrics": {"max_abs_difference": verification["max_abs"], "argmax_agreement": verification["agreement"]},
     }
@@ -81,6 +91,8 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         document["tuning"] = tuned.tuning
     if OPENVINO in verifications:
         document["verification_openvino"] = verifications[OPENVINO]
+    if settings.layout != "compress":
+        document["graph"] = move_graph(output, settings.layout, "fp32")
     return document
 
 
@@ -148,4 +160,5 @@ def tunable_graphs(model: TransformersModel, settings: ExportSettings) -> Tunabl
 
 def graph_form(point: Point, settings: ExportSettings) -> GraphForm:
     """Return the form that a point of the search stands for."""
-    return GraphForm(point["attention"], point["qkv"], point["scale"], settings.opset)  # pyright: ignore[reportArgumentType]
+    tokens = settings.token_embeddings or settings.layout == "sentence-transformers"
+    return GraphForm(point["attention"], point["qkv"], point["scale"], settings.opset, tokens)  # pyright: ignore[reportArgumentType]

@@ -15,40 +15,56 @@ from compress.export.verify import evenly_spaced
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.inference.routes import ONNXRUNTIME, recorded_runtimes
-from compress.models.config import longest_input, read_config
+from compress.models.config import longest_input, read_config, serving_length
 from compress.models.config_heads import target_of
 from compress.models.family import family_of
 from compress.models.inputs import encode_for, input_spec_of
-from compress.models.layout import GRAPH
-from compress.models.sentence_folder import write_sentence_head
-from compress.models.sentence_head import head_with_pooling
-from compress.models.tokenizer import save_tokenizer
+from compress.models.layout import GRAPH, WEIGHTS
+from compress.models.sentence_folder import dense_folders, step_folder, write_sentence_head
+from compress.models.sentence_head import SentenceHead, head_with_pooling
+from compress.models.tokenizer import limit_length, save_tokenizer
+from compress.models.types import Config
 from compress.results.graphs import RuntimeHints
 from compress.stage import Inputs
 
 VERIFIED_EXAMPLES = 256
+CUT = ("class", "labels", "value")  # long inputs are cut, not split into windows
 SAMPLE_SPEC = InputSpec(max_length=512)  # only texts, whatever the model predicts: the logits are compared
 
 
-def write_artifact(graph: onnx.ModelProto, source: Path, output: Path, pooling: str | None = None) -> None:
+def write_artifact(
+    graph: onnx.ModelProto, source: Path, output: Path, pooling: str | None = None, input_spec: InputSpec | None = None
+) -> None:
     """Write `model.onnx`, and the `config.json` and tokenizer of `source`, into `output`.
 
-    With an embedder go the files that describe its head, whose computation and weights are in the graph.
+    With an embedder go the files of its head, for clients that compute it themselves; the graph does so, too.
 
     Args:
         graph: the graph.
         source: the model that it was made from.
         output: an existing folder.
         pooling: of an embedder whose folder names none.
+        input_spec: how its inputs are encoded; other clients cut them to the same length.
     """
     disk.check_space(output, graph.ByteSize())
     onnx.save(graph, str(output / GRAPH))
     (output / "config.json").write_bytes((source / "config.json").read_bytes())
     save_tokenizer(source, output)
     config = read_config(source)
-    if pooling or target_of(config) == "vector":
-        head = head_with_pooling(config, pooling, str(source))
-        write_sentence_head(output, head, config[family_of(config["model_type"]).hidden_key])
+    embedder = bool(pooling) or target_of(config) == "vector"
+    if embedder:
+        _write_head(head_with_pooling(config, pooling, str(source)), config, source, output)
+    cut = input_spec is not None and input_spec.target in CUT
+    limit_length(output, input_spec.max_length if cut else longest_input(config, "vector" if embedder else "class"))
+
+
+def _write_head(head: SentenceHead, config: Config, source: Path, output: Path) -> None:
+    """Write the files of an embedder's head, with the weights of its dense layers."""
+    write_sentence_head(output, head, config[family_of(config["model_type"]).hidden_key])
+    for number, folder in zip(head.dense_steps, dense_folders(source), strict=False):
+        weights = folder / WEIGHTS
+        if weights.is_file():  # older artifacts have none
+            (output / step_folder(number, head.steps[number]) / WEIGHTS).write_bytes(weights.read_bytes())
 
 
 def served_forwards(folder: Path, hints: RuntimeHints) -> dict[str, Forward]:
@@ -75,4 +91,4 @@ def recorded_input_spec(inputs: Inputs) -> InputSpec:
     if inputs.task_or_none is None:
         return input_spec_of(config, artifacts.read_manifest(inputs.source))
     input_spec = inputs.task_or_none.spec.input_spec
-    return replace(input_spec, max_length=min(input_spec.max_length, longest_input(config, input_spec.target)))
+    return replace(input_spec, max_length=serving_length(config, input_spec.target, input_spec.max_length))

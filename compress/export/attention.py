@@ -29,6 +29,7 @@ class GraphForm:
         qkv: query, key and value from `separate` matmuls, or from one whose output is split (`packed`).
         scale: `1/sqrt(head size)` `folded` into the query's weights, or applied to the `scores`.
         opset: of the standard operators.
+        token_embeddings: an embedder's graph computes the vectors of all tokens, whatever it pools.
 
     Raises:
         UsageError: the opset is not supported, or has no Attention operator.
@@ -38,6 +39,7 @@ class GraphForm:
     qkv: Qkv = "separate"
     scale: Scale = "folded"
     opset: int = OPSET
+    token_embeddings: bool = False
 
     def __post_init__(self) -> None:
         if self.opset not in IR_VERSIONS:
@@ -46,8 +48,8 @@ class GraphForm:
             raise UsageError(f"opset {self.opset} has no Attention operator", f"give --opset {ATTENTION_OPSET}, or --attention plain")
 
     def as_json(self) -> dict[str, str | int]:
-        """Return the fields as a JSON document."""
-        return asdict(self)
+        """Return how the graph is written as a JSON document; `graph_outputs` says what it computes."""
+        return {key: value for key, value in asdict(self).items() if key != "token_embeddings"}
 
 
 PLAIN = GraphForm()

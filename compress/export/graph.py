@@ -21,7 +21,7 @@ from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.static_model import static_rows
 from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
-from compress.inference.onnx_session import VECTOR
+from compress.inference.onnx_session import STATES, VECTOR
 from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
 from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.ModelProto:
     """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
 
-    An embedder's output is `sentence_embedding`: its vectors, pooled with the mask.
+    An embedder's outputs are `sentence_embedding`, its vectors, pooled with the mask; and `last_hidden_state`, the vectors of all
+    tokens, unless its pooling reads the first token only.
 
     Args:
         model: in evaluation mode, of any shape.
@@ -48,8 +49,15 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     family, graph = family_of(model.config.model_type), RowGraph(form.opset)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
     if is_embedder_model(model):
-        rows = _encoder(graph, model, form, every_token=not head_of(model.config).first_token_only)
-        return graph.model(inputs, {VECTOR: (sentence_vectors(graph, model, rows), ["batch", vector_size(model)])})
+        every_token = form.token_embeddings or not head_of(model.config).first_token_only
+        read = _encoder(graph, model, form, every_token)
+        hidden = getattr(model.config, family.hidden_key)
+        if every_token:
+            read = graph.shaped(read, [hidden], "tokens")
+        outputs: dict[str, Output] = {VECTOR: (sentence_vectors(graph, model, read, every_token), ["batch", vector_size(model)])}
+        if every_token:
+            outputs[STATES] = (read, ["batch", "sequence", hidden])
+        return graph.model(inputs, outputs)
     head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
     every_token = head is not None
     labels = len(model.config.id2label or {})

@@ -11,7 +11,6 @@ from compress.data.input_spec import Pooling
 from compress.export.builder import RowGraph
 from compress.export.weights import LinearWeights, array_of
 from compress.models.embedder import MIN_COUNT, MIN_NORM, Dense, head_of
-from compress.models.family import family_of
 from compress.models.types import TransformersModel
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -20,20 +19,18 @@ AXES_AS_INPUT = 18  # the first opset whose ReduceMax takes its axes as an input
 OPERATORS = {"Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
 
 
-def sentence_vectors(graph: RowGraph, model: TransformersModel, rows: str) -> str:
+def sentence_vectors(graph: RowGraph, model: TransformersModel, states: str, every_token: bool) -> str:
     """Add the head of an embedder; returns the vectors, (batch, size).
 
     Args:
         graph: that gets the nodes.
         model: an embedder.
-        rows: states of the last layer: (batch * sequence, hidden), or (batch, hidden) if only first tokens are pooled.
+        states: of the last layer: (batch, sequence, hidden), or of the first tokens alone: (batch, hidden).
+        every_token: the states are those of every token.
     """
-    head = head_of(model.config)
-    value = rows
-    if not head.first_token_only:
-        hidden = getattr(model.config, family_of(model.config.model_type).hidden_key)
-        states = graph.shaped(rows, [hidden], "pooling.states")
-        parts = [_pooled(graph, states, mode) for mode in head.pooling]
+    value = states
+    if every_token:
+        parts = [_pooled(graph, states, mode) for mode in head_of(model.config).pooling]
         value = parts[0] if len(parts) == 1 else graph.node("Concat", parts, "pooling", axis=-1)
     steps: Any = model.steps
     for number, step in enumerate(steps):

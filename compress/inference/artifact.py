@@ -29,7 +29,7 @@ from compress.inference.routes import ONNXRUNTIME, OPENVINO, routed_forward, sin
 from compress.models.config import longest_input, read_config
 from compress.models.config_heads import class_names
 from compress.models.inputs import input_spec_of, prompts_of
-from compress.models.layout import CANARIES, GRAPH
+from compress.models.layout import CANARIES, GRAPH, graph_file, is_graph
 from compress.models.reference import locate
 from compress.models.tokenizer import load_tokenizer, pad_id
 
@@ -84,7 +84,7 @@ class OnnxModel:
                 if self._session is None:
                     warn_of_lacking(self._manifest, self.folder)
                     hints = with_exact_products(self._hints) if self._device == "cpu" and saturates(self._manifest) else self._hints
-                    session = open_session(self.folder / GRAPH, self._threads, self._device, hints)
+                    session = open_session(graph_file(self.folder), self._threads, self._device, hints)
                     self._check_canaries(lambda: session_forward(session), ONNXRUNTIME, half=self._device == "tensorrt")
                     self._session = session
         return self._session
@@ -219,7 +219,7 @@ def load_onnx(
     if threads is not None:
         check_count("threads", threads, MAX_THREADS)
     folder = locate(reference)
-    if not (folder / GRAPH).is_file():
+    if not is_graph(folder):
         raise ModelError(f"{folder} has no {GRAPH}: it is not an ONNX artifact", "write one with: compress export MODEL -o DIR")
     hints: RuntimeHints = (artifacts.read_manifest(folder) or {}).get("runtime", {})
     return OnnxModel(folder, threads, device, {**hints, "routes": single_route(runtime)} if runtime else None, check)

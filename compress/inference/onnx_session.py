@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from compress.results import RuntimeHints
 
 VECTOR = "sentence_embedding"  # the output of an embedder, as its servers know it
+STATES = "last_hidden_state"  # its other one, which sentence-transformers pools
 FULL_PRECISION = {"use_tf32": "0"}  # a float32 graph computes in float32, as PyTorch does; for speed there is float16
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 EXTERNAL_DATA = b"\n\x08location"  # precedes, in a serialized tensor, the name of the file that holds its data

@@ -20,8 +20,8 @@ import numpy as np
 from compress.core.errors import ModelError, ResourceError, UsageError
 from compress.core.scratch import folder as scratch_folder
 from compress.inference.batches import Forward
-from compress.inference.onnx_session import EXTERNAL_DATA, refuse_linked_weights
-from compress.models.layout import GRAPH, OPENVINO_GRAPH, is_graph
+from compress.inference.onnx_session import EXTERNAL_DATA, VECTOR, refuse_linked_weights
+from compress.models.layout import GRAPH, OPENVINO_GRAPH, graph_file, is_graph
 
 if TYPE_CHECKING:
     from openvino import CompiledModel  # pyright: ignore[reportMissingImports]
@@ -55,7 +55,7 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
     except ImportError as error:
         raise ResourceError("OpenVINO is not installed", "pip install 'bert-compress[openvino]'") from error
     separate = (folder / OPENVINO_GRAPH).is_file()
-    graph = folder / (OPENVINO_GRAPH if separate else GRAPH)
+    graph = folder / OPENVINO_GRAPH if separate else graph_file(folder)
     if separate:
         _refuse_other_files(graph)
     else:
@@ -66,7 +66,11 @@ def openvino_forward(folder: Path, precision: str = "fp32", device: str = "cpu",
     try:
         core = openvino.Core()
         with _without_links(graph) if separate else nullcontext(graph) as path:
-            compiled = core.compile_model(core.read_model(str(path)), "CPU", options)
+            model = core.read_model(str(path))
+            vectors = [entry for entry in model.outputs if VECTOR in entry.get_names()]
+            if vectors:  # nothing reads the tokens' vectors, so that they need not be copied
+                model = openvino.Model([entry.get_node() for entry in vectors], model.get_parameters(), "vectors")
+            compiled = core.compile_model(model, "CPU", options)
     except OSError as error:
         raise ResourceError(f"{graph} cannot be copied to where OpenVINO reads it: {error.strerror}", "make room in $TMPDIR") from error
     except Exception as error:  # OpenVINO's exceptions share no base class

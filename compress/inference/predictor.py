@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from compress.core import artifacts
+from compress.core.errors import UsageError
 from compress.data.input_spec import DOCUMENT_PROMPTS, QUERY_PROMPTS
 from compress.data.texts import examples_from_texts
 from compress.inference.artifact import ManyTexts, OnnxModel
 from compress.inference.batches import run_batches
 from compress.inference.decoding import Output, describe_outputs
 from compress.inference.forward import check_graph_pooling, open_forward
+from compress.models.activation import is_reranker
 from compress.models.config import read_config
 from compress.models.config_heads import class_names
 from compress.models.inputs import encode_for, input_spec_of
@@ -21,7 +23,12 @@ from compress.models.reference import locate
 
 
 def open_predictor(
-    reference: str | Path, device: str = "cpu", pooling: str | None = None, query_first: bool = False, check: bool = True
+    reference: str | Path,
+    device: str = "cpu",
+    pooling: str | None = None,
+    query_first: bool = False,
+    single: bool = False,
+    check: bool = True,
 ) -> Callable[[ManyTexts], list[Output]]:
     """Open a model and return a function from texts (or pairs of texts) to predictions, in the same order.
 
@@ -30,14 +37,19 @@ def open_predictor(
         device: `auto`, `cpu` or `cuda`.
         pooling: opens a pre-trained encoder as an embedder, if its folder does not name its pooling.
         query_first: pairs are a query and a document: an embedder puts its prompts for them before the texts.
+        single: it will be given texts that are no pairs.
         check: compare an artifact's outputs with those that it carries.
 
     Raises:
-        UsageError: another pooling than the folder's.
+        UsageError: another pooling than the folder's, or a reranker for single texts.
         ModelError: the model is damaged or not supported, or an artifact that is no embedder was given a pooling.
         ResourceError: the device or the hub model is unavailable.
     """
     folder, prompts = locate(reference), (QUERY_PROMPTS, DOCUMENT_PROMPTS) if query_first else ()
+    if single and is_reranker(read_config(folder), artifacts.read_manifest(folder)):
+        raise UsageError(
+            f"{folder} is a reranker, which scores passages for a query", "give the query with --query, and the passages as texts"
+        )
     if is_graph(folder):
         check_graph_pooling(folder, pooling)
         model = OnnxModel(folder, device=device, check=check)

@@ -10,7 +10,8 @@ import numpy as np
 
 from compress.core import artifacts, caches, digests, machine
 from compress.core.disk_cache import cached_folder, is_cached
-from compress.core.errors import DataError, ModelError
+from compress.core.errors import ModelError
+from compress.core.outputs import check_output_file, unwritable
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.rankings import DocumentRanking
@@ -143,11 +144,11 @@ def write_candidates(
 
     Raises:
         ModelError: the model is no embedder, damaged or not supported.
-        DataError: the data is malformed, or the file cannot be written.
+        UsageError: the file cannot be written.
+        DataError: the data is malformed.
         ResourceError: the device, the hub model or the data is unavailable.
     """
-    if not output.absolute().parent.is_dir():
-        raise DataError(f"{output} cannot be written", "name a file in a folder that exists and may be written")
+    check_output_file(output)
     folder = locate(reference)
     embedder_spec(folder, pooling)
     retrieval = Retrieval(data)
@@ -155,7 +156,5 @@ def write_candidates(
     try:
         write_trec_run(output, rankings, retrieval.queries, retrieval.corpus, TAG)
     except OSError as error:
-        raise DataError(
-            f"{output} cannot be written: {error.strerror}", "name a file in a folder that exists and may be written"
-        ) from error
+        raise unwritable(output, error) from error
     return len(rankings), sum(map(len, rankings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from compress.data.input_spec import Activation
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 RECORD, OLD_RECORD = "sentence_transformers", "sbert_ce_default_activation_function"  # keys of sentence-transformers
+IDENTITY = "torch.nn.modules.linear.Identity"
 NAMES: dict[str, Activation] = {"Identity": "none", "Sigmoid": "sigmoid"}
 
 
@@ -54,6 +56,25 @@ def set_regression(config: PreTrainedConfig) -> None:
     for key in (RECORD, OLD_RECORD):
         if hasattr(config, key):
             delattr(config, key)
+
+
+def record_no_activation(model: TransformersModel) -> None:
+    """Record in a reranker's config, in place, that its value has no activation: without a record `CrossEncoder` applies the sigmoid."""
+    if recorded_activation(model.config.to_dict()) is None and activation_of(model) == "none":
+        setattr(model.config, RECORD, {"activation_fn": IDENTITY})
+
+
+def is_reranker(config: Config, manifest: Mapping[str, object] | None) -> bool:
+    """Return whether a model scores a query and a passage: its task says so, or without a task what sentence-transformers recorded.
+
+    Args:
+        config: from `read_config`.
+        manifest: of its folder; None: it has none.
+    """
+    task = (manifest or {}).get("task")
+    if isinstance(task, Mapping):
+        return task.get("kind") == "text-ranking"
+    return target_of(config) == "value" and recorded_activation(config) is not None
 
 
 def take_activation(config: PreTrainedConfig, source: PreTrainedConfig) -> None:

@@ -43,6 +43,12 @@ def longest_input(config: Config, target: Target) -> int:
     return min(max_tokens(config), head.max_length) if head and head.max_length else max_tokens(config)
 
 
+def serving_length(config: Config, target: Target, of_task: int | None) -> int:
+    """Return to how many tokens inputs are cut when a model serves: an embedder's folder says so, other models follow their task."""
+    limit = longest_input(config, target)
+    return limit if target == "vector" or not of_task else min(of_task, limit)
+
+
 def max_tokens(config: Config) -> int:
     """Return the longest input in tokens that the position embeddings allow (RoBERTa's start after the padding id)."""
     positions = config.get("max_position_embeddings") or 512

@@ -175,9 +175,8 @@ def dense_state(folder: Path, config: Config) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     head = SentenceHead.from_json(config[EMBEDDING_KEY])
-    numbers = [number for number, step in enumerate(head.steps) if isinstance(step, DenseStep)]
     state: dict[str, torch.Tensor] = {}
-    for number, place in zip(numbers, dense_folders(folder), strict=False):
+    for number, place in zip(head.dense_steps, dense_folders(folder), strict=False):
         check_weights(place, config)
         for name, tensor in load_file(place / "model.safetensors").items():
             state[f"steps.{number}.{name}"] = tensor

@@ -17,7 +17,7 @@ from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec, Target
 from compress.data.sentence_texts import single_texts
 from compress.models.activation import value_activation
-from compress.models.config import longest_input, read_config
+from compress.models.config import longest_input, read_config, serving_length
 from compress.models.config_heads import agreed_target
 from compress.models.sentence_head import sentence_head
 from compress.models.tokenizer import load_tokenizer, pad_id
@@ -75,8 +75,7 @@ def input_spec_of(config: Config, manifest: Mapping[str, object] | None) -> Inpu
     known = _checked(recorded, manifest.get("max_length"))
     recorded_target = known.get("target")
     target = agreed_target(config, recorded_target) or ("vector" if recorded_target == "vector" else "class")
-    limit = longest_input(config, target)
-    known["max_length"] = min(known.get("max_length") or limit, limit)
+    known["max_length"] = serving_length(config, target, known.get("max_length"))
     return InputSpec(**{**known, "target": target, "activation": value_activation(config), "prompts": ()})
 
 

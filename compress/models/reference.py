@@ -8,7 +8,7 @@ from pathlib import Path
 from compress.core import digests, hub
 from compress.core.errors import ModelError, did_you_mean
 from compress.core.extras import demo_package
-from compress.models.layout import CANARIES, GRAPH, OPENVINO_GRAPH
+from compress.models.layout import CANARIES, GRAPH, GRAPH_FOLDER, OPENVINO_GRAPH
 from compress.models.resolved_tokenizer import SOURCES
 from compress.models.sentence_folder import LENGTH_FILES, MODULES, PROMPTS_FILE, sentence_files
 
@@ -107,5 +107,7 @@ def digest_model(folder: Path) -> str:
     paths = sorted(path for path in folder.iterdir() if path.is_file() and (path.name in names or path.name.endswith(weights)))
     if not paths:
         return digests.digest_json({path.name: digest_model(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()})
+    if not any(path.suffix in (".onnx", ".safetensors") for path in paths):
+        paths += sorted(folder.glob(f"{GRAPH_FOLDER}/*.onnx"))  # laid out for another client
     paths += sentence_files(folder)
     return digests.digest_json({path.relative_to(folder).as_posix(): digests.digest_file(path) for path in paths})

@@ -55,6 +55,11 @@ class SentenceHead:
         return last.out_features if last else hidden * len(self.pooling)
 
     @property
+    def dense_steps(self) -> list[int]:
+        """The places of the dense layers among the steps."""
+        return [number for number, step in enumerate(self.steps) if isinstance(step, DenseStep)]
+
+    @property
     def first_token_only(self) -> bool:
         """Whether the vector depends on the first token of the last layer alone."""
         return self.pooling == ("cls",)

@@ -138,6 +138,19 @@ def save_tokenizer(source: Path, target: Path) -> None:
     mark_resolved(target, settings)
 
 
+def limit_length(folder: Path, tokens: int) -> None:
+    """Write the longest input of a model into `tokenizer_config.json`, where other clients look for it, unless it names a shorter one.
+
+    Args:
+        folder: that `save_tokenizer` has written.
+        tokens: the longest input.
+    """
+    settings = read_settings(folder)
+    named = settings.get("model_max_length")
+    if not isinstance(named, int) or isinstance(named, bool) or not 0 < named <= tokens:
+        mark_resolved(folder, {**settings, "model_max_length": tokens})
+
+
 def _new_settings(tokenizer: Tokenizer, resolved: ResolvedTokenizer) -> dict[str, Any]:
     """Return a `tokenizer_config.json` for a tokenizer that has none."""
     settings: dict[str, Any] = {"tokenizer_class": resolved.tokenizer_class or "PreTrainedTokenizerFast"}

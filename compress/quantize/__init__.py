@@ -9,6 +9,7 @@ from compress.core import artifacts, console, machine
 from compress.core.errors import ModelError
 from compress.core.scratch import folder as scratch_folder
 from compress.data.encoded import Encoded
+from compress.data.input_spec import InputSpec
 from compress.export.artifact import recorded_input_spec, served_forwards, verification_data, write_artifact
 from compress.export.canaries import write_canaries
 from compress.export.runtime_hints import RUNTIME_HINTS
@@ -19,7 +20,7 @@ from compress.inference.batches import Forward
 from compress.inference.processor import with_exact_products
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
 from compress.models.config import read_config
-from compress.models.layout import GRAPH, OPENVINO_GRAPH
+from compress.models.layout import OPENVINO_GRAPH, graph_file
 from compress.models.shape import shape_of_config
 from compress.quantize.accuracy_gate import AccuracyGate
 from compress.quantize.calibration_texts import encode_calibration_texts
@@ -60,7 +61,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         source = float_artifact(inputs, scratch)
         data, texts = verification_data(inputs, source)
         calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
-        variants = GraphVariants(source / GRAPH, settings, target, calibration)
+        variants = GraphVariants(graph_file(source), settings, target, calibration)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
         gate = AccuracyGate(inputs, source, reference) if inputs.task_or_none else None
         choice = _choose_method(method, variants, gate, reference, data)
@@ -68,14 +69,15 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         tunable = precision == "int8" and not target.gpu
         tuned = tuned_serving(choice, settings, reference, data, target.here) if tunable else fixed_serving(choice, target.gpu)
         method = tuned.point["method"]
-        _write(tuned, source, output)
+        input_spec = recorded_input_spec(inputs)
+        _write(tuned, source, output, input_spec)
         served = served_forwards(output, _exact_hints(tuned.hints, target))
         verifications = _verify(served, reference, data, texts, precision)
         write_canaries(output, served, reference.logits, verifications[ONNXRUNTIME]["largest"], precision, reference.target)
         metrics = _check_accuracy(served, gate, settings.max_drop, precision)
         errors = matmul_errors(variants, method, tuned.graph, data if calibration is None else calibration) if settings.report else None
         size = sum(path.stat().st_size for path in output.glob("*.onnx"))
-        _announce(tuned, precision, size / (source / GRAPH).stat().st_size)
+        _announce(tuned, precision, size / graph_file(source).stat().st_size)
         document: QuantizeDocument = {
             "precision": precision,
             "method": method,
@@ -87,10 +89,11 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
             "float_groups": choice.float_groups,
             "runtime": tuned.hints,
             "verification": verifications[ONNXRUNTIME],
-            "input_spec": recorded_input_spec(inputs).as_json(),
+            "input_spec": input_spec.as_json(),
             "layers": shape_of_config(read_config(output)).as_json(),
             "params": (artifacts.read_manifest(inputs.source) or {}).get("params"),
             "graph_inputs": [entry.name for entry in tuned.graph.graph.input],
+            "graph_outputs": [entry.name for entry in tuned.graph.graph.output],
             "size_mb": size / 1e6,
             "metrics": metrics,
         }
@@ -117,9 +120,9 @@ def _choose_method(method: str, variants: GraphVariants, gate: AccuracyGate | No
     return MethodChoice(method, variants.graph(method, variants.groups if static else ()))
 
 
-def _write(tuned: TunedGraph, source: Path, output: Path) -> None:
+def _write(tuned: TunedGraph, source: Path, output: Path, input_spec: InputSpec) -> None:
     """Write the artifact, with a second graph for OpenVINO if there is one."""
-    write_artifact(tuned.graph, source, output)
+    write_artifact(tuned.graph, source, output, input_spec=input_spec)
     if tuned.openvino_graph is not None:
         save_sharing_weights(tuned.openvino_graph, output / OPENVINO_GRAPH)
 

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from compress.core.errors import ModelError
 from compress.export import run as export
 from compress.inference.onnx_session import refuse_linked_weights
-from compress.models.layout import GRAPH, is_graph
+from compress.models.layout import graph_file, is_graph
 from compress.quantize.dynamic import count_quantized
 from compress.settings import ExportSettings
 from compress.stage import Inputs
@@ -30,7 +30,7 @@ def float_artifact(inputs: Inputs, scratch: Path) -> Path:
         folder = scratch / "float"
         folder.mkdir()
         export(inputs, ExportSettings.model_validate({}), folder)
-    _check_float(_read_graph(folder / GRAPH), inputs.source)
+    _check_float(_read_graph(graph_file(folder)), inputs.source)
     return folder
 
 

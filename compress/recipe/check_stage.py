@@ -8,7 +8,7 @@ from typing import Any
 from compress.core.errors import RecipeError, did_you_mean
 from compress.core.validation import known_keys, validate
 from compress.recipe.schema import MODEL, RecipeDocument, Stage, stage_of
-from compress.recipe.verbs import VERBS, Verb, model_folders, seeds_of
+from compress.recipe.verbs import VERBS, Verb, model_folders, reads, seeds_of
 from compress.stage import STUDENTS, is_spec
 
 STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -122,7 +122,7 @@ def _check_reference(reference: str, stage: Stage, earlier: dict[str, Stage], to
         names = ", ".join(f"{reference}/{name}" for name in folders)
         raise RecipeError(f"{where}: the stage '{reference}' makes several models", f"name one of them: {names}")
     origin = earlier.get(stage_of(reference))
-    if origin and origin.verb.makes not in stage.verb.reads:
+    if origin and origin.verb.makes not in reads(stage.verb, stage.settings):
         raise RecipeError(f"{where}: '{stage.verb.name}' cannot start from '{reference}', which makes no checkpoint")
 
 

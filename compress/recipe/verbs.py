@@ -84,6 +84,11 @@ _ROWS = (
 VERBS: dict[str, Verb] = {verb.name: verb for verb in _ROWS}
 
 
+def reads(verb: Verb, values: Settings) -> tuple[OutputKind, ...]:
+    """Return the kinds of models that a stage starts from: with a layout, `export` also writes an artifact again."""
+    return ANY_MODEL if getattr(values, "layout", "compress") != "compress" else verb.reads
+
+
 def seeds_of(values: Settings) -> list[int]:
     """Return the seeds of a stage that trains with several of them; else an empty list."""
     return list(values.seeds or ()) if isinstance(values, TrainSettings) else []

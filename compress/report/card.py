@@ -13,11 +13,16 @@ import yaml
 from compress.core.public_names import markdown_code, markdown_text, public_name, public_names, with_public_names
 from compress.data.input_spec import InputSpec, Target
 from compress.data.spec import target_of_kind
-from compress.models.activation import value_activation
+from compress.inference.onnx_session import STATES
+from compress.models.activation import is_reranker, value_activation
 from compress.models.config import read_config
+from compress.models.family import family_of
+from compress.models.layout import GRAPH
 from compress.models.reference import LEGACY
+from compress.models.sentence_head import sentence_head
 from compress.models.sketch import sketch_layers
 from compress.models.tokenizer import splits_bytes, splits_special_tokens, truncation_side
+from compress.report.client_usage import ClientModel, client_lines
 from compress.report.entries import has_own_lengths, is_interval
 from compress.report.formatting import capitalized, interval_text, length_text, metric_name, number, runtime_text
 from compress.report.index_note import index_note
@@ -32,6 +37,7 @@ PIPELINES: dict[Target, str] = {
     "vector": "sentence-similarity",
     "mentions": "token-classification",
 }  # the Hub has no tag for regression
+SENTENCE_TRANSFORMERS = "sentence-transformers"
 HUB_METRICS = {  # the Hub's names; F1 of every kind is its `f1`
     "matthews": "matthews_correlation",
     "pearson": "pearsonr",
@@ -44,7 +50,7 @@ _HUB_ID = re.compile(r"([\w-][\w.-]*/[\w.-]+)(@[\w./-]+)?")
 def model_card(recipe: str, stage: str, manifests: dict[str, Document], folder: Path | None = None) -> str:
     """Write the card of a stage's model (or of one of its models, `slim/2x`), from the manifests of the run's stages."""
     manifests = _with_public_models(manifests)
-    manifest = manifests[stage]
+    manifest = manifests[stage] = _with_kind(manifests[stage], folder)
     run = Run({}, manifests, {}, "", delivered=stage)
     rows = [row for row in summarize(run) if row["accuracy"] is not None or row["p50_ms"]]
     measured = verdict(run, rows) if any(row["model"] == stage for row in rows) else []
@@ -68,6 +74,13 @@ def model_card(recipe: str, stage: str, manifests: dict[str, Document], folder: 
             "",
         ]
     )
+
+
+def _with_kind(manifest: Document, folder: Path | None) -> Document:
+    """Return a manifest that says that a model is a reranker even if its stage had no task."""
+    if folder is None or manifest.get("task") or not is_reranker(read_config(folder), manifest):
+        return manifest
+    return {**manifest, "task": {"kind": "text-ranking"}}
 
 
 def _with_public_models(manifests: dict[str, Document]) -> dict[str, Document]:
@@ -98,14 +111,15 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
     manifest = manifests[stage]
     onnx = manifest["kind"] == "onnx"
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
-    plain = "sentence-transformers" if _target(manifest) == "vector" else "transformers"
-    library = "onnx" if onnx else plain if manifest.get("plain") else None  # transformers loads no others
+    sentences = _target(manifest) == "vector" or _is_reranker(manifest)
+    opens = STATES in (manifest.get("graph_outputs") or [STATES]) or _is_reranker(manifest) if onnx else manifest.get("plain")
+    library = SENTENCE_TRANSFORMERS if sentences and opens else "onnx" if onnx else "transformers" if opens else None
     tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)
     index = {"model-index": [{"name": f"{recipe}-{stage.replace('/', '-')}", "results": results}]} if results else {}
     return {
         **({"library_name": library} if library else {}),
-        "pipeline_tag": PIPELINES.get(_target(manifest), "text-classification"),
+        "pipeline_tag": _pipeline(manifest),
         "tags": tags,
         **({"base_model": base} if base else {}),
         **index,
@@ -132,14 +146,40 @@ def _results(stage: str, manifests: dict[str, Document]) -> list[Document]:
                 {"type": HUB_METRICS.get(metric, metric), "name": metric_name(metric), "value": round(float(value), 6)}
                 for metric, value in scores.items()
             ]
-            pipeline = PIPELINES.get(_target(manifests[stage]), "text-classification")
-            results.append({"task": {"type": pipeline}, "dataset": dataset, "metrics": metrics})
+            results.append({"task": {"type": _pipeline(manifests[stage])}, "dataset": dataset, "metrics": metrics})
     return results
 
 
 def _target(manifest: Document) -> Target:
     recorded, task = manifest.get("input_spec") or {}, manifest.get("task") or {}
     return recorded.get("target") or target_of_kind(task.get("kind", "text-classification"), bool(task.get("multi_label")))
+
+
+def _is_reranker(manifest: Document) -> bool:
+    return (manifest.get("task") or {}).get("kind") == "text-ranking"
+
+
+def _pipeline(manifest: Document) -> str:
+    """Return the Hub's tag for what a model does."""
+    return "text-ranking" if _is_reranker(manifest) else PIPELINES.get(_target(manifest), "text-classification")
+
+
+def _client_model(manifest: Document, folder: Path) -> ClientModel | None:
+    """Return what other clients must know of an embedder or reranker; None for other models, and checkpoints that they cannot open."""
+    onnx, target = manifest["kind"] == "onnx", _target(manifest)
+    if not (target == "vector" or _is_reranker(manifest)) or not (onnx or manifest.get("plain")):
+        return None
+    config = read_config(folder)
+    head = sentence_head(config) if target == "vector" else None
+    return ClientModel(
+        reranker=head is None,
+        graph=str(manifest.get("graph") or GRAPH) if onnx else None,
+        layout=(manifest.get("settings") or {}).get("layout", "compress"),
+        token_vectors=STATES in (manifest.get("graph_outputs") or []),
+        size=head.size(config[family_of(config["model_type"]).hidden_key]) if head else 0,
+        max_length=_input_spec_from(manifest).max_length,
+        prompt=(head.default_prompt or "", head.prompt) if head else ("", ""),
+    )
 
 
 def _input_spec_from(manifest: Document) -> InputSpec:
@@ -151,7 +191,18 @@ def _input_spec_from(manifest: Document) -> InputSpec:
 
 def _use(manifest: Document, folder: Path | None) -> list[str]:
     """Return the section on running the model from its folder."""
-    columns = len((manifest.get("task") or {}).get("text") or [""])
+    return [*_own_use(manifest, folder), *_other_clients(manifest, folder)]
+
+
+def _other_clients(manifest: Document, folder: Path | None) -> list[str]:
+    """Return the lines for other clients, if there are any for this model."""
+    model = _client_model(manifest, folder) if folder is not None else None
+    return client_lines(model) if model else []
+
+
+def _own_use(manifest: Document, folder: Path | None) -> list[str]:
+    """Return the lines for compress, and for ONNX Runtime alone."""
+    columns = 2 if _is_reranker(manifest) else len((manifest.get("task") or {}).get("text") or [""])
     input_spec = _input_spec_from(manifest)
     if manifest["kind"] != "onnx":
         given = " ".join([json.dumps(" ".join(WORDS))] if input_spec.target == "tags" else example(input_spec.target, columns))
@@ -159,15 +210,18 @@ def _use(manifest: Document, folder: Path | None) -> list[str]:
         pair = "--pair " if columns > 1 and input_spec.target != "vector" else ""
         shell = f"compress predict . {pair}{given}\ncompress export . -o graph  # for ONNX Runtime"
         return ["A PyTorch checkpoint; in its folder:\n", f"```sh\n{shell}\n```\n", f"```python\n{BY_LOADING}```\n"]
-    side, split, spaced = "right", False, True
+    side, split, spaced, prompt = "right", False, True, ""
     if folder is not None:
+        head = sentence_head(read_config(folder)) if input_spec.target == "vector" else None
+        prompt = head.prompt if head else ""
         input_spec = replace(input_spec, activation=value_activation(read_config(folder)))
         side, split = truncation_side(folder), splits_special_tokens(folder)
         spaced = splits_bytes(folder)
     hints = manifest.get("runtime") or {}
     names, basic = manifest.get("graph_inputs") or list(FIELDS), hints.get("optimization") == "basic"
     disabled, session = hints.get("disabled_optimizers") or [], hints.get("session_config") or {}
-    plain = by_onnxruntime(input_spec, columns, names, disabled, session, basic, side, split, spaced)
+    graph = str(manifest.get("graph") or GRAPH)
+    plain = by_onnxruntime(input_spec, columns, names, disabled, session, basic, side, split, spaced, graph, prompt)
     windows = (
         " Inputs longer than the limit below are cut here; compress splits them into windows." if input_spec.target in WINDOWED else ""
     )

@@ -120,6 +120,7 @@ def latency_section(name: str, stage: Document, charts: dict[str, str]) -> str:
             figure(charts.get("lengths"), "Median latency over the length of the input; lower is faster.", wide=True),
             figure(charts.get("latencies"), "Median latency in every cell; lower is faster.", wide=True),
             folded(html_table(*without_empty(columns, lines)), len(lines), f"all {len(lines)} measurements"),
+            corpus_table(stage),
             cold_start_table(results),
         ]
     )
@@ -159,6 +160,19 @@ def padding_note(controls: Sequence[Document], model: str) -> str:
         f"Padding: on the task's texts {model} takes {number(padded['ratio'])}× as long if every text is padded to the task's maximum "
         f"length{bounds}. This depends on serving, not on compression, and is not part of any speedup."
     )
+
+
+def corpus_table(stage: Document) -> str:
+    """Return how fast the models encode a corpus; an empty text if that was not measured."""
+    entries = stage.get("corpus") or []
+    if not entries:
+        return ""
+    lines: list[list[TableCell]] = [
+        [entry["model"], str(entry["threads"]), number(entry["texts_per_s"], 1), speedup_cell(entry["speedup"], entry["model"])]
+        for entry in entries
+    ]
+    caption = f"{entries[0]['texts']} texts of the corpus, {number(entries[0]['tokens'], 0)} tokens on average, with tokenization."
+    return f"<h3>Encoding a corpus</h3>\n{note(caption)}\n{html_table(['Model', 'Threads', 'Texts per second', 'Speedup'], lines)}"
 
 
 def speedup_cell(speedup: Document | None, model: str = "") -> TableCell:

@@ -9,6 +9,7 @@ from pathlib import Path
 from compress.core import artifacts, files
 from compress.core.errors import UsageError
 from compress.core.files import Document
+from compress.models.layout import graph_file
 
 WEIGHTS = {".safetensors", ".onnx", ".data"}  # the files whose size `bench` reports
 
@@ -81,5 +82,5 @@ def _disagreements(folder: Path) -> list[Document]:
 
 
 def _weights_mb(folder: Path) -> float:
-    paths = folder.iterdir() if folder.is_dir() else ()
+    paths = graph_file(folder).parent.iterdir() if folder.is_dir() else ()
     return sum(path.stat().st_size for path in paths if path.suffix in WEIGHTS) / 1e6

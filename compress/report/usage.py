@@ -105,13 +105,15 @@ def by_compress(target: Target, columns: int) -> str:
 
 def by_onnxruntime(
     input_spec: InputSpec, columns: int, names: Sequence[str], disabled_optimizers: Sequence[str], session_config: Mapping[str, str],
-    basic: bool = False, direction: str = "right", split_special_tokens: bool = False, spaced: bool = True,
+    basic: bool = False, direction: str = "right", split_special_tokens: bool = False, spaced: bool = True, graph: str = "model.onnx",
+    prompt: str = "",
 ) -> str:  # fmt: skip
     """Return the five lines from an input to logits with onnxruntime, tokenizers and numpy only, with their imports.
 
     `names` are the graph's inputs; `basic` is for artifacts that run with basic graph optimizations; `direction` is the side on which
     long texts are cut; with `split_special_tokens` the names of special tokens in a text are read as text; `spaced` is for tokenizers
-    that tell words by the space before them.
+    that tell words by the space before them; `graph` is its file; `prompt`
+    comes before every text.
     """
     target = input_spec.target
     only = ', strategy="only_second"' if target == "span" else ""
@@ -121,13 +123,16 @@ def by_onnxruntime(
     options = ["options = onnxruntime.SessionOptions()"] if session_config or basic else []
     options += ["options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC"] if basic else []
     options += [f"options.add_session_config_entry({json.dumps(key)}, {json.dumps(str(value))})" for key, value in session_config.items()]
-    arguments = ['"model.onnx"'] + (["options"] if options else [])
+    arguments = [json.dumps(graph)] + (["options"] if options else [])
     arguments += [f"disabled_optimizers={json.dumps(list(disabled_optimizers))}"] if disabled_optimizers else []
+    given = ", ".join(example(target, columns))
+    if prompt:
+        given = f"{json.dumps(prompt, ensure_ascii=False)} + {given}  # the model's prompt, before every text"
     batch = "{" + ", ".join(f'"{name}": np.array([encoding.{FIELDS[name]}])' for name in names) + "}"
     return "\n".join(
         [
             "import numpy as np\nimport onnxruntime\nfrom tokenizers import Tokenizer\n",
-            INPUT.get(target, "text, other = {given}" if pair else "text = {given}").format(given=", ".join(example(target, columns))),
+            INPUT.get(target, "text, other = {given}" if pair else "text = {given}").format(given=given),
             "",
             *options,
             'tokenizer = Tokenizer.from_file("tokenizer.json")',

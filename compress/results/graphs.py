@@ -114,6 +114,8 @@ class GraphDocument(TypedDict):
     """The layers of the encoder."""
     graph_inputs: list[str]
     """The inputs of the graph, in its order."""
+    graph_outputs: list[str]
+    """Its outputs."""
     size_mb: float
     """Size of the graph in MB."""
 
@@ -123,6 +125,8 @@ class ExportDocument(GraphDocument):
 
     form: dict[str, str | int]
     """How the graph is written: `attention`, `qkv`, `scale`, `opset`."""
+    graph: NotRequired[str]
+    """File of the graph in the layout of another client; else it is `model.onnx`."""
     metrics: Metrics
     """`max_abs_difference` and `argmax_agreement` of the verification."""
 

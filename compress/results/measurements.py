@@ -184,6 +184,27 @@ class Waterfall(CellDocument):
     """The whole speedup."""
 
 
+class CorpusEntry(TypedDict):
+    """How fast one model encodes a corpus at its own lengths, with tokenization."""
+
+    model: str
+    """The model."""
+    runtime: str
+    """The runtime."""
+    precision: str
+    """The number format."""
+    threads: int
+    """Threads."""
+    texts: int
+    """Texts that were encoded: as many as fit into `seconds`."""
+    tokens: float
+    """Mean tokens of a text, by the first model's tokenizer."""
+    texts_per_s: float
+    """Texts per second."""
+    speedup: Speedup
+    """How many times as many texts per second as the first model."""
+
+
 class BenchDocument(TypedDict):
     """What `bench` returns."""
 
@@ -195,5 +216,7 @@ class BenchDocument(TypedDict):
     """One entry for each cell: the first model timed against itself."""
     waterfall: list[Waterfall]
     """One entry for each cell: where the speedup comes from."""
+    corpus: NotRequired[list[CorpusEntry]]
+    """With `corpus`: one entry for each model and number of threads."""
     metrics: dict[str, Metrics]
     """For each model `p50_ms` and `speedup` in the first cell."""

@@ -13,7 +13,7 @@ from compress.results.graphs import (
     TuningDocument,
     VerificationDocument,
 )
-from compress.results.measurements import BenchEntry, Control, ErrorCounts, EvalEntry, Waterfall
+from compress.results.measurements import BenchEntry, Control, CorpusEntry, ErrorCounts, EvalEntry, Waterfall
 from compress.results.result import Result
 from compress.results.runs import DataReference, GateDocument, ModelReference, RunStage
 from compress.results.search import CandidateRow, SearchVerdict, Tradeoff
@@ -221,10 +221,14 @@ class ExportResult(ArtifactResult):
     """The layers of the encoder."""
     graph_inputs: list[str]
     """The inputs of the graph, in its order."""
+    graph_outputs: list[str]
+    """Its outputs."""
     size_mb: float
     """Size of the graph in MB."""
     form: dict[str, str | int]
     """How the graph is written: `attention`, `qkv`, `scale`, `opset`."""
+    graph: str
+    """File of the graph in the layout of another client; else it is `model.onnx`."""
     metrics: Metrics
     """`max_abs_difference` and `argmax_agreement` of the verification."""
 
@@ -250,6 +254,8 @@ class QuantizeResult(ArtifactResult):
     """The layers of the encoder."""
     graph_inputs: list[str]
     """The inputs of the graph, in its order."""
+    graph_outputs: list[str]
+    """Its outputs."""
     size_mb: float
     """Size of the graph in MB."""
     method: str
@@ -302,6 +308,8 @@ class BenchResult(MeasurementResult):
     """One entry for each cell: the first model timed against itself."""
     waterfall: list[Waterfall]
     """One entry for each cell: where the speedup comes from."""
+    corpus: list[CorpusEntry]
+    """With `corpus`: one entry for each model and number of threads."""
     metrics: dict[str, Metrics]
     """For each model `p50_ms` and `speedup` in the first cell."""
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from compress.settings.base import HARDWARE, METHOD, AnyOf, Only, Positive, Settings
 
 TIMED = AnyOf(Only("tune"), Only("runtime", "auto"))
+Layout = Literal["compress", "sentence-transformers", "text-embeddings-inference", "transformers.js"]
 Runtime = Literal["onnxruntime", "openvino", "auto"]
 
 
@@ -44,6 +45,16 @@ class ExportSettings(TuneSettings):
         description="Largest allowed difference from PyTorch's logits. Default: 0.001; in bf16 0.05 of the largest logit.",
     )
 
+    layout: Annotated[Layout, METHOD] = Field(
+        "compress",
+        description="Where the graph lies: compress: model.onnx; the others: in onnx/, where that client looks for it. With them MODEL may "
+        "also be an artifact, such as an int8 one.",
+    )
+    token_embeddings: Annotated[bool, METHOD] = Field(
+        False,
+        description="Also compute the vectors of all tokens (output last_hidden_state) in an embedder that pools the first token only.",
+    )
+
     @field_validator("precision", mode="before")
     @classmethod
     def _float_formats(cls, value: object) -> object:
@@ -55,4 +66,6 @@ class ExportSettings(TuneSettings):
     def _compatible(self) -> ExportSettings:
         if self.attention == "onnx" and self.opset < 23:
             raise ValueError("attention onnx needs opset 23")
+        if self.layout != "compress" and self.runtime != "onnxruntime":
+            raise ValueError(f"layout {self.layout} is for ONNX Runtime: leave runtime out")
         return self

@@ -128,6 +128,8 @@ class ExportKeywords(TypedDict, total=False):
     opset: Literal[17, 20, 21, 23]
     precision: Literal["auto", "fp32"]
     tolerance: float | None
+    layout: Literal["compress", "sentence-transformers", "text-embeddings-inference", "transformers.js"]
+    token_embeddings: bool
 
 
 class QuantizeKeywords(TypedDict, total=False):
@@ -168,6 +170,7 @@ class BenchKeywords(TypedDict, total=False):
     memory: bool
     task_lengths: bool
     tokenize: bool
+    corpus: bool
     runtime: list[Literal["auto", "pytorch", "onnxruntime", "openvino"]]
     precision: Literal["fp32", "bf16", "fp16"]
     pin: bool

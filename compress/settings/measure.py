@@ -33,6 +33,10 @@ class BenchSettings(Settings):
     tokenize: Annotated[bool, METHOD, Only("task_lengths", option="--task")] = Field(
         False, description="Also time tokenization of the task's texts."
     )
+    corpus: Annotated[bool, METHOD, Only("task_lengths", option="--task")] = Field(
+        False,
+        description="Also measure texts per second over the task's corpus (without one, its texts), with tokenization.",
+    )
     runtime: Annotated[list[BenchRuntime], HARDWARE] = Field(
         ["auto"], min_length=1, max_length=4, description="Runtimes; auto: PyTorch for checkpoints, ONNX Runtime for artifacts."
     )

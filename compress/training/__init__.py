@@ -12,7 +12,7 @@ from compress.core.errors import UsageError
 from compress.data.encoded import Encoded
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
-from compress.models.activation import activation_of
+from compress.models.activation import activation_of, record_no_activation
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config
 from compress.models.config_heads import target_of
@@ -64,6 +64,8 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
     metrics = processes.from_main(lambda: evaluator.score(forward))
     console.info(f"  mode {settings.mode}: trained {trained:,} parameters, {share:.2%} of all")
     model.to("cpu")
+    if reranks:
+        record_no_activation(model)
     if processes.rank() == 0:
         save_model(model, output, inputs.source)
     if result.diverged:

@@ -143,3 +143,27 @@ def test_mention_pairs_as_json(capsys: Printed, tmp_path: Path) -> None:
     code, _, err = predict(capsys, "predict", model, "a plain text")
     assert (code, "this model says which of two names a pronoun means" in err) == (4, True)
     assert predict(capsys, "predict", model, json.dumps(pair | {"a_offset": 99}))[0] == 4
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_reranker_wants_a_query(recorded: bool, capsys: Printed, tmp_path: Path) -> None:
+    folder = tiny.write_checkpoint(tmp_path / "model", target="value")
+    assert predict(capsys, "predict", folder, "a text")[0] == 0  # a regression of single texts, as far as one can tell
+    if recorded:
+        config = json.loads((folder / "config.json").read_text())
+        config["sentence_transformers"] = {"activation_fn": "torch.nn.modules.activation.Sigmoid"}
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    else:
+        (folder / "compress.json").write_text(json.dumps({"task": {"kind": "text-ranking"}}), encoding="utf-8")
+    code, _, err = predict(capsys, "predict", folder, "a text")
+    assert code == 2
+    assert "is a reranker, which scores passages for a query" in err
+    assert predict(capsys, "predict", folder, "--query", "we", "a text")[0] == 0
+
+
+def test_an_output_is_checked_before_any_text_is_encoded(embedder: Path, capsys: Printed, tmp_path: Path) -> None:
+    for arguments in (["a text"], ["--beir", str(tmp_path)]):
+        name = "a.npy" if arguments == ["a text"] else "a.run"
+        code, _, err = predict(capsys, "predict", embedder, *arguments, "-o", tmp_path / "nowhere" / name)
+        assert code == 2
+        assert "cannot be written" in err

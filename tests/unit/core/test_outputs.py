@@ -79,3 +79,14 @@ def test_a_folder_that_something_else_wrote_is_refused(tmp_path: Path, names: li
         return
     with pytest.raises(UsageError, match="is not empty and is not ours"):
         outputs.check_content(tmp_path, ["another", "mark"], "is not ours")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    outputs.check_output_file(tmp_path / "new.npy")
+    (tmp_path / "old.npy").touch()
+    outputs.check_output_file(tmp_path / "old.npy")
+    for path in (tmp_path, tmp_path / "nowhere" / "a.npy"):
+        with pytest.raises(UsageError, match="cannot be written"):
+            outputs.check_output_file(path)
+    error = outputs.unwritable(tmp_path / "a.npy", OSError(30, "Read-only file system"))
+    assert error.message.endswith("a.npy cannot be written: Read-only file system")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compress.core.errors import DataError, ModelError
+from compress.core.errors import ModelError, UsageError
 from compress.data.presets import resolve
 from compress.data.retrieval import Retrieval
 from compress.data.runs import read_trec_run
@@ -32,7 +32,7 @@ def test_what_is_no_retriever(tmp_path: Path) -> None:
     classifier, folder = tiny.write_checkpoint(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
     with pytest.raises(ModelError, match="is no embedder, and cannot search a corpus"):
         write_candidates(classifier, folder, tmp_path / "a.run")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(UsageError, match="cannot be written"):
         write_candidates(classifier, folder, tmp_path / "none" / "a.run")
 
 

@@ -16,7 +16,7 @@ from compress.data.task import Task
 from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
+from compress.inference.onnx_session import open_session, run_arrays, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import longest_input, read_config
 from compress.models.config_heads import agreed_target, target_of
@@ -104,7 +104,7 @@ def test_masked_sliced_reloaded_and_onnx_are_equal(tmp_path: Path, family: str) 
         np.testing.assert_allclose(torch_forward(model)(batch), expected, atol=2e-6)
     for form in (GraphForm(opset=17), GraphForm()):
         graph = build_graph(reloaded, form)
-        assert [output.name for output in graph.graph.output] == ["sentence_embedding"]
+        assert [output.name for output in graph.graph.output] == ["sentence_embedding", "last_hidden_state"]
         onnx = session_forward(open_session(graph.SerializeToString(), 1, "cpu", {}))
         np.testing.assert_allclose(onnx(batch), expected, atol=5e-6)
 
@@ -115,6 +115,11 @@ def test_a_graph_that_pools_the_first_token_computes_no_other_in_its_last_layer(
     onnx = session_forward(open_session(graph.SerializeToString(), 1, "cpu", {}))
     np.testing.assert_allclose(onnx(batch), torch_forward(model)(batch), atol=5e-6)
     assert any(node.name == "layer.2.first" for node in graph.graph.node)
+    assert [output.name for output in graph.graph.output] == ["sentence_embedding"]
+    tokens = open_session(build_graph(model, GraphForm(token_embeddings=True)).SerializeToString(), 1, "cpu", {})
+    vectors, states = run_arrays(tokens, ["sentence_embedding", "last_hidden_state"], batch)
+    np.testing.assert_allclose(vectors, torch_forward(model)(batch), atol=5e-6)
+    np.testing.assert_allclose(states[:, 0], vectors, atol=5e-6)
 
 
 def test_saved_folder_is_that_of_sentence_transformers(tmp_path: Path) -> None:

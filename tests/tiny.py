@@ -55,6 +55,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mpnet": {},  # likewise
     "electra": {**_COMMON, **_BERT, "embedding_size": 16},
     "distilbert": {**_COMMON, "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN},
+    "modernbert": {  # one layer of three sees everything, the others four tokens to each side
+        **_COMMON,
+        **{key: value for key, value in _BERT.items() if key != "type_vocab_size"},
+        "local_attention": 8,
+        **{f"{name}_token_id": number for name, number in (("bos", 2), ("cls", 2), ("eos", 3), ("sep", 3))},
+    },
 }
 CONFIGS["xlm-roberta"] = CONFIGS["roberta"]
 CONFIGS["mpnet"] = {key: value for key, value in CONFIGS["roberta"].items() if key != "type_vocab_size"}
@@ -62,7 +68,8 @@ RENAMED = ("camembert", "data2vec-text", "ernie")  # computed as a family above:
 CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"], "ernie": {**CONFIGS["bert"], "use_task_id": True}}
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
-FAMILIES = [name for name in CONFIGS if name not in RENAMED]
+OTHER_BLOCKS = ("modernbert",)  # layers that are not BERT's: tests of their own in tests/unit/models/test_modernbert.py
+FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS]
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}
 # Every family with every class of heads; "class", "labels" and "value" are one class of heads and take turns.
 FAMILY_TARGETS = [
@@ -97,7 +104,7 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     pad = "<pad>" if roberta else "[PAD]"
-    inputs = ["input_ids", *([] if roberta or family == "distilbert" else ["token_type_ids"]), "attention_mask"]
+    inputs = ["input_ids", *([] if roberta or family in ("distilbert", "modernbert") else ["token_type_ids"]), "attention_mask"]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown, "model_input_names": inputs}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
@@ -105,15 +112,16 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
 def make_model(family: str = "bert", labels: list[str] | None = None, seed: int = 0, target: Any = "class", **changes: Any) -> Any:
     """Return a random model of one's own with the head of `target`, in evaluation mode; `changes` are config fields."""
     names = FIXED_NAMES.get(target, LABELS) if labels is None else labels
-    return copy.deepcopy(_model(family, tuple(names), seed, target, tuple(changes.items())))
+    return copy.deepcopy(_model(family, tuple(names), seed, target, json.dumps(changes)))
 
 
 @cache
-def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes: tuple[tuple[str, Any], ...]) -> Any:
+def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes: str) -> Any:
     import torch
     import transformers
 
     from compress.models.family import family_of
+    from compress.models.joined_linear import build_model
 
     config = transformers.AutoConfig.for_model(
         family,
@@ -123,11 +131,11 @@ def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes:
             "label2id": {name: number for number, name in enumerate(names)},
             "problem_type": {"labels": "multi_label_classification", "value": "regression"}.get(target),
             **CONFIGS[family],
-            **dict(changes),
+            **json.loads(changes),
         },
     )
     torch.manual_seed(seed)
-    model = getattr(transformers, family_of(family).head_class(target))(config)
+    model: Any = build_model(getattr(transformers, family_of(family).head_class(target)), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_gain = "norm" in name.lower() and name.endswith("weight")
@@ -265,11 +273,15 @@ def write_static(folder: Path, **options: Any) -> Path:
 
 
 def save_pretrained(model: Any, folder: Path) -> None:
-    """Save by transformers, without its progress bar."""
+    """Save by transformers, without its progress bar, under its own names of weights."""
     import transformers
 
+    from compress.models.family import family_of
+    from compress.models.joined_linear import join_state
+
     transformers.utils.logging.disable_progress_bar()
-    model.save_pretrained(str(folder))
+    family = family_of(model.config.model_type)
+    model.save_pretrained(str(folder), **({"state_dict": join_state(model.state_dict(), family)} if family.joined else {}))
 
 
 def edit_config(folder: Path, **changes: Any) -> Path:

@@ -19,9 +19,11 @@ from compress.distill.init_texts import InitTexts
 from compress.distill.layer_statistics import LayerStatistics, collect_statistics, outlier_dimensions, select_heads
 from compress.editing.layer_norms import match_layer_norms
 from compress.editing.width import hidden_scores, top_positions
+from compress.models.biases import bias_or_zeros
 from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import family_of
-from compress.models.layers import Layer, encoder_layers, find_submodule
+from compress.models.joined_linear import build_model
+from compress.models.layers import Layer, encoder_layers, find_submodule, last_norm, repeated
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
 from compress.models.sentence_head import EMBEDDING_KEY, head_for_width
@@ -53,11 +55,15 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         sizes["embedding_size"] = config.embedding_size if projected else shape.hidden
     for key, value in sizes.items():
         setattr(config, key, value)
+    if kinds := getattr(config, "layer_types", None):
+        config.layer_types = repeated(kinds, len(shape.layers))
+    if hasattr(config, "head_dim"):  # of a narrowed teacher
+        del config.head_dim
     if hasattr(config, CONFIG_KEY):
         delattr(config, CONFIG_KEY)
     if is_embedder_model(teacher):  # vectors keep their size
         setattr(config, EMBEDDING_KEY, head_for_width(head_of(config), shape.hidden, vector_size(teacher)).as_json())
-    return type(teacher)(config).eval()
+    return build_model(type(teacher), config).eval()
 
 
 @torch.no_grad()
@@ -79,9 +85,12 @@ def initialize_by_importance(source: TransformersModel, shape: Shape, texts: Ini
     kept = top_positions(scores, shape.hidden)
     statistics = collect_statistics(source, texts)
     chosen = select_heads(source, statistics, shape.layers[0].heads)
+    rotary = family_of(source.config.model_type).rotary
     _copy_embeddings(source, student, kept, chosen[0])
     for large, small, heads, sums in zip(encoder_layers(source), encoder_layers(student), chosen, statistics, strict=True):
-        _copy_layer(large, small, kept, heads, sums, old.head_size, shape.head_size)
+        _copy_layer(large, small, kept, heads, sums, (old.head_size, shape.head_size), rotary)
+    if family_of(source.config.model_type).final_norm:
+        _copy_norm(last_norm(source), last_norm(student), kept)
     _copy_head(source, student, kept, texts)
     if shape.hidden < old.hidden or shape.layers[0] != old.layers[0]:
         match_layer_norms(source, student, kept, texts.batches(source))
@@ -108,7 +117,8 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
 
 def _copy_norm(large: nn.LayerNorm, small: nn.LayerNorm, kept: list[int]) -> None:
     small.weight.copy_(large.weight[kept])
-    small.bias.copy_(large.bias[kept])
+    if large.bias is not None:
+        small.bias.copy_(large.bias[kept])
 
 
 def _copy_linear(large: nn.Linear, small: nn.Linear, rows: Sequence[int] | None = None, columns: Sequence[int] | None = None) -> None:
@@ -118,29 +128,54 @@ def _copy_linear(large: nn.Linear, small: nn.Linear, rows: Sequence[int] | None 
         small.bias.copy_(large.bias if rows is None else large.bias[list(rows)])
 
 
-def _copy_layer(large: Layer, small: Layer, kept: list[int], heads: list[int], statistics: LayerStatistics, old: int, new: int) -> None:
-    """Copy a layer: its heads refitted from size `old` to `new`, its neurons selected by the mean square of their output."""
+def _copy_layer(
+    large: Layer, small: Layer, kept: list[int], heads: list[int], statistics: LayerStatistics, sizes: tuple[int, int], rotary: bool
+) -> None:
+    """Copy a layer: its heads refitted from an old size to a new one, its neurons selected by the mean square of their output."""
+    old, new = sizes
     scale = statistics.inputs[kept].sqrt().clamp_min(MIN_SCALE)
     scale = torch.cat([scale / scale.mean(), torch.ones(1, dtype=torch.float64)])  # the bias has a constant input of one
     for position, head in enumerate(heads):
         large_rows, small_rows = slice(head * old, (head + 1) * old), slice(position * new, (position + 1) * new)
-        reads = [torch.cat([part.weight[large_rows][:, kept], part.bias[large_rows, None]], 1).double() for part in _projections(large)]
+        reads = [
+            torch.cat([part.weight[large_rows][:, kept], bias_or_zeros(part)[large_rows, None]], 1).double() for part in _projections(large)
+        ]
         writes = large.attention_output.weight[kept][:, large_rows].double()
         if old != new:
-            query, key = low_rank_factors(reads[0] * scale, reads[1] * scale, new)
+            if rotary:
+                query, key = (each[rotated_dimensions(old, new)] * scale for each in reads[:2])
+            else:
+                query, key = low_rank_factors(reads[0] * scale, reads[1] * scale, new)
             value, output = low_rank_factors(reads[2] * scale, writes.T, new)
             temperature = (new / old) ** 0.25  # scores are divided by sqrt(new), and were by sqrt(old)
             reads, writes = [temperature * query / scale, temperature * key / scale, value / scale], output.T
         for part, read in zip(_projections(small), reads, strict=True):
             part.weight[small_rows] = read[:, :-1].float()
-            part.bias[small_rows] = read[:, -1].float()
+            if part.bias is not None:
+                part.bias[small_rows] = read[:, -1].float()
         small.attention_output.weight[:, small_rows] = writes.float()
-    small.attention_output.bias.copy_(large.attention_output.bias[kept])
+    if large.attention_output.bias is not None:
+        small.attention_output.bias.copy_(large.attention_output.bias[kept])
     neurons = top_positions(statistics.neurons * large.ffn_out.weight[kept].double().square().sum(0), small.ffn_in.out_features)
     _copy_linear(large.ffn_in, small.ffn_in, neurons, kept)
+    if large.ffn_gate is not None and small.ffn_gate is not None:
+        _copy_linear(large.ffn_gate, small.ffn_gate, neurons, kept)
     _copy_linear(large.ffn_out, small.ffn_out, kept, neurons)
-    _copy_norm(large.attention_norm, small.attention_norm, kept)
-    _copy_norm(large.output_norm, small.output_norm, kept)
+    for large_norm, small_norm in zip(large.norms, small.norms, strict=True):
+        _copy_norm(large_norm, small_norm, kept)
+
+
+def rotated_dimensions(old: int, new: int) -> list[int]:
+    """Return which dimensions of a rotated head a smaller one keeps: pairs (i, i + old / 2), of nearly its own frequencies.
+
+    Pair i turns by `theta^(-2 i / size)` a token, so pair i of the smaller head is pair `i old / new` of the larger one. A larger head
+    repeats pairs.
+
+    >>> rotated_dimensions(8, 4)
+    [0, 2, 4, 6]
+    """
+    first = [pair * old // new for pair in range(new // 2)]
+    return [*first, *(pair + old // 2 for pair in first)]
 
 
 def _projections(layer: Layer) -> list[nn.Linear]:
@@ -200,4 +235,6 @@ def _copy_head(source: TransformersModel, student: TransformersModel, kept: list
             if isinstance(module, nn.Linear) and module is not large_last:
                 inner = top_positions(large_last.weight.square().sum(0) * module.weight[:, kept].square().sum(1), len(kept))
                 _copy_linear(module, find_submodule(student, name), inner, kept)
+            elif isinstance(module, nn.LayerNorm):
+                _copy_norm(module, find_submodule(student, name), inner)
     _copy_linear(large_last, small_last, columns=inner)

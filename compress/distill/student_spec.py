@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from compress.core.errors import UsageError, did_you_mean
@@ -199,13 +199,13 @@ def shape_of_spec(spec: StudentSpec, teacher: Shape, may_be_larger: bool = False
     if spec.whole_layers and not may_be_larger:
         check_depth(count, len(teacher.layers))
         layers = tuple(teacher.layers[number] for number in evenly_spaced_layers(count, len(teacher.layers)))
-        return Shape(teacher.hidden, teacher.head_size, layers)
+        return Shape(teacher.hidden, teacher.head_size, layers, gated=teacher.gated)
     first = teacher.layers[0]
     hidden = spec.hidden or teacher.hidden
     heads = spec.heads or teacher.hidden // teacher.head_size
     if hidden % heads:
         raise UsageError(f"a student {hidden} wide cannot have {heads} heads: they do not divide its width", "give heads=N as well")
-    shape = Shape(hidden, hidden // heads, (LayerShape(heads, spec.ffn or first.ffn),) * count)
+    shape = Shape(hidden, hidden // heads, (LayerShape(heads, spec.ffn or first.ffn),) * count, gated=teacher.gated)
     if not may_be_larger:
         check_depth(count, len(teacher.layers))
         sizes = (("hidden", hidden, teacher.hidden), ("heads", heads, first.heads), ("ffn", shape.layers[0].ffn, first.ffn))
@@ -219,4 +219,4 @@ def shape_of_spec(spec: StudentSpec, teacher: Shape, may_be_larger: bool = False
 
 
 def _with_depth(shape: Shape, count: int) -> Shape:
-    return Shape(shape.hidden, shape.head_size, (shape.layers[0],) * count) if len(set(shape.layers)) == 1 else shape
+    return replace(shape, layers=(shape.layers[0],) * count, embedding=None, shared=()) if len(set(shape.layers)) == 1 else shape

@@ -23,7 +23,7 @@ from compress.distill.student_spec import (
     shape_of_spec,
     takes_whole_layers,
 )
-from compress.editing.encoder_layers import keep_layers
+from compress.editing.encoder_layers import keep_layers, with_first_layer
 from compress.editing.vocabulary import frequent_tokens, keep_tokens
 from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model, save_config
@@ -131,7 +131,7 @@ def take_layers(teacher: TransformersModel, chosen: int | list[int]) -> Transfor
     count = chosen if isinstance(chosen, int) else len(chosen)
     check_depth(count, layers)
     student = copy.deepcopy(teacher)
-    keep_layers(student, evenly_spaced_layers(count, layers) if isinstance(chosen, int) else chosen)
+    keep_layers(student, with_first_layer(teacher, evenly_spaced_layers(count, layers)) if isinstance(chosen, int) else chosen)
     return student
 
 
@@ -146,7 +146,7 @@ def choose_layers(teacher: TransformersModel, count: int, texts: InitTexts) -> l
     """
     layers = len(model_shape(teacher).layers)
     check_depth(count, layers)
-    candidates = {"first": list(range(count)), "evenly spaced": evenly_spaced_layers(count, layers)}
+    candidates = {"first": list(range(count)), "evenly spaced": with_first_layer(teacher, evenly_spaced_layers(count, layers))}
     if count == layers or candidates["first"] == candidates["evenly spaced"]:
         return candidates["first"]
     losses = {name: texts.divergence(take_layers(teacher, chosen), teacher) for name, chosen in candidates.items()}

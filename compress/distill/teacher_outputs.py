@@ -112,7 +112,7 @@ def _file(feature: Feature) -> str:
 def _logits_shape(teacher: TransformersModel, data: Encoded) -> tuple[int, int]:
     if is_embedder_model(teacher):
         return len(data), vector_size(teacher)
-    per_token = type(teacher).__name__.endswith(tuple(TOKEN_HEADS))
+    per_token = type(teacher).__name__.endswith(TOKEN_HEADS)
     return int(data.starts[-1]) if per_token else len(data), len(model_labels(teacher))
 
 

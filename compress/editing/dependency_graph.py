@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -32,6 +33,23 @@ def dependency_graph(model: TransformersModel) -> DependencyGraph:
         return torch_pruning.DependencyGraph().build_dependency(
             model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, output_transform=logits_of, verbose=False
         )
+
+
+def group_of_units(inputs: Sequence[nn.Linear], output: nn.Linear) -> Group:
+    """Return the group of what a sublayer's units are made of: rows of the linears that lead in, columns of the one that leads out.
+
+    It is what `group_within` finds, without tracing: rotated queries and keys are beyond the graph's reach.
+    """
+    import torch_pruning
+    from torch_pruning.dependency import Dependency, Node
+
+    group = torch_pruning.Group()
+    for linear in (*inputs, output):
+        prune = torch_pruning.prune_linear_in_channels if linear is output else torch_pruning.prune_linear_out_channels
+        node = Node(linear, None)
+        group.add_dep(Dependency(prune, prune, node, node), list(range(output.in_features)))
+        group.items[-1].root_idxs = list(range(output.in_features))
+    return group
 
 
 def group_within(graph: DependencyGraph, linear: nn.Linear, module: nn.Module) -> Group:

@@ -28,12 +28,14 @@ def keep_layers(model: TransformersModel, kept: Sequence[int]) -> None:
         kept: ascending positions, at least one.
 
     Raises:
-        UsageError: the positions are not valid.
+        UsageError: the positions are not valid, or leave out a first layer that must stay.
     """
     layers = layer_list(model)
     if not kept or list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= len(layers):
         raise UsageError(f"the kept layers are not ascending positions from 0 to {len(layers) - 1}")
     family = family_of(model.config.model_type)
+    if family.keeps_first_layer and kept[0] != 0:
+        raise UsageError(f"the first layer of a {family.prefix} cannot be removed: it computes something else than the others")
     replace_layers(layers, [layers[number] for number in kept])
     for number, layer in enumerate(layers):
         parts: Iterator[Any] = layer.modules()
@@ -41,11 +43,18 @@ def keep_layers(model: TransformersModel, kept: Sequence[int]) -> None:
             if getattr(part, "layer_idx", None) is not None:
                 part.layer_idx = number
     setattr(model.config, family.layers_key, len(kept))
+    if kinds := getattr(model.config, "layer_types", None):
+        model.config.layer_types = [kinds[number] for number in kept]
     for path in (family.encoder, f"{family.encoder}.{family.layers.rpartition('.')[0]}"):
         holder = find_submodule(model, path)
         if hasattr(holder, family.layers_key):
             setattr(holder, family.layers_key, len(kept))  # DistilBERT has the number twice
     record_shape(model, model_shape(model))
+
+
+def with_first_layer(model: TransformersModel, kept: Sequence[int]) -> list[int]:
+    """Return positions of layers with the first one instead of the lowest, in a family whose first layer must stay."""
+    return [0, *kept[1:]] if family_of(model.config.model_type).keeps_first_layer else list(kept)
 
 
 def replace_layers(layers: nn.ModuleList, replacement: Sequence[nn.Module]) -> None:
@@ -56,6 +65,8 @@ def replace_layers(layers: nn.ModuleList, replacement: Sequence[nn.Module]) -> N
 
 class CachedOutput(nn.Module):
     """Replaces the layers up to one, whose output is cached."""
+
+    attention_type = "full_attention"  # ModernBERT's encoder asks every layer for it
 
     def __init__(self, output: LayerOutput | None) -> None:
         super().__init__()

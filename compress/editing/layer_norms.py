@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from compress.editing.encoder_layers import CachedOutput, LayerOutput, hidden_states, replaced_layers
 from compress.editing.layerwise import Stop
+from compress.models.biases import require_bias
 from compress.models.device import Batch
 from compress.models.family import family_of
-from compress.models.layers import encoder_layers, find_submodule, layer_list
+from compress.models.layers import encoder_layers, find_submodule, last_norm, layer_list
 from compress.models.types import TransformersModel
 
 FLAT = 1e-6  # variance of a normalised dimension below which its gain stays
@@ -23,9 +24,18 @@ LayerInputs = tuple[torch.Tensor, ...]
 
 def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
     """Return the LayerNorms over the hidden dimensions, in the order in which they run."""
-    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
-    first = [] if find_submodule(encoder, "embeddings_project") is not None else [encoder.embeddings.LayerNorm]
-    return first + [norm for layer in encoder_layers(model) for norm in (layer.attention_norm, layer.output_norm)]
+    return [*_embedding_norms(model), *(norm for layer in encoder_layers(model) for norm in layer.norms), *_final_norms(model)]
+
+
+def _embedding_norms(model: TransformersModel) -> list[nn.LayerNorm]:
+    family = family_of(model.config.model_type)
+    encoder = find_submodule(model, family.encoder)
+    projected = find_submodule(encoder, "embeddings_project") is not None  # ELECTRA's embeddings have a width of their own
+    return [] if projected else [find_submodule(encoder, family.embedding_norm)]
+
+
+def _final_norms(model: TransformersModel) -> list[nn.LayerNorm]:
+    return [last_norm(model)] if family_of(model.config.model_type).final_norm else []
 
 
 @torch.no_grad()
@@ -52,20 +62,22 @@ def match_layer_norms(
         advance: called after each layer.
     """
     below: tuple[Outputs, Outputs] = ([None] * len(batches), [None] * len(batches))  # outputs of the layer below, dense and narrowed
-    first = hidden_norms(model)[: -2 * len(layer_list(model))]
-    for large, small in zip(hidden_norms(dense), first, strict=False):
+    for large, small in zip(_embedding_norms(dense), _embedding_norms(model), strict=True):
         _match(dense, model, large, small, kept, batches, below)
     whole = list(layer_list(dense)), list(layer_list(model))
     for number, (large, small) in enumerate(list(zip(encoder_layers(dense), encoder_layers(model), strict=True))):
         rest = [_layers_from(layers, number) for layers in whole]
         with replaced_layers(layer_list(dense), rest[0]), replaced_layers(layer_list(model), rest[1]):
-            for part in ("attention_norm", "output_norm"):
-                _match(dense, model, getattr(large, part), getattr(small, part), kept, batches, below)
+            for large_norm, small_norm in zip(large.norms, small.norms, strict=True):
+                _match(dense, model, large_norm, small_norm, kept, batches, below)
             below = (
                 [_run_to(dense, large.module, batch, output)[1] for batch, output in zip(batches, below[0], strict=True)],
                 [_run_to(model, small.module, batch, output)[1] for batch, output in zip(batches, below[1], strict=True)],
             )
         advance()
+    with replaced_layers(layer_list(dense), [CachedOutput(None)]), replaced_layers(layer_list(model), [CachedOutput(None)]):
+        for large, small in zip(_final_norms(dense), _final_norms(model), strict=True):
+            _match(dense, model, large, small, kept, batches, below)
 
 
 def _layers_from(layers: list[nn.Module], number: int) -> list[nn.Module]:
@@ -97,7 +109,7 @@ def _match(
     gain = torch.where(variance > FLAT, torch.copysign((target / variance.clamp_min(FLAT)).sqrt(), old), old)
     if count:
         small.weight.copy_(gain)
-        small.bias.copy_(y - gain * x)
+        require_bias(small).copy_(y - gain * x)
 
 
 def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[LayerInputs, LayerOutput]:

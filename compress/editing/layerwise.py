@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from compress.editing.encoder_layers import hidden_states
+from compress.editing.encoder_layers import hidden_states, replaced_layers
 from compress.models.device import Batch
 from compress.models.family import family_of
-from compress.models.layers import Layer, encoder_layers
+from compress.models.layers import Layer, encoder_layers, layer_list
 from compress.models.types import TransformersModel
 
 
@@ -20,16 +20,19 @@ class Stop(Exception):
     """Raised by a hook to end a forward pass early; its argument is what the hook read."""
 
 
+Arguments = tuple[tuple[torch.Tensor, ...], Mapping[str, torch.Tensor]]  # positional and by keyword
+
+
 @dataclass
 class LayerInputs:
-    """The inputs of one layer for every batch: hidden states, and the arguments that all layers share (masks, position biases)."""
+    """The inputs of one layer for every batch: hidden states, and the arguments (masks, positions) that all layers of a kind share."""
 
     states: list[torch.Tensor]  # (batch, length, hidden) each
-    arguments: list[tuple[tuple[torch.Tensor, ...], Mapping[str, torch.Tensor]]]  # further positional and keyword arguments
+    arguments: list[dict[str, Arguments]]  # of each batch, by the kind of layer (`Layer.kind`)
 
     def run(self, layer: Layer, number: int) -> torch.Tensor:
         """Run a layer on batch `number` and return its output, (batch, length, hidden)."""
-        positional, keywords = self.arguments[number]
+        positional, keywords = self.arguments[number][layer.kind]
         return hidden_states(layer.module(self.states[number], *positional, **keywords))
 
     def attention_context(self, layer: Layer, number: int) -> torch.Tensor:
@@ -48,31 +51,36 @@ class LayerInputs:
         raise AssertionError("a layer that never projects its attention")
 
 
+class _Recorder(nn.Module):
+    """Replaces the layers of one kind: records what such a layer gets; the `last` one ends the pass."""
+
+    def __init__(self, kind: str, last: bool) -> None:
+        super().__init__()
+        self.attention_type, self.last = kind, last
+
+    def forward(self, hidden_states: torch.Tensor, *positional: torch.Tensor, **keywords: torch.Tensor) -> torch.Tensor:
+        """Return (batch, length, hidden) unchanged."""
+        self.states, self.arguments = hidden_states, (positional, keywords)
+        if self.last:
+            raise Stop
+        return hidden_states
+
+
 def first_layer_inputs(model: TransformersModel, batches: Iterable[Batch]) -> LayerInputs:
-    """Run the embeddings only and return the inputs of the first layer for every batch."""
+    """Run the embeddings only; return the first layer's hidden states, and the arguments of every kind of layer, for every batch."""
     inputs = LayerInputs([], [])
     position_bias = bool(family_of(model.config.model_type).position_bias)
-
-    def catch(module: nn.Module, positional: tuple[torch.Tensor, ...], keywords: dict[str, torch.Tensor]) -> None:
-        if positional:
-            state, *rest = positional
-            if position_bias:  # the same for every text of the batch: store it once
-                rest[1] = rest[1][:1].clone()
-            inputs.states.append(state)
-            inputs.arguments.append((tuple(rest), keywords))
-        else:
-            keywords = dict(keywords)
-            inputs.states.append(keywords.pop("hidden_states"))
-            inputs.arguments.append(((), keywords))
-        raise Stop
-
-    hook = next(encoder_layers(model)).module.register_forward_pre_hook(catch, with_kwargs=True)
-    try:
+    kinds = list(dict.fromkeys(layer.kind for layer in encoder_layers(model)))
+    recorders = [_Recorder(kind, kind == kinds[-1]) for kind in kinds]
+    with replaced_layers(layer_list(model), recorders):
         for batch in batches:
             with suppress(Stop):
                 model(**batch)
-    finally:
-        hook.remove()
+            if position_bias:  # the same for every text of the batch: store it once
+                (mask, bias, *rest), keywords = recorders[0].arguments
+                recorders[0].arguments = (mask, bias[:1].clone(), *rest), keywords
+            inputs.states.append(recorders[0].states)
+            inputs.arguments.append({recorder.attention_type: recorder.arguments for recorder in recorders})
     return inputs
 
 

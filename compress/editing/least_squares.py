@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from compress.models.biases import bias_or_zeros, require_bias
+
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # candidates, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch is held out of the fit
 FLOOR = 1e-12  # of the inputs' mean square
@@ -96,10 +98,12 @@ class HeldOutFit:
 def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquations) -> tuple[float, float]:
     """Fit a linear's weight and bias, in place; keep the old ones if no fit is better on the held-out rows.
 
+    A linear without a bias gets one, unless it is kept.
+
     Returns:
         The held-out mean squared error before and after.
     """
-    old = torch.cat([linear.weight.detach().T, linear.bias.detach().unsqueeze(0)]).double()
+    old = torch.cat([linear.weight.detach().T, bias_or_zeros(linear).detach().unsqueeze(0)]).double()
     before = held_out.error(old)
     best, best_error = old, before
     for ridge in RIDGES:
@@ -107,7 +111,9 @@ def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquat
         error = held_out.error(candidate)
         if error < best_error:
             best, best_error = candidate, error
+    if linear.bias is None and best is old:
+        return before, best_error
     with torch.no_grad():
         linear.weight.copy_(best[:-1].T.float())
-        linear.bias.copy_(best[-1].float())
+        require_bias(linear).copy_(best[-1].float())
     return before, best_error

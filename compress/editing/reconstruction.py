@@ -1,8 +1,9 @@
 """Layer-wise reconstruction: refit a smaller model's output projections so that it computes what the dense model did, without training.
 
 From the first layer to the last, each output projection is fitted on its remaining inputs so that projection plus residual equals
-the dense model's sum before the LayerNorm (mask tuning, Kwon et al. 2022, arXiv 2204.09656, generalised to a full least-squares fit
-with intercept). The target excludes the smaller model's own residual, so each fit also corrects the errors of the layers below.
+the dense model's sum (mask tuning, Kwon et al. 2022, arXiv 2204.09656, generalised to a full least-squares fit with intercept). In
+BERT that is the sum before a LayerNorm; in layers that normalise first it is the residual stream itself. The target excludes the
+smaller model's own residual, so each fit also corrects the errors of the layers below.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from torch import nn
 from compress.editing.layerwise import LayerInputs, captured_inputs, first_layer_inputs
 from compress.editing.least_squares import HeldOutFit
 from compress.models.device import Batch
-from compress.models.layers import Layer, encoder_layers, ffn_activation
+from compress.models.layers import Activation, Layer, encoder_layers, ffn_activation
 from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 
 CACHED_BYTES = 1 << 30  # of the targets in half precision; larger ones are computed again for each model
-Sums = tuple[torch.Tensor, torch.Tensor]  # before the attention and the output LayerNorm, (tokens, hidden) each
+Sums = tuple[torch.Tensor, torch.Tensor]  # of residual and attention, and of residual and FFN, (tokens, hidden) each
 Errors = dict[str, float]
 
 
 class DenseTargets:
-    """The targets of reconstruction: a dense model's sums before each LayerNorm on calibration batches.
+    """The targets of reconstruction: a dense model's sums of residual and sublayer on calibration batches.
 
     They are cached in half precision if they fit `CACHED_BYTES`, so that later fits need no pass of the dense model. Otherwise they
     are computed layer by layer, each time; then only the batches' hidden states are in memory.
@@ -64,7 +65,8 @@ class DenseTargets:
         for number, mask in enumerate(self.masks):
             with captured_inputs(layer.attention_norm, layer.output_norm) as captured:
                 inputs.states[number] = inputs.run(layer, number)
-            sums.append((captured[0][mask].float(), captured[1][mask].float()))
+            first, second = (captured[1], inputs.states[number]) if layer.norms_first else captured
+            sums.append((first[mask].float(), second[mask].float()))
         return sums
 
 
@@ -81,8 +83,8 @@ def reconstruct(
         advance: called after each layer.
 
     Returns:
-        For each layer the held-out mean squared error of the sums before its attention and output LayerNorms, before
-        and after the fit: `attention_before`, `attention_after`, `ffn_before`, `ffn_after`.
+        For each layer the held-out mean squared error of the two sums, before and after the fit: `attention_before`,
+        `attention_after`, `ffn_before`, `ffn_after`.
     """
     inputs = first_layer_inputs(model, targets.batches)
     activation = ffn_activation(model)
@@ -99,7 +101,7 @@ def reconstruct(
 
 
 def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor]) -> Errors:
-    """Refit the attention's output projection; afterwards the states are the outputs of the attention's LayerNorm."""
+    """Refit the attention's output projection; afterwards the states are what the FFN sublayer gets."""
     contexts = [inputs.attention_context(layer, number) for number in range(len(masks))]
     first, last = _factors(layer.attention_output)
     fit = HeldOutFit(last)
@@ -107,14 +109,14 @@ def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor]
         fit.add(number, first(contexts[number][mask]), sums[number] - inputs.states[number][mask])
     before, after = fit.refit()
     for number, context in enumerate(contexts):
-        inputs.states[number] = layer.attention_norm(layer.attention_output(context) + inputs.states[number])
+        inputs.states[number] = layer.after_attention(layer.attention_output(context) + inputs.states[number])
     return {"before": before, "after": after}
 
 
 def _refit_ffn(
     inputs: LayerInputs,
     layer: Layer,
-    activation: Callable[[torch.Tensor], torch.Tensor],
+    activation: Activation,
     sums: list[torch.Tensor],
     masks: list[torch.Tensor],
 ) -> Errors:
@@ -123,10 +125,10 @@ def _refit_ffn(
     fit = HeldOutFit(last)
     for number, mask in enumerate(masks):
         state = inputs.states[number][mask]
-        fit.add(number, first(activation(layer.ffn_in(state))), sums[number] - state)
+        fit.add(number, first(layer.ffn_hidden(state, activation)), sums[number] - state)
     before, after = fit.refit()
     for number, state in enumerate(inputs.states):
-        inputs.states[number] = layer.output_norm(layer.ffn_out(activation(layer.ffn_in(state))) + state)
+        inputs.states[number] = layer.after_ffn(layer.ffn_out(layer.ffn_hidden(state, activation)) + state)
     return {"before": before, "after": after}
 
 

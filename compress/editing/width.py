@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -20,9 +21,8 @@ from compress.editing.dependency_graph import dependency_graph
 from compress.editing.gradients import activation_gradients_only
 from compress.editing.layer_norms import hidden_norms
 from compress.models.family import family_of
-from compress.models.layers import encoder_layers, find_submodule
+from compress.models.layers import find_submodule, last_norm
 from compress.models.model_shape import model_shape, record_shape
-from compress.models.shape import Shape
 from compress.models.types import TransformersModel
 
 ALIGNMENT = 16  # widths are multiples of this, so that vector units are full
@@ -114,7 +114,7 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
     removed = sorted(set(range(shape.hidden)) - set(kept))
     if not removed:
         return
-    root = list(encoder_layers(model))[-1].output_norm
+    root = last_norm(model)
     group = dependency_graph(model).get_pruning_group(root, torch_pruning.prune_layernorm_out_channels, removed)
     for dependency, positions in group.items:
         module = dependency.target.module
@@ -126,11 +126,12 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
     encoder = find_submodule(model, family.encoder)
     if hasattr(config, "embedding_size") and find_submodule(encoder, "embeddings_project") is None:
         config.embedding_size = len(kept)
-    record_shape(model, Shape(len(kept), shape.head_size, shape.layers))
+    record_shape(model, replace(shape, hidden=len(kept), embedding=None, shared=()))
 
 
 def _narrow_norm(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
     """Keep entries of a LayerNorm in their order; torch-pruning 1.6.1 iterates over a set, whose order may differ."""
     norm.weight = nn.Parameter(norm.weight.detach()[list(kept)].clone())
-    norm.bias = nn.Parameter(norm.bias.detach()[list(kept)].clone())
+    if norm.bias is not None:
+        norm.bias = nn.Parameter(norm.bias.detach()[list(kept)].clone())
     norm.normalized_shape = (len(kept),)

@@ -10,9 +10,9 @@ import onnx
 
 from compress.core.errors import UsageError
 from compress.export.builder import IR_VERSIONS, MICROSOFT, OPSET, RowGraph
+from compress.export.rotary import MASKED, Rotation
 from compress.export.weights import LinearWeights
 
-MASKED = -10_000.0  # added to the scores of padding; its exponential is 0 in float32, and it fits float16
 ATTENTION_OPSET = 23  # the first with Attention as one operator
 Attention = Literal["plain", "mha", "onnx"]
 Qkv = Literal["separate", "packed"]
@@ -58,10 +58,13 @@ PLAIN = GraphForm()
 def attention_mask_bias(graph: RowGraph, form: GraphForm, relative: bool) -> str:
     """Add the mask that is added to the scores: 0 for tokens, a large negative number for padding, (batch, 1, 1, sequence).
 
-    MultiHeadAttention reads the mask itself, (batch, sequence) int32, unless there is a `relative` position bias to add to it.
+    MultiHeadAttention reads the mask itself, (batch, sequence) int32, unless there is something `relative` to add to it: a position
+    bias, or a window.
     """
     if form.attention == "mha" and not relative:
-        return graph.node("Cast", ["attention_mask"], "mask.int32", to=onnx.TensorProto.INT32)
+        return graph.shared("Cast", ["attention_mask"], "mask.int32", to=onnx.TensorProto.INT32)
+    if graph.has("mask.bias"):
+        return "mask.bias"
     mask = graph.node("Cast", ["attention_mask"], "mask.float", to=onnx.TensorProto.FLOAT)
     absent = graph.node("Sub", [graph.number(1.0, "one"), mask], "mask.absent")
     bias = graph.node("Mul", [absent, graph.number(MASKED, "masked")], "mask.scaled")
@@ -77,6 +80,7 @@ def attention(
     size: int,
     name: str,
     form: GraphForm,
+    rotation: Rotation | None = None,
 ) -> str:
     """Add softmax(Q K' + bias) V for every head; returns rows of (heads * size).
 
@@ -89,18 +93,22 @@ def attention(
         size: of a head.
         name: of the sublayer.
         form: of attention.
+        rotation: of queries and keys; the first token has the position 0, so its query stays as it is.
     """
     first_only = read[0] != read[1]
     rows = _projected(graph, projections, read, name, form)
     scale = size**-0.5 if form.scale == "scores" else 1.0
     if form.attention == "plain":
-        return _plain(graph, rows, mask, (heads, size), scale, first_only, name)
+        return _plain(graph, rows, mask, (heads, size), scale, first_only, name, rotation)
     width = heads * size
     if first_only:
         query = graph.node("Reshape", [rows[0], graph.integers([-1, 1, width], f"single.{width}")], f"{rows[0]}.texts")
     else:
         query = graph.shaped(rows[0], [width], f"{rows[0]}.texts")
     key, value = (graph.shaped(part, [width], f"{part}.texts") for part in rows[1:])
+    if rotation is not None:
+        query = query if first_only else _rotated(graph, query, rotation, (heads, size), form)
+        key = _rotated(graph, key, rotation, (heads, size), form)
     if form.attention == "mha":
         masks = ["", mask] if mask == "mask.int32" else ["", "", mask]
         mixed = graph.node(
@@ -117,6 +125,15 @@ def attention(
     return graph.node("Reshape", [mixed, graph.integers([-1, width], f"merged.{width}")], f"{name}.context")
 
 
+def _rotated(graph: RowGraph, texts: str, rotation: Rotation, shape: tuple[int, int], form: GraphForm) -> str:
+    """Rotate (batch, sequence, heads * size); `shape` is (heads, size)."""
+    if form.attention == "mha":
+        return rotation.of_rows(graph, texts, f"{texts}.rotated")
+    heads, size = shape
+    split = graph.shaped(texts, [heads, size], f"{texts}.split")
+    return graph.shaped(rotation.of_heads(graph, split, size, f"{texts}.turned"), [heads * size], f"{texts}.rotated")
+
+
 def _projected(
     graph: RowGraph, projections: tuple[LinearWeights, LinearWeights, LinearWeights], read: tuple[str, str], name: str, form: GraphForm
 ) -> tuple[str, str, str]:
@@ -128,14 +145,14 @@ def _projected(
         )
         return query, key, value
     if read[0] == read[1]:
-        query, key, value = _packed(graph, projections, read[1], names, f"{name}.qkv")
+        query, key, value = packed(graph, projections, read[1], names, f"{name}.qkv")
         return query, key, value
     query = graph.linear(read[0], projections[0], names[0])
-    key, value = _packed(graph, projections[1:], read[1], names[1:], f"{name}.kv")
+    key, value = packed(graph, projections[1:], read[1], names[1:], f"{name}.kv")
     return query, key, value
 
 
-def _packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, names: list[str], name: str) -> list[str]:
+def packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, names: list[str], name: str) -> list[str]:
     """Multiply rows by several weights at once and split the output; factorized weights stay separate."""
     if any(len(one.factors) > 1 for one in linears):
         return [graph.linear(rows, one, part) for one, part in zip(linears, names, strict=True)]
@@ -146,13 +163,23 @@ def _packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, name
 
 
 def _plain(
-    graph: RowGraph, rows: tuple[str, str, str], mask: str, shape: tuple[int, int], scale: float, first_only: bool, name: str
+    graph: RowGraph,
+    rows: tuple[str, str, str],
+    mask: str,
+    shape: tuple[int, int],
+    scale: float,
+    first_only: bool,
+    name: str,
+    rotation: Rotation | None,
 ) -> str:
     """Add attention as matmuls and a softmax; `shape` is (heads, size)."""
     heads, size = shape
 
     def per_head(part: str, order: list[int]) -> str:
-        return graph.node("Transpose", [graph.shaped(part, [heads, size], f"{part}.split")], f"{part}.heads", perm=order)
+        split = graph.shaped(part, [heads, size], f"{part}.split")
+        if rotation is not None and part != rows[2]:
+            split = rotation.of_heads(graph, split, size, f"{part}.rotated")
+        return graph.node("Transpose", [split], f"{part}.heads", perm=order)
 
     query, key, value = rows
     if first_only:

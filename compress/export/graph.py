@@ -8,25 +8,37 @@ attention on, no other token is computed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from compress.core.errors import ModelError
-from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias
+from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias, packed
 from compress.export.builder import GraphBuilder, Output, RowGraph
-from compress.export.pooling import sentence_vectors
+from compress.export.pooling import pooled, sentence_vectors
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
+from compress.export.rotary import SLIDING, rotation, window_mask
 from compress.export.static_model import static_rows
-from compress.export.weights import AdapterWeights, EncoderWeights, Factors, LinearWeights, array_of, encoder_weights
+from compress.export.weights import (
+    AdapterWeights,
+    EncoderWeights,
+    Factors,
+    LayerWeights,
+    LinearWeights,
+    NormWeights,
+    array_of,
+    encoder_weights,
+)
 from compress.inference.onnx_session import STATES, VECTOR
 from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
-from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule
-from compress.models.low_rank import FactoredEmbedding, FactoredLinear
+from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule, reads_every_token
+from compress.models.low_rank import FactoredEmbedding, FactoredLinear, word_embeddings
 from compress.models.model_shape import model_shape
+from compress.models.shape import Shape
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
@@ -58,52 +70,116 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
         if every_token:
             outputs[STATES] = (read, ["batch", "sequence", hidden])
         return graph.model(inputs, outputs)
-    head = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
-    every_token = head is not None
+    head = type(model).__name__.removeprefix(family.prefix)
+    every_token = head in TOKEN_HEADS
     labels = len(model.config.id2label or {})
     if family is STATIC:
         hidden = static_rows(graph, model)
     elif family is BILSTM:
         hidden = lstm_rows(graph, model, every_token)
     else:
-        hidden = _encoder(graph, model, form, every_token)
-    if head is None:
+        hidden = _encoder(graph, model, form, every_token or reads_every_token(model.config))
+    if not every_token:
         return graph.model(inputs, {"logits": (HEADS[family.head](graph, model, hidden), ["batch", labels])})
-    rows = _linear(graph, hidden, find_submodule(model, head), head)
-    logits = graph.shaped(rows, [labels], f"{head}.tokens")
-    if head == TOKEN_HEADS["ForQuestionAnswering"]:
+    if family.token_head_modules:
+        hidden = _modernbert_transform(graph, model, hidden)
+    last = family.last_linear("span" if head == "ForQuestionAnswering" else "tags")
+    logits = graph.shaped(_linear(graph, hidden, find_submodule(model, last), last), [labels], f"{last}.tokens")
+    if head == "ForQuestionAnswering":
         return graph.model(inputs, _ends(graph, logits))
     return graph.model(inputs, {"logits": (logits, ["batch", "sequence", labels])})
 
 
 def _encoder(graph: RowGraph, model: TransformersModel, form: GraphForm, every_token: bool) -> str:
     """Add embeddings and layers; returns (batch, hidden) of first tokens, or (batch * sequence, hidden) of every token."""
-    shape, activation = model_shape(model), activation_name(model)
+    shape = model_shape(model)
     weights = encoder_weights(model, fold_scale=form.scale == "folded")
     mixing = [number for number, layer in enumerate(shape.layers) if layer.heads]
     last_mixing = None if every_token else mixing[-1] if mixing else -1
     hidden = _embeddings(graph, model, weights, first_only=last_mixing == -1)
-    mask = attention_mask_bias(graph, form, weights.position_bias is not None) if mixing else ""
+    layers = _Layers(graph, model, weights, form, shape)
     for number, (block, size) in enumerate(zip(weights.blocks, shape.layers, strict=True)):
         name = f"layer.{number}"
-        residual = hidden
+        hidden = layers.attention(hidden, block, size.heads, number == last_mixing, f"{name}.attention")
+        hidden = layers.ffn(hidden, block, f"{name}.ffn")
+    return hidden if weights.final_norm is None else graph.layer_norm(hidden, weights.final_norm, "final.norm")
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Adds the sublayers of an encoder to a graph; each takes the rows of the residual stream and returns those after it."""
+
+    graph: RowGraph
+    model: TransformersModel
+    weights: EncoderWeights
+    form: GraphForm
+    shape: Shape
+
+    @property
+    def norms_first(self) -> bool:
+        """Whether a norm precedes its sublayer."""
+        return self.weights.final_norm is not None
+
+    def attention(self, hidden: str, block: LayerWeights, heads: int, first_only: bool, name: str) -> str:
+        """Add self-attention; with `first_only` it returns the first token of every text."""
+        graph, shape = self.graph, self.shape
+        residual = read = hidden
         if block.projections is not None:
-            if number == last_mixing:
-                residual = graph.first_token(hidden, shape.hidden, f"{name}.first")
-            layer_mask = mask
-            if weights.position_bias is not None:
-                layer_mask = position_bias(graph, weights.position_bias, block.bias_heads, mask, number == last_mixing)
-            context = attention(
-                graph, block.projections, (residual, hidden), layer_mask, size.heads, shape.head_size, f"{name}.attention", form
-            )
-            residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.attention.out")
-        hidden = graph.layer_norm(residual, block.attention_norm, f"{name}.attention.norm")
-        residual = hidden
+            if self.norms_first and block.attention_norm is not None:
+                read = graph.layer_norm(hidden, block.attention_norm, f"{name}.norm")
+            queries = read
+            if first_only:
+                prefix = name.removesuffix(".attention")
+                residual = queries = graph.first_token(hidden, shape.hidden, f"{prefix}.first")
+                if read != hidden:
+                    queries = graph.first_token(read, shape.hidden, f"{prefix}.normed.first")
+            turned = rotation(graph, self.model, block.kind) if family_of(self.model.config.model_type).rotary else None
+            mask = self._mask(block, first_only)
+            size = shape.head_size
+            context = attention(graph, block.projections, (queries, read), mask, heads, size, name, self.form, turned)
+            residual = self._shifted(residual, block.mixed_bias, name)
+            residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.out")
+        else:
+            residual = self._shifted(residual, block.mixed_bias, name)
+        if self.norms_first or block.attention_norm is None:
+            return residual
+        return graph.layer_norm(residual, block.attention_norm, f"{name}.norm")
+
+    def ffn(self, hidden: str, block: LayerWeights, name: str) -> str:
+        """Add the FFN."""
+        graph, activation = self.graph, activation_name(self.model)
+        residual = self._shifted(hidden, block.outer_bias, name)
         if block.inner is not None:
-            inner = _activation(graph, graph.linear(hidden, block.inner, f"{name}.ffn.in"), activation, f"{name}.ffn.act")
-            residual = _finish(graph, inner, block.outer, block.outer_adapter, hidden, f"{name}.ffn.out")
-        hidden = graph.layer_norm(residual, block.output_norm, f"{name}.ffn.norm")
-    return hidden
+            read = graph.layer_norm(hidden, block.output_norm, f"{name}.norm") if self.norms_first else hidden
+            if block.gate is None:
+                inner = _activation(graph, graph.linear(read, block.inner, f"{name}.in"), activation, f"{name}.act")
+            else:
+                inner = self._gated(read, block.gate, block.inner, activation, name)
+            residual = _finish(graph, inner, block.outer, block.outer_adapter, residual, f"{name}.out")
+        return residual if self.norms_first else graph.layer_norm(residual, block.output_norm, f"{name}.norm")
+
+    def _gated(self, read: str, gate: LinearWeights, inner: LinearWeights, activation: str, name: str) -> str:
+        """Add `activation(x gate) * (x inner)`, from one matmul if the form packs those of a sublayer."""
+        graph, names = self.graph, [f"{name}.gate", f"{name}.in"]
+        if self.form.qkv == "packed":
+            opened, value = packed(graph, (gate, inner), read, names, f"{name}.in.packed")
+        else:
+            opened, value = graph.linear(read, gate, names[0]), graph.linear(read, inner, names[1])
+        return graph.node("Mul", [_activation(graph, opened, activation, f"{name}.act"), value], f"{name}.gated")
+
+    def _mask(self, block: LayerWeights, first_only: bool) -> str:
+        """Return what is added to the scores of a layer: for padding, and relative positions or a window if it has them."""
+        graph, by_distance = self.graph, self.weights.position_bias
+        mask = attention_mask_bias(graph, self.form, by_distance is not None or block.kind == SLIDING)
+        if by_distance is not None:
+            return position_bias(graph, by_distance, block.bias_heads, mask, first_only)
+        return window_mask(graph, self.model.config.sliding_window, mask, first_only) if block.kind == SLIDING else mask
+
+    def _shifted(self, residual: str, bias: np.ndarray | None, name: str) -> str:
+        """Add the bias of an output projection to the residual, if it is not folded into a norm."""
+        if bias is None:
+            return residual
+        return self.graph.add(residual, self.graph.constant(bias.astype(np.float32), f"{name}.shift"), f"{name}.shifted")
 
 
 def _ends(graph: GraphBuilder, logits: str) -> dict[str, Output]:
@@ -144,17 +220,11 @@ def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeigh
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family = family_of(model.config.model_type)
     embeddings = find_submodule(model, family.encoder).embeddings
-    words, bias = _words(graph, embeddings.word_embeddings)
-    if (tasks := find_submodule(embeddings, "task_type_embeddings")) is not None:
-        bias = bias + array_of(tasks.weight)[0]  # ERNIE's, of the first task
-    table = graph.constant(array_of(embeddings.position_embeddings.weight) + bias, "embeddings.position")
-    if family.positions_after_padding:
-        positions = graph.node("Gather", [table, _roberta_positions(graph, embeddings.padding_idx)], "embeddings.positions")
+    words, bias = _words(graph, word_embeddings(model))
+    if family.rotary:
+        total = graph.add(words, graph.constant(bias, "embeddings.bias"), "embeddings.shifted") if np.any(bias) else words
     else:
-        length = graph.node("Shape", ["input_ids"], "length", start=1, end=2)
-        zero, axis = graph.integers([0], "zero"), graph.integers([0], "axis.0")
-        positions = graph.node("Slice", [table, zero, length, axis], "embeddings.positions")
-    total = graph.add(words, positions, "embeddings.words_positions")
+        total = graph.add(words, _positions(graph, model, embeddings, bias), "embeddings.words_positions")
     if family.token_types:
         table = graph.constant(array_of(embeddings.token_type_embeddings.weight), "embeddings.type")
         total = graph.add(total, graph.node("Gather", [table, "token_type_ids"], "embeddings.types"), "embeddings.sum")
@@ -164,6 +234,18 @@ def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeigh
         rows = graph.node("Reshape", [total, graph.integers([-1, len(weights.norm.bias)], "shape.rows")], "embeddings.rows")
     hidden = graph.layer_norm(rows, weights.norm, "embeddings.norm")
     return hidden if weights.project is None else graph.linear(hidden, weights.project, "embeddings.project")
+
+
+def _positions(graph: GraphBuilder, model: TransformersModel, embeddings: Any, bias: np.ndarray | np.float32) -> str:
+    """Look up the position embeddings, with a bias added to each of them: (sequence, width), or (batch, sequence, width)."""
+    if (tasks := find_submodule(embeddings, "task_type_embeddings")) is not None:
+        bias = bias + array_of(tasks.weight)[0]  # ERNIE's, of the first task
+    table = graph.constant(array_of(embeddings.position_embeddings.weight) + bias, "embeddings.position")
+    if family_of(model.config.model_type).positions_after_padding:
+        return graph.node("Gather", [table, _roberta_positions(graph, embeddings.padding_idx)], "embeddings.positions")
+    length = graph.node("Shape", ["input_ids"], "length", start=1, end=2)
+    zero, axis = graph.integers([0], "zero"), graph.integers([0], "axis.0")
+    return graph.node("Slice", [table, zero, length, axis], "embeddings.positions")
 
 
 def _words(graph: GraphBuilder, module: nn.Embedding | FactoredEmbedding) -> tuple[str, np.ndarray | np.float32]:
@@ -213,14 +295,28 @@ def _distilbert_head(graph: GraphBuilder, model: TransformersModel, first: str) 
     return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
 
 
+def _modernbert_transform(graph: GraphBuilder, model: TransformersModel, rows: str) -> str:
+    """Add the head's hidden layer: linear, activation, norm."""
+    head = find_submodule(model, "head")
+    inner = _activation(graph, _linear(graph, rows, head.dense, "head.dense"), model.config.classifier_activation, "head.act")
+    return graph.layer_norm(inner, NormWeights.of(head.norm), "head.norm")
+
+
+def _modernbert_head(graph: RowGraph, model: TransformersModel, rows: str) -> str:
+    if reads_every_token(model.config):
+        rows = pooled(graph, graph.shaped(rows, [model_shape(model).hidden], "pooling.states"), "mean")
+    return _linear(graph, _modernbert_transform(graph, model, rows), find_submodule(model, "classifier"), "classifier")
+
+
 def _plain_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str:
     return _linear(graph, read, find_submodule(model, "classifier"), "classifier")
 
 
-HEADS: dict[str, Callable[[GraphBuilder, TransformersModel, str], str]] = {  # by `Family.head`
+HEADS: dict[str, Callable[[RowGraph, TransformersModel, str], str]] = {  # by `Family.head`
     "bert": _bert_head,
     "roberta": _roberta_head,
     "electra": _electra_head,
     "distilbert": _distilbert_head,
+    "modernbert": _modernbert_head,
     "plain": _plain_head,
 }

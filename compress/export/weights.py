@@ -1,8 +1,9 @@
 """The weights of an encoder as arrays for a graph: the scale of the scores and the biases of output projections are folded.
 
-The bias of an output projection is added to the residual, which is the output of the norm before it. So it can be added to the
-bias of that norm, if everything else that reads the norm subtracts it again in its own bias. The sum before the next norm is
-then one matmul with an addend, and a removed sublayer costs only its norm.
+The bias of an output projection is added to the residual, which in BERT is the output of the norm before it. So it can be added to
+the bias of that norm, if everything else that reads the norm subtracts it again in its own bias. The sum before the next norm is
+then one matmul with an addend, and a removed sublayer costs only its norm. Where norms come first, the residual is no norm's output, and
+a bias, which such families mostly lack, is added to the residual.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.models.adapters import adapter_of
+from compress.models.biases import bias_or_zeros
 from compress.models.family import family_of
-from compress.models.layers import encoder_layers, find_submodule
+from compress.models.layers import Layer, encoder_layers, find_submodule, is_identity, last_norm
 from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_by_distance, bias_columns
+from compress.models.shape import LayerShape
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class LinearWeights:
         if isinstance(module, FactoredLinear):
             last = cls.of(module.up, scale)
             return cls((array_of(module.down.weight).T, *last.factors), last.bias)
-        return cls((array_of(module.weight).T * np.float32(scale),), array_of(module.bias).astype(np.float64) * scale)
+        return cls((array_of(module.weight).T * np.float32(scale),), _bias_of(module) * scale)
 
     def unshift(self, shift: np.ndarray) -> None:
         """Subtract the effect of a shift (in,) that was added to every input."""
@@ -51,7 +54,7 @@ class LinearWeights:
 
 @dataclass
 class NormWeights:
-    """A LayerNorm over the last axis: gain and bias (hidden,) float64."""
+    """A LayerNorm over the last axis: gain and bias (hidden,) float64, zeros if it has none."""
 
     gain: np.ndarray
     bias: np.ndarray
@@ -60,7 +63,7 @@ class NormWeights:
     @classmethod
     def of(cls, module: nn.LayerNorm) -> NormWeights:
         """Read a PyTorch LayerNorm."""
-        return cls(array_of(module.weight).astype(np.float64), array_of(module.bias).astype(np.float64), float(module.eps))
+        return cls(array_of(module.weight).astype(np.float64), _bias_of(module), float(module.eps))
 
 
 @dataclass
@@ -76,19 +79,24 @@ class AdapterWeights:
 class LayerWeights:
     """A layer; `projections` (query, key, value) are None without heads, `inner` (the first projection of the FFN) without neurons.
 
-    The output projections `mixed` and `outer` may be followed by adapters.
-    `bias_heads` are the rows of the encoder's `position_bias` that its heads use, if there is one.
+    The output projections `mixed` and `outer` may be followed by adapters. `gate` is that of a gated FFN. With norms first,
+    `attention_norm` is None in a layer that has none, and `mixed_bias` and `outer_bias` are added to the residual.
+    `bias_heads` are the rows of the encoder's `position_bias` that its heads use, if there is one; `kind` names its mask and rotation.
     """
 
     projections: tuple[LinearWeights, LinearWeights, LinearWeights] | None
     mixed: Factors
-    attention_norm: NormWeights
+    attention_norm: NormWeights | None
     inner: LinearWeights | None
     outer: Factors
     output_norm: NormWeights
     bias_heads: tuple[int, ...] = ()
     mixed_adapter: AdapterWeights | None = None
     outer_adapter: AdapterWeights | None = None
+    gate: LinearWeights | None = None
+    mixed_bias: np.ndarray | None = None
+    outer_bias: np.ndarray | None = None
+    kind: str = ""
 
 
 @dataclass
@@ -102,6 +110,7 @@ class EncoderWeights:
     project: LinearWeights | None
     blocks: list[LayerWeights]
     position_bias: np.ndarray | None = None
+    final_norm: NormWeights | None = None  # where norms come first
 
 
 def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> EncoderWeights:
@@ -112,33 +121,67 @@ def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> Encode
     family, shape = family_of(model.config.model_type), model_shape(model)
     module = find_submodule(model, family.encoder)
     project = getattr(module, "embeddings_project", None)
-    encoder = EncoderWeights(NormWeights.of(module.embeddings.LayerNorm), None if project is None else LinearWeights.of(project), [])
-    by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
-    encoder.position_bias = None if by_distance is None else array_of(by_distance)
-    below: NormWeights | LinearWeights = encoder.project or encoder.norm
+    norm = NormWeights.of(find_submodule(module, family.embedding_norm))
+    encoder = EncoderWeights(norm, None if project is None else LinearWeights.of(project), [])
+    if family.position_bias:
+        by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
+        encoder.position_bias = None if by_distance is None else array_of(by_distance)
     scale = shape.head_size**-0.5 if fold_scale else 1.0
+    below: NormWeights | LinearWeights = encoder.project or encoder.norm
     for layer, size in zip(encoder_layers(model), shape.layers, strict=True):
-        projections = None
-        if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
-            projections = LinearWeights.of(layer.query, scale), LinearWeights.of(layer.key), LinearWeights.of(layer.value)
-        mixed, mixed_adapter = _output(layer.attention_output, projections is not None)
-        outer, outer_adapter = _output(layer.ffn_out, size.ffn > 0)
-        inner = LinearWeights.of(layer.ffn_in) if size.ffn else None
-        attention_norm, output_norm = NormWeights.of(layer.attention_norm), NormWeights.of(layer.output_norm)
-        below.bias += mixed.bias
-        for projection in projections or ():
-            projection.unshift(mixed.bias)
-        attention_norm.bias += outer.bias
-        if inner is not None:
-            inner.unshift(outer.bias)
-        columns = bias_columns(model, find_submodule(layer.module, family.attention)) if projections else None
-        heads = () if columns is None else tuple(columns.tolist())
-        block = LayerWeights(
-            projections, mixed.factors, attention_norm, inner, outer.factors, output_norm, heads, mixed_adapter, outer_adapter
-        )
+        block, mixed_bias, outer_bias = _layer_weights(model, layer, size, scale)
         encoder.blocks.append(block)
-        below = output_norm
+        if layer.norms_first:
+            block.mixed_bias, block.outer_bias = _unless_zero(mixed_bias), _unless_zero(outer_bias)
+        else:
+            below = _fold_biases(block, below, mixed_bias, outer_bias)
+    if family.final_norm:
+        encoder.final_norm = NormWeights.of(last_norm(model))
     return encoder
+
+
+def _layer_weights(model: TransformersModel, layer: Layer, size: LayerShape, scale: float) -> tuple[LayerWeights, np.ndarray, np.ndarray]:
+    """Read a layer; returns it, and the constants that its output projections add to the residual."""
+    projections = None
+    if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
+        projections = LinearWeights.of(layer.query, scale), LinearWeights.of(layer.key), LinearWeights.of(layer.value)
+    mixed, mixed_adapter = _output(layer.attention_output, projections is not None)
+    outer, outer_adapter = _output(layer.ffn_out, size.ffn > 0)
+    attention = find_submodule(layer.module, family_of(model.config.model_type).attention)
+    columns = bias_columns(model, attention) if projections else None
+    block = LayerWeights(
+        projections,
+        mixed.factors,
+        None if is_identity(layer.attention_norm) else NormWeights.of(layer.attention_norm),
+        LinearWeights.of(layer.ffn_in) if size.ffn else None,
+        outer.factors,
+        NormWeights.of(layer.output_norm),
+        () if columns is None else tuple(columns.tolist()),
+        mixed_adapter,
+        outer_adapter,
+        LinearWeights.of(layer.ffn_gate) if size.ffn and layer.ffn_gate is not None else None,
+        kind=layer.kind,
+    )
+    return block, mixed.bias, outer.bias
+
+
+def _fold_biases(
+    block: LayerWeights, below: NormWeights | LinearWeights, mixed_bias: np.ndarray, outer_bias: np.ndarray
+) -> NormWeights | LinearWeights:
+    """Move the constants of a layer's output projections into what their residuals come from; returns that of the next layer."""
+    below.bias += mixed_bias
+    for projection in block.projections or ():
+        projection.unshift(mixed_bias)
+    assert block.attention_norm is not None  # noqa: S101 (norms follow the sums)
+    block.attention_norm.bias += outer_bias
+    for linear in (block.inner, block.gate):
+        if linear is not None:
+            linear.unshift(outer_bias)
+    return block.output_norm
+
+
+def _unless_zero(bias: np.ndarray) -> np.ndarray | None:
+    return bias if bias.any() else None
 
 
 def _output(module: nn.Linear, used: bool) -> tuple[LinearWeights, AdapterWeights | None]:
@@ -150,9 +193,13 @@ def _output(module: nn.Linear, used: bool) -> tuple[LinearWeights, AdapterWeight
     if adapter is None:
         return linear, None
     if not used:
-        return LinearWeights(linear.factors, array_of(adapter(module.bias)).astype(np.float64)), None
+        return LinearWeights(linear.factors, array_of(adapter(bias_or_zeros(module))).astype(np.float64)), None
     up = LinearWeights.of(adapter.up)
     return LinearWeights(linear.factors, up.bias), AdapterWeights(linear.bias, LinearWeights.of(adapter.down), up.factors)
+
+
+def _bias_of(module: nn.Linear | nn.LayerNorm) -> np.ndarray:
+    return array_of(bias_or_zeros(module)).astype(np.float64)
 
 
 def array_of(parameter: torch.Tensor) -> np.ndarray:

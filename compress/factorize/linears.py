@@ -13,6 +13,7 @@ from compress.factorize.allocate import WHOLE, Size, allocate, fixed_ranks, weig
 from compress.factorize.statistics import Statistics, activation_statistics, dense_linears, fisher_statistics
 from compress.factorize.svd import WeightedSvd
 from compress.models import shape as shapes
+from compress.models.biases import bias_or_zeros
 from compress.models.device import pick_device
 from compress.models.layers import encoder_layers
 from compress.models.low_rank import FactoredLinear, replace_linear
@@ -74,7 +75,7 @@ def _factored(linear: nn.Linear, decomposition: WeightedSvd, rank: int) -> Facto
     with torch.no_grad():
         factored.down.weight.copy_(down)
         factored.up.weight.copy_(up)
-        factored.up.bias.copy_(linear.bias.detach().double().cpu() + bias_change)
+        factored.up.bias.copy_(bias_or_zeros(linear).detach().double().cpu() + bias_change)
     return factored.eval()
 
 

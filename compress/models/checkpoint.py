@@ -14,6 +14,7 @@ from compress.data.input_spec import Target
 from compress.models import shape as shapes
 from compress.models.activation import set_regression, value_activation
 from compress.models.adapters import add_adapters
+from compress.models.biases import fill_biases
 from compress.models.config_heads import agreed_target, class_names, only_numbered
 from compress.models.embedder import (
     dense_state,
@@ -28,6 +29,7 @@ from compress.models.embedder import (
 )
 from compress.models.family import Family, family_of
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
+from compress.models.joined_linear import build_model, join_state, split_state
 from compress.models.label_mapping import PREDICTIONS
 from compress.models.layers import find_submodule
 from compress.models.layout import WEIGHTS
@@ -36,7 +38,7 @@ from compress.models.model_shape import model_shape, record_shape
 from compress.models.pretrained import LOADING_ERRORS, check_finite, check_folder, from_pretrained, quiet_transformers
 from compress.models.reference import locate
 from compress.models.relative_positions import check_bias_columns
-from compress.models.resize import resize, resize_linear
+from compress.models.resize import resize, resize_linear, resize_norm
 from compress.models.sentence_head import EMBEDDING_KEY, head_with_pooling
 from compress.models.sharing import owners_of, share_parameters, shared_names
 from compress.models.tokenizer import save_tokenizer
@@ -112,10 +114,12 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
     """
     from safetensors.torch import save_file
 
+    fill_biases(model)
     record_shape(model, model_shape(model))
     save_config(model, folder)
     copies = shared_names(model, owners_of(model))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
+    state = join_state(state, family_of(model.config.model_type))
     disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
     if is_embedder_model(model):
         state = write_dense_layers(model, folder, state)
@@ -174,8 +178,8 @@ def _load_compressed(
             "start from the model that it was derived from, and give that the new labels",
         )
     try:
-        model = model_class(family, target)(transformers.AutoConfig.for_model(**config | names))
-        state, shape = load_file(folder / WEIGHTS), shapes.shape_of_config(config)
+        model = build_model(model_class(family, target), transformers.AutoConfig.for_model(**config | names))
+        state, shape = split_state(load_file(folder / WEIGHTS), family), shapes.shape_of_config(config)
         if target == "vector":
             state = {f"{family.encoder}.{name}": tensor for name, tensor in state.items()} | dense_state(folder, config)
         else:
@@ -198,11 +202,13 @@ def _resize_head(model: TransformersModel, family: Family, target: Target, state
     """Give the hidden layer of a head the width that its weights have: a narrowed model keeps that of the dense one."""
     last = find_submodule(model, family.last_linear(target))
     for part in family.head_parts(target):
-        for name, linear in find_submodule(model, part).named_modules(prefix=part):
-            if isinstance(linear, nn.Linear) and linear is not last:
+        for name, module in find_submodule(model, part).named_modules(prefix=part):
+            if isinstance(module, nn.Linear) and module is not last:
                 inner = len(state[f"{name}.weight"])
-                resize_linear(linear, linear.in_features, inner)
+                resize_linear(module, module.in_features, inner)
                 resize_linear(last, inner, last.out_features)
+            elif isinstance(module, nn.LayerNorm):
+                resize_norm(module, len(state[f"{name}.weight"]))
 
 
 def _add_embedding_projection(model: TransformersModel, family: Family, state: dict[str, torch.Tensor]) -> None:

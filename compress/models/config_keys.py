@@ -12,10 +12,12 @@ from compress.core.errors import ModelError
 from compress.models.activation import NAMES, OLD_RECORD, RECORD, recorded_activation
 from compress.models.config_heads import class_names, target_of
 from compress.models.family import Family
-from compress.models.layers import ACTIVATIONS, activation_key
+from compress.models.layers import ACTIVATIONS
 from compress.models.types import Config
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+ROTATIONS = ("default", "linear", "yarn", "llama3")  # the same for texts of every length
+LAYER_KINDS = ("full_attention", "sliding_attention")
 MPNET_BUCKETS = 32  # transformers computes with these, whatever the config says
 _IMPLEMENTED = """
 model_type architectures vocab_size max_position_embeddings type_vocab_size embedding_size pad_token_id layer_norm_eps
@@ -23,16 +25,23 @@ hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act d
 id2label label2id num_labels problem_type position_embedding_type is_decoder add_cross_attention is_encoder_decoder pruned_heads
 quantization_config relative_attention_num_buckets tokenizer_class compress use_task_id task_type_vocab_size
 """
+_MODERNBERT = """
+norm_eps norm_bias attention_bias mlp_bias classifier_bias classifier_pooling classifier_activation hidden_activation head_dim
+layer_types local_attention sliding_window global_attn_every_n_layers rope_parameters rope_scaling rope_theta global_rope_theta
+local_rope_theta
+"""
 _TRAINING = """
 hidden_dropout_prob attention_probs_dropout_prob dropout attention_dropout qa_dropout seq_classif_dropout classifier_dropout
 initializer_range initializer_factor layerdrop sinusoidal_pos_embds gradient_checkpointing tie_weights_ tie_word_embeddings
 tie_encoder_decoder summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout
 summary_proj_to_labels finetuning_task task_specific_params pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
 pooler_size_per_head pooler_type directionality generator_size generator_hidden_size discriminator_loss_weight
+embedding_dropout mlp_dropout initializer_cutoff_factor decoder_bias sparse_prediction sparse_pred_ignore_index
 """
 _STORING = """
 return_dict output_hidden_states output_attentions output_past use_return_dict use_cache torchscript torch_dtype dtype
 use_bfloat16 transformers_version chunk_size_feed_forward attn_implementation name_or_path language lang_codes
+deterministic_flash_attn reference_compile repad_logits_with_grad
 model_max_length max_seq_length tokenizer_name transformers.js_config license tags base_model function_to_apply
 """
 _GENERATING = """
@@ -43,6 +52,7 @@ num_return_sequences output_scores return_dict_in_generate forced_bos_token_id f
 exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tf_legacy_loss eos_token_ids
 """
 IMPLEMENTED = {*_IMPLEMENTED.split(), RECORD, OLD_RECORD}
+ROTARY = {*_MODERNBERT.split()}  # implemented for families with rotary positions
 HARMLESS = {*_TRAINING.split(), *_STORING.split(), *_GENERATING.split()}
 _warned: set[Path] = set()
 
@@ -58,7 +68,8 @@ def check_keys(config: Config, family: Family, path: Path) -> None:
         _check_labels(config, path)
     if target_of(config) == "value":
         _check_value(config, path)
-    unknown = [key for key in config if key not in IMPLEMENTED | HARMLESS and not key.startswith("_")]
+    known = IMPLEMENTED | HARMLESS | (ROTARY if family.rotary else set())
+    unknown = [key for key in config if key not in known and not key.startswith("_")]
     if unknown and family.has_layers and path not in _warned:
         _warned.add(path)
         names = ", ".join(f"'{key}'" for key in unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
@@ -79,13 +90,33 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
         raise ModelError(f"{path}: pruned_heads of transformers 4 is not supported", "start from the dense model that it was pruned from")
     if config.get("quantization_config") is not None:
         raise ModelError(f"{path}: the weights are quantized (quantization_config)", "use the float model that they were quantized from")
-    key = activation_key(family)
+    key = family.activation_key
     name = config.get(key, "gelu")
     if family.has_layers and not (isinstance(name, str) and name in ACTIVATIONS):
         raise ModelError(f"{path}: {key} {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
+    if family.rotary:
+        _check_rotary(config, path)
     buckets = config.get("relative_attention_num_buckets")
     if family.position_bias and buckets is not None and not (isinstance(buckets, int) and buckets >= MPNET_BUCKETS):
         raise ModelError(f"{path}: relative_attention_num_buckets is {buckets!r}, and transformers computes with {MPNET_BUCKETS}")
+
+
+def _check_rotary(config: Config, path: Path) -> None:
+    """Refuse rotations that depend on the length of a text, and kinds of layers and heads that are unknown."""
+    entries = [config.get("rope_scaling"), *(config.get("rope_parameters") or {}).values()]
+    for entry in entries:
+        kind = entry.get("rope_type") or entry.get("type") or "default" if isinstance(entry, dict) else "default"
+        if kind not in ROTATIONS:
+            raise ModelError(f"{path}: the rotary positions '{kind}' are not supported", f"supported: {', '.join(ROTATIONS)}")
+    kinds = config.get("layer_types")
+    if kinds is not None and not (isinstance(kinds, list) and all(kind in LAYER_KINDS for kind in kinds)):
+        raise ModelError(f"{path}: layer_types is {str(kinds)[:80]}", f"a list of {' and '.join(LAYER_KINDS)}")
+    pooling = config.get("classifier_pooling", "cls")
+    if pooling not in ("cls", "mean"):
+        raise ModelError(f"{path}: classifier_pooling {pooling!r} is not supported", "supported: cls, mean")
+    name = config.get("classifier_activation", "gelu")
+    if not (isinstance(name, str) and name in ACTIVATIONS):
+        raise ModelError(f"{path}: classifier_activation {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
 
 
 def _check_labels(config: Config, path: Path) -> None:

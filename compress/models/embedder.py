@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from compress.core.errors import ModelError
 from compress.models.family import EMBEDDING, Family, family_of
+from compress.models.joined_linear import build_model
 from compress.models.pretrained import quiet_transformers
 from compress.models.sentence_folder import dense_folders, step_folder, write_sentence_head
 from compress.models.sentence_head import EMBEDDING_KEY, NORMALIZE, DenseStep, Pooling, SentenceHead
@@ -163,7 +164,7 @@ def encoder_options(family: Family) -> dict[str, bool]:
 
 def new_encoder(family: Family, config: Any) -> nn.Module:
     """Return an encoder with random weights."""
-    return encoder_class(family)(config, **encoder_options(family))
+    return build_model(encoder_class(family), config, **encoder_options(family))
 
 
 def dense_state(folder: Path, config: Config) -> dict[str, torch.Tensor]:

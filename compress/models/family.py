@@ -1,7 +1,7 @@
 """The supported BERT families, one row each: class names, module paths, names of the sizes in `config.json`.
 
-To add a family, add a row here, its sequence-classification head to `compress.export.graph`, and a tiny config to `tests/tiny.py`.
-The equality tests (masked = sliced = reloaded = ONNX) then run on it automatically. No torch in this module.
+How to add one: docs/architecture.md. The equality tests (masked = sliced = reloaded = ONNX) then run on it by themselves. No torch in
+this module.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ HEAD_CLASSES: dict[Target, str] = {  # suffix of the transformers class that pre
     "vector": EMBEDDING,
     "mentions": "ForTokenClassification",
 }
-TOKEN_HEADS = {"ForTokenClassification": "classifier", "ForQuestionAnswering": "qa_outputs"}  # one linear, applied to every token
+TOKEN_HEADS = ("ForTokenClassification", "ForQuestionAnswering")  # their logits are those of a linear on every token
+JoinedParts = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Family:
     """One model family.
 
     Paths from `attention` to `output_norm` are relative to one layer; BiLSTMs and static models, which have no layers, leave them empty.
+
+    In a layer of BERT, a norm follows each sublayer: `norm(x + f(x))`. With `norms_first` it precedes it, `x + f(norm(x))`, and the
+    encoder has a `final_norm`. A gated FFN is `ffn_out(activation(ffn_gate(x)) * ffn_in(x))`: a neuron is a row of both and a column of
+    `ffn_out`. With `rotary` positions there is no table of positions: queries and keys are rotated.
     """
 
     model_type: str
@@ -44,10 +49,21 @@ class Family:
     attention_output: str = ""
     attention_norm: str = ""
     ffn_in: str = ""
+    ffn_gate: str = ""
     ffn_out: str = ""
     output_norm: str = ""
+    norms_first: bool = False
+    keeps_first_layer: bool = False  # whether the first layer computes something else than the others, so that it is never removed
+    final_norm: str = ""  # relative to the encoder, as the next two
+    word_embeddings: str = "embeddings.word_embeddings"
+    embedding_norm: str = "embeddings.LayerNorm"
+    rotary: bool = False
+    joined: JoinedParts = ()  # linears that a checkpoint stores as one: their last name, and the names of the parts in memory
+    bias_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()  # keys of config.json that switch biases, and the modules that they belong to
     head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.graph
     logits: str = "classifier"  # last linear of the sequence-classification head: one row per class
+    token_head_modules: tuple[str, ...] = ()  # parts of the heads for tags and spans besides their last linear
+    span_logits: str = "qa_outputs"  # last linear of the head for spans
     token_types: bool = True  # whether the model takes `token_type_ids`
     position_bias: str = ""  # embedding of relative positions, (buckets, heads), shared by all layers; relative to the encoder
     positions_after_padding: bool = False  # real tokens are numbered from `pad_token_id + 1`; padding has position `pad_token_id`
@@ -55,6 +71,7 @@ class Family:
     layers_key: str = "num_hidden_layers"
     heads_key: str = "num_attention_heads"
     ffn_key: str = "intermediate_size"
+    activation_key: str = "hidden_act"  # of the FFN
 
     @property
     def has_layers(self) -> bool:
@@ -68,12 +85,14 @@ class Family:
     def head_parts(self, target: Target) -> tuple[str, ...]:
         """Return the paths of the modules of a target's head, which a pre-trained encoder lacks."""
         head = HEAD_CLASSES[target]
-        return self.head_modules if head == SEQUENCE else (TOKEN_HEADS[head],) if head in TOKEN_HEADS else ()
+        if head == SEQUENCE:
+            return self.head_modules
+        return (*self.token_head_modules, self.last_linear(target)) if head in TOKEN_HEADS else ()
 
     def last_linear(self, target: Target) -> str:
         """Return the path of the linear that computes a target's logits, one row per logit."""
         head = HEAD_CLASSES[target]
-        return self.logits if head == SEQUENCE else TOKEN_HEADS[head]
+        return self.logits if head not in TOKEN_HEADS else self.span_logits if target == "span" else "classifier"
 
 
 _BERT = Family(
@@ -137,6 +156,42 @@ _DISTILBERT = Family(
     layers_key="n_layers",
     heads_key="n_heads",
     ffn_key="hidden_dim",
+    activation_key="activation",
+)
+_MODERNBERT = Family(
+    "modernbert",
+    "ModernBert",
+    "model",
+    head_modules=("head", "classifier"),
+    head="modernbert",
+    token_head_modules=("head",),
+    span_logits="classifier",
+    layers="layers",
+    attention="attn",
+    query="attn.Wqkv.query",
+    key="attn.Wqkv.key",
+    value="attn.Wqkv.value",
+    attention_output="attn.Wo",
+    attention_norm="attn_norm",
+    ffn_in="mlp.Wi.up",
+    ffn_gate="mlp.Wi.gate",
+    ffn_out="mlp.Wo",
+    output_norm="mlp_norm",
+    norms_first=True,
+    keeps_first_layer=True,  # it alone has no norm before its attention
+    final_norm="final_norm",
+    word_embeddings="embeddings.tok_embeddings",
+    embedding_norm="embeddings.norm",
+    rotary=True,
+    joined=(("Wqkv", ("query", "key", "value")), ("Wi", ("gate", "up"))),
+    bias_keys=(
+        ("attention_bias", ("attn.Wqkv.query", "attn.Wqkv.key", "attn.Wqkv.value", "attn.Wo")),
+        ("mlp_bias", ("mlp.Wi.gate", "mlp.Wi.up", "mlp.Wo")),
+        ("norm_bias", ("attn_norm", "mlp_norm", "final_norm", "embeddings.norm", "head.norm")),
+        ("classifier_bias", ("head.dense",)),
+    ),
+    token_types=False,
+    activation_key="hidden_activation",
 )
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -147,6 +202,7 @@ FAMILIES: dict[str, Family] = {
         replace(_ROBERTA, model_type="electra", prefix="Electra", encoder="electra", head="electra", positions_after_padding=False),
         _MPNET,
         _DISTILBERT,
+        _MODERNBERT,
         replace(_ROBERTA, model_type="camembert", prefix="Camembert"),
         replace(_ROBERTA, model_type="data2vec-text", prefix="Data2VecText", encoder="data2vec_text"),
         replace(_BERT, model_type="ernie", prefix="Ernie", encoder="ernie", head_modules=("ernie.pooler", "classifier")),

@@ -6,7 +6,6 @@ A factorized model is rebuilt from the ranks in its `config.json`; see `compress
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -71,16 +70,15 @@ def layer_ranks(layer: Layer) -> tuple[tuple[str, int], ...]:
 
 def word_embeddings(model: TransformersModel) -> nn.Embedding | FactoredEmbedding:
     """Return the word embeddings."""
-    return _embeddings(model).word_embeddings
+    family = family_of(model.config.model_type)
+    return find_submodule(model, f"{family.encoder}.{family.word_embeddings}")
 
 
 def set_word_embeddings(model: TransformersModel, module: nn.Embedding | FactoredEmbedding) -> None:
     """Replace the word embeddings, in place."""
-    _embeddings(model).word_embeddings = module
-
-
-def _embeddings(model: TransformersModel) -> Any:
-    return find_submodule(model, family_of(model.config.model_type).encoder).embeddings
+    family = family_of(model.config.model_type)
+    parent, _, name = f"{family.encoder}.{family.word_embeddings}".rpartition(".")
+    setattr(find_submodule(model, parent), name, module)
 
 
 def factored_embedding_size(model: TransformersModel) -> tuple[int, int] | None:

@@ -24,7 +24,8 @@ def model_shape(model: TransformersModel) -> Shape:
         LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features, layer_ranks(layer))
         for layer in encoder_layers(model)
     )
-    return Shape(config[family.hidden_key], head_size, layers, factored_embedding_size(model), owners_of(model))
+    embedding, owners = factored_embedding_size(model), owners_of(model)
+    return Shape(config[family.hidden_key], head_size, layers, embedding, owners, gated=bool(family.ffn_gate))
 
 
 def record_shape(model: TransformersModel, shape: Shape) -> None:
@@ -36,6 +37,8 @@ def record_shape(model: TransformersModel, shape: Shape) -> None:
     widths = {layer.ffn for layer in shape.layers}
     if len(widths) == 1 and 0 not in widths:
         setattr(model.config, family_of(model.config.model_type).ffn_key, widths.pop())
+    if family_of(model.config.model_type).rotary and shape.head_size * getattr(model.config, "num_attention_heads", 0) != shape.hidden:
+        model.config.head_dim = shape.head_size  # rotations are computed for this size, not for the one that width and heads imply
     plain = {key: value for key, value in model.config.to_dict().items() if key != CONFIG_KEY}
     size = adapter_size(model)
     if shape == shape_of_config(plain) and not size:

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from compress.core.errors import ModelError, ResourceError
 from compress.models.config import read_config
+from compress.models.joined_linear import split_joined
 from compress.models.layout import is_graph
 from compress.models.types import Config, TransformersModel
 from compress.models.weights_file import check_weight_count, check_weights
@@ -53,7 +54,7 @@ def check_folder(folder: Path, needed: str, hint: str) -> Config:
 
 
 def from_pretrained(loader: Any, folder: Path, **options: object) -> tuple[TransformersModel, list[str]]:
-    """Load a model by a class of transformers, in float32.
+    """Load a model by a class of transformers, in float32, its joined linears split.
 
     Args:
         loader: the class, with `from_pretrained`.
@@ -79,7 +80,7 @@ def from_pretrained(loader: Any, folder: Path, **options: object) -> tuple[Trans
         )
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
-    return model, [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
+    return split_joined(model), [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
 
 
 def check_finite(model: TransformersModel, folder: Path) -> None:

@@ -27,7 +27,7 @@ class NoHeads(nn.Module):
 
 
 class NoHeadsWithOutput(NoHeads):
-    """The same for DistilBERT and MPNet, whose attention module contains the output projection, under a name of its own."""
+    """The same for DistilBERT, MPNet and ModernBERT, whose attention module contains the output projection, under a name of its own."""
 
     def __init__(self, name: str, output: nn.Linear) -> None:
         super().__init__()
@@ -49,6 +49,8 @@ def resize(model: TransformersModel, shape: Shape) -> None:
                 resize_linear(linear, hidden, width)
         resize_linear(layer.attention_output, width, hidden)
         resize_linear(layer.ffn_in, hidden, target.ffn)
+        if layer.ffn_gate is not None:
+            resize_linear(layer.ffn_gate, hidden, target.ffn)
         resize_linear(layer.ffn_out, target.ffn, hidden)
         keep_heads(model, layer, range(target.heads), shape.head_size)
     record_shape(model, shape)
@@ -58,7 +60,16 @@ def resize_linear(linear: nn.Linear, in_features: int, out_features: int) -> Non
     """Give a linear new, uninitialised weights of another size, in place."""
     linear.in_features, linear.out_features = in_features, out_features
     linear.weight = nn.Parameter(torch.empty(out_features, in_features))
-    linear.bias = nn.Parameter(torch.empty(out_features))
+    if linear.bias is not None:
+        linear.bias = nn.Parameter(torch.empty(out_features))
+
+
+def resize_norm(norm: nn.LayerNorm, width: int) -> None:
+    """Give a LayerNorm new, uninitialised weights of another width, in place."""
+    norm.normalized_shape = (width,)
+    norm.weight = nn.Parameter(torch.empty(width))
+    if norm.bias is not None:
+        norm.bias = nn.Parameter(torch.empty(width))
 
 
 def keep_heads(model: TransformersModel, layer: Layer, heads: Sequence[int], head_size: int) -> None:
@@ -81,7 +92,8 @@ def keep_heads(model: TransformersModel, layer: Layer, heads: Sequence[int], hea
     select_bias_columns(model, attention, heads)
     count = len(heads)
     sizes = {"num_attention_heads": count, "n_heads": count, "all_head_size": count * head_size}
-    sizes |= {"attention_head_size": head_size, "scaling": head_size**-0.5}  # a narrowed model's config implies other values
+    # a narrowed model's config implies other values
+    sizes |= {"attention_head_size": head_size, "head_dim": head_size, "scaling": head_size**-0.5}
     for attribute, value in sizes.items():
         if hasattr(attention, attribute):
             setattr(attention, attribute, value)

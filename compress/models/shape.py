@@ -18,7 +18,7 @@ RANKS_KEY = "ranks"  # in a layer of the entry: ranks of factorized linears by r
 EMBEDDING_RANK_KEY = "embedding_rank"  # in the entry: rank of factorized word embeddings
 SHARED_KEY = "shared"  # in the entry: for each layer, the first layer that has the same weights
 VERSION = 1
-ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")  # a layer's linears, as `Family` names them
+ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_gate", "ffn_out")  # a layer's linears, as `Family` names them
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Shape:
     layers: tuple[LayerShape, ...]
     embedding: tuple[int, int] | None = None  # rank and width of factorized word embeddings
     shared: tuple[int, ...] = ()  # for each layer, the first layer that has the same weights; empty if none are shared
+    gated: bool = False  # whether FFNs have a gate: three weights for each input and neuron instead of two
     lstm: LstmShape | None = None  # of a BiLSTM, which has no layers
     static: StaticShape | None = None  # of a static model, which has none either
 
@@ -105,7 +106,7 @@ class Shape:
         projection = 2 * seq_len * self.embedding[0] * self.embedding[1] if self.embedding else 0
         return projection + sum(
             layer.heads * head_flops(self.hidden, self.head_size, seq_len)
-            + layer.ffn * neuron_flops(self.hidden, seq_len)
+            + layer.ffn * neuron_flops(self.hidden, seq_len, self.gated)
             + 2 * seq_len * self._extra_weights(layer)
             for layer in self.layers
         )
@@ -113,11 +114,11 @@ class Shape:
     def params(self) -> int:
         """Return weights and biases of the layers' linears, shared ones once; embeddings, LayerNorms and head do not count.
 
-        The projection of factorized word embeddings counts, their table does not.
+        Biases count in families without, too: refits add them. The projection of factorized word embeddings counts, their table does not.
         """
         if self.without_layers is not None:
             return self.without_layers.params()
-        per_head, per_neuron = head_params(self.hidden, self.head_size), neuron_params(self.hidden)
+        per_head, per_neuron = head_params(self.hidden, self.head_size), neuron_params(self.hidden, self.gated)
         projection = (self.embedding[0] + 1) * self.embedding[1] if self.embedding else 0
         return projection + sum(
             layer.heads * per_head + layer.ffn * per_neuron + 2 * self.hidden + self._extra_weights(layer)
@@ -130,7 +131,8 @@ class Shape:
         width = layer.heads * self.head_size
         into, back = (self.hidden, width), (width, self.hidden)
         ffn_in, ffn_out = (self.hidden, layer.ffn), (layer.ffn, self.hidden)
-        return dict(zip(ROLES, (into, into, into, back, ffn_in, ffn_out), strict=True))
+        sizes = dict(zip(ROLES, (into, into, into, back, ffn_in, ffn_in, ffn_out), strict=True))
+        return sizes if self.gated else {role: size for role, size in sizes.items() if role != "ffn_gate"}
 
     def _extra_weights(self, layer: LayerShape) -> int:
         """Return how many more weights a layer's factors have than the whole linears (negative: fewer)."""
@@ -152,9 +154,9 @@ def head_flops(hidden: int, head_size: int, seq_len: int) -> int:
     return 8 * seq_len * hidden * head_size + 4 * seq_len * seq_len * head_size
 
 
-def neuron_flops(hidden: int, seq_len: int) -> int:
-    """Return the FLOPs of one FFN neuron: a column in, a row out."""
-    return 4 * seq_len * hidden
+def neuron_flops(hidden: int, seq_len: int, gated: bool = False) -> int:
+    """Return the FLOPs of one FFN neuron: a column in (two, if the FFN is gated), a row out."""
+    return (6 if gated else 4) * seq_len * hidden
 
 
 def head_params(hidden: int, head_size: int) -> int:
@@ -162,9 +164,9 @@ def head_params(hidden: int, head_size: int) -> int:
     return head_size * (4 * hidden + 3)
 
 
-def neuron_params(hidden: int) -> int:
-    """Return the parameters of one FFN neuron: its row in with bias, its column out."""
-    return 2 * hidden + 1
+def neuron_params(hidden: int, gated: bool = False) -> int:
+    """Return the parameters of one FFN neuron: its row in with bias (two, if the FFN is gated), its column out."""
+    return (3 * hidden + 2) if gated else (2 * hidden + 1)
 
 
 def shape_of_config(config: Config) -> Shape:
@@ -175,13 +177,14 @@ def shape_of_config(config: Config) -> Shape:
     if family is STATIC:
         sizes = (config[key] for key in (family.hidden_key, "bigram_size", "bigram_buckets", family.ffn_key, "texts"))
         return static_shape(StaticShape(*sizes))
-    hidden, heads = config[family.hidden_key], config[family.heads_key]
+    hidden, heads, gated = config[family.hidden_key], config[family.heads_key], bool(family.ffn_gate)
     entry = config.get(CONFIG_KEY)
     if not entry:
-        return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key])
+        return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key], gated=gated)
     rank = entry.get(EMBEDDING_RANK_KEY)
     embedding = (rank, config.get("embedding_size", hidden)) if rank else None
-    return Shape(hidden, entry["head_size"], tuple(map(_layer_of, entry["layers"])), embedding, tuple(entry.get(SHARED_KEY, ())))
+    layers, shared = tuple(map(_layer_of, entry["layers"])), tuple(entry.get(SHARED_KEY, ()))
+    return Shape(hidden, entry["head_size"], layers, embedding, shared, gated=gated)
 
 
 def lstm_shape(lstm: LstmShape) -> Shape:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
-from compress.editing.dependency_graph import dependency_graph, group_within
+from compress.editing.dependency_graph import dependency_graph, group_of_units, group_within
 from compress.editing.gradients import preserved_requires_grad
+from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
@@ -31,9 +32,10 @@ def torch_pruning_scores(
 ) -> list[LayerScores]:
     """Score units by torch-pruning's importance classes, with its defaults except for the normaliser.
 
-    The group of a neuron is its row of the FFN input and its column of the FFN output. The group of a head's dimension is its rows
-    of query, key and value and its column of the attention output. For a dimension, torch-pruning 1.6.1 computes the **mean over
-    the members of its group** (two for a neuron, four for a head's dimension), without biases, of:
+    The group of a neuron is its row of the FFN input (and of the gate) and its column of the FFN output. The group of a head's
+    dimension is its rows of query, key and value and its column of the attention output. For a dimension, torch-pruning 1.6.1
+    computes the **mean over the members of its group** (two for a neuron, three with a gate, four for a head's dimension), without
+    biases, of:
 
     - `magnitude`, `GroupMagnitudeImportance(p=2)`: the sum of squared weights of the row or column (p-th powers, no root);
     - `taylor`, `GroupTaylorImportance`: its sum of `|w . dL/dw|`, weight by weight (not squared); the gradients are summed over
@@ -72,15 +74,22 @@ def torch_pruning_scores(
 
 
 def _score(model: TransformersModel, criterion: Importance) -> list[LayerScores]:
-    graph, size = dependency_graph(model), model_shape(model).head_size
+    size = model_shape(model).head_size
+    graph = None if family_of(model.config.model_type).rotary else dependency_graph(model)
 
-    def scores(linear: nn.Linear | None, layer: Layer) -> torch.Tensor:
-        if linear is None or not linear.out_features:
+    def scores(inputs: Sequence[nn.Linear | None], output: nn.Linear, layer: Layer) -> torch.Tensor:
+        linears = [linear for linear in inputs if linear is not None]
+        if not linears or not output.in_features:
             return torch.zeros(0, dtype=torch.float64)
-        return criterion(group_within(graph, linear, layer.module)).double().cpu()
+        group = group_of_units(linears, output) if graph is None else group_within(graph, linears[0], layer.module)
+        return criterion(group).double().cpu()
 
     return [
-        LayerScores(scores(layer.query, layer).reshape(-1, size).sum(1), scores(layer.ffn_in, layer)) for layer in encoder_layers(model)
+        LayerScores(
+            scores((layer.query, layer.key, layer.value), layer.attention_output, layer).reshape(-1, size).sum(1),
+            scores((layer.ffn_in, layer.ffn_gate), layer.ffn_out, layer),
+        )
+        for layer in encoder_layers(model)
     ]
 
 
@@ -90,7 +99,7 @@ def _gradients(model: TransformersModel, batches: Iterable[BatchT], loss_of: Cal
     weights = [
         linear.weight
         for layer in encoder_layers(model)
-        for linear in (layer.query, layer.key, layer.value, layer.attention_output, layer.ffn_in, layer.ffn_out)
+        for linear in (layer.query, layer.key, layer.value, layer.attention_output, layer.ffn_in, layer.ffn_gate, layer.ffn_out)
         if linear is not None and linear.weight.numel()
     ]
     chosen = {id(weight) for weight in weights}

@@ -50,9 +50,9 @@ class Costs:
 def counted_costs(shape: shapes.Shape, unit: Literal["flops", "params"], seq_len: int) -> Costs:
     """Return costs in FLOPs of a sequence of `seq_len` tokens, or in parameters: every unit of a kind costs the same."""
     if unit == "flops":
-        head, neuron = shapes.head_flops(shape.hidden, shape.head_size, seq_len), shapes.neuron_flops(shape.hidden, seq_len)
+        head, neuron = shapes.head_flops(shape.hidden, shape.head_size, seq_len), shapes.neuron_flops(shape.hidden, seq_len, shape.gated)
     else:
-        head, neuron = shapes.head_params(shape.hidden, shape.head_size), shapes.neuron_params(shape.hidden)
+        head, neuron = shapes.head_params(shape.hidden, shape.head_size), shapes.neuron_params(shape.hidden, shape.gated)
     heads = head * np.arange(max(layer.heads for layer in shape.layers) + 1, dtype=np.float64)
     neurons = neuron * np.arange(max(layer.ffn for layer in shape.layers) + 1, dtype=np.float64)
     return Costs(heads, neurons)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from compress.editing.encoder_layers import CachedOutput, LayerOutput, replaced_layers
+from compress.models.family import family_of
 from compress.models.layers import layer_list
 from compress.models.types import TransformersModel
 from compress.prune.scores import BatchT
@@ -35,7 +36,7 @@ def drop_order(
         batches: whatever `loss_of` takes; all are used for every drop.
         loss_of: the loss of `model` on one batch, summed over its examples. It must run the model once, and return the same loss
             for the same logits each time, so its labels must not be drawn anew.
-        least: how many layers to keep.
+        least: how many layers to keep, one of them the first layer in a family that needs it.
         advance: called after each drop.
 
     Returns:
@@ -46,10 +47,11 @@ def drop_order(
     all_layers = list(stack)
     remaining = list(range(len(all_layers)))
     order: list[tuple[int, float]] = []
+    first = 1 if family_of(model.config.model_type).keeps_first_layer else 0
     with torch.no_grad():
         while len(remaining) > least:
             losses = _losses_without(stack, [all_layers[number] for number in remaining], batches, loss_of)
-            position = min(range(len(remaining)), key=losses.__getitem__)
+            position = min(range(first, len(remaining)), key=losses.__getitem__)
             order.append((remaining.pop(position), losses[position]))
             advance()
     return order

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol, TypedDict, TypeVar, cast
 
 import numpy as np
@@ -19,6 +19,8 @@ from compress.core import console
 from compress.core.caches import measured_once
 from compress.models import shape as shapes
 from compress.models.family import TOKEN_HEADS, family_of
+from compress.models.joined_linear import build_model
+from compress.models.layers import reads_every_token, repeated
 from compress.models.model_shape import model_shape
 from compress.models.resize import resize
 from compress.models.types import TransformersModel
@@ -82,7 +84,7 @@ def latency_table(model: TransformersModel, serving: Serving, once: Once | None 
     shape = model_shape(model)
     heads = max(getattr(config, family.heads_key), *(layer.heads for layer in shape.layers))
     ffn = max(getattr(config, family.ffn_key), *(layer.ffn for layer in shape.layers))
-    first_token = not type(model).__name__.endswith(tuple(TOKEN_HEADS))
+    first_token = not type(model).__name__.endswith(TOKEN_HEADS) and not reads_every_token(config)
     dimensions = [config.model_type, type(model).__name__, shape.hidden, shape.head_size, heads, ffn]
 
     def measure() -> dict[str, object]:
@@ -215,10 +217,12 @@ def skeleton(model: TransformersModel, sizes: LayerSizes) -> TransformersModel:
     config = copy.deepcopy(model.config.to_dict())
     config.pop(shapes.CONFIG_KEY, None)
     config[family.layers_key] = len(sizes)
+    if kinds := config.get("layer_types"):
+        config["layer_types"] = repeated(kinds, len(sizes))
     config["vocab_size"] = max(VOCABULARY, (config.get("pad_token_id") or 0) + 1)
     shape = model_shape(model)
-    small = getattr(transformers, type(model).__name__)(transformers.AutoConfig.for_model(**config))
-    resize(small, shapes.Shape(shape.hidden, shape.head_size, tuple(shapes.LayerShape(heads, ffn) for heads, ffn in sizes)))
+    small = build_model(type(model), transformers.AutoConfig.for_model(**config))
+    resize(small, replace(shape, layers=tuple(shapes.LayerShape(heads, ffn) for heads, ffn in sizes), embedding=None, shared=()))
     with torch.no_grad():
         for parameter in small.parameters():  # no denormal numbers, which slow a processor down
             parameter.normal_(std=0.02)

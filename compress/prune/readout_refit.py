@@ -22,9 +22,10 @@ from compress.distill.losses import logits_loss
 from compress.distill.teacher_outputs import TeacherOutputs
 from compress.editing.layerwise import captured_inputs
 from compress.editing.least_squares import split_held_out
+from compress.models.biases import require_bias
 from compress.models.device import to_tensors
 from compress.models.embedder import Dense, head_of, pooled
-from compress.models.layers import encoder_layers
+from compress.models.layers import last_norm
 from compress.models.types import TransformersModel
 from compress.prune.head_refit import fit_parameters
 
@@ -83,8 +84,8 @@ def readout_parameters(model: TransformersModel) -> list[nn.Parameter]:
     dense = [step for step in steps if isinstance(step, Dense)]
     if dense:
         return list(dense[-1].linear.parameters())
-    norm = list(encoder_layers(model))[-1].output_norm
-    return [] if "max" in head_of(model.config).pooling else [norm.weight, norm.bias]
+    norm = last_norm(model)
+    return [] if "max" in head_of(model.config).pooling else [norm.weight, require_bias(norm)]
 
 
 def _loss(model: TransformersModel, rows: ReadoutRows, parameters: Parameters) -> torch.Tensor:
@@ -108,7 +109,7 @@ def _rows(
 ) -> ReadoutRows:
     """Run one batch, and pool the inputs of the readout."""
     batch = to_tensors(data.batch(positions), model, device)
-    norm, modes = list(encoder_layers(model))[-1].output_norm, head_of(model.config).pooling
+    norm, modes = last_norm(model), head_of(model.config).pooling
     with captured_inputs(norm) as seen:
         own = model(**batch).logits
     fits_norm = readout_parameters(model)[0] is norm.weight

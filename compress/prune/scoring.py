@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from compress.core import console
+from compress.models.family import family_of
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune import obs
@@ -30,6 +31,13 @@ def rank_units(context: PruneContext, model: TransformersModel) -> list[LayerRan
         context: of the run, with the method and the calibration texts.
         model: dense or pruned.
     """
+    ranked = _ranked(context, model)
+    if context.settings.uniform and family_of(model.config.model_type).keeps_first_layer:
+        ranked[0].heads.loss[0] = np.inf  # layers without units are removed as a whole, and this one must stay
+    return ranked
+
+
+def _ranked(context: PruneContext, model: TransformersModel) -> list[LayerRanking]:
     method = context.settings.method
     model.to(context.device)
     flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)

@@ -32,7 +32,7 @@ GROUP = 4  # of the 2:4 pattern
 def sparsify(
     model: TransformersModel, batches: Sequence[Batch], pattern: Pattern, sparsity: float = 0.5, advance: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Zero a share of the weights of every layer's six linears, in place, going up the layers.
+    """Zero a share of the weights of every layer's linears, in place, going up the layers.
 
     Args:
         model: a model with its head in evaluation mode, dense or pruned, on the CPU.
@@ -73,7 +73,8 @@ def sparsify(
 def _by_input(layer: Layer) -> list[list[tuple[str, nn.Linear]]]:
     """Return a layer's linears, grouped by their input."""
     attention = [(role, linear) for role in ("query", "key", "value") if (linear := getattr(layer, role)) is not None]
-    others = [[(role, getattr(layer, role))] for role in ("attention_output", "ffn_in", "ffn_out")]
+    ffn = [("ffn_in", layer.ffn_in), *([("ffn_gate", layer.ffn_gate)] if layer.ffn_gate is not None else [])]
+    others = [[("attention_output", layer.attention_output)], ffn, [("ffn_out", layer.ffn_out)]]
     return [attention, *others] if attention else others
 
 

@@ -21,8 +21,8 @@ def columns(heads: Sequence[int], head_size: int) -> list[int]:
 def slice_model(model: TransformersModel, kept: Sequence[Kept]) -> None:
     """Remove all heads and neurons except the kept ones, in place.
 
-    Query, key and value lose rows, the output projections lose columns; a sublayer without units keeps its bias and
-    LayerNorm. The result computes the same as the masked model, up to rounding.
+    Query, key, value and what leads into the FFN lose rows, the output projections lose columns; a sublayer without units keeps
+    its bias and LayerNorm. The result computes the same as the masked model, up to rounding.
 
     Args:
         model: dense or pruned.
@@ -41,7 +41,9 @@ def slice_model(model: TransformersModel, kept: Sequence[Kept]) -> None:
             keep_heads(model, layer, units.heads, size)
         neurons = sorted(set(range(layer.ffn_in.out_features)) - set(units.neurons))
         if neurons:
-            torch_pruning.prune_linear_out_channels(layer.ffn_in, neurons)
+            for linear in (layer.ffn_in, layer.ffn_gate):
+                if linear is not None:
+                    torch_pruning.prune_linear_out_channels(linear, neurons)
             torch_pruning.prune_linear_in_channels(layer.ffn_out, neurons)
     record_shape(model, model_shape(model))
 

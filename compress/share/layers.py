@@ -21,7 +21,7 @@ WeightSource = Literal["mean", "first", "last"]  # of a group's weights
 
 
 def can_share(model: TransformersModel, owners: Sequence[int]) -> bool:
-    """Tell whether the layers of each group have the same shape, and use the same columns of a shared position bias.
+    """Tell whether the layers of each group have the same shape and weights, and use the same columns of a shared position bias.
 
     Args:
         model: dense or pruned.
@@ -29,8 +29,10 @@ def can_share(model: TransformersModel, owners: Sequence[int]) -> bool:
     """
     attention = family_of(model.config.model_type).attention
     columns = [bias_columns(model, find_submodule(layer.module, attention)) for layer in encoder_layers(model)]
+    names = [[name for name, _ in layer.module.named_parameters()] for layer in encoder_layers(model)]
     kinds = [
-        (shape, None if used is None else tuple(used.tolist())) for shape, used in zip(model_shape(model).layers, columns, strict=True)
+        (shape, parameters, None if used is None else tuple(used.tolist()))
+        for shape, parameters, used in zip(model_shape(model).layers, names, columns, strict=True)
     ]
     return all(kinds[owner] == kinds[number] for number, owner in enumerate(owners))
 

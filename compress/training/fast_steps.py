@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,16 +63,28 @@ def fast_steps(model: TransformersModel, device: torch.device, seed: int) -> Ite
             if isinstance(child, nn.Dropout) and not any(child is dropout for dropout in attention_dropouts):
                 replaced.append((parent, name, child))
                 setattr(parent, name, ByteDropout(child.p, rng).train(child.training))
+    rates = _attention_rates(model)
     implementation = model.config._attn_implementation
     model.config._attn_implementation = "eager"
     for module in attention_dropouts:
         module.p = 0.0
+    for module in rates:
+        module.attention_dropout = 0.0
     try:
         yield rng
     finally:
         model.config._attn_implementation = implementation
         for module, probability in zip(attention_dropouts, probabilities, strict=True):
             module.p = probability
+        for module, rate in rates.items():
+            module.attention_dropout = rate
         for parent, name, child in replaced:
             child.train(parent.training)
             setattr(parent, name, child)
+
+
+def _attention_rates(model: TransformersModel) -> dict[Any, float]:
+    """Return the attention modules whose dropout is a number, not a module (ModernBERT), with that number."""
+    attention = family_of(model.config.model_type).attention
+    modules = (find_submodule(layer.module, attention) for layer in encoder_layers(model))
+    return {module: rate for module in modules if isinstance(rate := getattr(module, "attention_dropout", None), float)}

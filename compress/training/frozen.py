@@ -1,7 +1,8 @@
 """Mode `frozen`: run the encoder once over the data and train only the head, on its cached output.
 
-The head of a text classifier reads the last hidden state of the first token (BERT's through its pooler, which is trained too); the
-head of a token classifier or a reader reads those of all tokens. So these states are all that training needs.
+The head of a text classifier reads the last hidden state of the first token (BERT's through its pooler, which is trained too), or with
+`classifier_pooling: mean` those of all tokens; the head of a token classifier or a reader reads those of all tokens. So these states are
+all that training needs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from compress.data.input_spec import Target
 from compress.inference.batches import run_batches
 from compress.models.device import to_tensors
 from compress.models.family import HEAD_CLASSES, SEQUENCE, family_of
-from compress.models.layers import find_submodule
+from compress.models.layers import find_submodule, reads_every_token
 from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules, train_only
 
@@ -66,7 +67,7 @@ def cached_states(
     Raises:
         ResourceError: the states do not fit into memory.
     """
-    every_token = HEAD_CLASSES[target] != SEQUENCE
+    every_token = HEAD_CLASSES[target] != SEQUENCE or reads_every_token(model.config)
     _check_memory(model, splits, every_token)
     train_only(model, head_modules(model, target))
     encoder = find_submodule(model, family_of(model.config.model_type).encoder)

@@ -96,9 +96,9 @@ def reference(model: Any, kept: list[int], batch: Any) -> torch.Tensor:
         state = normed(context @ out.weight[index].T + out.bias[index] + state, layer.attention_norm)
         inner = functional.gelu(state @ layer.ffn_in.weight[:, index].T + layer.ffn_in.bias)
         state = normed(inner @ layer.ffn_out.weight[index].T + layer.ffn_out.bias[index] + state, layer.output_norm)
-    name = TOKEN_HEADS.get(type(model).__name__.removeprefix(family.prefix))
-    if name:
-        last = find_submodule(model, name)
+    head = type(model).__name__.removeprefix(family.prefix)
+    if head in TOKEN_HEADS:
+        last = find_submodule(model, family.last_linear("tags" if head == "ForTokenClassification" else "span"))
         return state @ last.weight[:, index].T + last.bias
     inner, last, activation = {
         "bert": lambda: (model.bert.pooler.dense, model.classifier, torch.tanh),

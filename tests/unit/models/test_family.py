@@ -50,9 +50,9 @@ LAYERS = {  # what a layer may keep
 }
 # Every family meets every kind of layer in every place, and any two kinds meet in any two places; then no attention in any layer.
 SHAPES = [
-    *pairwise(tiny.FAMILIES, *[list(LAYERS)] * tiny.LAYERS),
-    *((family, "neither", "neither", "neither") for family in tiny.FAMILIES),
-    *((family, "no heads", "no heads", "neither") for family in ("bert", "distilbert", "mpnet")),
+    *pairwise([*tiny.FAMILIES, *tiny.OTHER_BLOCKS], *[list(LAYERS)] * tiny.LAYERS),
+    *((family, "neither", "neither", "neither") for family in (*tiny.FAMILIES, *tiny.OTHER_BLOCKS)),
+    *((family, "no heads", "no heads", "neither") for family in ("bert", "distilbert", "mpnet", "modernbert")),
     *((family, "some", "no heads", "no FFN") for family in tiny.RENAMED),
 ]
 

@@ -1,0 +1,100 @@
+"""Rotary positions (Su et al. 2021, arXiv 2104.09864) and sliding windows in a graph, for any length up to the model's longest.
+
+Cosines and sines are tables with a row for each position; which keys a query may see is computed from their distance. So nothing in the
+file grows with the square of the length.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import torch
+
+from compress.export.builder import MICROSOFT, GraphBuilder
+from compress.export.weights import array_of
+from compress.models.family import family_of
+from compress.models.layers import find_submodule
+from compress.models.types import TransformersModel
+
+SLIDING = "sliding_attention"
+MASKED = -10_000.0  # added to the scores of masked keys; its exponential is 0 in float32, and twice it fits float16
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """What rotates the queries and keys of one kind of layer, as names of values.
+
+    Attributes:
+        tables: the cosines and sines, (longest, size / 2) each.
+        factors: of the halves (x1, x2) of a head and of (x2, x1): cosines and signed sines, (sequence, 1, size) each.
+    """
+
+    tables: tuple[str, str]
+    factors: tuple[str, str]
+
+    def of_heads(self, graph: GraphBuilder, states: str, size: int, name: str) -> str:
+        """Rotate (batch, sequence, heads, size) by standard operators: `x cos + (x2, x1) (-sin, sin)`."""
+        halves = graph.split(
+            states, graph.integers([size // 2] * 2, f"halves.{size}"), [f"{name}.first", f"{name}.second"], f"{name}.halves"
+        )
+        turned = graph.node("Concat", halves[::-1], f"{name}.turned", axis=-1)
+        along = graph.node("Mul", [states, self.factors[0]], f"{name}.along")
+        return graph.add(along, graph.node("Mul", [turned, self.factors[1]], f"{name}.across"), name)
+
+    def of_rows(self, graph: GraphBuilder, states: str, name: str) -> str:
+        """Rotate (batch, sequence, heads * size) by ONNX Runtime's own operator."""
+        start = graph.integers([0], "rotation.start")
+        return graph.node("RotaryEmbedding", [states, start, *self.tables], name, domain=MICROSOFT)
+
+
+def rotation(graph: GraphBuilder, model: TransformersModel, kind: str) -> Rotation:
+    """Add the tables of a kind of layer, once for the graph."""
+    name = f"rotation.{kind}"
+    cosines, sines = rotation_tables(model, kind)
+    tables = graph.constant(cosines, f"{name}.cosines"), graph.constant(sines, f"{name}.sines")
+    if not graph.has(f"{name}.signed"):
+        length = graph.shared("Shape", ["input_ids"], "rotation.length", start=1, end=2)
+        zero, middle = graph.integers([0], "rotation.zero"), graph.integers([1], "rotation.middle")
+        cosine = graph.node("Slice", [tables[0], zero, length, zero], f"{name}.cosine")
+        sine = graph.node("Slice", [tables[1], zero, length, zero], f"{name}.sine")
+        wide = graph.node("Concat", [cosine, cosine], f"{name}.cosine.wide", axis=-1)
+        signed = graph.node("Concat", [graph.node("Neg", [sine], f"{name}.sine.negative"), sine], f"{name}.sine.wide", axis=-1)
+        graph.node("Unsqueeze", [wide, middle], f"{name}.factors")
+        graph.node("Unsqueeze", [signed, middle], f"{name}.signed")
+    return Rotation(tables, (f"{name}.factors", f"{name}.signed"))
+
+
+def rotation_tables(model: TransformersModel, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cosines and sines of every position, (longest, size / 2) float32 each, as transformers computes them."""
+    rotary = find_submodule(model, f"{family_of(model.config.model_type).encoder}.rotary_emb")
+    frequencies = getattr(rotary, f"{kind}_inv_freq").float().cpu()
+    scale = getattr(rotary, f"{kind}_attention_scaling")
+    angles = torch.arange(model.config.max_position_embeddings)[:, None].float() * frequencies
+    return array_of(angles.cos() * scale), array_of(angles.sin() * scale)
+
+
+def window_mask(graph: GraphBuilder, window: int, padding: str, first_only: bool) -> str:
+    """Add a mask that also hides keys further than `window` from the query: (batch, 1, queries, keys). Equal layers share it.
+
+    Args:
+        graph: that gets the nodes.
+        window: the largest distance that is visible.
+        padding: the mask of padding, (batch, 1, 1, keys).
+        first_only: only for the queries of the first token.
+    """
+    name = f"mask.window.{'first' if first_only else 'all'}"
+    if graph.has(name):
+        return name
+    length = graph.shared("Shape", ["input_ids"], "rotation.length", start=1, end=2)
+    scalar = graph.shared("Squeeze", [length], "mask.window.length")
+    zero, one = (graph.constant(np.array(number, dtype=np.int64), f"mask.window.{number}") for number in (0, 1))
+    keys = graph.shared("Range", [zero, scalar, one], "mask.window.keys")
+    distance = keys
+    if not first_only:
+        queries = graph.node("Unsqueeze", [keys, graph.integers([1], "axis.1")], f"{name}.queries")
+        distance = graph.node("Abs", [graph.node("Sub", [keys, queries], f"{name}.difference")], f"{name}.distance")
+    far = graph.node("Greater", [distance, graph.constant(np.array(window, dtype=np.int64), "mask.window.size")], f"{name}.far")
+    hidden = graph.node("Cast", [far], f"{name}.hidden", to=onnx.TensorProto.FLOAT)
+    return graph.add(graph.node("Mul", [hidden, graph.number(MASKED, "masked")], f"{name}.bias"), padding, name)

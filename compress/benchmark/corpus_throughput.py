@@ -65,6 +65,8 @@ def corpus_groups(task: Task, seed: int) -> list[Examples]:
         examples = Examples(texts, np.zeros(len(texts), dtype=np.float32))
     else:
         examples = task.model_inputs(task.evaluation_split())
+        if task.spec.target == "vector":
+            examples = single_texts(examples)  # an embedder reads the two texts of a pair one by one
     count = min(len(examples), MAX_TEXTS)
     drawn = examples.take(np.sort(np.random.default_rng(seed).choice(len(examples), count, replace=False)))
     order = np.argsort([sum(map(len, text)) for text in drawn.texts], kind="stable")

@@ -41,6 +41,12 @@ def test_documents_are_grouped_by_length_each_once(tmp_path: Path, monkeypatch: 
     assert [len(group) for group in corpus_groups(Task(resolve({"kind": "sentence-embedding", "beir": str(tmp_path / "beir")})), 0)] == [10]
 
 
+def test_the_two_texts_of_a_pair_are_counted_one_by_one(tmp_path: Path) -> None:
+    groups = corpus_groups(Task(resolve(tiny.write_scored_pairs(tmp_path / "pairs", validation=7))), 0)
+    assert sum(map(len, groups)) == 14
+    assert all(len(text) == 1 for group in groups for text in group.texts)
+
+
 class Clock:
     """A runner that takes the same time for every text."""
 

@@ -74,12 +74,16 @@ def served_forwards(folder: Path, hints: RuntimeHints) -> dict[str, Forward]:
 
 
 def verification_data(inputs: Inputs, source: Path) -> tuple[Encoded, str]:
-    """Return the encoded texts to verify on and where they come from: the task's validation split, else built-in samples."""
+    """Return the encoded texts to verify on and where they come from: the task's validation split, else built-in samples.
+
+    Queries are short, so an embedder with judgements is verified on its corpus, which is the training split.
+    """
     if inputs.task_or_none is None:
         spec = replace(SAMPLE_SPEC, target="vector") if target_of(read_config(source)) == "vector" else SAMPLE_SPEC
         return encode_for(source, sample_examples(), spec), "built-in samples"
     task = inputs.task
-    split = "validation" if "validation" in task.available else task.available[0]
+    searches = task.retrieval is not None and task.spec.target == "vector"
+    split = "train" if searches else "validation" if "validation" in task.available else task.available[0]
     examples = task.model_inputs(split)
     positions = evenly_spaced(len(examples), VERIFIED_EXAMPLES)
     return encode_for(source, examples.take(positions), task.spec.input_spec), f"{task.spec.name}, {split}"

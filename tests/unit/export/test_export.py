@@ -27,6 +27,7 @@ from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
+from tests.unit.data.retrieval_files import DOCUMENTS, write_beir
 
 Maker = Callable[..., Path]
 module = importlib.import_module("compress.export")  # `compress.export` is the verb
@@ -127,6 +128,14 @@ def test_verification_takes_validation_or_what_there_is(checkpoint: Maker, tiny_
     only_test = {key: value for key, value in tiny_task.items() if key not in {"train", "validation"}}
     data, name = verification_data(Inputs({"model": checkpoint()}, 0, Task(resolve(only_test))), checkpoint())
     assert (len(data), name) == (24, "tiny, test")
+
+
+def test_an_embedder_with_judgements_is_verified_on_documents(tmp_path: Path) -> None:
+    folder, source = write_beir(tmp_path / "beir"), tiny.write_embedder(tmp_path / "model")
+    task = Task(resolve({"kind": "sentence-embedding", "beir": str(folder), "shares": [0, 0.5, 0.5]}))
+    data, name = verification_data(Inputs({"model": source}, 0, task), source)
+    assert "validation" in task.available
+    assert (len(data), name) == (len(DOCUMENTS), "custom, train")
 
 
 def test_samples_have_many_lengths() -> None:

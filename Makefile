@@ -42,6 +42,11 @@ auto: $(STAMP) ## Let compress find the fastest model on BBC News that loses at 
 sst2 mrpc sick banking77 pos squad: $(STAMP) ## Run a full recipe: [DATA=DIR] for local files (squad: hours)
 	$(BIN)/compress run $@ $(foreach split,train validation test,$(if $(wildcard $(DATA)/$@/$(split).parquet),--$(split) "$(DATA)/$@/$(split).parquet")) $(ARGS)
 
+# `make embedder DATA=DIR` reads DIR/scifact in BEIR's layout (corpus.jsonl, queries.jsonl, qrels) instead of the Hub.
+.PHONY: embedder reranker
+embedder reranker: $(STAMP) ## Run the recipe for search: [DATA=DIR] for local files
+	$(BIN)/compress run $@ $(if $(DATA),--set task.beir="$(DATA)/scifact") $(ARGS)
+
 # `make peers DATA=DIR` reads DIR/sst2/train.parquet and so on instead of the Hub; ARGS are passed on.
 .PHONY: peers
 peers: $(STAMP) ## Compare with other tools on SST-2: [DATA=DIR] (10 to 30 minutes)

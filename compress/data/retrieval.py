@@ -19,9 +19,9 @@ from compress.data.judgements import Judgements, read_judgements, split_by_query
 from compress.data.ranking_examples import cut_into_lists, query_document_texts
 from compress.data.rankings import DocumentRanking
 from compress.data.runs import read_trec_run
+from compress.data.spec import MAX_CANDIDATES
 from compress.data.splits import FEWEST, HELD_OUT
 
-CANDIDATES = 100  # of a query, that a reranker ranks
 Shares = tuple[float, float, float]  # of train, validation and test
 SHARES_HINT = "divide the judged queries in a task file, for example with shares: [0.6, 0.2, 0.2] (train, validation and test)"
 
@@ -35,6 +35,7 @@ class Retrieval:
             a tenth of the training queries becomes the validation split if there is none.
         in_memory: bytes; a corpus that takes more is streamed from its files.
         candidates: the source of each query's candidates; only for a reranker.
+        depth: candidates of a query that count.
 
     Raises (from any property that reads data):
         DataError: a part is missing, empty or malformed.
@@ -43,9 +44,9 @@ class Retrieval:
 
     def __init__(
         self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES,
-        candidates: CandidateSource | None = None,
+        candidates: CandidateSource | None = None, depth: int = MAX_CANDIDATES,
     ) -> None:  # fmt: skip
-        self._data, self._shares, self._in_memory, self._source = data, shares, in_memory, candidates
+        self._data, self._shares, self._in_memory, self._source, self._depth = data, shares, in_memory, candidates, depth
         self._read: dict[str, Judgements] = {}
 
     @cached_property
@@ -89,7 +90,7 @@ class Retrieval:
         """
         if self._source is None:
             raise DataError("there are no candidates to rank", "give a run file with --run, or an embedder with --retriever")
-        candidates = [self._rankings[query].top(CANDIDATES) for query in self.judgements(split).queries.tolist()]
+        candidates = [self._rankings[query].top(self._depth) for query in self.judgements(split).queries.tolist()]
         lacking = sum(not len(ranking) for ranking in candidates)
         if lacking == len(candidates):
             raise DataError(f"{self._source.where} has no candidates of the queries of the {split} split", "give the run of these queries")
@@ -151,7 +152,7 @@ class Retrieval:
             )
         nothing = [np.zeros(0, dtype=np.int64)] * len(self.unjudged)
         judgements = Judgements(self.corpus, np.array(self.unjudged), nothing, nothing)
-        return judgements, [self._rankings[query].top(CANDIDATES) for query in self.unjudged]
+        return judgements, [self._rankings[query].top(self._depth) for query in self.unjudged]
 
     def _pairs(self, judgements: Judgements, candidates: Sequence[DocumentRanking]) -> Examples:
         """Return each query with each of its candidates, and their grades."""

@@ -44,6 +44,7 @@ DEFAULT_METRICS: dict[Target, list[str]] = {
 PAIR_METRICS = ["spearman", "pearson"]  # of the cosines of an embedder's scored pairs
 RANKING_METRICS = ["ndcg@10", "mrr@10", "recall@100", "map"]  # of the documents that it finds
 MENTION_COLUMN, MENTION_LABEL, MENTION_LENGTH = "text", "a_coref", 256  # of coreference, whose columns are those of GAP
+MAX_CANDIDATES = 100  # of a query, that a reranker ranks
 EMBEDDING_LENGTH = 512  # tokens; an embedder's folder may say less
 SEGMENT_TAGS = ("B", "M", "E", "S")  # first, middle, last character of a word, or a word of one
 TEXT_COLUMNS: dict[Kind, tuple[int, int]] = {  # fewest and most
@@ -110,6 +111,7 @@ class TaskSpec(BaseModel):
     )
     run: str | None = Field(None, description="text-ranking with beir: the candidates of each query, a run file in TREC's format")
     retriever: str | None = Field(None, description="text-ranking with beir: an embedder that finds the candidates, instead of run")
+    candidates: int = Field(MAX_CANDIDATES, ge=2, le=MAX_CANDIDATES, description="text-ranking with beir: of each query, those that count")
     shares: list[Annotated[float, Field(ge=0, le=1)]] | None = Field(
         None,
         min_length=3,
@@ -201,6 +203,8 @@ class TaskSpec(BaseModel):
             raise ValueError("coreference reads the columns of GAP (Text, Pronoun, Pronoun-offset, A, …): leave text and label out")
         if self.segment and (self.target != "tags" or self.labels != list(SEGMENT_TAGS)):
             raise ValueError("segment goes with token-classification, and its labels are B, M, E, S")
+        if self.candidates != MAX_CANDIDATES and not self.ranks_candidates:
+            raise ValueError("candidates goes with text-ranking and beir")
         known = RANKING_METRICS if self.ranks_candidates else METRICS_OF[self.target]
         wrong = [name for name in self.metrics if name not in known]
         if wrong:
@@ -258,7 +262,7 @@ class TaskSpec(BaseModel):
         """Return this task with local files instead of its data; the columns stay."""
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
         cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "run", "retriever", "shares", "train", "validation", "test"))
-        return TaskSpec.model_validate(self.model_dump() | cleared | absolute)
+        return TaskSpec.model_validate(self.model_dump(exclude={"candidates"}) | cleared | absolute)
 
 
 def target_of_kind(kind: object, multi_label: bool = False) -> Target:

@@ -68,7 +68,7 @@ class Task:
         """Corpus, queries and judgements of a task in BEIR's layout; None for other tasks."""
         shares = self.spec.shares
         parts = (shares[0], shares[1], shares[2]) if shares else None
-        return Retrieval(self.spec.beir, parts, self.in_memory, self._candidates()) if self.spec.beir else None
+        return Retrieval(self.spec.beir, parts, self.in_memory, self._candidates(), self.spec.candidates) if self.spec.beir else None
 
     def _candidates(self) -> CandidateSource | None:
         if self.spec.run:

@@ -87,7 +87,7 @@ def plan(inputs: Inputs, settings: DistillSettings) -> DistillPlan:
     task, config = inputs.task, read_config(_teacher(inputs))
     teacher, adapted = shape_of_config(config), ADAPTER_KEY in (config.get(CONFIG_KEY) or {})
     check_methods(settings, task.spec, len(task.label_names))
-    student = shape_of_student(inputs.student, teacher, settings.init, adapted, len(task.spec.text))
+    student = shape_of_student(inputs.student, teacher, settings.init, adapted, 1 if task.spec.target == "vector" else len(task.spec.text))
     settings = _without_unmatchable(settings, teacher, student)
     if settings.augment or settings.unlabeled or task.spec.target == "vector" or task.spec.ranks_candidates:
         settings = settings.model_copy(update={"hard_weight": 0.0})
@@ -107,10 +107,7 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
         raise UsageError("method theseus replaces the layers of one teacher, and there are several", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":
         raise UsageError(f"init {settings.init} initialises a student from a SPEC, and the student is a model", "leave out --init")
-    spec = parse_spec(inputs.student) if isinstance(inputs.student, str) else None
     check_augmentation(settings.augment, inputs.task.spec.target)
-    if spec is not None and inputs.task.spec.target == "vector" and spec.without_layers(1):
-        raise UsageError("a BiLSTM or a static student cannot be an embedder yet", "use --student layers=K")
     if isinstance(inputs.student, str) and parse_spec(inputs.student).static and inputs.task.spec.target in ("tags", "span", "mentions"):
         raise UsageError(
             f"a static student sees a text as a whole, and {inputs.task.spec.name} has a prediction for each token",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 import torch
 
 from compress.models.config import max_tokens
+from compress.models.embedder import embedder_class, head_without_layers, is_embedder_model
 from compress.models.family import BILSTM, family_of
 from compress.models.low_rank import word_embeddings
+from compress.models.sentence_head import EMBEDDING_KEY
 from compress.models.shape import LstmShape
 from compress.models.types import Config, TransformersModel
+
+if TYPE_CHECKING:
+    from compress.models.bilstm import BiLstmConfig
 
 TINY = 1e-12
 
@@ -32,13 +39,23 @@ def create_bilstm(teacher: TransformersModel, lstm: LstmShape, init: str) -> Tra
         max_position_embeddings=max_tokens(source.to_dict()),
         **inherited_entries(teacher),
     )
-    head = type(teacher).__name__.removeprefix(family_of(source.model_type).prefix)
-    student = getattr(bilstm, BILSTM.prefix + head)(config).eval()
+    student = _with_head(config, teacher).eval()
     if init == "auto":
         with torch.no_grad():
             components = principal_components(word_embeddings(teacher)(torch.arange(source.vocab_size)), lstm.embedding)
             word_embeddings(student).weight[:, : components.shape[1]] = components  # pyright: ignore[reportIndexIssue]
     return student
+
+
+def _with_head(config: BiLstmConfig, teacher: TransformersModel) -> TransformersModel:
+    """Return a random BiLSTM with its teacher's head; an embedder takes the mean over tokens."""
+    from compress.models import bilstm
+
+    if is_embedder_model(teacher):
+        setattr(config, EMBEDDING_KEY, head_without_layers(teacher, BILSTM, config.intermediate_size).as_json())
+        return cast("TransformersModel", embedder_class(BILSTM)(config))
+    head = type(teacher).__name__.removeprefix(family_of(teacher.config.model_type).prefix)
+    return getattr(bilstm, BILSTM.prefix + head)(config)
 
 
 def inherited_entries(teacher: TransformersModel) -> Config:

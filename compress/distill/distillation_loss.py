@@ -92,8 +92,8 @@ class DistillationLoss:
             elif name == "similarity":
                 term = similarity_kl(logits, teacher_logits)
             elif name in RANKED:
-                lists = [scores.view(-1, data.list_size) for scores in (logits, teacher_logits)]
-                term = margin_mse(*lists) if name == "margin_mse" else listwise_kl(*lists, temperature)
+                own, expected = (scores.view(-1, data.list_size) for scores in (logits, teacher_logits))
+                term = margin_mse(own, expected) if name == "margin_mse" else listwise_kl(own, expected, temperature)
             else:
                 continue
             loss = loss + (1 - hard) * weight * term

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,11 @@ from compress.distill.bilstm_student import inherited_entries, principal_compone
 from compress.distill.init_texts import InitTexts
 from compress.distill.token_vectors import inverse_frequency, token_vectors
 from compress.models.config import max_tokens
+from compress.models.embedder import embedder_class, head_without_layers, is_embedder_model
+from compress.models.family import STATIC
+from compress.models.layers import find_submodule
 from compress.models.low_rank import word_embeddings
+from compress.models.sentence_head import EMBEDDING_KEY
 from compress.models.shape import StaticShape
 from compress.models.tokenizer import load_tokenizer
 from compress.models.types import TransformersModel
@@ -24,7 +29,7 @@ def create_static(teacher: TransformersModel, sizes: StaticShape, init: str, tex
     """Return a static student with the teacher's vocabulary and labels, for inputs as long as the task's.
 
     Args:
-        teacher: a sequence classifier of any family, which does not change.
+        teacher: a sequence classifier or an embedder of any family, which does not change.
         sizes: the sizes.
         init: `auto` initialises the token embeddings from the teacher, `random` does not; everything else is random.
         texts: of the task.
@@ -46,10 +51,13 @@ def create_static(teacher: TransformersModel, sizes: StaticShape, init: str, tex
         sep_token_id=separator(texts.folder) if sizes.texts == 2 else None,
         **inherited_entries(teacher),
     )
-    static = StaticForSequenceClassification(config).eval()
-    student: TransformersModel = static  # pyright: ignore[reportAssignmentType]
+    if is_embedder_model(teacher):
+        setattr(config, EMBEDDING_KEY, head_without_layers(teacher, STATIC, config.intermediate_size).as_json())
+    model = (embedder_class(STATIC) if is_embedder_model(teacher) else StaticForSequenceClassification)(config)
+    student = cast("TransformersModel", model.eval())
     with torch.no_grad():
-        static.static.embeddings["bigram_embeddings"].get_parameter("weight").zero_()  # so that bigrams of no training text have no effect
+        bigrams = find_submodule(student, "static").embeddings["bigram_embeddings"]
+        bigrams.weight.zero_()  # so that bigrams of no training text have no effect
         if init == "auto":
             words = word_embeddings(student).get_parameter("weight")
             vectors = principal_components(token_vectors(teacher, texts.folder), sizes.embedding)

@@ -29,7 +29,7 @@ from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model, save_config
 from compress.models.config import max_tokens, read_config
 from compress.models.config_heads import only_numbered
-from compress.models.embedder import head_of, match_vectors, vector_size
+from compress.models.embedder import head_of, is_embedder_model, match_vectors, vector_size
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
 from compress.models.sentence_head import EMBEDDING_KEY, is_embedder
@@ -158,7 +158,7 @@ def choose_layers(teacher: TransformersModel, count: int, texts: InitTexts) -> l
 
 def _initialized(spec: StudentSpec, teacher: TransformersModel, init: StudentInit) -> TransformersModel:
     """Return a student of a SPEC's shape with the teacher's vocabulary."""
-    sizes = spec.without_layers(len(next(iter(init.texts.examples.texts))))
+    sizes = spec.without_layers(1 if is_embedder_model(teacher) else len(next(iter(init.texts.examples.texts))))
     if sizes:
         check_init(init.method, sizes.title)
         if isinstance(sizes, StaticShape):

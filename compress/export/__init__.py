@@ -27,6 +27,7 @@ from compress.inference.routes import ONNXRUNTIME, OPENVINO
 from compress.models.checkpoint import load_model
 from compress.models.config import max_tokens, read_config
 from compress.models.embedder import is_embedder_model
+from compress.models.family import STATIC
 from compress.models.inputs import input_spec_of
 from compress.models.layout import GRAPH, is_graph
 from compress.models.model_shape import count_params, model_shape
@@ -67,6 +68,14 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     longest = max_tokens(read_config(source))
     if settings.token_embeddings and not embedder:
         raise UsageError("--token-embeddings is for embedders, and this model is another one", "leave it out")
+    if (
+        embedder
+        and model.config.model_type == STATIC.model_type
+        and (settings.token_embeddings or settings.layout == "sentence-transformers")
+    ):
+        raise UsageError(
+            "a static embedder has one state for a text, and no vectors of its tokens", "leave --token-embeddings and --layout out"
+        )
     tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
     input_spec = recorded_input_spec(inputs)
     write_artifact(tuned.graph, source, output, inputs.pooling, input_spec)

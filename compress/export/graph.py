@@ -33,7 +33,7 @@ from compress.export.weights import (
     encoder_weights,
 )
 from compress.inference.onnx_session import STATES, VECTOR
-from compress.models.embedder import head_of, is_embedder_model, vector_size
+from compress.models.embedder import head_of, is_embedder_model, state_width, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
 from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule, reads_every_token
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear, word_embeddings
@@ -61,9 +61,9 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     family, graph = family_of(model.config.model_type), RowGraph(form.opset)
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
     if is_embedder_model(model):
-        every_token = form.token_embeddings or not head_of(model.config).first_token_only
-        read = _encoder(graph, model, form, every_token)
-        hidden = getattr(model.config, family.hidden_key)
+        every_token = family is not STATIC and (form.token_embeddings or not head_of(model.config).first_token_only)
+        read = _states(graph, model, form, every_token)
+        hidden = state_width(model.config)
         if every_token:
             read = graph.shaped(read, [hidden], "tokens")
         outputs: dict[str, Output] = {VECTOR: (sentence_vectors(graph, model, read, every_token), ["batch", vector_size(model)])}
@@ -73,12 +73,7 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     head = type(model).__name__.removeprefix(family.prefix)
     every_token = head in TOKEN_HEADS
     labels = len(model.config.id2label or {})
-    if family is STATIC:
-        hidden = static_rows(graph, model)
-    elif family is BILSTM:
-        hidden = lstm_rows(graph, model, every_token)
-    else:
-        hidden = _encoder(graph, model, form, every_token or reads_every_token(model.config))
+    hidden = _states(graph, model, form, every_token or reads_every_token(model.config))
     if not every_token:
         return graph.model(inputs, {"logits": (HEADS[family.head](graph, model, hidden), ["batch", labels])})
     if family.token_head_modules:
@@ -88,6 +83,14 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     if head == "ForQuestionAnswering":
         return graph.model(inputs, _ends(graph, logits))
     return graph.model(inputs, {"logits": (logits, ["batch", "sequence", labels])})
+
+
+def _states(graph: RowGraph, model: TransformersModel, form: GraphForm, every_token: bool) -> str:
+    """Add everything before the head; returns (batch, width) of texts, or (batch * sequence, width) of every token."""
+    family = family_of(model.config.model_type)
+    if family is STATIC:
+        return static_rows(graph, model)
+    return lstm_rows(graph, model, every_token) if family is BILSTM else _encoder(graph, model, form, every_token)
 
 
 def _encoder(graph: RowGraph, model: TransformersModel, form: GraphForm, every_token: bool) -> str:

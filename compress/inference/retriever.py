@@ -15,9 +15,9 @@ from compress.core.outputs import check_output_file, unwritable
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.rankings import DocumentRanking
-from compress.data.retrieval import CANDIDATES, Retrieval
+from compress.data.retrieval import Retrieval
 from compress.data.runs import write_trec_run
-from compress.data.spec import TaskSpec
+from compress.data.spec import MAX_CANDIDATES, TaskSpec
 from compress.data.task import Task
 from compress.inference.batches import run_batches
 from compress.inference.corpus_search import CorpusSearch
@@ -70,7 +70,7 @@ class FoundCandidates:
         """Return a digest of the embedder, the data and the libraries that compute."""
         embedder_spec(self._folder)
         libraries = [machine.version_of(name) for name in ("torch", "transformers", "onnxruntime")]
-        return digests.digest_json([VERSION, digest_model(self._folder), self._retrieval.sources.digest(), CANDIDATES, libraries])
+        return digests.digest_json([VERSION, digest_model(self._folder), self._retrieval.sources.digest(), MAX_CANDIDATES, libraries])
 
     def file(self) -> str:
         """Return the path of a run file in the cache."""
@@ -81,7 +81,7 @@ class FoundCandidates:
             write_trec_run(folder / FILE, rankings, self._retrieval.queries, self._retrieval.corpus, TAG)
             return {"kind": "candidates"}
 
-        needed = 0 if is_cached(entry) else LINE_BYTES * CANDIDATES * len(self._retrieval.queries)
+        needed = 0 if is_cached(entry) else LINE_BYTES * MAX_CANDIDATES * len(self._retrieval.queries)
         with cached_folder(entry, needed, compute, "candidates of the queries"):
             return str(entry / FILE)
 
@@ -126,7 +126,7 @@ def rank_corpus(
     queries = Examples(retrieval.queries.texts, np.zeros(len(retrieval.queries), dtype=np.float32))
     encoded = search.encode(folder, queries, input_spec)
     vectors = run_batches(forward, encoded, label="encoding queries and corpus")
-    return [ranking.top(CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
+    return [ranking.top(MAX_CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
 
 
 def write_candidates(

@@ -70,6 +70,10 @@ class BiLstm(nn.Module):
             features = last.transpose(0, 1).flatten(1)
         return torch.relu(self.dense(features))
 
+    def token_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what an embedder pools, (batch, length, ffn), and its mask, (batch, length)."""
+        return self.forward(input_ids, attention_mask, every_token=True), attention_mask
+
 
 class BiLstmPreTrainedModel(PreTrainedModel):
     """Loading, saving and initial weights."""

@@ -23,6 +23,7 @@ from compress.models.embedder import (
     encoder_options,
     is_embedder_model,
     load_dense_layers,
+    load_without_layers,
     plain_config,
     write_dense_layers,
     write_head,
@@ -141,7 +142,9 @@ def save_config(model: TransformersModel, folder: Path) -> None:
 def _load_embedder(folder: Path, config: Config, family: Family, pooling: str | None) -> TransformersModel:
     """Return an embedder: the encoder of a folder with the head that the folder, or else `pooling`, names."""
     head = head_with_pooling(config, pooling, str(folder)).as_json()
-    if shapes.CONFIG_KEY in config:
+    if not family.has_layers:
+        model = load_without_layers(family, folder, {**config, EMBEDDING_KEY: head})
+    elif shapes.CONFIG_KEY in config:
         model = _load_compressed(folder, {**config, EMBEDDING_KEY: head}, family, None, "vector", [])
     else:
         encoder, missing = from_pretrained(encoder_class(family), folder, **encoder_options(family))

@@ -18,8 +18,9 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from compress.core.errors import ModelError
-from compress.models.family import EMBEDDING, Family, family_of
+from compress.models.family import BILSTM, EMBEDDING, STATIC, Family, family_of
 from compress.models.joined_linear import build_model
+from compress.models.layout import WEIGHTS
 from compress.models.pretrained import quiet_transformers
 from compress.models.sentence_folder import dense_folders, step_folder, write_sentence_head
 from compress.models.sentence_head import EMBEDDING_KEY, NORMALIZE, DenseStep, Pooling, SentenceHead
@@ -28,6 +29,7 @@ from compress.models.weights_file import check_weights
 
 MIN_NORM = 1e-12  # as torch's own normalisation
 MIN_COUNT = 1e-9
+POOLING_WITHOUT_LAYERS: dict[str, Pooling] = {BILSTM.model_type: "mean", STATIC.model_type: "cls"}  # a static model has one state
 
 
 class SentenceEmbedder(PreTrainedModel):
@@ -40,27 +42,39 @@ class SentenceEmbedder(PreTrainedModel):
         setattr(self, family.encoder, new_encoder(family, config) if encoder is None else encoder)
         self.steps = nn.ModuleList(Dense(step) if isinstance(step, DenseStep) else Normalize() for step in head.steps)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **others: Any) -> SequenceClassifierOutput:
+    def forward(
+        self, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **others: Any
+    ) -> SequenceClassifierOutput:
         """Return the vectors as `logits`, (batch, size).
 
         Args:
-            input_ids: (batch, length).
+            input_ids: (batch, length); None if `inputs_embeds` is among the others.
             attention_mask: (batch, length), 1 for tokens and 0 for padding on the right; by default there is no padding.
             others: further inputs of the encoder, and what it is to return.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        outputs = getattr(self, family_of(self.config.model_type).encoder)(input_ids=input_ids, attention_mask=mask, **others)
+        given = others["inputs_embeds"][..., 0] if input_ids is None else input_ids  # (batch, length)
+        mask = torch.ones_like(given, dtype=torch.int64) if attention_mask is None else attention_mask
+        family = family_of(self.config.model_type)
+        encoder = getattr(self, family.encoder)
+        if not family.has_layers:
+            states, mask = encoder.token_states(input_ids, mask)
+            return SequenceClassifierOutput(logits=self.vectors(states, mask))
+        outputs = encoder(input_ids=input_ids, attention_mask=mask, **others)
         return SequenceClassifierOutput(
             logits=self.vectors(outputs.last_hidden_state, mask), hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
     def vectors(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return the vectors, (batch, size), of the last layer's states, (batch, length, hidden)."""
-        with torch.autocast(states.device.type, enabled=False):  # a sum over tokens, or a position beyond 256, is too much for bf16
-            vectors = torch.cat([pooled(states.float(), mask, mode) for mode in self.pooling], dim=-1)
+        vectors = self.pooled_states(states, mask)
         for step in self.steps:
             vectors = step(vectors)
         return vectors
+
+    def pooled_states(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Return what the first step gets, (batch, hidden * poolings)."""
+        with torch.autocast(states.device.type, enabled=False):  # a sum over tokens, or a position beyond 256, is too much for bf16
+            return torch.cat([pooled(states.float(), mask, mode) for mode in self.pooling], dim=-1)
 
 
 class Dense(nn.Module):
@@ -118,7 +132,20 @@ def is_embedder_model(model: object) -> bool:
 
 def vector_size(model: TransformersModel) -> int:
     """Return the number of dimensions of an embedder's vectors."""
-    return head_of(model.config).size(getattr(model.config, family_of(model.config.model_type).hidden_key))
+    return head_of(model.config).size(state_width(model.config))
+
+
+def state_width(config: Any) -> int:
+    """Return the width of the states that an embedder pools: the hidden width, without layers that of the hidden layer."""
+    family = family_of(config.model_type)
+    return getattr(config, family.hidden_key if family.has_layers else family.ffn_key)
+
+
+def head_without_layers(teacher: TransformersModel, family: Family, width: int) -> SentenceHead:
+    """Return the head of a student without layers: its states, `width` wide, become vectors as its teacher's by a dense layer."""
+    head = head_of(teacher.config)
+    steps = (DenseStep(width, vector_size(teacher)), *((NORMALIZE,) if head.normalized else ()))
+    return replace(head, pooling=(POOLING_WITHOUT_LAYERS[family.model_type],), steps=steps)
 
 
 def match_vectors(model: TransformersModel, size: int, normalized: bool) -> None:
@@ -137,16 +164,27 @@ def match_vectors(model: TransformersModel, size: int, normalized: bool) -> None
     setattr(model.config, EMBEDDING_KEY, replace(head, steps=tuple(new)).as_json())
 
 
+@torch.no_grad()
+def ensure_dense(model: TransformersModel) -> None:
+    """Add a dense layer to an embedder without one, in place; it is the identity, so that the vectors stay as they are."""
+    head, steps = head_of(model.config), cast("nn.ModuleList", model.steps)
+    if any(isinstance(step, Dense) for step in steps):
+        return
+    size = vector_size(model)
+    place, dense = len(steps) - int(head.normalized), Dense(new := DenseStep(size, size))
+    nn.init.eye_(dense.linear.weight)
+    nn.init.zeros_(dense.linear.bias)
+    steps.insert(place, dense.to(model.device))
+    setattr(model.config, EMBEDDING_KEY, replace(head, steps=(*head.steps[:place], new, *head.steps[place:])).as_json())
+
+
 @cache
 def embedder_class(family: Family) -> type[SentenceEmbedder]:
-    """Return the class of a family's embedders.
-
-    Raises:
-        ModelError: the family has no layers.
-    """
-    if not family.has_layers:
-        raise ModelError(f"a {family.encoder} cannot be an embedder yet", "take a transformer")
+    """Return the class of a family's embedders."""
     name = family.prefix + EMBEDDING
+    if not family.has_layers:
+        attributes = {"base_model_prefix": family.encoder, "config_class": _own_classes(family)[0], "__module__": __name__}
+        return type(name, (SentenceEmbedder,), attributes)
     sdpa = encoder_class(family)._supports_sdpa
     return type(name, (SentenceEmbedder,), {"base_model_prefix": family.encoder, "_supports_sdpa": sdpa, "__module__": __name__})
 
@@ -162,8 +200,49 @@ def encoder_options(family: Family) -> dict[str, bool]:
     return {"add_pooling_layer": False} if accepts else {}
 
 
+def _own_classes(family: Family) -> tuple[Any, Any]:
+    """Return the config and the encoder of a family without layers."""
+    if family is STATIC:
+        from compress.models.static_model import Static, StaticConfig
+
+        return StaticConfig, Static
+    from compress.models.bilstm import BiLstm, BiLstmConfig
+
+    return BiLstmConfig, BiLstm
+
+
+def load_without_layers(family: Family, folder: Path, config: Config) -> TransformersModel:
+    """Load an embedder without layers.
+
+    Args:
+        family: of the model.
+        folder: of its files.
+        config: from `read_config`, with the head.
+
+    Raises:
+        ModelError: another pooling than `POOLING_WITHOUT_LAYERS`, or weights that do not fit the config.
+    """
+    from safetensors.torch import load_file
+
+    head = SentenceHead.from_json(config[EMBEDDING_KEY])
+    pooling = POOLING_WITHOUT_LAYERS[family.model_type]
+    if head.pooling != (pooling,):
+        raise ModelError(f"{folder} is no transformer, and its pooling is {', '.join(head.pooling)}", f"supported: {pooling}")
+    own = _own_classes(family)[0].from_pretrained(str(folder))
+    setattr(own, EMBEDDING_KEY, head.as_json())
+    model = embedder_class(family)(own)
+    state = {f"{family.encoder}.{name}": tensor for name, tensor in load_file(folder / WEIGHTS).items()}
+    try:
+        model.load_state_dict(state | dense_state(folder, config))
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: the weights do not fit config.json: {str(error).splitlines()[-1].strip()}") from error
+    return cast("TransformersModel", model)
+
+
 def new_encoder(family: Family, config: Any) -> nn.Module:
     """Return an encoder with random weights."""
+    if not family.has_layers:
+        return _own_classes(family)[1](config)
     return build_model(encoder_class(family), config, **encoder_options(family))
 
 
@@ -199,7 +278,7 @@ def load_dense_layers(model: TransformersModel, folder: Path) -> None:
 
 def write_head(model: TransformersModel, folder: Path) -> None:
     """Write the files of sentence-transformers that describe an embedder's head, without weights."""
-    write_sentence_head(folder, head_of(model.config), getattr(model.config, family_of(model.config.model_type).hidden_key))
+    write_sentence_head(folder, head_of(model.config), state_width(model.config))
 
 
 def write_dense_layers(model: TransformersModel, folder: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

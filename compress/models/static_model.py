@@ -72,6 +72,11 @@ class Static(nn.Module):
         means = self.means(input_ids, torch.ones_like(input_ids) if attention_mask is None else attention_mask)
         return torch.relu(self.dense(means if self.config.texts == 1 else compare_texts(means)))
 
+    def token_states(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what an embedder pools: one state for each text, (batch, 1, ffn), and its mask, (batch, 1)."""
+        states = self.forward(input_ids, attention_mask).unsqueeze(1)
+        return states, torch.ones_like(input_ids[:, :1])
+
     def means(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Return the mean embeddings of each text and of its bigrams, (batch, texts * (embedding + bigram)).
 

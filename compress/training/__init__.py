@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from compress.core import console, processes
-from compress.core.errors import UsageError
 from compress.data.encoded import Encoded
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
@@ -24,7 +23,7 @@ from compress.models.model_shape import count_params, model_shape
 from compress.models.types import TransformersModel
 from compress.results import TrainedDocument
 from compress.settings import FinetuneSettings
-from compress.stage import Inputs, refuse_vectors
+from compress.stage import Inputs
 from compress.training.budget import TimeBudget, estimate_scoring_seconds
 from compress.training.embedder_objective import embedder_objective
 from compress.training.label_loss import loss_on_labels
@@ -37,16 +36,11 @@ from compress.training.trainable import trained_share
 
 def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocument:
     """Fine-tune a model on the task, keep its best epoch on validation and write a checkpoint."""
-    if settings.mode != "full":
-        refuse_vectors(inputs.task.spec.target, f"finetune --mode {settings.mode}", "use --mode full")
     if settings.seeds:
         return run_seeds(run, inputs, settings, output)
     if settings.mode == "frozen" and settings.precision == "auto":
         settings = settings.model_copy(update={"precision": "fp32"})  # only the head is trained: timing the whole model says nothing
-    reranks = inputs.task.retrieval is not None and inputs.task.spec.target == "value"
-    if reranks:
-        if settings.mode == "frozen":
-            raise UsageError("finetune --mode frozen does not support --beir", "use --mode full, lora or adapter")
+    if inputs.task.spec.ranks_candidates:
         settings = settings.model_copy(update={"batch_size": max(1, settings.batch_size // LIST_SIZE)})  # lists
     plan = TrainingPlan(settings, inputs.seed, inputs.resume, TimeBudget.of(settings))
     task, target, device = inputs.task, inputs.task.spec.target, plan.device
@@ -64,7 +58,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
     metrics = processes.from_main(lambda: evaluator.score(forward))
     console.info(f"  mode {settings.mode}: trained {trained:,} parameters, {share:.2%} of all")
     model.to("cpu")
-    if reranks:
+    if inputs.task.spec.ranks_candidates:
         record_no_activation(model)
     if processes.rank() == 0:
         save_model(model, output, inputs.source)

@@ -10,6 +10,7 @@ import torch
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Target
 from compress.inference.forward import torch_forward
+from compress.models.embedder import ensure_dense
 from compress.models.layers import refuse_without_layers
 from compress.models.low_rank import refuse_factorized
 from compress.models.sharing import refuse_shared
@@ -42,6 +43,8 @@ def training_mode(
         for refuse in (refuse_factorized, refuse_shared):
             refuse(model, f"finetune --mode {settings.mode}")
     if settings.mode == "frozen":
+        if target == "vector":
+            ensure_dense(model)
         with cached_states(model, [train, validation], target, device) as (train_states, validation_states):
             yield train_states, validation_states
     elif settings.mode == "lora":

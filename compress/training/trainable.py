@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 from torch import nn
 
 from compress.data.input_spec import Target
+from compress.models.embedder import is_embedder_model
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
 from compress.models.model_shape import count_params
@@ -21,7 +23,9 @@ def freeze_embeddings(model: TransformersModel) -> None:
 
 
 def head_modules(model: TransformersModel, target: Target) -> list[nn.Module]:
-    """Return the modules of a model's head, including BERT's pooler."""
+    """Return the modules of a model's head, including BERT's pooler; of an embedder what follows the pooling."""
+    if is_embedder_model(model):
+        return [cast("nn.Module", model.steps)]
     return [find_submodule(model, part) for part in family_of(model.config.model_type).head_parts(target)]
 
 

@@ -115,8 +115,10 @@ def test_refusals(tmp_path: Path) -> None:
         compress.finetune(embedder, task, tmp_path / "out")
     with pytest.raises(UsageError, match="method hidden does not support"):
         compress.prune(embedder, task, tmp_path / "out", method="hidden", target_flops=0.5)
-    with pytest.raises(UsageError, match="BiLSTM|static"):
-        compress.distill(embedder, "lstm=8", task, tmp_path / "out")
+    with pytest.raises(UsageError, match="method nmse needs layers, and a BiLSTM has none"):
+        compress.distill(embedder, "lstm=8", task, tmp_path / "out", method=["logits", "nmse:2"])
+    with pytest.raises(UsageError, match="method theseus learns from labels"):
+        compress.distill(embedder, "layers=2", task, tmp_path / "out", method="theseus")
     with pytest.raises(ModelError, match="does not name its pooling"):
         compress.evaluate([tiny.write_encoder(tmp_path / "plain")], task)
     named: dict[str, Any] = {**task, "pooling": "mean"}
@@ -168,3 +170,39 @@ def test_a_recipe_delivers_the_whole_folder(tmp_path: Path) -> None:
     delivered = tmp_path / "run" / "model"
     assert vectors_of(delivered, TEXTS).shape == (2, 12)
     assert json.loads((delivered / "compress.json").read_text())["task"]["beir"] == "beir"
+
+
+STUDENTS = ["lstm=8,embedding=12,ffn=10", "static=8,bigram=4,buckets=97,ffn=10", "layers=2,vocab=70", "lstm=8,vocab=70"]
+
+
+@pytest.mark.parametrize("student", STUDENTS)
+def test_students_without_layers_and_with_fewer_tokens_keep_the_index(student: str, tmp_path: Path) -> None:
+    """They learn the teacher's vectors, and are the same reloaded, in ONNX, quantized and as students of themselves."""
+    teacher, task = tiny.write_embedder(tmp_path / "teacher"), tiny.write_texts(tmp_path / "data", train=32, validation=8)
+    made = {name: tmp_path / name for name in ("student", "graph", "int8", "again")}
+    options: dict[str, Any] = {"batch_size": 8, "lr": 1e-2, "precision": "fp32", "method": "logits"}
+    trained = compress.distill(teacher, student, task, made["student"], epochs=12, **options)["metrics"]["validation"]
+    assert trained["cosine"] > trained["before"] + 0.05
+    vectors = vectors_of(made["student"], TEXTS)
+    assert vectors.shape == (2, tiny.HIDDEN)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    compress.export(made["student"], made["graph"], task)
+    if student.startswith("static"):
+        with pytest.raises(UsageError, match="no vectors of its tokens"):
+            compress.export(made["student"], tmp_path / "tokens", task, token_embeddings=True)
+    compress.quantize(made["graph"], task, made["int8"], method="dynamic", max_drop=50)
+    np.testing.assert_allclose(vectors_of(made["graph"], TEXTS), vectors, atol=1e-5)
+    scores = compress.evaluate([teacher, *(made[name] for name in ("student", "graph", "int8"))], task)["results"]
+    assert scores[1]["metrics"]["cosine"] == pytest.approx(trained["cosine"], abs=1e-5)
+    assert scores[3]["metrics"]["cosine"] > 0.8 * trained["cosine"]
+    compress.distill(teacher, made["student"], task, made["again"], epochs=1, **options)
+    assert vectors_of(made["again"], TEXTS).shape == (2, tiny.HIDDEN)
+
+
+def test_scored_pairs_and_a_corpus_teach_students_without_layers(tmp_path: Path) -> None:
+    teacher = tiny.write_embedder(tmp_path / "teacher", pooling=("cls", "mean"), dense=12, normalize=False)
+    pairs = tiny.write_scored_pairs(tmp_path / "pairs")
+    beir = {"kind": "sentence-embedding", "beir": str(write_retrieval(tmp_path / "beir")), "shares": [0, 0.5, 0.5]}
+    for name, student, task in (("a", "static=8,ffn=10,buckets=97", pairs), ("b", "lstm=8", beir)):
+        compress.distill(teacher, student, task, tmp_path / name, epochs=1, batch_size=16, precision="fp32")
+        assert vector_size(load_model(tmp_path / name)) == 12

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import compress
 from compress import api
 from compress.core.errors import DataError, RecipeError, UsageError
 from compress.inference.retriever import write_candidates
+from compress.models.checkpoint import load_model
 from tests import tiny
 from tests.unit.training.retrieval_task import QUERIES, write_retrieval
 
@@ -55,8 +57,11 @@ def test_pointwise_training_and_low_rank_updates(beir: Path, tmp_path: Path) -> 
     pointwise = compress.finetune(encoder, task_of(beir), tmp_path / "a", ranking_loss="pointwise", **options)
     assert pointwise["training"]["steps"] == 2
     compress.finetune(encoder, task_of(beir), tmp_path / "b", mode="lora", **options)
-    with pytest.raises(UsageError, match="mode frozen does not support --beir"):
-        compress.finetune(encoder, task_of(beir), tmp_path / "c", mode="frozen")
+    frozen = compress.finetune(encoder, task_of(beir), tmp_path / "c", mode="frozen", **options)
+    before, after = (load_model(folder, labels=["value"], target="value").state_dict() for folder in (encoder, tmp_path / "c"))
+    assert frozen["training"]["trained_share"] < 0.5
+    assert {name for name in before if not torch.equal(before[name], after[name])} >= {"classifier.weight"}
+    assert torch.equal(before["bert.encoder.layer.0.output.dense.weight"], after["bert.encoder.layer.0.output.dense.weight"])
 
 
 def test_what_does_not_fit(beir: Path, tmp_path: Path) -> None:
@@ -85,3 +90,27 @@ def test_students_learn_lists_from_a_retriever_without_labels(beir: Path, tmp_pa
         assert scores[1]["metrics"] == pytest.approx(scores[0]["metrics"], abs=1e-6)
     with pytest.raises(UsageError, match="method theseus learns from labels"):
         compress.distill(teacher, "layers=2", document, tmp_path / "out", method="theseus")
+
+
+@pytest.mark.parametrize("name", ["embedder", "reranker"])
+def test_the_ready_recipes_run_on_other_data(name: str, beir: Path, tmp_path: Path) -> None:
+    """With a tiny model and data; every stage is the recipe's own."""
+    model = beir.parent / "embedder"
+    small = {
+        "model": model,
+        "task.beir": beir,
+        "task.shares": "[0.5,0.25,0.25]",
+        "slim.target_speedup": "null",
+        "slim.target_flops": 0.7,
+        "student.epochs": 1,
+        "int8.max_drop": 90,
+        "speed.rounds": 5,
+        "speed.memory": "false",
+        "gates.max_drop": 100,
+        "gates.min_speedup": 0.01,
+        **({"task.retriever": model, "teacher.epochs": 1} if name == "reranker" else {}),
+    }
+    document = compress.run(name, tmp_path / "run", overrides=[f"{key}={value}" for key, value in small.items()])
+    assert document["stages_run"] == len(document["stages"])
+    assert (tmp_path / "run" / "model" / "model.onnx").is_file()
+    assert document["delivered"]

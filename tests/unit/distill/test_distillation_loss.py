@@ -21,6 +21,7 @@ from compress.distill.losses_vectors import listwise_kl, margin_mse
 from compress.distill.students import take_layers
 from compress.distill.teacher_outputs import compute_teacher_outputs
 from compress.distill.training_data import TrainingData
+from compress.models.checkpoint import load_model
 from compress.models.device import to_tensors
 from compress.models.label_mapping import to_model_labels
 from compress.models.layers import layer_list
@@ -138,3 +139,22 @@ def test_lists_of_candidates_are_compared_list_by_list() -> None:
         scores = [model(**batch).logits.view(2, 4) for model in (student, teacher)]
     np.testing.assert_allclose(scores[1].ravel(), outputs.logits[[8, 9, 10, 11, 0, 1, 2, 3], 0], atol=1e-5)
     torch.testing.assert_close(found - layers, 2 * margin_mse(*scores) + listwise_kl(*scores, 3.0), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("method", [*LAYERED, "tinybert", "similarity"])
+def test_embedders_match_hidden_states_and_vectors(method: str, tmp_path: Path) -> None:
+    """Zero at the teacher, positive for another model of its shape, whatever the padding."""
+    folders = [tiny.write_embedder(tmp_path / str(seed), "bert", ("mean", "max"), seed=seed) for seed in (0, 1)]
+    teacher, data = load_model(folders[0]), tiny.encoded()
+    losses = [] if method in ("tinybert", "similarity") else ["logits"]
+    settings = DistillSettings.model_validate({"method": [*losses, method], "hard_weight": 0.0})
+    for folder, same in zip(folders, (True, False), strict=True):
+        student = load_model(folder)
+        pairs = match_layers(settings, model_shape(teacher), model_shape(student))
+        features = [feature for match in pairs for feature in match.teacher_features]
+        outputs = compute_teacher_outputs(teacher, f"embedder-{method}", data, features, CPU)
+        training_data = TrainingData(data, data, outputs, np.ones(len(data), dtype=bool), "vector", False)
+        loss_of, positions = DistillationLoss(student, teacher, training_data, pairs, settings, CPU), np.arange(6)
+        found = [float(loss_of(to_tensors(data.batch(positions, pad_to), student, CPU), positions).detach()) for pad_to in (None, 60)]
+        assert found[0] == pytest.approx(0, abs=1e-3) if same else found[0] > 1e-3
+        assert found[1] == pytest.approx(found[0], rel=1e-3, abs=1e-4)

@@ -17,7 +17,7 @@ from tests.unit.data.retrieval_files import write_beir
 
 
 def test_every_query_has_candidates_judged_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retriever, "CANDIDATES", 2)
+    monkeypatch.setattr(retriever, "MAX_CANDIDATES", 2)
     embedder, folder = tiny.write_embedder(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
     assert write_candidates(embedder, folder, tmp_path / "a.run") == (3, 6)
     data = Retrieval(folder)
@@ -47,6 +47,9 @@ def test_a_task_finds_its_candidates_once(tmp_path: Path, monkeypatch: pytest.Mo
     read = open_task(resolve({**task, "run": str(tmp_path / "a.run")}))
     pairs = [given.model_inputs("test") for given in (found, read)]
     assert pairs[0].texts == pairs[1].texts
+    few = open_task(resolve({**task, "run": str(tmp_path / "a.run"), "candidates": 2}))
+    assert few.model_inputs("test").texts == [text for number, text in enumerate(pairs[1].texts) if number % 3 < 2]
+    assert few.fingerprint != read.fingerprint
     monkeypatch.setattr(retriever, "rank_corpus", None)
     assert open_task(found.spec).model_inputs("test").texts == pairs[0].texts
     other = FoundCandidates(str(tiny.write_embedder(tmp_path / "other", seed=1)), folder)

@@ -11,8 +11,13 @@ import pytest
 import torch
 
 from compress.core.errors import DataError, ModelError, UsageError
+from compress.data.examples import Examples
+from compress.data.input_spec import InputSpec
 from compress.data.spec import TaskSpec
 from compress.data.task import Task
+from compress.distill.bilstm_student import create_bilstm
+from compress.distill.init_texts import InitTexts
+from compress.distill.static_student import create_static
 from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
@@ -25,6 +30,7 @@ from compress.models.family import family_of
 from compress.models.label_mapping import map_labels
 from compress.models.model_shape import model_shape
 from compress.models.reference import digest_model
+from compress.models.shape import LstmShape, StaticShape
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
 from tests import tiny
@@ -266,3 +272,29 @@ def test_the_weights_of_a_dense_layer_in_any_folder_count(tmp_path: Path) -> Non
 def _new(folder: Path) -> Path:
     folder.mkdir()
     return folder
+
+
+@pytest.mark.parametrize("kind", ["bilstm", "static"])
+def test_embedders_without_layers(kind: str, tmp_path: Path) -> None:
+    """Padding does not matter; reloaded and ONNX are equal; the folder names its pooling, and another one is refused."""
+    teacher = load_model(tiny.write_embedder(tmp_path / "teacher", dense=12))
+    sizes: Any = LstmShape(8, 6, 10) if kind == "bilstm" else StaticShape(8, 4, 97, 10)
+    if kind == "bilstm":
+        model = create_bilstm(teacher, sizes, "auto")
+    else:
+        texts = Examples([("the dog and the soup",)] * 3, np.zeros(3, dtype=np.float32))
+        model = create_static(teacher, sizes, "auto", InitTexts(texts, tmp_path / "teacher", InputSpec("vector", 32), 0))
+    save_model(model, copy := _new(tmp_path / "copy"), tmp_path / "teacher")
+    again, batch, data = load_model(copy), batch_of("bert"), tiny.encoded()
+    vectors = torch_forward(model)(batch)
+    assert vectors.shape == (6, 12)
+    assert vector_size(again) == 12
+    np.testing.assert_allclose(torch_forward(again)(batch), vectors, atol=1e-6)
+    np.testing.assert_allclose(torch_forward(again)(data.batch(range(6), 70)), vectors, atol=1e-6)
+    onnx = session_forward(open_session(build_graph(again).SerializeToString(), 1, "cpu", {}))
+    np.testing.assert_allclose(onnx(batch), vectors, atol=5e-6)
+    assert json.loads((copy / "1_Pooling" / "config.json").read_text())["word_embedding_dimension"] == 10
+    path = copy / "1_Pooling" / "config.json"
+    path.write_text(json.dumps({"pooling_mode": "max", "embedding_dimension": 10}), encoding="utf-8")
+    with pytest.raises(ModelError, match="is no transformer, and its pooling is max"):
+        load_model(copy)

@@ -10,12 +10,17 @@ import pytest
 import torch
 
 from compress import training
-from compress.core.errors import DataError, UsageError
+from compress.core.errors import DataError
 from compress.data.presets import resolve
 from compress.data.task import Task
+from compress.export.graph import build_graph
+from compress.inference.forward import torch_forward
+from compress.inference.onnx_session import open_session, session_forward
+from compress.models.adapters import adapter_size
 from compress.models.checkpoint import load_model
 from compress.models.device import to_tensors
-from compress.models.embedder import is_embedder_model
+from compress.models.embedder import Dense, is_embedder_model
+from compress.models.family import family_of
 from compress.models.task_loss import logits_of
 from compress.settings import FinetuneSettings
 from compress.stage import Inputs
@@ -86,5 +91,40 @@ def test_what_cannot_be_trained(tmp_path: Path) -> None:
         finetune(source, tiny.write_texts(tmp_path / "texts"), tmp_path / "1")
     with pytest.raises(DataError, match="no judgements of the train split"):
         finetune(source, {**document, "shares": None}, tmp_path / "2")
-    with pytest.raises(UsageError, match="finetune --mode lora does not support the kind sentence-embedding yet"):
-        finetune(source, document, tmp_path / "3", mode="lora")
+
+
+@pytest.mark.parametrize(
+    ("mode", "family", "options"),
+    [
+        ("lora", "bert", {}),
+        ("lora", "distilbert", {"dense": 12}),
+        ("adapter", "bert", {"dense": 12}),
+        ("adapter", "mpnet", {"pooling": ("cls", "mean")}),
+        ("frozen", "bert", {}),
+        ("frozen", "roberta", {"pooling": ("max", "weightedmean"), "dense": 12}),
+    ],
+)
+def test_a_mode_trains_its_weights_and_the_model_is_the_same_reloaded_and_in_onnx(
+    mode: str, family: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    source, document = tiny.write_embedder(tmp_path / "a", family, **options), write_retrieval(tmp_path / "beir")
+    settings: dict[str, Any] = {"lr": 2e-3, "adapter_size": 8} if mode == "adapter" else {"lr": 1e-2}
+    result = finetune(source, document, tmp_path / "out", mode=mode, epochs=4, **settings)
+    assert result["training"]["trained_share"] < 0.5
+    assert loss_of(tmp_path / "out", document) < loss_of(source, document) or mode == "adapter"  # validation chooses the epoch
+    before, model = load_model(source), load_model(tmp_path / "out")
+    own, row = model.state_dict(), family_of(family)
+    different = {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, own[name])}
+    allowed = {"lora": (f".{row.query}.", f".{row.value}.", "steps."), "adapter": ("norm", "steps."), "frozen": ("steps.",)}[mode]
+    assert all(any(part in name.lower() for part in allowed) for name in different), different
+    assert adapter_size(model) == (8 if mode == "adapter" else 0)
+    batch = tiny.encoded(family).batch(range(6))
+    onnx = session_forward(open_session(build_graph(model).SerializeToString(), 1, "cpu", {}))
+    np.testing.assert_allclose(onnx(batch), torch_forward(model)(batch), atol=5e-6)
+
+
+def test_scored_pairs_train_a_dense_layer_on_cached_vectors(tmp_path: Path) -> None:
+    source, document = tiny.write_embedder(tmp_path / "a"), tiny.write_scored_pairs(tmp_path / "pairs")
+    finetune(source, document, tmp_path / "out", mode="frozen", lr=1e-2)
+    assert loss_of(tmp_path / "out", document) < loss_of(source, document)
+    assert any(isinstance(step, Dense) for step in load_model(tmp_path / "out").steps)  # pyright: ignore[reportGeneralTypeIssues]

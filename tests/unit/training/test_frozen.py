@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from compress.core.errors import ResourceError
+from compress.data.encoded_lists import group_inputs
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
+from compress.models.checkpoint import load_model
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
 from compress.models.task_loss import logits_of, task_loss
@@ -105,3 +108,19 @@ def test_states_larger_than_memory_are_refused(monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(ResourceError, match="mode frozen caches") as caught, cached_states(model, [data], target, CPU):  # pyright: ignore[reportArgumentType]
             pass
         assert "--mode lora" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("family", "pooling"), [("bert", ("mean",)), ("mpnet", ("max", "weightedmean")), ("distilbert", ("cls", "mean_sqrt_len", "lasttoken"))]
+)
+def test_vectors_from_cached_states_are_those_of_the_whole_embedder(family: str, pooling: tuple[str, ...], tmp_path: Path) -> None:
+    """Also those of lists of inputs, of which each distinct one is computed once."""
+    model, data = load_model(tiny.write_embedder(tmp_path / "model", family, pooling, dense=12)), tiny.encoded(family, 20)
+    whole = run_batches(torch_forward(model), data)
+    rows = np.array([[3, 0], [3, 7], [19, 3]])
+    with cached_states(model, [data, group_inputs(data, rows, np.zeros(3))], "vector", CPU) as (seen, lists):
+        np.testing.assert_allclose(run_batches(torch_forward(model), seen, batch_size=7), whole, atol=1e-5)
+        np.testing.assert_allclose(torch_forward(model)(lists.batch([2, 0])), whole[rows[[2, 0]].ravel()], atol=1e-5)
+        assert len(lists.states) == 4
+        assert sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad) == 12 * (32 * len(pooling) + 1)
+    np.testing.assert_array_equal(run_batches(torch_forward(model), data), whole)

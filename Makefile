@@ -57,7 +57,7 @@ suite: $(STAMP) ## Run another comparison: SUITE=eval/suites/glue.yaml [DATA=DIR
 	$(BIN)/python eval/run.py "$(or $(SUITE),eval/suites/glue.yaml)" $(if $(DATA),--data "$(DATA)") $(ARGS)
 
 .PHONY: test
-test: $(STAMP) ## Run the unit and integration tests (about ten minutes on two cores)
+test: $(STAMP) ## Run the unit and integration tests (about eight minutes on two cores)
 	$(BIN)/python -m pytest
 
 .PHONY: test-unit

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pkgutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,15 @@ class CommandServer:
 
     def run(self, arguments: Sequence[str], folder: Path, stdin: str = "", timeout: float = 280) -> Outcome:
         """Run `compress ARGUMENTS` in a folder."""
+        return self._run(arguments, folder, stdin, timeout, [{}])[0]
+
+    def run_together(self, arguments: Sequence[str], folder: Path, number: int, timeout: float = 280) -> list[Outcome]:
+        """Run `compress ARGUMENTS` in several processes at once, with what a launcher of distributed training tells each of them."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            common = {"WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+        return self._run(arguments, folder, "", timeout, [{"RANK": str(rank), **common} for rank in range(number)])
+
+    def _run(self, arguments: Sequence[str], folder: Path, stdin: str, timeout: float, environments: list[dict[str, str]]) -> list[Outcome]:
         if self._process is None:
             command = [sys.executable, "-m", "tests.command_server"]
             environment = self.environment | {"PYTHONPATH": str(ROOT)}
@@ -72,12 +82,17 @@ class CommandServer:
         assert requests is not None
         assert replies is not None
         with tempfile.TemporaryDirectory() as scratch:
-            paths = {stream: str(Path(scratch) / stream) for stream in ("in", "out", "err")}
-            Path(paths["in"]).write_text(stdin, encoding="utf-8")
-            requests.write(json.dumps({"arguments": list(arguments), "folder": str(folder), "timeout": timeout, **paths}) + "\n")
+            processes = [
+                {"environment": own, **{stream: str(Path(scratch) / f"{stream}{rank}") for stream in ("in", "out", "err")}}
+                for rank, own in enumerate(environments)
+            ]
+            for process in processes:
+                Path(process["in"]).write_text(stdin, encoding="utf-8")
+            request = {"arguments": list(arguments), "folder": str(folder), "timeout": timeout, "processes": processes}
+            requests.write(json.dumps(request) + "\n")
             requests.flush()
-            code = json.loads(replies.readline())
-            return Outcome(code, *(Path(paths[stream]).read_text(encoding="utf-8", errors="replace") for stream in ("out", "err")))
+            codes = json.loads(replies.readline())
+            return [Outcome(code, _text(process["out"]), _text(process["err"])) for code, process in zip(codes, processes, strict=True)]
 
     def close(self) -> None:
         """End the process."""
@@ -87,6 +102,20 @@ class CommandServer:
 
 def main() -> None:
     """Answer requests until standard input ends."""
+    import_everything()
+    for line in sys.stdin:
+        request = json.loads(line)
+        pids = []
+        for process in request["processes"]:
+            pids.append(os.fork())
+            if not pids[-1]:
+                _command(request, process)
+        deadline = time.monotonic() + request["timeout"]
+        print([_wait(pid, deadline) for pid in pids], flush=True)
+
+
+def import_everything() -> None:
+    """Import the package and what its commands import."""
     import compress
 
     for module in pkgutil.walk_packages(compress.__path__, "compress."):
@@ -94,12 +123,10 @@ def main() -> None:
             importlib.import_module(module.name)
     for name in LIBRARIES:
         importlib.import_module(name)
-    for line in sys.stdin:
-        request = json.loads(line)
-        pid = os.fork()
-        if not pid:
-            _command(request)
-        print(_wait(pid, time.monotonic() + request["timeout"]), flush=True)
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8", errors="replace")
 
 
 def _wait(pid: int, deadline: float) -> int:
@@ -114,15 +141,16 @@ def _wait(pid: int, deadline: float) -> int:
     return TIMED_OUT
 
 
-def _command(request: dict[str, Any]) -> NoReturn:
+def _command(request: dict[str, Any], process: dict[str, Any]) -> NoReturn:
     """Run a command in this process, and end it."""
     code = 1
     try:
         for number, (stream, flags) in enumerate({"in": os.O_RDONLY, "out": os.O_WRONLY, "err": os.O_WRONLY}.items()):
-            os.dup2(os.open(request[stream], flags | os.O_CREAT, 0o600), number)
+            os.dup2(os.open(process[stream], flags | os.O_CREAT, 0o600), number)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        os.environ.update(process["environment"])
         os.chdir(request["folder"])
         sys.argv = ["compress", *request["arguments"]]
         from compress.cli.start import main as compress_main

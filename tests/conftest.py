@@ -92,5 +92,5 @@ def own_checkpoint(tmp_path: Path) -> Maker:
 
 @pytest.fixture(scope="session")
 def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the document of a tiny task with three splits in Parquet files (shared: read it only)."""
+    """Return the document of a tiny task with three splits in files (shared: read it only)."""
     return tiny.write_task(tmp_path_factory.mktemp("task"))

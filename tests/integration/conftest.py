@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from compress.benchmark.microbenchmark import measure_speedup, median_seconds, random_batch
+from compress.benchmark.timing_worker import TimingWorker, open_served
 from compress.data import bbc_news
+from tests import tiny
 from tests.command_server import CommandServer, Outcome
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # no installed package: its runner adds its own folder, too
 SLICE = {"train": 240, "validation": 80, "test": 80}
 SHORT = ("--max-length", "32")
+SLIM = ("--target-flops", "0.5", "--calib-samples", "64", "--steps", "1", "--refit-epochs", "1")
 
 
 Command = Callable[..., Outcome]
@@ -35,10 +40,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def compress(home: Path) -> Iterator[Command]:
+def server(home: Path) -> Iterator[CommandServer]:
+    """What forks the processes of commands."""
+    server = CommandServer(command_environment(home))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def compress(home: Path, server: CommandServer) -> Command:
     """Run a command in the session's folder; `stdin` is text, `check` demands exit code 0, `fresh` a process that imports everything."""
     environment = command_environment(home)
-    server = CommandServer(environment)
 
     def call(*arguments: str, stdin: str = "", check: bool = True, fresh: bool = False) -> Outcome:
         if fresh:
@@ -51,8 +63,40 @@ def compress(home: Path) -> Iterator[Command]:
             assert outcome.code == 0, f"{arguments}: {outcome.err}"
         return outcome
 
-    yield call
-    server.close()
+    return call
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time pruned models in this process: the start of one that only times takes longer than a tiny model's pruning."""
+
+    def request(worker: TimingWorker, asked: dict[str, Any]) -> dict[str, Any]:
+        serving, opened = worker.serving, vars(worker).setdefault("opened", {})
+        batch = random_batch(np.random.default_rng(serving["seed"]), serving["vocab_size"], serving["batch_size"], serving["seq_len"])
+        forward = opened.get(asked["folder"]) or opened.setdefault(asked["folder"], open_served(Path(asked["folder"]), serving))
+        if "against" not in asked:
+            return {"seconds": median_seconds(forward, batch, 5)}
+        ratio, interval = measure_speedup(forward, open_served(Path(asked["against"]), serving), batch, 20)
+        return {"speedup": ratio, "interval": interval}
+
+    monkeypatch.setattr(TimingWorker, "_request", request)
+
+
+@pytest.fixture(scope="session")
+def small_minilm(home: Path) -> Path:
+    """The first two layers of the real MiniLM, with the tokens of the articles: for what more of both would only repeat."""
+    import transformers
+
+    from compress.editing.vocabulary import prune_vocab
+    from compress.models.reference import locate
+
+    source, folder = locate("builtin:minilm-l6"), home / "minilm-l2"
+    folder.mkdir()
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(source, num_hidden_layers=2)
+    rows = bbc_news.read_splits()["train"][:300]
+    prune_vocab(model, source, [(row["headline"], row["text"][:300]) for row in rows], folder)
+    tiny.save_pretrained(model.base_model, folder)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -87,7 +131,7 @@ def teacher(compress: Command, task: list[str]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def slim(compress: Command, task: list[str], teacher: dict[str, Any]) -> dict[str, Any]:
-    return compress("--json", "prune", "teacher", *task, "--target-flops", "0.5", "--calib-samples", "64", "-o", "slim").document
+    return compress("--json", "prune", "teacher", *task, *SLIM, "-o", "slim").document
 
 
 @pytest.fixture(scope="session")

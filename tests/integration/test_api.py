@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
+import pytest
+
 import compress
 from compress import api, results
 from compress.results import BenchDocument, DistillPlan, EvalDocument, Manifest, PrunePlan, TrainedDocument
@@ -23,6 +25,7 @@ class Output(TypedDict):
     up_to_date: bool
 
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
 FAST: dict[str, Any] = {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cpu"}
 
 

@@ -1,4 +1,4 @@
-"""The other kinds of task, every step by its command in this process: the real MiniLM, real sentences, answers that can be read off."""
+"""The other kinds of task, every step by its command in this process: layers of the real MiniLM, real sentences, readable answers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def compress(*arguments: str) -> Any:
     return json.loads(outcome.stdout)
 
 
-def test_the_way_from_text_to_answer(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_way_from_text_to_answer(target: str, small_minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tune, quantize, evaluate both, write the errors, predict: every number in bounds, every answer well-formed."""
     monkeypatch.chdir(tmp_path)
     everything = rows(target, 150)
@@ -75,16 +75,16 @@ def test_the_way_from_text_to_answer(target: str, tmp_path: Path, monkeypatch: p
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     files = ["--train", str(tmp_path / "train.jsonl"), "--validation", str(tmp_path / "validation.jsonl")]
     task = [*files, *FLAGS[target], "--max-length", "48"]
-    training = ["--epochs", "3", "--lr", "3e-4", "--batch-size", "8", "--precision", "fp32"]
-    tuned = compress("finetune", "builtin:minilm-l6", *task, *training, "-o", "t")
+    training = ["--epochs", "4", "--lr", "1e-3", "--batch-size", "8", "--precision", "fp32"]
+    tuned = compress("finetune", str(small_minilm), *task, *training, "-o", "t")
     small = compress("quantize", "t", *task, "--max-drop", "20", "-o", "q")
     if target != "value":  # int8 moves a value by more than the one percent that counts as equal
         assert small["verification"]["agreement"] > 0.8
     found = compress("eval", "t", "q", *task, "--errors", "errors.jsonl")
     scores = [entry["metrics"][MAIN[target]] for entry in found["results"]]
     assert scores[0] == pytest.approx(tuned["metrics"]["validation"][MAIN[target]], abs=1e-6)
-    assert scores[1] == pytest.approx(scores[0], abs=0.1)
-    assert scores[0] > {"labels": 0.2, "value": 0.2, "tags": 0.85, "span": 0.05}[target]
+    assert scores[1] == pytest.approx(scores[0], abs=0.2)
+    assert scores[0] > {"labels": 0.25, "value": 0.25, "tags": 0.9, "span": 0.4}[target]
     assert len((tmp_path / "errors.jsonl").read_text(encoding="utf-8").splitlines()) == found["errors"]["n"]
     texts = ["--pair", "Which number?", "Sales rose by 12 in May"] if target == "span" else ["Sales rose by 12 in May"]
     for model in ("t", "q"):

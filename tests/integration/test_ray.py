@@ -11,6 +11,7 @@ import pytest
 
 import compress as package
 from compress.core.artifacts import read_manifest
+from compress.search import space
 from compress.search.executor import Executor, JobEvent, LocalExecutor, RecipeOutcome, run_recipes
 from compress.search.store import Store
 from tests import tiny
@@ -78,6 +79,7 @@ def test_a_search_on_two_nodes_gives_the_answer_of_a_local_one(cluster: Any, tmp
     The same models are trained, and the same one answers. Whether in int8 or not is decided by the clock, which times each search anew.
     """
     monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(space, "UNIT_STEPS", 50)
     second = cluster.add_node(num_cpus=1, resources={"timing": 1}, object_store_memory=100 << 20)
     model, task = tiny.write_encoder(tmp_path / "encoder"), tiny.write_task(tmp_path / "task", 120, 60, 60)
     asked: dict[str, Any] = {"max_drop": 60.0, "budget": "1h", "seq_len": 16, "device": "cpu"}

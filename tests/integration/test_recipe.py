@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ RECIPE = """
 schema: 1
 name: short
 seed: 3
-model: builtin:minilm-l6
+model: ./minilm-l2
 task:
   name: slice
   text: [title, body]
@@ -46,7 +47,7 @@ def digests(run: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def recipe(home: Path, data: dict[str, str]) -> Path:
+def recipe(home: Path, data: dict[str, str], small_minilm: Path) -> Path:
     path = home / "short.yaml"
     path.write_text(RECIPE)
     return path
@@ -93,6 +94,11 @@ def test_local_files_take_the_place_of_the_tasks_data(compress: Command, finishe
 
 
 def test_killed_in_the_middle_of_distill_it_goes_on_and_ends_the_same(compress: Command, finished: Path, home: Path) -> None:
+    """Begun with the stages before, which are those of the first run."""
+    (home / "killed").mkdir()
+    shutil.copy(finished / "recipe.resolved.yaml", home / "killed")
+    for name in ("01-teacher", "02-slim"):
+        shutil.copytree(finished / "stages" / name, home / "killed" / "stages" / name)
     command = [sys.executable, "-m", "compress", "run", "short.yaml", "-o", "killed"]
     environment = command_environment(home)
     process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -17,6 +17,7 @@ from compress.training import loop, resume
 from tests import tiny
 
 Maker = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("in_this_process")
 SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 8, "lr": 2e-3, "epochs": 2}
 STEPS = 16  # 60 examples, 8 at a time, twice
 

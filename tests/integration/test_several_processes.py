@@ -1,4 +1,4 @@
-"""Two processes train what one does, through the real command line and PyTorch's launcher."""
+"""Two processes train what one does, through the real command line: by PyTorch's launcher, and by what launchers tell processes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 
 import compress
 from tests import tiny
+from tests.command_server import CommandServer
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # masks are drawn in each process
 SETTINGS = {"precision": "fp32", "device": "cpu", "batch_size": 7, "lr": 1e-3}  # 7: the processes' shares differ, the last is of 4
@@ -77,15 +78,16 @@ def test_a_recipe_in_two_processes(tmp_path: Path) -> None:
     assert not list((tmp_path / "two" / "stages").glob(".*"))
 
 
-def test_tags_are_weighed_by_their_number_and_failures_are_told_once(tmp_path: Path) -> None:
+def test_tags_are_weighed_by_their_number_and_failures_are_told_once(tmp_path: Path, server: CommandServer) -> None:
     tiny.write_encoder(tmp_path / "encoder", **NO_DROPOUT)
     task = tmp_path / "task.yaml"
     task.write_text(yaml.safe_dump(tiny.write_kind(tmp_path / "data", "tags")), encoding="utf-8")
     options = [part for key, value in SETTINGS.items() for part in (f"--{key.replace('_', '-')}", str(value))]
-    done = launch(tmp_path, "finetune", "encoder", "--task", "task.yaml", "--epochs", "2", *options, "-o", "two")
-    assert done.returncode == 0, done.stderr[:2000]
+    command = ["finetune", "encoder", "--task", "task.yaml", "--epochs", "2", *options, "-o", "two"]
+    done = server.run_together(command, tmp_path, 2)
+    assert [outcome.code for outcome in done] == [0, 0], done[0].err[:2000]
     compress.finetune(tmp_path / "encoder", str(task), tmp_path / "one", epochs=2, **SETTINGS)
     assert differences(tmp_path / "one", tmp_path / "two") < 1e-4
-    failed = launch(tmp_path, "eval", "one", "--task", "task.yaml")
-    assert failed.returncode != 0
-    assert failed.stderr.count("eval runs in one process, and there are 2") == 1
+    failed = server.run_together(["eval", "one", "--task", "task.yaml"], tmp_path, 2)
+    assert failed[0].code != 0
+    assert "".join(outcome.err for outcome in failed).count("eval runs in one process, and there are 2") == 1

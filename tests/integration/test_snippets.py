@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 import compress
+from compress.benchmark import static_facts
 from tests import tiny
 
 PAGE = Path(compress.__file__).parent.parent / "docs" / "python-api.md"
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_snippets_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a tiny encoder and task instead of the real ones."""
+    """With a tiny encoder and task instead of the real ones; cold starts are not measured."""
+    monkeypatch.setattr(static_facts, "measure_cold_start", lambda *_: static_facts.NOT_MEASURED)
     monkeypatch.chdir(tmp_path)
     tiny.write_encoder(tmp_path / "encoder")
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(tiny.write_task(tmp_path / "data")), encoding="utf-8")

@@ -17,6 +17,7 @@ from compress.models.embedder import vector_size
 from tests import tiny
 from tests.unit.data.retrieval_files import write_lines
 
+pytestmark = pytest.mark.usefixtures("in_this_process")
 TEXTS = ["the dog and the soup", "we"]
 
 

@@ -22,6 +22,7 @@ from compress.prune.surgery import mask_model, slice_model
 from tests import tiny
 
 Maker = Callable[..., Path]
+pytestmark = pytest.mark.usefixtures("in_this_process")
 KEPT = [Kept([0, 3], [1, 5, 63]), Kept([], [2, 40]), Kept([1], [])]
 TARGETS = ["labels", "value", "tags", "span", "mentions"]
 MAIN = {"labels": "micro_f1", "value": "spearman", "tags": "accuracy", "span": "squad_f1", "mentions": "gap_f1"}

@@ -20,6 +20,7 @@ from tests import tiny
 
 Maker = Callable[..., Path]
 Printed = pytest.CaptureFixture[str]
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 @pytest.fixture(autouse=True)

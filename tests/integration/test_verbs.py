@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.integration.conftest import Command
+from tests.integration.conftest import SLIM, Command
 
 
 def test_finetune_learns_the_topics(teacher: dict[str, Any], home: Path) -> None:
@@ -118,14 +118,14 @@ def test_a_student_of_fewer_layers_is_taken_from_its_teacher(compress: Command, 
 
 def test_the_same_call_again_changes_nothing(compress: Command, task: list[str], slim: dict[str, Any], home: Path) -> None:
     before = (home / "slim" / "model.safetensors").stat().st_mtime_ns
-    again = compress("--json", "prune", "teacher", *task, "--target-flops", "0.5", "--calib-samples", "64", "-o", "slim")
+    again = compress("--json", "prune", "teacher", *task, *SLIM, "-o", "slim")
     assert "up to date" in again.err
     assert again.document["layers"] == slim["layers"]
     assert (home / "slim" / "model.safetensors").stat().st_mtime_ns == before
 
 
 def test_other_settings_never_replace_an_output_unasked(compress: Command, task: list[str], slim: dict[str, Any]) -> None:
-    refused = compress("prune", "teacher", *task, "--target-flops", "0.4", "--calib-samples", "64", "-o", "slim", check=False)
+    refused = compress("prune", "teacher", *task, "--target-flops", "0.4", *SLIM[2:], "-o", "slim", check=False)
     assert refused.code == 2
     assert "--overwrite" in refused.err
 

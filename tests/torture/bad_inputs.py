@@ -28,7 +28,7 @@ def bad_inputs(session: Session) -> Report:
         (f"inputs/{table}/{case.item}/{case.name}", case) for table, entries in TABLES.items() for case in entries
     ]
     cases += [(f"inputs/environment/{case.item}/{case.name}", case) for case in ENVIRONMENT]
-    cases = session.sample([case for case in cases if session.wanted(case[0])], least=12)
+    cases = session.sample([case for case in cases if session.wanted(case[0])], least=8)
 
     def work(number: int) -> list[str]:
         _, case = cases[number]

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from tests.command_server import import_everything
 from tests.torture.session import Progress
 
 HANGS_AFTER = 400.0  # seconds; generous, as other programs may use the machine
@@ -201,10 +202,11 @@ def _end(code: int) -> None:
 
 
 def warm_up(session_folder: Path, arguments: list[list[str]]) -> None:
-    """Import what commands import: a scout process runs them and reports its modules.
+    """Import what commands import: everything that is known, then what a scout process that runs them reports.
 
     The digests of the sources are computed here, too, once for all.
     """
+    import_everything()
     place = Place.make(session_folder / "scout")
     report = place.folder / "modules.json"
 

@@ -85,7 +85,7 @@ def disk_faults(session: Session) -> Report:
     parts |= {name: _verb(session, name) for name in chosen}
     of_verbs = [call for name in chosen for call in _counted(parts[name], session.folder / "count" / name)]
     cases += [(call, list(MODES)[(call.number + session.seed) % len(MODES)]) for call in of_verbs]
-    cases = session.sample([case for case in cases if session.wanted(_name(*case))], least=8)
+    cases = session.sample([case for case in cases if session.wanted(_name(*case))], least=6)
 
     def work(number: int) -> list[str]:
         call, mode = cases[number]

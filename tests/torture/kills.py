@@ -51,7 +51,7 @@ def kills(session: Session) -> Report:
     small.write_inputs(clean.work)
     commands = [_undisturbed(clean, session.folder / f"whole-{name}", arguments, name) for name, arguments in _COMMANDS.items()]
     cases: list[tuple[str, Callable[[str, Path], list[str]]]] = []
-    for number in range(session.count(KILLS, 2)):
+    for number in range(session.count(KILLS)):
         command = commands[number % 3 == 2]  # two of three: the recipe
         cases.append((f"kills/kill/{number:03d}-{command.output}", _signalled(session, clean, command, signal.SIGKILL)))
     for number in range(session.count(SIGNALS, 2)):

@@ -43,6 +43,7 @@ PAYLOADS = [  # {url}: of the server that must not be asked
     "<ScRiPt >{run}</sCrIpT>", "<image src=x onerror=\"{run}\">", "<math><mtext><img src=x onerror=\"{run}\"></mtext></math>",
 ]  # fmt: skip
 GROUP = 5  # payloads of a page
+SHORT = 0.05  # below this scale only the pages of a run are opened
 SECRETS = {
     "HF_TOKEN": "hf_TortureTokenAbcdefghijklmnopqrstu", "HUGGING_FACE_HUB_TOKEN": "hf_TortureOtherTokenAbcdefghijklm",
     "AWS_SECRET_ACCESS_KEY": "TortureAwsSecretKey/0123456789", "TORTURE_SECRET": "torture-value-of-the-environment",
@@ -76,7 +77,8 @@ def _hostile_pages(session: Session, report: Report, browser: str, url: str, ask
         report.figures["browser"] = f"skipped: {browser} does not run the control page: {dom[-200:]!r}, {requests}"
         return
     opened = 0
-    for number in numbers:
+    few = session.scale < SHORT and not session.only  # to open a page takes as long as a run
+    for number in () if few else numbers:
         for kind, write in (("report", _hostile_report), ("card", _hostile_card)):
             name = f"pages/{kind}/{number}"
             if session.wanted(name):

@@ -31,7 +31,7 @@ STAGES: dict[str, dict[str, object]] = {
 def write_inputs(work: Path) -> None:
     """Write the model, the data, the task file and the recipe."""
     tiny.write_checkpoint(work / "model")
-    task = tiny.write_task(work / "data", 24, 12, 12)
+    task = tiny.write_task(work / "data", 24, 12, 12, kind="parquet")
     task |= {split: f"data/{split}.parquet" for split in ("train", "validation", "test")}
     (work / "task.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
     recipe = {"schema": 1, "name": "small", "seed": 3, "model": "./model", "task": task, "stages": STAGES}

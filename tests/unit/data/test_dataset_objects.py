@@ -158,7 +158,7 @@ def test_pairs_tags_and_spans() -> None:
 
 def test_verbs_take_data_sets(checkpoint: Callable[..., Path], tiny_task: dict[str, Any], tmp_path: Path) -> None:
     """A model trained on data sets is the one trained on their files, and a second call finds it finished."""
-    data = datasets.load_dataset("parquet", data_files={s: tiny_task[s] for s in SPLITS}, cache_dir=str(tmp_path / "cache"))
+    data = datasets.load_dataset("json", data_files={s: tiny_task[s] for s in SPLITS}, cache_dir=str(tmp_path / "cache"))
     fields = {key: value for key, value in tiny_task.items() if key not in SPLITS}
     options: dict[str, Any] = {"epochs": 1, "batch_size": 16}
     of_files = compress.finetune(checkpoint(), tiny_task, tmp_path / "files", **options)

@@ -61,7 +61,7 @@ def test_the_stage_times_models_on_the_real_clock(tiny_task: dict[str, Any], che
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_parameters_as_target(tiny_task: dict[str, Any], checkpoint: Maker, share: float, tmp_path: Path) -> None:
-    run(checkpoint(), tiny_task, tmp_path / "out", target_params=share, seq_len=10)
+    run(checkpoint(), tiny_task, tmp_path / "out", target_params=share, seq_len=10, refit=False)
     shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(load_model(checkpoint()))
     biases = 2 * tiny.HIDDEN * tiny.LAYERS
     assert shape.params() - biases <= share * (dense.params() - biases)
@@ -171,7 +171,7 @@ def test_a_model_without_units_is_refused(tiny_task: dict[str, Any], checkpoint:
 
 def test_a_target_below_one_unit_is_a_usage_error(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="so small"):
-        run(checkpoint(), tiny_task, tmp_path / "out", target_flops=1e-6)
+        run(checkpoint(), tiny_task, tmp_path / "out", target_flops=1e-6, steps=1)
 
 
 def test_refits_are_reported(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,16 @@ Maker = Callable[..., Path]
 export = importlib.import_module("compress.export").run
 
 
+@pytest.fixture(scope="session")
+def exported(checkpoint: Maker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An fp32 artifact of the tiny BERT (shared: read it only)."""
+    folder = tmp_path_factory.mktemp("exported") / "graph"
+    folder.mkdir()
+    export(Inputs({"model": checkpoint()}), ExportSettings.model_validate({}), folder)
+    return folder
+
+
 @pytest.fixture
-def graph(checkpoint: Maker, tmp_path: Path) -> Path:
-    """An fp32 artifact of the tiny BERT."""
-    (tmp_path / "graph").mkdir()
-    export(Inputs({"model": checkpoint()}), ExportSettings.model_validate({}), tmp_path / "graph")
-    return tmp_path / "graph"
+def graph(exported: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact, of this test's own."""
+    return Path(shutil.copytree(exported, tmp_path / "graph"))

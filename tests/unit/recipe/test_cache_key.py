@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from compress.recipe import cache_key as module
@@ -59,9 +59,9 @@ def test_the_seed_is_in_every_key(document: dict[str, Any]) -> None:
 def test_the_data_is_in_every_key(document: dict[str, Any], tmp_path: Path) -> None:
     assert changed(document, document | {"task": document["task"] | {"max_length": 16}}) == ORDER
     before = keys(document)
-    frame = pd.read_parquet(document["task"]["test"])
-    frame.loc[0, "text"] = "other words"
-    frame.to_parquet(document["task"]["test"])
+    path = Path(document["task"]["test"])
+    first, *others = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(first) | {"text": "other words"}), *others]) + "\n", encoding="utf-8")
     assert all(before[name] != key for name, key in keys(document).items())
 
 
@@ -69,7 +69,7 @@ def test_data_elsewhere_with_the_same_contents_is_the_same(document: dict[str, A
     (tmp_path / "elsewhere").mkdir()
     task = copy.deepcopy(document["task"])
     for split in ("train", "validation", "test"):
-        task[split] = str(Path(task[split]).rename(tmp_path / "elsewhere" / f"{split}-2.parquet"))
+        task[split] = str(Path(task[split]).rename(tmp_path / "elsewhere" / f"{split}-2.jsonl"))
     before_task, after = document["task"], document | {"task": task}
     found = keys(after)
     for split in ("train", "validation", "test"):

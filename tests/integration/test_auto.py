@@ -40,6 +40,19 @@ def test_the_answer_is_delivered_and_judged(home: Path, found: dict[str, Any]) -
     assert json.loads((home / "auto" / "auto.json").read_text(encoding="utf-8"))["answer"] == found["answer"]
 
 
+def test_the_numbers_are_those_of_the_run_that_the_model_card_shows(home: Path, found: dict[str, Any]) -> None:
+    def results(stage: str) -> dict[str, Any]:
+        (manifest,) = (home / "auto" / "run" / "stages").glob(f"*-{stage}/compress.json")
+        return json.loads(manifest.read_text(encoding="utf-8"))["results"][-1]
+
+    timed, judged = results("speed"), results("proof")["vs_first"]
+    assert found["answer"]["latency_ms"] == timed["latency_ms"]["p50"]
+    assert found["speedup"]["ci95"] == timed["speedup"]["ci95"]
+    low, high = judged["ci95"]
+    assert found["verdict"]["drop_ci95"] == pytest.approx([-100 * high, -100 * low])
+    assert found["verdict"]["drop_points"] == pytest.approx(-100 * judged["delta"])
+
+
 def test_the_recipe_finds_every_stage_done(compress: Command, found: dict[str, Any]) -> None:
     plan = compress("--json", "run", "auto/recipe.yaml", "-o", "auto/run", "--dry-run").document
     assert {stage["plan"] for stage in plan["stages"]} == {"cached"}

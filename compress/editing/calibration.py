@@ -46,6 +46,10 @@ class Calibration:
         """The mean number of tokens of a text, rounded."""
         return round(float(self.data.lengths.mean()))
 
+    def share_of(self, tokens: int) -> float:
+        """Return the share of the texts that has about so many tokens together, at most 1."""
+        return min(1.0, tokens / max(1, int(self.data.lengths.sum())))
+
     def batches(self, share: float = 1.0) -> list[np.ndarray]:
         """Return the positions of batches of similar lengths, from a random share of the texts (one batch at least)."""
         chosen = np.sort(self._order[: max(BATCH_SIZE, round(share * len(self.data)))])

@@ -15,7 +15,7 @@ from compress.editing.calibration import Calibration
 from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import load_model
 from compress.models.config import read_config
-from compress.models.inputs import encode_calibration
+from compress.models.inputs import MAX_TOKENS, encode_calibration
 from compress.models.label_mapping import map_labels, to_model_labels
 from compress.models.layers import refuse_without_layers
 from compress.models.low_rank import refuse_factorized
@@ -53,15 +53,20 @@ class DenseModel:
         """Its shape."""
         return model_shape(self.model)
 
-    def calibration(self, unlabeled: str | None, samples: int) -> Calibration:
+    def calibration(self, unlabeled: str | None, samples: int, max_tokens: int = MAX_TOKENS) -> Calibration:
         """Encode calibration texts: a random sample of a file of unlabeled texts, if given, or else of the training split.
+
+        Args:
+            unlabeled: the file.
+            samples: number of texts.
+            max_tokens: fewer texts if they exceed this together.
 
         Raises:
             DataError: the file or the split does not exist or is unusable.
         """
         spec = self.task.spec
         examples = read_unlabeled(unlabeled, spec) if unlabeled else self.task.split("train")
-        data = encode_calibration(self.source, examples, spec.input_spec, samples, self.seed)
+        data = encode_calibration(self.source, examples, spec.input_spec, samples, self.seed, max_tokens)
         labeled = not unlabeled and self.target != "vector"
         if labeled:
             data = replace(data, labels=to_model_labels(data.labels, self.target, self.classes))

@@ -103,13 +103,15 @@ def _checked(recorded: object, max_length: object) -> dict[str, Any]:
     return known
 
 
-def encode_calibration(folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int) -> Encoded:
-    """Encode `count` random examples for the model in `folder`, or fewer if they exceed `MAX_TOKENS` tokens together."""
+def encode_calibration(
+    folder: Path, examples: Examples, input_spec: InputSpec, count: int, seed: int, max_tokens: int = MAX_TOKENS
+) -> Encoded:
+    """Encode `count` random examples for the model in `folder`, or fewer if they exceed `max_tokens` tokens together."""
     data = encode_for(folder, calibration_examples(examples, count, seed), input_spec)
     tokens = int(data.lengths.sum())
-    if tokens <= MAX_TOKENS:
+    if tokens <= max_tokens:
         return data
-    fewer = max(2, round(min(count, len(examples)) * MAX_TOKENS / tokens))
+    fewer = max(2, round(min(count, len(examples)) * max_tokens / tokens))
     return encode_for(folder, calibration_examples(examples, fewer, seed), input_spec)
 
 

@@ -12,6 +12,7 @@ from compress.editing.dense_model import load_dense_model
 from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.device import pick_device
+from compress.models.inputs import MAX_TOKENS
 from compress.models.types import TransformersModel
 from compress.prune.methods import REFITTING
 from compress.prune.refitter import Refitter
@@ -21,6 +22,7 @@ from compress.settings import PruneSettings
 from compress.stage import Inputs
 
 TIMED_LENGTH = 32  # tokens of the timed texts, by default
+MAX_VECTOR_TOKENS = 8 * MAX_TOKENS  # of texts whose vectors are fitted jointly: each gives one vector, however long it is
 
 
 class PruneContext:
@@ -45,7 +47,10 @@ class PruneContext:
         self.dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "prune")
         if settings.uniform:
             check_plain(self.dense.shape, self.dense.source.name)
-        self.calibration = self.dense.calibration(settings.unlabeled, settings.calib_samples)
+        fits_vectors = inputs.task.spec.target == "vector" and self.refits and settings.refit_epochs > 0
+        self.calibration = self.dense.calibration(
+            settings.unlabeled, settings.calib_samples, MAX_VECTOR_TOKENS if fits_vectors else MAX_TOKENS
+        )
         self.device = pick_device(settings.device)
         self.seq_len = settings.seq_len or self.calibration.mean_length
         self.serving = Serving(

@@ -14,6 +14,7 @@ from compress.editing.calibration import Calibration
 from compress.editing.dense_model import DenseModel
 from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.models.device import Batch
+from compress.models.inputs import MAX_TOKENS
 from compress.models.reference import digest_model
 from compress.models.types import TransformersModel
 from compress.prune.head_refit import refit_head
@@ -39,15 +40,16 @@ class Refitter:
         self.dense, self.calibration, self.epochs, self.device = dense, calibration, epochs, device
 
     @cached_property
-    def all_positions(self) -> list[np.ndarray]:
-        """The positions of batches of all texts, in random order, two at least."""
+    def head_positions(self) -> list[np.ndarray]:
+        """The positions of batches that a head or readout is fitted on, in random order, two at least: of all texts, if not too many."""
+        if self.dense.target == "vector":
+            return self.calibration.shuffled_batches(self.calibration.share_of(MAX_TOKENS))
         return self.calibration.shuffled_batches()
 
     @cached_property
     def fitted_positions(self) -> list[np.ndarray]:
         """The positions of the batches that layers are fitted on, in random order, two at least."""
-        share = min(1.0, FITTED_TOKENS / max(1, int(self.calibration.data.lengths.sum())))
-        return self.calibration.shuffled_batches(share)
+        return self.calibration.shuffled_batches(self.calibration.share_of(FITTED_TOKENS))
 
     @cached_property
     def fitted_batches(self) -> list[Batch]:
@@ -81,11 +83,11 @@ class Refitter:
         with console.progress("refitting layers", len(self.dense.shape.layers)) as advance:
             layers = reconstruct(model, self.teacher, origins, advance)
         if self.dense.target == "vector":
-            readout = refit_readout(model, self.calibration.data, self.all_positions, self.dense_outputs, self.device)
+            readout = refit_readout(model, self.calibration.data, self.head_positions, self.dense_outputs, self.device)
             model.to("cpu")
             return {"layers": layers, "head": readout}
         # a text has one row of logits, so the head's fit takes all texts; where each token has one, fewer texts are enough
-        positions = self.fitted_positions if self.dense.target in ("tags", "span", "mentions") else self.all_positions
+        positions = self.fitted_positions if self.dense.target in ("tags", "span", "mentions") else self.head_positions
         head = refit_head(model, self.calibration.data, positions, self.dense_outputs, self.dense.target, self.device)
         model.to("cpu")
         return {"layers": layers, "head": head}

@@ -9,6 +9,7 @@ import numpy as np
 
 from compress.core import console
 from compress.models.family import family_of
+from compress.models.inputs import MAX_TOKENS
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune import obs
@@ -41,7 +42,10 @@ def _ranked(context: PruneContext, model: TransformersModel) -> list[LayerRankin
     method = context.settings.method
     model.to(context.device)
     flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)
-    batches = context.calibration.batches(min(1.0, DENSE_SHARE / max(flops_kept, 1e-6)))
+    share = min(1.0, DENSE_SHARE / max(flops_kept, 1e-6))
+    if context.dense.target == "vector":  # there may be more texts than scores need
+        share *= context.calibration.share_of(MAX_TOKENS)
+    batches = context.calibration.batches(share)
     with console.progress("scoring units", len(batches)) as advance:
         counted = counting(batches, advance)
         if method == "obs":

@@ -84,7 +84,8 @@ class PruneSettings(Settings):
         2, description="Passes over the calibration texts of the final joint refit; 0: closed-form refits only."
     )
     calib_samples: Annotated[Positive, CALIBRATION, READS_TEXTS] = Field(
-        2048, description="Training examples for scores and refits; fewer if they exceed 50,000 tokens."
+        2048,
+        description="Training examples for scores and refits; fewer if they exceed 50,000 tokens (embedders: 400,000).",
     )
     unlabeled: Annotated[str | None, CALIBRATION] = Field(
         None, description=f"Unlabeled texts for scores, refits and recovery instead of the training split: {UNLABELED}"

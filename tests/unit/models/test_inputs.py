@@ -14,7 +14,6 @@ from compress.core.errors import ModelError
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.spec import TaskSpec
-from compress.models import inputs
 from compress.models.config import read_config
 from compress.models.config_heads import agreed_target
 from compress.models.inputs import calibration_examples, encode_calibration, encode_for, input_spec_of
@@ -67,10 +66,9 @@ def test_calibration_examples_are_drawn_without_replacement_and_in_order() -> No
     assert calibration_examples(examples, 50, seed=3) is examples
 
 
-def test_calibration_takes_fewer_of_long_texts(checkpoint: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MAX_TOKENS", 100)
+def test_calibration_takes_fewer_of_long_texts(checkpoint: Callable[..., Path]) -> None:
     examples = Examples([("dog " * 100,)] * 40, np.zeros(40, dtype=int))
-    data = encode_calibration(checkpoint(), examples, InputSpec(max_length=20), 30, seed=0)
+    data = encode_calibration(checkpoint(), examples, InputSpec(max_length=20), 30, seed=0, max_tokens=100)
     assert int(data.lengths.sum()) == 100 == 5 * min(20, tiny.POSITIONS)
 
 

@@ -11,7 +11,10 @@ from compress.core.errors import ResourceError, UsageError
 from compress.data.input_spec import InputSpec
 from compress.data.presets import resolve
 from compress.data.task import Task
+from compress.editing import calibration
 from compress.models.inputs import encode_for
+from compress.prune import context as module
+from compress.prune import refitter, scoring
 from compress.prune.context import TIMED_LENGTH
 from tests import tiny
 from tests.unit.prune.fakes import Maker, context_of, context_without_validation
@@ -58,3 +61,26 @@ def test_layers_keep_the_positions_that_they_had(tiny_task: dict[str, Any], chec
 def test_a_runtime_that_cannot_serve_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     with pytest.raises((UsageError, ResourceError)):
         context_of(checkpoint(), tiny_task, target_flops=0.5, runtime="pytorch", precision="int8")
+
+
+def test_an_embedder_is_fitted_jointly_on_more_texts_than_it_is_scored_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of long texts a limit in tokens leaves few; each gives one vector."""
+    for name in (scoring, refitter, module):
+        monkeypatch.setattr(name, "MAX_TOKENS", 200)
+    monkeypatch.setattr(module, "MAX_VECTOR_TOKENS", 1600)
+    monkeypatch.setattr(calibration, "BATCH_SIZE", 2)
+    embedder, task = tiny.write_embedder(tmp_path / "model"), tiny.write_texts(tmp_path / "texts", train=200)
+
+    def tokens(**settings: Any) -> int:
+        return int(context_of(embedder, task, target_flops=0.5, **settings).calibration.data.lengths.sum())
+
+    assert 1400 < tokens() < 1800
+    assert 150 < tokens(refit_epochs=0) < 260
+    assert 150 < tokens(refit=False) < 260
+    context = context_of(embedder, task, target_flops=0.5)
+    lengths = context.calibration.data.lengths
+    assert 100 < sum(lengths[batch].sum() for batch in context.refitter.head_positions) < 300
+    shares: list[float] = []
+    monkeypatch.setattr(type(context.calibration), "batches", lambda self, share=1.0: shares.append(share) or [])
+    scoring.rank_units(context, context.dense.model)
+    assert shares[0] * lengths.sum() == pytest.approx(scoring.DENSE_SHARE * 200)

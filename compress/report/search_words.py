@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from compress.data.metrics import describe_drop
 from compress.report.formatting import metric_name, p_value
 from compress.results.search import SearchVerdict
 
@@ -27,11 +28,10 @@ def verdict_sentences(verdict: SearchVerdict, metric: str, limit: Limit) -> list
     """
     unseen = "which chose nothing" if verdict["split"] != "validation" else "which also chose the model: there is no other split"
     lost = describe_points(verdict["drop_points"], verdict["drop_ci95"])
-    validation = round(verdict["validation_drop_points"], 2) + 0.0  # no -0.00
     sentences = [
         f"verdict on {verdict['split']} (n = {verdict['n']:,}), {unseen}: {metric_name(metric)} {100 * verdict['score']:.2f}, baseline "
         f"{100 * verdict['baseline']:.2f}, {lost}, {_p(verdict['p_value'])}",
-        f"validation said {validation:+.2f} points lost; {_chosen(verdict)}",
+        f"validation said {describe_drop(verdict['validation_drop_points'])}; {_chosen(verdict)}",
     ]
     if verdict["keeps"] is False and (points := limit.get("max_drop")) is not None:
         sentences.append(_exceeded(verdict, points, limit.get("confidence")))

@@ -32,7 +32,7 @@ def sentences(limit: dict[str, float | None], **changes: Any) -> list[str]:
 def test_the_verdict_its_flattery_and_the_limit() -> None:
     assert sentences({"max_drop": 1.0, "confidence": None}) == [
         "verdict on test (n = 1,821), which chose nothing: accuracy 86.38, baseline 88.14, 1.76 points lost [0.4, 3.2], p = 0.017",
-        "validation said +0.92 points lost; it chose among 19 candidates, and such a choice flatters by up to 2.00 points",
+        "validation said 0.92 points lost; it chose among 19 candidates, and such a choice flatters by up to 2.00 points",
         "that is more than 1, which may be chance",
     ]
 
@@ -44,6 +44,10 @@ def test_what_is_beyond_chance_is_called_so() -> None:
 def test_a_kept_limit_needs_no_sentence() -> None:
     assert len(sentences({"max_drop": 2.0, "confidence": None}, keeps=True, p_value=1e-5)) == 2
     assert len(sentences({"max_drop": None, "target_latency_ms": 2.0}, keeps=None)) == 2
+
+
+def test_a_gain_is_called_so() -> None:
+    assert sentences({}, validation_drop_points=-0.25)[1].startswith("validation said 0.25 points gained; ")
 
 
 def test_a_single_candidate_was_not_chosen() -> None:

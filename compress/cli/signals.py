@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any
 
-from compress.cli.start import NAMES
 from compress.core import locks, scratch
+from compress.core.signal_names import SIGNAL_NAMES
 
 AGAIN = "run the same command again; it resumes after the finished stages and from the saved training state"
 IMPATIENT_SECONDS = 1.0  # after the first signal, another one ends the process at once
@@ -36,7 +36,7 @@ _state = _State()
 def install(json_output: bool) -> None:
     """Handle Ctrl-C and SIGTERM from here on."""
     _state.signal, _state.json = 0, json_output
-    for number in NAMES:
+    for number in SIGNAL_NAMES:
         signal.signal(number, _stop)
     sys.unraisablehook = _unraisable
 
@@ -58,7 +58,7 @@ def stopped() -> int | None:
 
 def name_of(code: int) -> str:
     """Return `interrupted` or `terminated` for an exit code."""
-    return NAMES[signal.Signals(code - 128)]
+    return SIGNAL_NAMES[signal.Signals(code - 128)]
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -101,7 +101,7 @@ def _imports(frame: FrameType | None) -> bool:
 
 def _leave(number: int) -> None:
     """End the process at once, with the message."""
-    message, code = NAMES[signal.Signals(number)], 128 + number
+    message, code = SIGNAL_NAMES[signal.Signals(number)], 128 + number
     os.write(2, f"error: {message}\n  try: {AGAIN}\n".encode())
     if _state.json:
         os.write(1, (json.dumps({"error": message, "hint": AGAIN, "exit_code": code}) + "\n").encode())

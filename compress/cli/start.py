@@ -11,12 +11,12 @@ import signal
 import sys
 from types import FrameType
 
-NAMES = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+from compress.core.signal_names import SIGNAL_NAMES
 
 
 def main() -> None:
     """Run the command line and exit with the documented exit code."""
-    for number in NAMES:
+    for number in SIGNAL_NAMES:
         signal.signal(number, _leave)
     open_standard_streams()
     use_utf8()
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    message, code = NAMES[signal.Signals(number)], 128 + number
+    message, code = SIGNAL_NAMES[signal.Signals(number)], 128 + number
     os.write(2, f"error: {message}\n".encode())
     if "--json" in sys.argv:
         os.write(1, f'{{"error": "{message}", "hint": null, "exit_code": {code}}}\n'.encode())

@@ -21,6 +21,7 @@ import compress
 from compress.core import scratch
 from compress.data.input_spec import InputSpec
 from tests import tiny
+from tests.unit.data.retrieval_files import write_beir
 
 PACKAGE = Path(compress.__file__).parent
 MAKES = re.compile(r"(?:scratch_folder|scratch\.\w+|measured_once|cached_folder|writable_root)\(|\btempfile\.")
@@ -94,6 +95,12 @@ def words_replaced(folder: Path) -> object:
     return substitute_words([("a red dog",)], InputSpec(), 1, 0, str(tiny.write_masked_lm(folder / "masked")), CPU)
 
 
+def candidates_found(folder: Path) -> object:
+    from compress.inference.retriever import FoundCandidates
+
+    return FoundCandidates(str(tiny.write_embedder(folder / "embedder")), str(write_beir(folder / "beir"))).file()
+
+
 def graph_tuned(folder: Path) -> object:
     from compress.export.tune import tune_graph
 
@@ -162,6 +169,7 @@ PLACES: dict[str, Place] = {
     "distill/word_substitution.py": Place(words_replaced, "compress.distill.word_substitution:_variants"),
     "export/tune.py": Place(graph_tuned, "compress.export.tune:_Tuner"),
     "inference/openvino_session.py": Place(links_copied, "shutil:copyfile"),
+    "inference/retriever.py": Place(candidates_found, "compress.inference.retriever:rank_corpus"),
     "prune/latency_table.py": Place(sublayers_timed, "compress.prune.latency_table:time_models"),
     "prune/serving_clock.py": Place(models_timed, "compress.benchmark.timing_worker:TimingWorker.speedup"),
     "prune/smaller_file.py": Place(

@@ -112,7 +112,7 @@ def _transformers_js(model: ClientModel) -> str:
     result = "const { sentence_embedding: vectors } = await model(inputs);\nconsole.log(vectors.dims);"
     if model.reranker:
         given = f"const query = {json.dumps(QUERY)}, passages = {json.dumps(PASSAGES)};"
-        inputs = "passages.map(() => query), { text_pair: passages, padding: true, truncation: true }"
+        inputs = "passages.map(() => query), { text_pair: passages, padding: true, truncation: true, return_token_type_ids: true }"
         result = "const { logits: scores } = await model(inputs);\nconsole.log(scores.tolist());"
     return f"""import {{ {kind}, AutoTokenizer }} from "@huggingface/transformers";
 

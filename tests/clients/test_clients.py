@@ -29,6 +29,9 @@ import clients
 from harness import environment
 
 pytestmark = pytest.mark.timeout(3600)
+TINY_INT8 = (
+    0.999  # cosine: sessions with other fusions round a few activations of 32 dimensions otherwise; the real embedder shows none of it
+)
 KEPT = environment.peers_folder()  # not the cache of a test run
 
 
@@ -54,7 +57,11 @@ def client(request: pytest.FixtureRequest) -> str:
 
 
 def agree(outcomes: list[clients.Outcome], folders: set[str]) -> None:
-    assert [clients.describe(outcome) for outcome in outcomes if not outcome.agrees] == []
+    def disagrees(outcome: clients.Outcome) -> bool:
+        rounded = "int8" in outcome.folder and TINY_INT8 <= (outcome.agreement or 0) <= 1
+        return not (outcome.agrees or rounded)
+
+    assert [clients.describe(outcome) for outcome in outcomes if disagrees(outcome)] == []
     assert {outcome.folder for outcome in outcomes} == folders
 
 
@@ -116,10 +123,15 @@ def test_the_real_embedder(client: str, tmp_path: Path) -> None:
         model = locate("builtin:minilm-l6")
     except ResourceError as error:
         pytest.skip(error.message)
+    compress.quantize(model, None, tmp_path / "int8", method="dynamic")
     layout = {} if client != clients.TRANSFORMERS_JS else {"layout": client}
-    compress.export(model, tmp_path / "laid", **layout)  # pyright: ignore[reportArgumentType]
+    for name, source in (("laid", model), ("laid-int8", tmp_path / "int8")):
+        if layout or source == model:
+            compress.export(source, tmp_path / name, **layout)  # pyright: ignore[reportArgumentType]
     texts = [*clients.TEXTS, *clients.MORE_TEXTS, *(clients.LONG_TEXTS if client != clients.TRANSFORMERS_JS else [])]
-    agree([clients.compare(client, tmp_path / "laid", "graph", False, texts)], {"graph"})
+    folders = {"graph": tmp_path / "laid", "int8": tmp_path / ("laid-int8" if layout else "int8")}
+    outcomes = [clients.compare(client, folder, name, False, texts) for name, folder in folders.items()]
+    assert [clients.describe(outcome) for outcome in outcomes if not outcome.agrees] == []
 
 
 def test_text_embeddings_inference_finds_its_files_and_output(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_clients_that_add_no_prompt_get_it_in_the_lines() -> None:
 def test_the_precision_is_named_as_transformers_js_names_it() -> None:
     for graph, dtype in (("onnx/model.onnx", "fp32"), ("onnx/model_quantized.onnx", "q8"), ("onnx/model_fp16.onnx", "fp16")):
         assert f'dtype: "{dtype}"' in code(ClientModel(False, graph, "transformers.js"), "transformers.js")
+    pairs = code(ClientModel(True, "onnx/model.onnx", "transformers.js"), "transformers.js")
+    assert "return_token_type_ids: true" in pairs  # by default only tokenizers of BERT's class return them
 
 
 def test_sentence_transformers_needs_the_vectors_of_tokens() -> None:

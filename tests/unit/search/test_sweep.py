@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from compress.core import files
-from compress.core.errors import DataError, PointsFailed, UsageError
+from compress.core.errors import CompressError, DataError, PointsFailed, UsageError
 from compress.recipe import artifact
 from compress.recipe import load as loading
 from compress.recipe.run import run_recipe
@@ -64,6 +64,19 @@ def test_a_sweep_leaves_what_it_promises(sweep: Sweep, first: Path) -> None:
         assert point["digest"] == manifest["stages"][point["model"]]["digest"]
         assert point["failure"] is None
         assert 0 <= point["score"] <= 1
+
+
+@pytest.mark.parametrize("mistake", ["column", "store", "ray"])
+def test_a_mistake_leaves_nothing(tmp_path: Path, mistake: str) -> None:
+    folder = tmp_path / "in"
+    document = write_document(folder)
+    if mistake == "column":
+        document["task"] = {**document["task"], "text": ["txet"]}
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    plan, before = load_sweep(str(folder / "tiny.yaml"), GRID), sorted(tmp_path.rglob("*"))
+    with pytest.raises(CompressError, match="did you mean 'text'|no store of finished stages|no address of a cluster|package ray"):
+        run_sweep(plan, tmp_path / "out", "loacl" if mistake == "ray" else None, folder if mistake == "store" else None)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_shared_stages_ran_once(sweep: Sweep, first: Path) -> None:

@@ -54,17 +54,18 @@ class Encoded:
 
     def batch(self, positions: Sequence[int] | np.ndarray, pad_to: int | None = None) -> dict[str, np.ndarray]:
         """Return `input_ids`, `attention_mask`, `token_type_ids`, each (batch, length) int64, right-padded."""
-        rows = [self.input_ids[i] for i in positions]
-        shape = (len(rows), pad_to or max(map(len, rows)))
+        if len(positions) == 1 and pad_to is None:  # the batch of a server: nothing to pad
+            ids, types = (np.array(rows[positions[0]], dtype=np.int64, ndmin=2) for rows in (self.input_ids, self.token_type_ids))
+            return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
+        rows, types = ([stored[i] for i in positions] for stored in (self.input_ids, self.token_type_ids))
+        lengths = np.array([len(ids) for ids in rows], dtype=np.int64)
+        real = np.arange(pad_to or lengths.max()) < lengths[:, None]  # (batch, length)
         batch = {
-            "input_ids": np.full(shape, self.pad_id, dtype=np.int64),
-            "attention_mask": np.zeros(shape, dtype=np.int64),
-            "token_type_ids": np.zeros(shape, dtype=np.int64),
+            "input_ids": np.full(real.shape, self.pad_id, dtype=np.int64),
+            "attention_mask": real.astype(np.int64),
+            "token_type_ids": np.zeros(real.shape, dtype=np.int64),
         }
-        for row, (i, ids) in enumerate(zip(positions, rows, strict=True)):
-            batch["input_ids"][row, : len(ids)] = ids
-            batch["attention_mask"][row, : len(ids)] = 1
-            batch["token_type_ids"][row, : len(ids)] = self.token_type_ids[i]
+        batch["input_ids"][real], batch["token_type_ids"][real] = np.concatenate(rows), np.concatenate(types)
         return batch
 
     def targets(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -26,8 +26,8 @@ from compress.models.layout import CANARIES
 
 FLOAT_SHARE = 0.02  # of the largest logit, in float32
 NOISE_SHARE, HALF_NOISE_SHARE = 0.25, 2.0  # of the artifact's own difference to its reference: what other roundings may do
-SINGLE, PADDED = 16, (12, 7)  # tokens of the text alone, and of the two in the padded batch
-SINGLE_FP32, PADDED_FP32 = 0, (6, 4)  # a float graph of MiniLM's size reads 42 MB of weights per batch: one batch has to do in 5 ms
+SINGLE, PADDED = 8, (6, 4)  # tokens of the text alone, and of the two in the padded batch
+SINGLE_FP32, PADDED_FP32 = 0, (5, 3)  # a float graph of MiniLM's size reads 42 MB of weights per batch: one batch has to do in 5 ms
 TEXTS = [(sentence,) for sentence in SENTENCES[:6]]
 LONG_TEXT = (SENTENCES[-1],)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from compress.core import artifacts, console
+from compress.core import artifacts, console, machine
 from compress.core.errors import ModelError, UsageError
 from compress.data.encoded import Encoded
 from compress.data.encoding import encode_examples, ready_tokenizer
@@ -25,7 +25,7 @@ from compress.inference.decoding import Output, describe_outputs, sigmoid, softm
 from compress.inference.onnx_session import open_session, session_forward
 from compress.inference.openvino_session import openvino_forward
 from compress.inference.processor import lacking_instruction_sets, saturates, warn_of_lacking, with_exact_products
-from compress.inference.routes import ONNXRUNTIME, OPENVINO, routed_forward, single_route
+from compress.inference.routes import ONNXRUNTIME, OPENVINO, recorded_runtimes, routed_forward, single_route
 from compress.models.config import longest_input, read_config
 from compress.models.config_heads import class_names
 from compress.models.inputs import input_spec_of, prompts_of
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 OneInput = str | tuple[str, ...] | MentionPair
 ManyTexts = list[str] | list[tuple[str, str]] | list[MentionPair] | list[OneInput]
 MAX_THREADS, MAX_BATCH = 1024, 65_536  # far more than any machine makes use of
-BATCH_TOKENS = 4096  # of a micro-batch, with padding: bounds the memory of long texts
+BATCH_SIZE = 64  # texts of a micro-batch
+BATCH_TOKENS = 4096  # of a micro-batch, with padding, at most: bounds the memory of long texts
+# Of a micro-batch for one thread of a processor: more no longer fit into its caches, fewer waste time between operators.
+TOKENS_PER_THREAD = {ONNXRUNTIME: 768, OPENVINO: 1024}
 
 
 class OnnxModel:
@@ -56,6 +59,7 @@ class OnnxModel:
         device: `cpu`, `cuda` or `tensorrt`; there is no silent fallback. GPUs always use ONNX Runtime.
         hints: as in `compress.inference.routes`, instead of the recorded ones, for an artifact that has no manifest yet.
         check: compare each runtime, when it is opened, with the outputs that the artifact carries (`compress.inference.canaries`).
+        streams: micro-batches of a list that are computed at the same time, each by `threads` threads.
 
     Raises:
         ModelError: not an artifact, a graph that cannot be opened, or one that computes wrong outputs here.
@@ -63,7 +67,13 @@ class OnnxModel:
     """
 
     def __init__(
-        self, folder: Path, threads: int | None = None, device: str = "cpu", hints: RuntimeHints | None = None, check: bool = True
+        self,
+        folder: Path,
+        threads: int | None = None,
+        device: str = "cpu",
+        hints: RuntimeHints | None = None,
+        check: bool = True,
+        streams: int = 1,
     ) -> None:
         self.folder = folder
         self._manifest = artifacts.read_manifest(folder) or {}
@@ -71,7 +81,8 @@ class OnnxModel:
         self.config = read_config(folder)
         self.labels = class_names(self.config)
         self.input_spec = input_spec_of(self.config, self._manifest)
-        self._threads, self._device, self._check = threads, device, check
+        self._threads = max(1, machine.cores() // streams) if threads is None and streams > 1 else threads
+        self._device, self._check, self._streams = device, check, streams
         self._lock = threading.Lock()
         self._session: InferenceSession | None = None
         self._tokenizer: Tokenizer | None = None
@@ -141,14 +152,14 @@ class OnnxModel:
             return session_forward(self.session)
         precision = precision or self._hints.get("openvino", {}).get("precision", "fp32")
         warn_of_lacking(self._manifest, self.folder)
-        forward = openvino_forward(self.folder, precision, self._device, self._threads)
+        forward = openvino_forward(self.folder, precision, self._device, self._threads, self._streams)
         self._check_canaries(lambda: forward, OPENVINO, half=precision == "bf16")
         return forward
 
-    def probabilities(self, texts: ManyTexts, batch_size: int = 32) -> np.ndarray:
+    def probabilities(self, texts: ManyTexts, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Classify texts (or pairs of texts) and return all probabilities, (n, classes), in input order.
 
-        Texts of similar lengths form micro-batches of at most `batch_size` texts and 4096 tokens, padded to the longest text.
+        Texts of similar lengths form micro-batches of at most `batch_size` texts, and of the tokens that suit processor and runtime.
 
         Raises:
             UsageError: the model does not predict labels of a text.
@@ -164,15 +175,23 @@ class OnnxModel:
         if self.target == "vector":
             examples = single_texts(examples, prompts_of(self.config, self.input_spec))
         data = encode_examples(self.tokenizer, examples, self.input_spec, self._pad_id)
-        return run_batches(self.logits, data, batch_size, max_tokens=BATCH_TOKENS), data
+        return run_batches(self.logits, data, batch_size, max_tokens=self.batch_tokens, streams=self._streams), data
+
+    @cached_property
+    def batch_tokens(self) -> int:
+        """The most tokens of a micro-batch, padding included."""
+        if self._device != "cpu":
+            return BATCH_TOKENS
+        runtime = recorded_runtimes(self._hints)[-1]  # of the largest batches
+        return min(BATCH_TOKENS, TOKENS_PER_THREAD[runtime] * (self._threads or machine.cores()))
 
     @overload
-    def __call__(self, texts: ManyTexts, batch_size: int = 32) -> list[Output]: ...
+    def __call__(self, texts: ManyTexts, batch_size: int = BATCH_SIZE) -> list[Output]: ...
 
     @overload
-    def __call__(self, texts: OneInput, batch_size: int = 32) -> Output: ...
+    def __call__(self, texts: OneInput, batch_size: int = BATCH_SIZE) -> Output: ...
 
-    def __call__(self, texts: OneInput | ManyTexts, batch_size: int = 32) -> Output | list[Output]:
+    def __call__(self, texts: OneInput | ManyTexts, batch_size: int = BATCH_SIZE) -> Output | list[Output]:
         """Return the prediction for a text (or pair), or a list of predictions for a list of them.
 
         By target: a `Prediction`; a list of `Prediction` (several labels); a `Value`; a list of `TaggedWord`; a `Span` of the
@@ -199,7 +218,12 @@ def check_count(name: str, value: object, most: int) -> None:
 
 
 def load_onnx(
-    reference: str | Path, threads: int | None = None, device: str = "cpu", runtime: str | None = None, check: bool = True
+    reference: str | Path,
+    threads: int | None = None,
+    device: str = "cpu",
+    runtime: str | None = None,
+    check: bool = True,
+    streams: int = 1,
 ) -> OnnxModel:
     """Open an ONNX artifact; see `OnnxModel`.
 
@@ -209,6 +233,7 @@ def load_onnx(
         device: `cpu`, `cuda` or `tensorrt`.
         runtime: `onnxruntime` or `openvino`, instead of what the artifact records.
         check: compare its outputs, when it is opened, with those that the artifact carries.
+        streams: micro-batches of a list that are computed at the same time, each by `threads` threads (by default a share of the cores).
 
     Raises:
         UsageError: an unknown runtime.
@@ -218,8 +243,9 @@ def load_onnx(
         raise UsageError(f"there is no runtime '{runtime}'", f"choose {ONNXRUNTIME} or {OPENVINO}")
     if threads is not None:
         check_count("threads", threads, MAX_THREADS)
+    check_count("streams", streams, MAX_THREADS)
     folder = locate(reference)
     if not is_graph(folder):
         raise ModelError(f"{folder} has no {GRAPH}: it is not an ONNX artifact", "write one with: compress export MODEL -o DIR")
     hints: RuntimeHints = (artifacts.read_manifest(folder) or {}).get("runtime", {})
-    return OnnxModel(folder, threads, device, {**hints, "routes": single_route(runtime)} if runtime else None, check)
+    return OnnxModel(folder, threads, device, {**hints, "routes": single_route(runtime)} if runtime else None, check, streams)

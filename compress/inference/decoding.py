@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -219,7 +220,11 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, inp
         order = np.argsort(-scores, axis=1)
         return [[Prediction(labels[i], float(row[i])) for i in best if row[i] > 0.5] for row, best in zip(scores, order, strict=True)]
     if input_spec.target == "class":
-        return [Prediction(labels[row.argmax()], float(row.max())) for row in softmax(outputs)]
+        if len(outputs) == 1:
+            return [_best_class(outputs[0].tolist(), labels)]
+        powers = np.exp(outputs - outputs.max(axis=1, keepdims=True))  # 1 for the predicted class
+        best = zip(powers.argmax(axis=1).tolist(), (1 / powers.sum(axis=1)).tolist(), strict=True)
+        return [Prediction(labels[number], score) for number, score in best]
     if input_spec.target == "tags":
         return _tagged_words(softmax(outputs), data, examples, labels)
     if input_spec.target == "mentions":
@@ -230,6 +235,12 @@ def describe_outputs(outputs: np.ndarray, data: Encoded, examples: Examples, inp
         scores = softmax(np.array([[span.score for span in candidates]]))[0]
         spans.append(Span(best.text, float(scores[candidates.index(best)]), best.start, best.end))
     return spans
+
+
+def _best_class(logits: list[float], labels: list[str]) -> Prediction:
+    """Return the class of one text. NumPy's functions, no longer in the caches after an inference, would take 90 us of 2 ms."""
+    largest = max(logits)
+    return Prediction(labels[logits.index(largest)], 1 / sum(math.exp(logit - largest) for logit in logits))
 
 
 def _tagged_words(probabilities: np.ndarray, data: Encoded, examples: Examples, labels: list[str]) -> list[Output]:

@@ -265,7 +265,7 @@ def _artifacts(clean: Path, work: Path) -> Mutant:
 
     folder = work / "graph"
     shutil.copytree(clean / "graph", folder)
-    originals = {name: (folder / name).read_bytes() for name in ("compress.json", "config.json")}
+    originals = {name: (folder / name).read_bytes() for name in ("compress.json", "config.json", "canaries.json")}
 
     def mutate(draw: random.Random) -> None:
         for name, raw in originals.items():

@@ -21,6 +21,7 @@ from compress.inference.artifact import OnnxModel, load_onnx
 from compress.inference.decoding import Prediction, softmax
 from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session
+from compress.inference.openvino_session import has_openvino
 from compress.models.checkpoint import load_model
 from tests import tiny
 
@@ -192,3 +193,26 @@ def test_numbers_of_threads_and_texts_are_bounded(artifact: Path, threads: Any) 
         load_onnx(artifact, threads=threads)
     with pytest.raises(UsageError, match="batch_size"):
         load_onnx(artifact)(["a text"], batch_size=threads)
+
+
+def test_micro_batches_grow_with_the_threads(artifact: Path) -> None:
+    assert load_onnx(artifact, threads=1).batch_tokens == 768
+    assert load_onnx(artifact, threads=3).batch_tokens == 3 * 768
+    assert load_onnx(artifact, threads=64).batch_tokens == 4096
+    assert load_onnx(artifact, threads=1, runtime="openvino").batch_tokens == 1024
+    assert OnnxModel(artifact, device="cuda").batch_tokens == 4096
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", *(["openvino"] if has_openvino() else [])])
+def test_streams_predict_the_same(artifact: Path, runtime: str) -> None:
+    alone, streams = load_onnx(artifact, threads=1, runtime=runtime), load_onnx(artifact, threads=1, runtime=runtime, streams=2)
+    np.testing.assert_allclose(streams.probabilities(TEXTS * 4, 2), alone.probabilities(TEXTS * 4, 2), atol=1e-6)
+
+
+def test_streams_share_the_cores(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.machine, "cores", lambda: 8)
+    assert load_onnx(artifact, streams=2)._threads == 4
+    assert load_onnx(artifact, streams=2, threads=1)._threads == 1
+    assert load_onnx(artifact)._threads is None
+    with pytest.raises(UsageError, match="streams"):
+        load_onnx(artifact, streams=0)

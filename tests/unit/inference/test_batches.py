@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -38,3 +40,29 @@ def test_a_batch_has_at_most_so_many_tokens() -> None:
     run_batches(forward, data, 12, max_tokens=2 * int(data.lengths.max()))
     assert len(sizes) > 1
     assert max(sizes) <= 2 * data.lengths.max()
+
+
+@pytest.mark.parametrize("streams", [2, 3])
+def test_streams_compute_the_same(streams: int) -> None:
+    data = tiny.encoded("bert", 12)
+    threads: set[int] = set()
+
+    def forward(batch: dict[str, np.ndarray]) -> np.ndarray:
+        threads.add(threading.get_ident())
+        return sums(batch)
+
+    np.testing.assert_array_equal(run_batches(forward, data, 2, streams=streams), run_batches(sums, data, 2))
+    assert threading.get_ident() not in threads
+
+
+def test_one_text_is_a_batch_without_padding() -> None:
+    data = tiny.encoded("bert", 12).take([3])
+    np.testing.assert_array_equal(run_batches(sums, data), [[data.input_ids[0].sum(), len(data.input_ids[0])]])
+    per_token = run_batches(lambda batch: batch["input_ids"][:, :, None], data, dtype=np.int64)
+    np.testing.assert_array_equal(per_token[:, 0], data.input_ids[0])
+    batch = data.batch([0])
+    assert {name: (array.shape, array.dtype) for name, array in batch.items()} == dict.fromkeys(
+        ("input_ids", "attention_mask", "token_type_ids"), ((1, len(data.input_ids[0])), np.dtype(np.int64))
+    )
+    batch["input_ids"][:] = 0
+    assert data.input_ids[0].any()

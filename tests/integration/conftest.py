@@ -20,7 +20,7 @@ from tests import tiny
 from tests.command_server import CommandServer, Outcome
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "eval"))  # no installed package: its runner adds its own folder, too
-SLICE = {"train": 240, "validation": 80, "test": 80}
+SLICE = {"train": 160, "validation": 80, "test": 80}
 SHORT = ("--max-length", "32")
 SLIM = ("--target-flops", "0.5", "--calib-samples", "64", "--steps", "1", "--refit-epochs", "1")
 

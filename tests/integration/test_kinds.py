@@ -70,8 +70,8 @@ def compress(*arguments: str) -> Any:
 def test_the_way_from_text_to_answer(target: str, small_minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fine-tune, quantize, evaluate both, write the errors, predict: every number in bounds, every answer well-formed."""
     monkeypatch.chdir(tmp_path)
-    everything = rows(target, 150)
-    for name, part in {"train": everything[:110], "validation": everything[110:]}.items():
+    everything = rows(target, 120)
+    for name, part in {"train": everything[:90], "validation": everything[90:]}.items():
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
     files = ["--train", str(tmp_path / "train.jsonl"), "--validation", str(tmp_path / "validation.jsonl")]
     task = [*files, *FLAGS[target], "--max-length", "48"]

@@ -12,7 +12,7 @@ from tests.integration.conftest import SLIM, Command
 
 
 def test_finetune_learns_the_topics(teacher: dict[str, Any], home: Path) -> None:
-    assert teacher["metrics"]["validation"]["accuracy"] > 0.85
+    assert teacher["metrics"]["validation"]["accuracy"] > 0.75  # of five topics
     assert (home / "teacher" / "model.safetensors").is_file()
     assert teacher["seconds"] > 0
 

@@ -188,7 +188,7 @@ def test_dataset_objects_are_read_and_digested_once(
     monkeypatch.setattr(DatasetSource, "digest", counted)
     model, task = inputs
     files = {split: task[split] for split in ("train", "validation", "test")}
-    data = {split: datasets.Dataset.from_pandas(pd.read_parquet(path)) for split, path in files.items()}
+    data = {split: datasets.Dataset.from_pandas(pd.read_json(path, lines=True)) for split, path in files.items()}
     with_objects = {key: value for key, value in task.items() if key not in files} | {"data": data}
     ready = prepare(
         Question(str(model), resolve(with_objects), AutoSettings.model_validate({"max_drop": 1.0}), 0, ""),

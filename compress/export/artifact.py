@@ -60,7 +60,7 @@ def write_artifact(
 
 def _write_head(head: SentenceHead, config: Config, source: Path, output: Path) -> None:
     """Write the files of an embedder's head, with the weights of its dense layers."""
-    write_sentence_head(output, head, config[family_of(config["model_type"]).hidden_key])
+    write_sentence_head(output, head, config[family_of(config["model_type"]).state_key])
     for number, folder in zip(head.dense_steps, dense_folders(source), strict=False):
         weights = folder / WEIGHTS
         if weights.is_file():  # older artifacts have none

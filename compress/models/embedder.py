@@ -137,8 +137,7 @@ def vector_size(model: TransformersModel) -> int:
 
 def state_width(config: Any) -> int:
     """Return the width of the states that an embedder pools: the hidden width, without layers that of the hidden layer."""
-    family = family_of(config.model_type)
-    return getattr(config, family.hidden_key if family.has_layers else family.ffn_key)
+    return getattr(config, family_of(config.model_type).state_key)
 
 
 def head_without_layers(teacher: TransformersModel, family: Family, width: int) -> SentenceHead:

@@ -74,6 +74,11 @@ class Family:
     activation_key: str = "hidden_act"  # of the FFN
 
     @property
+    def state_key(self) -> str:
+        """The config's key of the width of token states: without layers it is that of the hidden layer."""
+        return self.hidden_key if self.has_layers else self.ffn_key
+
+    @property
     def has_layers(self) -> bool:
         """Whether the model is a transformer, not one of our own architectures."""
         return bool(self.layers)

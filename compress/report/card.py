@@ -112,7 +112,9 @@ def front_matter(recipe: str, stage: str, manifests: dict[str, Document]) -> Doc
     onnx = manifest["kind"] == "onnx"
     base = base_model(manifest["lineage"][0].get("model", "") if manifest["lineage"] else "")
     sentences = _target(manifest) == "vector" or _is_reranker(manifest)
-    opens = STATES in (manifest.get("graph_outputs") or [STATES]) or _is_reranker(manifest) if onnx else manifest.get("plain")
+    opens = manifest.get("plain")
+    if onnx:  # a family without layers is none of transformers'
+        opens = manifest.get("layers") != [] and (_is_reranker(manifest) or STATES in (manifest.get("graph_outputs") or [STATES]))
     library = SENTENCE_TRANSFORMERS if sentences and opens else "onnx" if onnx else "transformers" if opens else None
     tags = ["bert", "compression", *(["onnx"] if onnx else []), *([manifest["precision"]] if manifest.get("precision") in LIMITS else [])]
     results = _results(stage, manifests)
@@ -170,13 +172,14 @@ def _client_model(manifest: Document, folder: Path) -> ClientModel | None:
     if not (target == "vector" or _is_reranker(manifest)) or not (onnx or manifest.get("plain")):
         return None
     config = read_config(folder)
-    head = sentence_head(config) if target == "vector" else None
+    family, head = family_of(config["model_type"]), sentence_head(config) if target == "vector" else None
     return ClientModel(
         reranker=head is None,
         graph=str(manifest.get("graph") or GRAPH) if onnx else None,
         layout=(manifest.get("settings") or {}).get("layout", "compress"),
         token_vectors=STATES in (manifest.get("graph_outputs") or []),
-        size=head.size(config[family_of(config["model_type"]).hidden_key]) if head else 0,
+        size=head.size(config[family.state_key]) if head else 0,
+        known_family=family.has_layers,
         max_length=_input_spec_from(manifest).max_length,
         prompt=(head.default_prompt or "", head.prompt) if head else ("", ""),
     )

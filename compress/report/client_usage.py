@@ -29,7 +29,8 @@ class ClientModel:
         token_vectors: its graph has the vectors of all tokens, too.
         size: of a vector.
         max_length: longest input in tokens.
-        prompt: the text that its folder puts before every input, and its name.
+        prompt: the name and the text of what its folder puts before every input.
+        known_family: transformers, whose config the other clients read, knows its family.
     """
 
     reranker: bool
@@ -39,6 +40,7 @@ class ClientModel:
     size: int = 0
     max_length: int = 512
     prompt: tuple[str, str] = ("", "")
+    known_family: bool = True
 
 
 def client_lines(model: ClientModel) -> list[str]:
@@ -48,11 +50,13 @@ def client_lines(model: ClientModel) -> list[str]:
 
 def _blocks(model: ClientModel) -> Iterator[tuple[str, str, str]]:
     """Yield title, language and code."""
-    if model.graph is None or model.reranker or model.token_vectors:
+    if model.known_family and (model.graph is None or model.reranker or model.token_vectors):
         yield "With sentence-transformers:" if model.graph is None else _ST_ONNX, "python", _sentence_transformers(model)
     if model.graph is None:
         return
     yield "With fastembed:", "python", _fastembed_reranker(model) if model.reranker else _fastembed(model)
+    if not model.known_family:
+        return
     if model.layout == "text-embeddings-inference":
         prompt = f" --default-prompt-name {model.prompt[0]}" if model.prompt[0] else ""
         yield "With text-embeddings-inference:", "sh", f"text-embeddings-router --model-id .{prompt}"

@@ -60,6 +60,25 @@ def test_sentence_transformers_needs_the_vectors_of_tokens() -> None:
     assert "fastembed" in titles
 
 
+def test_a_family_that_transformers_does_not_know_opens_where_no_config_is_read() -> None:
+    (title,) = blocks(ClientModel(False, "onnx/model.onnx", "transformers.js", known_family=False))
+    assert "fastembed" in title
+
+
+def test_the_card_of_a_recurrent_student(tmp_path: Path) -> None:
+    task = tiny.write_texts(tmp_path / "data", 16, 8)
+    compress.distill(
+        tiny.write_embedder(tmp_path / "teacher"), "lstm=8,embedding=16,ffn=24", task, tmp_path / "student", epochs=1, batch_size=8
+    )
+    compress.export(tmp_path / "student", tmp_path / "graph")
+    assert front(tmp_path / "graph")["library_name"] == "onnx"
+    card = (tmp_path / "graph" / "README.md").read_text(encoding="utf-8")
+    assert f"dim={tiny.HIDDEN}" in card
+    assert "SentenceTransformer" not in card
+    pooling = yaml.safe_load((tmp_path / "graph" / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+    assert pooling["word_embedding_dimension"] == 24
+
+
 def front(folder: Path) -> dict[str, Any]:
     return yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
 

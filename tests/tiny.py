@@ -55,6 +55,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "mpnet": {},  # likewise
     "electra": {**_COMMON, **_BERT, "embedding_size": 16},
     "distilbert": {**_COMMON, "dim": HIDDEN, "n_layers": LAYERS, "n_heads": HEADS, "hidden_dim": FFN},
+    "deberta-v2": {  # as DeBERTa-v3 is; 8 buckets for 128 positions
+        **_COMMON,
+        **_BERT,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": False,
+    },
     "modernbert": {  # one layer of three sees everything, the others four tokens to each side
         **_COMMON,
         **{key: value for key, value in _BERT.items() if key != "type_vocab_size"},
@@ -68,7 +79,7 @@ RENAMED = ("camembert", "data2vec-text", "ernie")  # computed as a family above:
 CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"], "ernie": {**CONFIGS["bert"], "use_task_id": True}}
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
-OTHER_BLOCKS = ("modernbert",)  # layers that are not BERT's: tests of their own in tests/unit/models/test_modernbert.py
+OTHER_BLOCKS = ("modernbert", "deberta-v2")  # layers that are not BERT's: tests of their own in tests/unit/models
 FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS]
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}
 # Every family with every class of heads; "class", "labels" and "value" are one class of heads and take turns.
@@ -104,7 +115,7 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     pad = "<pad>" if roberta else "[PAD]"
-    inputs = ["input_ids", *([] if roberta or family in ("distilbert", "modernbert") else ["token_type_ids"]), "attention_mask"]
+    inputs = ["input_ids", *([] if roberta or family in ("distilbert", *OTHER_BLOCKS) else ["token_type_ids"]), "attention_mask"]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown, "model_input_names": inputs}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 

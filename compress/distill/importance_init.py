@@ -57,8 +57,8 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         setattr(config, key, value)
     if kinds := getattr(config, "layer_types", None):
         config.layer_types = repeated(kinds, len(shape.layers))
-    if hasattr(config, "head_dim"):  # of a narrowed teacher
-        del config.head_dim
+    if family.head_size_key and hasattr(config, family.head_size_key):  # of a narrowed teacher
+        delattr(config, family.head_size_key)
     if hasattr(config, CONFIG_KEY):
         delattr(config, CONFIG_KEY)
     if is_embedder_model(teacher):  # vectors keep their size

@@ -10,6 +10,7 @@ import onnx
 
 from compress.core.errors import UsageError
 from compress.export.builder import IR_VERSIONS, MICROSOFT, OPSET, RowGraph
+from compress.export.disentangled import PositionTerms
 from compress.export.rotary import MASKED, Rotation
 from compress.export.weights import LinearWeights
 
@@ -81,6 +82,8 @@ def attention(
     name: str,
     form: GraphForm,
     rotation: Rotation | None = None,
+    terms: PositionTerms | None = None,
+    parts: int = 1,
 ) -> str:
     """Add softmax(Q K' + bias) V for every head; returns rows of (heads * size).
 
@@ -94,10 +97,14 @@ def attention(
         name: of the sublayer.
         form: of attention.
         rotation: of queries and keys; the first token has the position 0, so its query stays as it is.
+        terms: of relative positions in the scores.
+        parts: of how many terms the scores are sums.
     """
     first_only = read[0] != read[1]
     rows = _projected(graph, projections, read, name, form)
-    scale = size**-0.5 if form.scale == "scores" else 1.0
+    scale = (parts * size) ** -0.5 if form.scale == "scores" else 1.0
+    if terms is not None:
+        mask = terms.add_to(graph, mask, rows[0], rows[1], (heads, size), first_only, name)
     if form.attention == "plain":
         return _plain(graph, rows, mask, (heads, size), scale, first_only, name, rotation)
     width = heads * size

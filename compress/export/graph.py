@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import onnx
 from compress.core.errors import ModelError
 from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias, packed
 from compress.export.builder import GraphBuilder, Output, RowGraph
+from compress.export.disentangled import DistanceRows, PositionTerms
 from compress.export.pooling import pooled, sentence_vectors
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
@@ -33,6 +35,7 @@ from compress.export.weights import (
     encoder_weights,
 )
 from compress.inference.onnx_session import STATES, VECTOR
+from compress.models.disentangled import has_position_terms, score_parts
 from compress.models.embedder import head_of, is_embedder_model, state_width, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
 from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule, reads_every_token
@@ -108,7 +111,7 @@ def _encoder(graph: RowGraph, model: TransformersModel, form: GraphForm, every_t
     return hidden if weights.final_norm is None else graph.layer_norm(hidden, weights.final_norm, "final.norm")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Layers:
     """Adds the sublayers of an encoder to a graph; each takes the rows of the residual stream and returns those after it."""
 
@@ -139,7 +142,8 @@ class _Layers:
             turned = rotation(graph, self.model, block.kind) if family_of(self.model.config.model_type).rotary else None
             mask = self._mask(block, first_only)
             size = shape.head_size
-            context = attention(graph, block.projections, (queries, read), mask, heads, size, name, self.form, turned)
+            parts, terms = score_parts(self.model), self._position_terms(block)
+            context = attention(graph, block.projections, (queries, read), mask, heads, size, name, self.form, turned, terms, parts)
             residual = self._shifted(residual, block.mixed_bias, name)
             residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.out")
         else:
@@ -173,10 +177,23 @@ class _Layers:
     def _mask(self, block: LayerWeights, first_only: bool) -> str:
         """Return what is added to the scores of a layer: for padding, and relative positions or a window if it has them."""
         graph, by_distance = self.graph, self.weights.position_bias
-        mask = attention_mask_bias(graph, self.form, by_distance is not None or block.kind == SLIDING)
+        relative = by_distance is not None or block.kind == SLIDING or has_position_terms(self.model)
+        mask = attention_mask_bias(graph, self.form, relative)
         if by_distance is not None:
             return position_bias(graph, by_distance, block.bias_heads, mask, first_only)
         return window_mask(graph, self.model.config.sliding_window, mask, first_only) if block.kind == SLIDING else mask
+
+    @cached_property
+    def _distance_rows(self) -> DistanceRows:
+        return DistanceRows.of(self.model)
+
+    def _position_terms(self, block: LayerWeights) -> PositionTerms | None:
+        """Return the terms of relative positions in the scores of a layer with disentangled attention."""
+        if not has_position_terms(self.model):
+            return None
+        scale = (score_parts(self.model) * self.shape.head_size) ** -0.5
+        folded = self.form.scale == "folded"
+        return PositionTerms(*block.position_tables, self._distance_rows, scale if folded else 1.0, 1.0 if folded else scale)
 
     def _shifted(self, residual: str, bias: np.ndarray | None, name: str) -> str:
         """Add the bias of an output projection to the residual, if it is not folded into a norm."""
@@ -224,7 +241,7 @@ def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeigh
     family = family_of(model.config.model_type)
     embeddings = find_submodule(model, family.encoder).embeddings
     words, bias = _words(graph, word_embeddings(model))
-    if family.rotary:
+    if find_submodule(embeddings, "position_embeddings") is None:
         total = graph.add(words, graph.constant(bias, "embeddings.bias"), "embeddings.shifted") if np.any(bias) else words
     else:
         total = graph.add(words, _positions(graph, model, embeddings, bias), "embeddings.words_positions")
@@ -298,6 +315,12 @@ def _distilbert_head(graph: GraphBuilder, model: TransformersModel, first: str) 
     return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
 
 
+def _deberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
+    pooler: Any = model.pooler
+    inner = _activation(graph, _linear(graph, first, pooler.dense, "pooler"), model.config.pooler_hidden_act, "pooler.act")
+    return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
+
+
 def _modernbert_transform(graph: GraphBuilder, model: TransformersModel, rows: str) -> str:
     """Add the head's hidden layer: linear, activation, norm."""
     head = find_submodule(model, "head")
@@ -321,5 +344,6 @@ HEADS: dict[str, Callable[[RowGraph, TransformersModel, str], str]] = {  # by `F
     "electra": _electra_head,
     "distilbert": _distilbert_head,
     "modernbert": _modernbert_head,
+    "deberta": _deberta_head,
     "plain": _plain_head,
 }

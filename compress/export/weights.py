@@ -15,6 +15,7 @@ import numpy as np
 
 from compress.models.adapters import adapter_of
 from compress.models.biases import bias_or_zeros
+from compress.models.disentangled import has_position_terms, position_tables, score_parts
 from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers, find_submodule, is_identity, last_norm
 from compress.models.low_rank import FactoredLinear
@@ -97,6 +98,7 @@ class LayerWeights:
     mixed_bias: np.ndarray | None = None
     outer_bias: np.ndarray | None = None
     kind: str = ""
+    position_tables: tuple[np.ndarray | None, np.ndarray | None] = (None, None)  # of disentangled attention: keys and queries
 
 
 @dataclass
@@ -126,7 +128,7 @@ def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> Encode
     if family.position_bias:
         by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
         encoder.position_bias = None if by_distance is None else array_of(by_distance)
-    scale = shape.head_size**-0.5 if fold_scale else 1.0
+    scale = (score_parts(model) * shape.head_size) ** -0.5 if fold_scale else 1.0
     below: NormWeights | LinearWeights = encoder.project or encoder.norm
     for layer, size in zip(encoder_layers(model), shape.layers, strict=True):
         block, mixed_bias, outer_bias = _layer_weights(model, layer, size, scale)
@@ -162,6 +164,9 @@ def _layer_weights(model: TransformersModel, layer: Layer, size: LayerShape, sca
         LinearWeights.of(layer.ffn_gate) if size.ffn and layer.ffn_gate is not None else None,
         kind=layer.kind,
     )
+    if projections is not None and has_position_terms(model):
+        keys, queries = position_tables(model, layer)
+        block.position_tables = (None if keys is None else array_of(keys), None if queries is None else array_of(queries))
     return block, mixed.bias, outer.bias
 
 

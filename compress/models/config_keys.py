@@ -30,6 +30,10 @@ norm_eps norm_bias attention_bias mlp_bias classifier_bias classifier_pooling cl
 layer_types local_attention sliding_window global_attn_every_n_layers rope_parameters rope_scaling rope_theta global_rope_theta
 local_rope_theta
 """
+_DEBERTA = """
+relative_attention max_relative_positions position_buckets pos_att_type share_att_key norm_rel_ebd position_biased_input pooler_hidden_act
+pooler_hidden_size attention_head_size conv_kernel_size conv_act conv_groups legacy pooler_dropout
+"""
 _TRAINING = """
 hidden_dropout_prob attention_probs_dropout_prob dropout attention_dropout qa_dropout seq_classif_dropout classifier_dropout
 initializer_range initializer_factor layerdrop sinusoidal_pos_embds gradient_checkpointing tie_weights_ tie_word_embeddings
@@ -52,6 +56,7 @@ num_return_sequences output_scores return_dict_in_generate forced_bos_token_id f
 exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tf_legacy_loss eos_token_ids
 """
 IMPLEMENTED = {*_IMPLEMENTED.split(), RECORD, OLD_RECORD}
+DISENTANGLED = {*_DEBERTA.split()}  # implemented for families with disentangled attention
 ROTARY = {*_MODERNBERT.split()}  # implemented for families with rotary positions
 HARMLESS = {*_TRAINING.split(), *_STORING.split(), *_GENERATING.split()}
 _warned: set[Path] = set()
@@ -68,7 +73,7 @@ def check_keys(config: Config, family: Family, path: Path) -> None:
         _check_labels(config, path)
     if target_of(config) == "value":
         _check_value(config, path)
-    known = IMPLEMENTED | HARMLESS | (ROTARY if family.rotary else set())
+    known = IMPLEMENTED | HARMLESS | (ROTARY if family.rotary else set()) | (DISENTANGLED if family.disentangled else set())
     unknown = [key for key in config if key not in known and not key.startswith("_")]
     if unknown and family.has_layers and path not in _warned:
         _warned.add(path)
@@ -96,6 +101,8 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
         raise ModelError(f"{path}: {key} {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
     if family.rotary:
         _check_rotary(config, path)
+    if family.disentangled:
+        _check_disentangled(config, path)
     buckets = config.get("relative_attention_num_buckets")
     if family.position_bias and buckets is not None and not (isinstance(buckets, int) and buckets >= MPNET_BUCKETS):
         raise ModelError(f"{path}: relative_attention_num_buckets is {buckets!r}, and transformers computes with {MPNET_BUCKETS}")
@@ -117,6 +124,21 @@ def _check_rotary(config: Config, path: Path) -> None:
     name = config.get("classifier_activation", "gelu")
     if not (isinstance(name, str) and name in ACTIVATIONS):
         raise ModelError(f"{path}: classifier_activation {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
+
+
+def _check_disentangled(config: Config, path: Path) -> None:
+    """Refuse parts of DeBERTa-v2 that are not computed: a convolution, token types, and embeddings of another width."""
+    if config.get("conv_kernel_size"):
+        raise ModelError(f"{path}: a convolution after the first layer (conv_kernel_size) is not supported", "deberta-v3 models have none")
+    if config.get("type_vocab_size"):
+        raise ModelError(f"{path}: token types (type_vocab_size) of DeBERTa are not supported", "deberta-v2 and v3 models have none")
+    if config.get("embedding_size") not in (None, config.get("hidden_size")):
+        raise ModelError(f"{path}: embeddings narrower than the layers (embedding_size) of DeBERTa are not supported")
+    if config.get("pooler_hidden_size") not in (None, config.get("hidden_size")):
+        raise ModelError(f"{path}: pooler_hidden_size is not hidden_size")
+    name = config.get("pooler_hidden_act", "gelu")
+    if not (isinstance(name, str) and name in ACTIVATIONS):
+        raise ModelError(f"{path}: pooler_hidden_act {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
 
 
 def _check_labels(config: Config, path: Path) -> None:

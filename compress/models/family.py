@@ -58,6 +58,9 @@ class Family:
     word_embeddings: str = "embeddings.word_embeddings"
     embedding_norm: str = "embeddings.LayerNorm"
     rotary: bool = False
+    disentangled: bool = False  # attention scores have terms of relative positions, see compress.models.disentangled
+    position_projections: tuple[str, ...] = ()  # further linears of a layer whose rows belong to its heads
+    head_size_key: str = ""  # of config.json, for heads whose size the width and their number do not imply
     joined: JoinedParts = ()  # linears that a checkpoint stores as one: their last name, and the names of the parts in memory
     bias_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()  # keys of config.json that switch biases, and the modules that they belong to
     head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.graph
@@ -188,6 +191,7 @@ _MODERNBERT = Family(
     word_embeddings="embeddings.tok_embeddings",
     embedding_norm="embeddings.norm",
     rotary=True,
+    head_size_key="head_dim",
     joined=(("Wqkv", ("query", "key", "value")), ("Wi", ("gate", "up"))),
     bias_keys=(
         ("attention_bias", ("attn.Wqkv.query", "attn.Wqkv.key", "attn.Wqkv.value", "attn.Wo")),
@@ -197,6 +201,21 @@ _MODERNBERT = Family(
     ),
     token_types=False,
     activation_key="hidden_activation",
+)
+_DEBERTA = replace(
+    _BERT,
+    model_type="deberta-v2",
+    prefix="DebertaV2",
+    encoder="deberta",
+    head_modules=("pooler", "classifier"),
+    head="deberta",
+    query="attention.self.query_proj",
+    key="attention.self.key_proj",
+    value="attention.self.value_proj",
+    token_types=False,
+    disentangled=True,
+    position_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+    head_size_key="attention_head_size",
 )
 FAMILIES: dict[str, Family] = {
     family.model_type: family
@@ -208,6 +227,7 @@ FAMILIES: dict[str, Family] = {
         _MPNET,
         _DISTILBERT,
         _MODERNBERT,
+        _DEBERTA,
         replace(_ROBERTA, model_type="camembert", prefix="Camembert"),
         replace(_ROBERTA, model_type="data2vec-text", prefix="Data2VecText", encoder="data2vec_text"),
         replace(_BERT, model_type="ernie", prefix="Ernie", encoder="ernie", head_modules=("ernie.pooler", "classifier")),

@@ -46,6 +46,7 @@ class Layer:
     ffn_out: nn.Linear  # (ffn -> hidden)
     output_norm: nn.LayerNorm
     norms_first: bool = False
+    position_projections: tuple[nn.Linear, ...] = ()  # (hidden -> heads * head_size), of relative positions (DeBERTa-v2)
 
     @property
     def norms(self) -> list[nn.LayerNorm]:
@@ -100,7 +101,9 @@ def encoder_layers(model: TransformersModel) -> Iterator[Layer]:
         return
     for module in layer_list(model):
         parts = {part: find_submodule(module, path) if (path := getattr(family, part)) else None for part in PARTS}
-        yield Layer(module, **parts, norms_first=family.norms_first)
+        more = (find_submodule(module, path) for path in family.position_projections)
+        projections = tuple(linear for linear in more if linear is not None)
+        yield Layer(module, **parts, norms_first=family.norms_first, position_projections=projections)
 
 
 def last_norm(model: TransformersModel) -> nn.LayerNorm:

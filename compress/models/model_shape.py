@@ -37,8 +37,9 @@ def record_shape(model: TransformersModel, shape: Shape) -> None:
     widths = {layer.ffn for layer in shape.layers}
     if len(widths) == 1 and 0 not in widths:
         setattr(model.config, family_of(model.config.model_type).ffn_key, widths.pop())
-    if family_of(model.config.model_type).rotary and shape.head_size * getattr(model.config, "num_attention_heads", 0) != shape.hidden:
-        model.config.head_dim = shape.head_size  # rotations are computed for this size, not for the one that width and heads imply
+    family = family_of(model.config.model_type)
+    if family.head_size_key and shape.head_size * getattr(model.config, family.heads_key) != shape.hidden:
+        setattr(model.config, family.head_size_key, shape.head_size)
     plain = {key: value for key, value in model.config.to_dict().items() if key != CONFIG_KEY}
     size = adapter_size(model)
     if shape == shape_of_config(plain) and not size:

@@ -45,7 +45,7 @@ def resize(model: TransformersModel, shape: Shape) -> None:
     for layer, target in zip(encoder_layers(model), shape.layers, strict=True):
         width = target.heads * shape.head_size
         if layer.query is not None and layer.key is not None and layer.value is not None:
-            for linear in (layer.query, layer.key, layer.value):
+            for linear in (layer.query, layer.key, layer.value, *layer.position_projections):
                 resize_linear(linear, hidden, width)
         resize_linear(layer.attention_output, width, hidden)
         resize_linear(layer.ffn_in, hidden, target.ffn)

@@ -75,7 +75,8 @@ def torch_pruning_scores(
 
 def _score(model: TransformersModel, criterion: Importance) -> list[LayerScores]:
     size = model_shape(model).head_size
-    graph = None if family_of(model.config.model_type).rotary else dependency_graph(model)
+    family = family_of(model.config.model_type)
+    graph = None if family.rotary or family.disentangled else dependency_graph(model)
 
     def scores(inputs: Sequence[nn.Linear | None], output: nn.Linear, layer: Layer) -> torch.Tensor:
         linears = [linear for linear in inputs if linear is not None]

@@ -35,7 +35,7 @@ def slice_model(model: TransformersModel, kept: Sequence[Kept]) -> None:
         removed = [head for head in range(layer.attention_output.in_features // size) if head not in set(units.heads)]
         if removed:
             dimensions = columns(removed, size)
-            for linear in (layer.query, layer.key, layer.value):
+            for linear in (layer.query, layer.key, layer.value, *layer.position_projections):
                 torch_pruning.prune_linear_out_channels(linear, dimensions)
             torch_pruning.prune_linear_in_channels(layer.attention_output, dimensions)
             keep_heads(model, layer, units.heads, size)

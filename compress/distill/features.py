@@ -36,7 +36,7 @@ def forward_with_features(
 
     def store_as(feature: Feature) -> Callable[[nn.Module, object, torch.Tensor], None]:
         def hook(module: nn.Module, args: object, output: torch.Tensor) -> None:
-            projected[feature] = output
+            projected.setdefault(feature, output)  # DeBERTa's projections run again, on the embeddings of positions
 
         return hook
 

@@ -20,6 +20,7 @@ from compress.distill.layer_statistics import LayerStatistics, collect_statistic
 from compress.editing.layer_norms import match_layer_norms
 from compress.editing.width import hidden_scores, top_positions
 from compress.models.biases import bias_or_zeros
+from compress.models.disentangled import position_embeddings
 from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import family_of
 from compress.models.joined_linear import build_model
@@ -48,6 +49,8 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         family.ffn_key: first.ffn,
         family.layers_key: len(shape.layers),
     }
+    if hasattr(config, "pooler_hidden_size"):  # DeBERTa has the width twice
+        sizes["pooler_hidden_size"] = shape.hidden
     projected = find_submodule(teacher, f"{family.encoder}.embeddings_project") is not None
     if hasattr(config, "embedding_size"):
         if projected and config.embedding_size == shape.hidden:
@@ -76,9 +79,14 @@ def initialize_by_importance(source: TransformersModel, shape: Shape, texts: Ini
         texts: that importance is measured on.
 
     Raises:
-        UsageError: as `randomly_initialized` raises it.
+        UsageError: as `randomly_initialized` raises it; or heads of another size in a DeBERTa whose positions have their own projections.
     """
     student, old = randomly_initialized(source, shape), model_shape(source)
+    if old.head_size != shape.head_size and next(encoder_layers(source)).position_projections:
+        raise UsageError(
+            f"heads of size {old.head_size} cannot be refitted to size {shape.head_size}: positions have projections of their own",
+            f"choose width and heads so that a head keeps its size ({old.head_size}), or --init random",
+        )
     with torch.enable_grad():
         scores = hidden_scores(source, *texts.batches_with_loss(source))
     scores[outlier_dimensions(source)] += scores.max() + 1
@@ -110,6 +118,11 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
             _copy_norm(module, target, list(range(len(module.weight))) if projection is not None else kept)
     if projection is not None:
         _copy_linear(projection, small.embeddings_project, rows=kept)
+    for module, target in zip(position_embeddings(source), position_embeddings(student), strict=True):
+        if isinstance(module, nn.Embedding) and isinstance(target, nn.Embedding):
+            target.weight.copy_(module.weight[:, kept])
+        elif isinstance(module, nn.LayerNorm) and isinstance(target, nn.LayerNorm):
+            _copy_norm(module, target, kept)
     source_table, student_table = bias_table(source), bias_table(student)
     if source_table is not None and student_table is not None:
         student_table.weight.copy_(source_table.weight[:, heads])
@@ -154,6 +167,9 @@ def _copy_layer(
             if part.bias is not None:
                 part.bias[small_rows] = read[:, -1].float()
         small.attention_output.weight[:, small_rows] = writes.float()
+        for large_part, small_part in zip(large.position_projections, small.position_projections, strict=True):
+            small_part.weight[small_rows] = large_part.weight[large_rows][:, kept]
+            small_part.bias[small_rows] = large_part.bias[large_rows]
     if large.attention_output.bias is not None:
         small.attention_output.bias.copy_(large.attention_output.bias[kept])
     neurons = top_positions(statistics.neurons * large.ffn_out.weight[kept].double().square().sum(0), small.ffn_in.out_features)

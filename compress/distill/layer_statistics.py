@@ -71,10 +71,13 @@ def collect_statistics(model: TransformersModel, texts: InitTexts) -> list[Layer
         for layer in shape.layers
     ]
     mask: list[torch.Tensor] = []
+    done: set[int] = set()
 
     def on_real_tokens(add: Callable[[torch.Tensor], None]) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            add(args[0][mask[0]].double())
+            if id(module) not in done:  # DeBERTa's projections run again, on the embeddings of positions
+                done.add(id(module))
+                add(args[0][mask[0]].double())
 
         return hook
 
@@ -89,6 +92,7 @@ def collect_statistics(model: TransformersModel, texts: InitTexts) -> list[Layer
     try:
         for batch in texts.batches(model):
             mask[:] = [batch["attention_mask"].bool()]
+            done.clear()
             model(**batch)
     finally:
         for hook in hooks:

@@ -37,7 +37,8 @@ def activation_gradients(
 
     def capture(key: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            entering[key], leaving[key] = args[0], output
+            if key not in entering:  # DeBERTa's projections run again, on the embeddings of positions
+                entering[key], leaving[key] = args[0], output
 
         return hook
 

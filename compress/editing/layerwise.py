@@ -86,12 +86,18 @@ def first_layer_inputs(model: TransformersModel, batches: Iterable[Batch]) -> La
 
 @contextmanager
 def captured_inputs(*modules: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Yield a list that holds the first input of each module, updated whenever the module runs within this context."""
+    """Yield a list that holds the first input of each module, of the first time that it runs within this context.
+
+    DeBERTa's projections run twice: on the tokens, then on the embeddings of positions.
+    """
     captured: list[torch.Tensor] = [torch.empty(0)] * len(modules)
+    done: set[int] = set()
 
     def keep(position: int) -> Callable[..., None]:
         def hook(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-            captured[position] = arguments[0]
+            if position not in done:
+                done.add(position)
+                captured[position] = arguments[0]
 
         return hook
 

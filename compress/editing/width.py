@@ -20,6 +20,7 @@ from compress.core.errors import UsageError
 from compress.editing.dependency_graph import dependency_graph
 from compress.editing.gradients import activation_gradients_only
 from compress.editing.layer_norms import hidden_norms
+from compress.models.disentangled import position_embeddings
 from compress.models.family import family_of
 from compress.models.layers import find_submodule, last_norm
 from compress.models.model_shape import model_shape, record_shape
@@ -122,7 +123,15 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
             _narrow_norm(module, kept)
         elif isinstance(module, (nn.Linear, nn.Embedding)):
             dependency(positions)
+    for module in position_embeddings(model):  # the graph does not reach a table that is read as a whole
+        if isinstance(module, nn.Embedding) and module.embedding_dim != len(kept):
+            module.weight = nn.Parameter(module.weight.detach()[:, list(kept)].clone())
+            module.embedding_dim = len(kept)
+        elif isinstance(module, nn.LayerNorm) and len(module.weight) != len(kept):
+            _narrow_norm(module, kept)
     setattr(config, family.hidden_key, len(kept))
+    if hasattr(config, "pooler_hidden_size"):  # DeBERTa has the width twice
+        config.pooler_hidden_size = len(kept)
     encoder = find_submodule(model, family.encoder)
     if hasattr(config, "embedding_size") and find_submodule(encoder, "embeddings_project") is None:
         config.embedding_size = len(kept)

@@ -32,6 +32,15 @@ def has_position_terms(model: TransformersModel) -> bool:
     return family_of(config.model_type).disentangled and bool(config.relative_attention) and score_parts(model) > 1
 
 
+def position_embeddings(model: TransformersModel) -> list[nn.Module]:
+    """Return the table of embeddings of distances, and its norm if it has one: both as wide as the hidden states."""
+    family = family_of(model.config.model_type)
+    if not family.disentangled:
+        return []
+    encoder = find_submodule(model, f"{family.encoder}.encoder")
+    return [part for name in ("rel_embeddings", "LayerNorm") if (part := getattr(encoder, name, None)) is not None]
+
+
 @torch.no_grad()
 def position_tables(model: TransformersModel, layer: Layer) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Return a layer's keys and queries of every bucket, (2 * span, heads * size) each; None for a term that its scores do not have."""

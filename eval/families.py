@@ -43,7 +43,8 @@ class Bench:
     def __init__(self, folder: Path, family: str, task: dict[str, Any], texts: dict[str, Any]) -> None:
         self.folder, self.family, self.task, self.texts = folder, family, task, texts
         self.model = tiny.write_checkpoint(folder / "model", family)
-        other = "bert" if family != "bert" else "distilbert"
+        pair = ("roberta", "camembert") if family in tiny.ANGLED else ("bert", "distilbert")  # with the same tokenizer
+        other = pair[1] if family == pair[0] else pair[0]
         self.other = tiny.write_checkpoint(folder / "other", other, seed=1)
         self.count = 0
 

@@ -22,7 +22,7 @@ from compress.editing.gradients import activation_gradients_only
 from compress.editing.layer_norms import hidden_norms
 from compress.models.disentangled import position_embeddings
 from compress.models.family import family_of
-from compress.models.layers import find_submodule, last_norm
+from compress.models.layers import encoder_layers, find_submodule, last_norm
 from compress.models.model_shape import model_shape, record_shape
 from compress.models.types import TransformersModel
 
@@ -129,6 +129,9 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
             module.embedding_dim = len(kept)
         elif isinstance(module, nn.LayerNorm) and len(module.weight) != len(kept):
             _narrow_norm(module, kept)
+    for linear in (linear for layer in encoder_layers(model) for linear in layer.position_projections):
+        if linear.in_features != len(kept):
+            linear.weight, linear.in_features = nn.Parameter(linear.weight.detach()[:, list(kept)].clone()), len(kept)
     setattr(config, family.hidden_key, len(kept))
     if hasattr(config, "pooler_hidden_size"):  # DeBERTa has the width twice
         config.pooler_hidden_size = len(kept)

@@ -53,7 +53,7 @@ def command(
     try:
         document = run_recipe(loaded, folder)
     except GateMissed:
-        if not console.is_json():
+        if not console.is_json() and (folder / "manifest.json").is_file():  # a stage's own gate ends the run before that
             show_summary(folder)
         raise
     console.result(document | {"report": str(folder / "report.html")}, lambda: show_summary(folder))

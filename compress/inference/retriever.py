@@ -86,19 +86,20 @@ class FoundCandidates:
             return str(entry / FILE)
 
 
-def embedder_spec(folder: Path, pooling: str | None = None) -> InputSpec:
+def embedder_spec(folder: Path, pooling: str | None = None, hint: str = "give an embedder") -> InputSpec:
     """Return the input spec of an embedder.
 
     Args:
         folder: of the model.
         pooling: of an embedder whose folder does not name it.
+        hint: what to give instead of another model.
 
     Raises:
         ModelError: the model is no embedder.
     """
     input_spec = input_spec_of(read_config(folder), artifacts.read_manifest(folder))
     if input_spec.target != "vector" and pooling is None:
-        raise ModelError(f"{folder} is no embedder, and cannot search a corpus", "give an embedder, or an encoder with its --pooling")
+        raise ModelError(f"{folder} is no embedder, and cannot search a corpus", hint)
     return replace(input_spec, target="vector")
 
 
@@ -150,7 +151,7 @@ def write_candidates(
     """
     check_output_file(output)
     folder = locate(reference)
-    embedder_spec(folder, pooling)
+    embedder_spec(folder, pooling, "give an embedder, or an encoder with its --pooling")
     retrieval = Retrieval(data)
     rankings = rank_corpus(folder, retrieval, device, pooling, check)
     try:

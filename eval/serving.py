@@ -1,10 +1,11 @@
 """What `load_onnx` costs beyond the runtime, and its throughput on lists: `python eval/serving.py ARTIFACT… [--runtime openvino]`.
 
-Three tables, each measured in turns, with 95 % intervals:
+Four tables, each measured in turns, with 95 % intervals:
 
     check       opening with and without the comparison of canaries
     overhead    batch 1: the session's run on ready arrays; from token ids to the prediction; from the text to the prediction
     throughput  a list of texts of one length, from token ids to logits, compared with the fastest batch size that the same session has
+    parallel    a list with `--threads` threads for each inference, and with as many streams of one thread (more than one thread)
 
 On a machine with other work, `--clock thread` counts the processor time of the calling thread, which computes everything with
 `--threads 1`.
@@ -39,6 +40,7 @@ from compress.models.config import max_tokens
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 LISTED = 128  # texts of a list
 MAX_TOKENS = 8192  # of a batch
+TABLES = ("check", "overhead", "throughput", "parallel")
 CLOCKS: dict[str, Callable[[], int]] = {"wall": time.perf_counter_ns, "thread": time.thread_time_ns}
 Work = Callable[[], object]
 
@@ -54,7 +56,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20.0, help="of each cell")
     parser.add_argument("--rounds", type=int, default=500, help="of each cell, at most")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
-    parser.add_argument("--tables", nargs="+", choices=("check", "overhead", "throughput"), default=["check", "overhead", "throughput"])
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("-o", "--output", type=Path, help="write everything as JSON")
     return parser.parse_args(given)
 
@@ -68,7 +70,7 @@ def main(given: list[str] | None = None) -> int:
         model = load_onnx(artifact, threads=options.threads, runtime=options.runtime, streams=options.streams, check=False)
         name = {"artifact": artifact.name, "runtime": options.runtime, "threads": options.threads, "streams": options.streams}
         for table in options.tables:
-            measured = {"check": check, "overhead": overhead, "throughput": throughput}[table](model, options)
+            measured = {"check": check, "overhead": overhead, "throughput": throughput, "parallel": parallel}[table](model, options)
             for row in measured:
                 rows.append({**name, "table": table, **row})
                 print("  ".join(f"{key} {_shown(value)}" for key, value in rows[-1].items()), flush=True)
@@ -161,8 +163,7 @@ def throughput(model: OnnxModel, options: argparse.Namespace) -> list[dict[str, 
     rng = np.random.default_rng(0)
     forward: Forward = model.logits
     for length in options.seq_len:
-        ids = random_batch(rng, model.config["vocab_size"], LISTED, length)["input_ids"]
-        data = Encoded(list(ids), list(np.zeros_like(ids)), np.zeros(LISTED, dtype=np.float32), 0)
+        data = listed(model, length, rng)
         sizes = [size for size in BATCH_SIZES if size * length <= MAX_TOKENS]
         batches = {size: random_batch(rng, model.config["vocab_size"], size, length) for size in sizes}
         works: dict[str, Work] = {f"{size}": partial(forward, batch) for size, batch in batches.items()}
@@ -181,6 +182,35 @@ def throughput(model: OnnxModel, options: argparse.Namespace) -> list[dict[str, 
                 "ci95": list(interval),
             }
         )
+    return rows
+
+
+def listed(model: OnnxModel, length: int, rng: np.random.Generator) -> Encoded:
+    """Return a list of random texts of one length."""
+    ids = random_batch(rng, model.config["vocab_size"], LISTED, length)["input_ids"]
+    return Encoded(list(ids), list(np.zeros_like(ids)), np.zeros(LISTED, dtype=np.float32), 0)
+
+
+def parallel(model: OnnxModel, options: argparse.Namespace) -> list[dict[str, object]]:
+    """Compare two ways to use several cores for a list: threads of one inference, and streams of one thread each, in texts a second."""
+    threads = options.threads
+    if threads == 1:
+        return []
+    ways = {
+        "threads": load_onnx(model.folder, threads=threads, runtime=options.runtime, check=False),
+        "streams": load_onnx(model.folder, threads=1, runtime=options.runtime, streams=threads, check=False),
+    }
+    rows: list[dict[str, object]] = []
+    for length in options.seq_len:
+        data = listed(model, length, np.random.default_rng(0))
+        works: dict[str, Work] = {
+            name: partial(run_batches, way.logits, data, max_tokens=way.batch_tokens, streams=threads if name == "streams" else 1)
+            for name, way in ways.items()
+        }
+        seconds = in_turns(works, options)
+        ratio, interval = median_ratio(seconds["threads"], seconds["streams"])
+        per_s = {f"{name}_per_s": LISTED / float(np.median(values)) for name, values in seconds.items()}
+        rows.append({"tokens": length, "n": len(seconds["streams"]), **per_s, "streams_speedup": ratio, "ci95": list(interval)})
     return rows
 
 

@@ -12,12 +12,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from compress.benchmark.open_runner import open_runner
 from compress.core import artifacts, files, machine
 from compress.core.errors import CompressError, ModelError
 from compress.inference import artifact as module
 from compress.inference.artifact import OnnxModel, load_onnx
 from compress.inference.canaries import read_canaries
+from compress.inference.forward import open_forward
 from compress.inference.openvino_session import has_openvino
+from compress.inference.predictor import open_predictor
 from compress.models.layout import CANARIES, GRAPH
 from tests import tiny
 from tests.unit.export.test_recurrent import export
@@ -81,6 +84,21 @@ def test_a_poisoned_weight_is_noticed(int8: Path, value: float) -> None:
 def test_an_artifact_is_served_unchecked_on_request(int8: Path) -> None:
     poison(int8, 1e3)
     assert load_onnx(int8, check=False).probabilities(["the red dog"]).shape == (1, len(tiny.LABELS))
+
+
+@pytest.mark.parametrize(
+    "opener",
+    [
+        lambda folder, **options: open_predictor(folder, **options)(["the red dog"]),
+        lambda folder, **options: open_forward(folder, **options)(tiny.encoded().batch([0])).size,
+        lambda folder, **options: open_runner(folder, "onnxruntime", "fp32", "cpu", 1, **options),
+    ],
+)
+def test_every_way_to_open_checks(opener: Callable[..., object], int8: Path) -> None:
+    poison(int8, 1e3)
+    with pytest.raises(ModelError, match="wrong outputs"):
+        opener(int8)
+    assert opener(int8, check=False)
 
 
 @pytest.mark.parametrize("swap", [lambda rows: rows[::-1], lambda rows: rows[:, ::-1], np.zeros_like, lambda rows: rows[:, :1]])

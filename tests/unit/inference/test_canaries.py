@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,18 @@ KINDS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def quantized(checkpoint: Maker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 artifact of the tiny BERT, without its manifest (shared: read it only)."""
+    folder = tmp_path_factory.mktemp("quantized") / "int8"
+    quantize(checkpoint(), folder)
+    return folder
+
+
 @pytest.fixture
-def int8(checkpoint: Maker, tmp_path: Path) -> Path:
-    """An int8 artifact of the tiny BERT, without its manifest."""
-    quantize(checkpoint(), tmp_path / "int8")
-    return tmp_path / "int8"
+def int8(quantized: Path, tmp_path: Path) -> Path:
+    """A copy of the artifact, of this test's own."""
+    return Path(shutil.copytree(quantized, tmp_path / "int8"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -113,7 +113,7 @@ def test_every_method_alone_makes_settings() -> None:
         ({"method": ["logits", 3]}, "valid string"),
         ({"match": "gram:1-1"}, "not among the methods"),
         ({"method": "logits", "match": "all"}, "match goes with method hidden, nmse, .* or cka, not logits"),
-        ({"method": "theseus", "temperature": 4.0}, "temperature goes with method logits or dkd, not theseus"),
+        ({"method": "theseus", "temperature": 4.0}, "temperature goes with method logits, dkd or listwise, not theseus"),
         ({"method": "theseus", "hard_weight": 0.5}, "hard_weight does not go with method theseus"),
         ({"method": "theseus", "augment": 1}, "augment does not go with method theseus"),
         ({"augment": 1, "hard_weight": 0.5}, "hard_weight does not go with augment"),

@@ -53,7 +53,7 @@ class Bench:
         self.count += 1
         return self.folder / f"out{self.count}"
 
-    def prune(self, method: str, **target: Any) -> Path:
+    def prune(self, method: Any, **target: Any) -> Path:
         """Prune by a method."""
         target = target or {"target_flops": 0.7 if method == "hidden" else 0.5}
         refits = {"refit_epochs": 1} if method in ("obs", "fisher") else {}
@@ -68,9 +68,9 @@ class Bench:
         """Export the model."""
         return written(compress.export(self.model, self.output(), self.task))
 
-    def quantize(self, method: str) -> Path:
+    def quantize(self, method: Any) -> Path:
         """Quantize by a method."""
-        calibration = {"calib_samples": 40} if method in ("auto", "static", "smooth") else {}
+        calibration: dict[str, Any] = {"calib_samples": 40} if method in ("auto", "static", "smooth") else {}
         return written(compress.quantize(self.model, self.task, self.output(), method=method, **calibration))
 
     def embedder(self) -> Path:

@@ -242,7 +242,7 @@ def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeigh
     embeddings = find_submodule(model, family.encoder).embeddings
     words, bias = _words(graph, word_embeddings(model))
     if find_submodule(embeddings, "position_embeddings") is None:
-        total = graph.add(words, graph.constant(bias, "embeddings.bias"), "embeddings.shifted") if np.any(bias) else words
+        total = graph.add(words, graph.constant(np.asarray(bias), "embeddings.bias"), "embeddings.shifted") if np.any(bias) else words
     else:
         total = graph.add(words, _positions(graph, model, embeddings, bias), "embeddings.words_positions")
     if family.token_types:

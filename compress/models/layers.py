@@ -100,7 +100,7 @@ def encoder_layers(model: TransformersModel) -> Iterator[Layer]:
     if not family.has_layers:
         return
     for module in layer_list(model):
-        parts = {part: find_submodule(module, path) if (path := getattr(family, part)) else None for part in PARTS}
+        parts: dict[str, Any] = {part: find_submodule(module, path) if (path := getattr(family, part)) else None for part in PARTS}
         more = (find_submodule(module, path) for path in family.position_projections)
         projections = tuple(linear for linear in more if linear is not None)
         yield Layer(module, **parts, norms_first=family.norms_first, position_projections=projections)

@@ -131,7 +131,7 @@ class Shape:
         width = layer.heads * self.head_size
         into, back = (self.hidden, width), (width, self.hidden)
         ffn_in, ffn_out = (self.hidden, layer.ffn), (layer.ffn, self.hidden)
-        sizes = dict(zip(ROLES, (into, into, into, back, ffn_in, ffn_in, ffn_out), strict=True))
+        sizes: dict[str, tuple[int, int]] = dict(zip(ROLES, (into, into, into, back, ffn_in, ffn_in, ffn_out), strict=True))
         return sizes if self.gated else {role: size for role, size in sizes.items() if role != "ffn_gate"}
 
     def _extra_weights(self, layer: LayerShape) -> int:

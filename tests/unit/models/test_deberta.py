@@ -33,7 +33,7 @@ from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
 from tests import tiny
 
-OWN = {"share_att_key": False}  # projections of positions apart from those of contents
+OWN: dict[str, Any] = {"share_att_key": False}  # projections of positions apart from those of contents
 VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config that changes what is computed, with every head
     ("class", {}),
     ("tags", {**OWN, "norm_rel_ebd": "none"}),

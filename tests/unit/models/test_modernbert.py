@@ -35,7 +35,7 @@ from compress.prune.surgery import slice_model
 from compress.share.layers import can_share
 from tests import tiny
 
-BIASES = {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True}
+BIASES: dict[str, Any] = {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True}
 VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config that changes what is computed, with every head
     ("class", {}),
     ("class", {"classifier_pooling": "mean", **BIASES}),
@@ -208,7 +208,7 @@ def test_the_first_layer_stays_and_the_others_keep_their_kinds(tmp_path: Path) -
     keep_layers(model, [0, 2])
     tiny.write_tokenizer(tmp_path, "modernbert")
     save_model(model, tmp_path, tmp_path)
-    plain = transformers.ModernBertForSequenceClassification.from_pretrained(tmp_path).eval()
+    plain: Any = transformers.ModernBertForSequenceClassification.from_pretrained(tmp_path).eval()
     assert plain.config.layer_types == ["full_attention", "full_attention"]
     assert_same(torch_forward(plain), torch_forward(model), onnx_forward(model))
 

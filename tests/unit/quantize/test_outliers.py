@@ -28,7 +28,7 @@ def plant(model: Any) -> None:
             ):
                 if norm in layer.norms:
                     norm.weight[CHANNEL] *= SCALE
-                    for linear in readers:
+                    for linear in (reader for reader in readers if reader is not None):
                         linear.weight[:, CHANNEL] /= SCALE
 
 
@@ -38,7 +38,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     folder = tmp_path_factory.mktemp("planted")
     tiny.write_checkpoint(folder / "plain", "modernbert")
     texts = [text for text, _ in tiny.sentences(160, seed=3)]
-    labels = [prediction.label for prediction in open_predictor(folder / "plain")(texts)]
+    predictions: Any = open_predictor(folder / "plain")(texts)
+    labels = [prediction.label for prediction in predictions]
     for split, part in {"train": slice(0, 60), "validation": slice(60, 160)}.items():
         pd.DataFrame({"text": texts[part], "label": labels[part]}).to_parquet(folder / f"{split}.parquet")
     model = compress.load_model(folder / "plain")

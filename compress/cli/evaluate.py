@@ -95,9 +95,11 @@ def show_evaluation(document: EvalResult, per_class: bool = False, data_name: st
 
 def _old_index(entry: EvalEntry) -> str:
     """Return the main metric of a model's queries on the first model's document vectors, with its interval."""
-    index = entry.get("index", {})
-    if "vs_first" not in index:
-        return "other size" if index else ""
+    index = entry.get("index")
+    if index is None:
+        return ""
+    if "vs_first" not in index or "metrics" not in index or "ci95" not in index:
+        return "other size"
     name = index["vs_first"]["metric"]
     low, high = index["ci95"][name]
     return f"{100 * index['metrics'][name]:.2f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -54,8 +54,11 @@ def write_artifact(
     embedder = bool(pooling) or target_of(config) == "vector"
     if embedder:
         _write_head(head_with_pooling(config, pooling, str(source)), config, source, output)
-    cut = input_spec is not None and input_spec.target in CUT
-    limit_length(output, input_spec.max_length if cut else longest_input(config, "vector" if embedder else "class"))
+    if input_spec is not None and input_spec.target in CUT:
+        longest = input_spec.max_length
+    else:
+        longest = longest_input(config, "vector" if embedder else "class")
+    limit_length(output, longest)
 
 
 def _write_head(head: SentenceHead, config: Config, source: Path, output: Path) -> None:

@@ -76,7 +76,7 @@ def compiled_graph(folder: Path, precision: str = "fp32", threads: int | None = 
             model = core.read_model(str(path))
             vectors = [entry for entry in model.outputs if VECTOR in entry.get_names()]
             if vectors:  # nothing reads the tokens' vectors, so that they need not be copied
-                model = openvino.Model([entry.get_node() for entry in vectors], model.get_parameters(), "vectors")
+                model = openvino.Model([entry.get_node() for entry in vectors], model.get_parameters(), "vectors")  # pyright: ignore[reportGeneralTypeIssues]
             return core.compile_model(model, "CPU", options)
     except OSError as error:
         raise ResourceError(f"{graph} cannot be copied to where OpenVINO reads it: {error.strerror}", "make room in $TMPDIR") from error

@@ -61,6 +61,7 @@ def _data_name(task: str | Mapping[str, object], document: EvalResult) -> str:
 
 def show_evaluation(document: EvalResult, per_class: bool = False, data_name: str = "") -> None:
     """Print the results as a table; `per_class`: also the scores per label."""
+    from compress.data.spec import RANKING_METRICS
     from compress.report.index_note import index_note
 
     names = list(document.results[0]["metrics"])
@@ -85,7 +86,7 @@ def show_evaluation(document: EvalResult, per_class: bool = False, data_name: st
     for entry in indexed:
         print(index_note(dict(entry)))
     errors = document.errors
-    if len(document.results) > 1:
+    if len(document.results) > 1 and not {"cosine", *RANKING_METRICS} & set(names):  # of vectors and rankings none is right or wrong
         disagreements = f"the models disagree on {errors['disagreements']} of {document.n}"
         print(f"{errors['n']} examples are misclassified by some model; {disagreements}")
     if per_class:

@@ -129,7 +129,7 @@ def _verify(
                 f"the exported graph {'in OpenVINO ' if runtime == OPENVINO else ''}{wrong}",
                 "if the model's logits are very large, allow more with --tolerance; otherwise this is a bug of ours: please report it",
             )
-        announce_verification(verification, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO")
+        announce_verification(verification, "PyTorch" if runtime == ONNXRUNTIME else "PyTorch, in OpenVINO", target)
         document = VerificationDocument(**verification.as_json(), against="PyTorch", texts=texts, tolerance=TOLERANCE)
         if tolerance is not None:
             document["tolerance"] = tolerance

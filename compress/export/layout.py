@@ -49,7 +49,7 @@ def lay_out_artifact(inputs: Inputs, settings: ExportSettings, output: Path) -> 
     data, texts = verification_data(inputs, source)
     original = OnnxModel(source, hints=hints)
     verification = verify(original.logits, served_forwards(output, hints)[ONNXRUNTIME], data, original.target)
-    announce_verification(verification, "the artifact")
+    announce_verification(verification, "the artifact", original.target)
     document = {
         **{key: manifest[key] for key in KEPT if key in manifest},
         "precision": manifest.get("precision", "fp32"),

@@ -144,9 +144,8 @@ def cached_forward(forward: Forward) -> Forward:
     return cached
 
 
-def announce_verification(verification: Verification, against: str) -> None:
+def announce_verification(verification: Verification, against: str, target: Target) -> None:
     """Print how far two models agree."""
-    console.info(
-        f"  against {against}: logits differ by at most {verification.max_abs:.1e}, predictions agree on "
-        f"{100 * verification.agreement:.1f} % of {verification.examples} examples in {len(verification.cases)} batch shapes"
-    )
+    share = f"{100 * verification.agreement:.1f} % of {verification.examples} examples in {len(verification.cases)} batch shapes"
+    outputs, equal = ("vectors", f"the cosine is at least {EQUAL_COSINE} for") if target == "vector" else ("logits", "predictions agree on")
+    console.info(f"  against {against}: {outputs} differ by at most {verification.max_abs:.1e}, {equal} {share}")

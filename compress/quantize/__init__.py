@@ -148,7 +148,7 @@ def _verify(
                 f"the logits of the {precision} graph are not finite on '{verification.worst_case}'",
                 "use another --method, and please report it",
             )
-        announce_verification(verification, f"{AGAINST}, in OpenVINO" if runtime == OPENVINO else AGAINST)
+        announce_verification(verification, f"{AGAINST}, in OpenVINO" if runtime == OPENVINO else AGAINST, reference.target)
         documents[runtime] = {**verification.as_json(), "against": AGAINST, "texts": texts}
     return documents
 

@@ -349,6 +349,9 @@ def _validated(manifest: Document) -> str:
     if scores.get("drop_points") is None:
         return "Its accuracy was not measured in this run."
     main = next((name for name in scores if name not in ("n", "float", "drop_points")), "accuracy")
+    if main == "cosine":
+        vectors = f"its vectors had a mean cosine × 100 of {100 * scores[main]:.2f} with those before quantization"
+        return f"On validation (n = {scores['n']}) {vectors}; on other texts it can differ."
     values = f"{100 * scores[main]:.2f}, and {100 * scores['float']:.2f} before quantization"
     return f"On validation (n = {scores['n']}) its {metric_name(main)} × 100 was {values}; on other texts it can differ."
 

@@ -31,6 +31,15 @@ def test_scores_are_in_points_with_the_comparison(capsys: Printed) -> None:
     assert "5 examples are misclassified by some model; the models disagree on 3 of 40" in out
 
 
+@pytest.mark.parametrize("metric", ["ndcg@10", "cosine"])
+def test_rankings_and_vectors_are_not_misclassified(metric: str, capsys: Printed) -> None:
+    entries: Any = [{**entry, "metrics": {metric: 0.9}, "ci95": {metric: [0.8, 0.95]}} for entry in result().results]
+    show_evaluation(result(results=entries))
+    out = capsys.readouterr().out
+    assert "90.00 [80.0, 95.0]" in out
+    assert "misclassified" not in out
+
+
 def test_the_old_index_has_a_column_and_a_sentence(capsys: Printed) -> None:
     change = {"metric": "accuracy", "delta": -0.01, "ci95": [-0.03, 0.01], "p_value": 0.25}
     index = {"of": "teacher", "valid": True, "metrics": {"accuracy": 0.89}, "ci95": {"accuracy": [0.8, 0.95]}, "vs_first": change}

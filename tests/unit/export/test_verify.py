@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
+from compress.core import console
 from compress.core.errors import ModelError
 from compress.data.encoded import Encoded
 from compress.export.graph import build_graph
-from compress.export.verify import batches_to_try, cached_forward, verify
+from compress.export.verify import Verification, announce_verification, batches_to_try, cached_forward, verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import save_model
@@ -169,6 +170,14 @@ def test_a_fault_in_openvino_alone_is_named(checkpoint: Callable[..., Path], tmp
     (tmp_path / "out").mkdir()
     with pytest.raises(ModelError, match="in OpenVINO differs from PyTorch"):
         export_module.run(Inputs({"model": checkpoint()}), ExportSettings(runtime="openvino"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(("target", "told"), [("class", "predictions agree on 100"), ("vector", "cosine is at least 0.9999 for 100")])
+def test_what_is_announced_fits_the_target(target: Any, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(console, "info", printed.append)
+    announce_verification(Verification(1e-7, 1e-7, 1.0, 13, "none", ["all"], 1.0), "PyTorch", target)
+    assert told in printed[0]
 
 
 def test_what_is_remembered_is_computed_once() -> None:

@@ -299,6 +299,12 @@ def test_the_card_tells_where_a_precision_ends(precision: str, told: str) -> Non
     assert "On validation (n = 20) its accuracy × 100 was 50.00, and 75.00 before" in limits
 
 
+def test_the_card_says_what_vectors_were_compared_with() -> None:
+    validated = {"validation": {"n": 20, "cosine": 0.995, "float": 1.0, "drop_points": 0.5}}
+    card = model_card("demo", "int8", {"int8": manifests("class", precision="int8", metrics=validated)["int8"]})
+    assert "its vectors had a mean cosine × 100 of 99.50 with those before quantization" in card
+
+
 def test_the_card_quotes_the_runtime_that_serves() -> None:
     score = {"n": 20, "accuracy": 0.5, "float": 0.75, "drop_points": 25.0}
     metrics = {"validation": score, "validation_openvino": {**score, "accuracy": 0.25}}

@@ -76,7 +76,7 @@ class Curve:
             self.cost_model.calibrated(model)
         self.points.append(point)
         if metrics:
-            console.info(f"  {self._progress(model_shape(model))}, validation {100 * point['score']:.2f}")
+            console.info(f"  {self._progress(model_shape(model))}, validation {self.context.main_metric} {100 * point['score']:.2f}")
         return point["score"]
 
     def finish(self, target: PruneTarget, candidate: PruneCandidate) -> Pruned:
@@ -95,4 +95,6 @@ class Curve:
 
     def _progress(self, shape: Shape) -> str:
         ratio, unit = self.cost_model.expected(shape), self.cost_model.unit
-        return f"{ratio:.2f}x (predicted)" if unit == "time" else f"{100 / ratio:.1f} % of the {unit}"
+        if unit == "time":
+            return f"{ratio:.2f}x (predicted)"
+        return f"{100 / ratio:.1f} % of the encoder's {'FLOPs' if unit == 'flops' else 'parameters'}"

@@ -185,8 +185,8 @@ class TaskSpec(BaseModel):
             raise ValueError("candidates come from a run or from a retriever, not from both")
         if bool(self.run or self.retriever) != self.ranks_candidates:
             raise ValueError(
-                "text-ranking with beir needs the candidates of the queries: run (a TREC run file) or retriever (an embedder); "
-                "nothing else takes them"
+                "text-ranking with beir needs the candidates of the queries, and no other task takes them: "
+                "give run (a TREC run file; --run FILE) or retriever (an embedder; --retriever MODEL)"
             )
         if self.labels and len(set(self.labels)) < len(self.labels):
             raise ValueError("a label occurs twice in 'labels'")

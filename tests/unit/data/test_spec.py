@@ -154,11 +154,11 @@ def test_a_reranker_on_judgements_needs_candidates(tmp_path: Path) -> None:
     assert (len(spec.text), spec.max_length, spec.target) == (2, 512, "value")
     assert "needs the candidates of the queries" in refused({**RANKING, "run": None})
     assert "from a run or from a retriever" in refused({**RANKING, "retriever": "builtin:minilm-l6"})
-    assert "nothing else takes them" in refused({"kind": "sentence-embedding", "beir": "folder", "retriever": "a/b"})
+    assert "no other task takes them" in refused({"kind": "sentence-embedding", "beir": "folder", "retriever": "a/b"})
     assert "candidates goes with text-ranking" in refused({"text": ["a"], "train": "x.csv", "candidates": 10})
     assert "candidates" in refused({**RANKING, "candidates": 101})
     assert resolve({**RANKING, "run": None, "retriever": "builtin:minilm-l6"}).metrics == spec.metrics
-    assert "nothing else takes them" in refused({**RANKING, "kind": "sentence-embedding"})
+    assert "no other task takes them" in refused({**RANKING, "kind": "sentence-embedding"})
     assert "beir goes with sentence-embedding and text-ranking" in refused({**RANKING, "kind": "regression", "text": ["a"]})
     for changes in ({"text": ["title", "text"]}, {"label": "grade"}, {"hold_back": 0.5}):
         assert "leave text, label and hold_back out" in refused({**RANKING, **changes})

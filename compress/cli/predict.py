@@ -82,14 +82,8 @@ def command(
 
     single = query is None and not pair
     predict = open_predictor(model, device, pooling, query_first=query is not None, single=single, check=check)
-    if texts:
-        inputs: Iterable[str] = ["\t".join(texts)] if pair else texts
-        if pair and len(texts) != 2:
-            raise UsageError(f"--pair takes two texts, not {len(texts)}")
-    else:
-        inputs = (line.rstrip("\r\n") for line in _stdin())
     collected, vectors, found = [], [], False
-    for chunk in _chunks(inputs):
+    for chunk in _chunks(_inputs(texts, pair)):
         found = True
         rows: list[OneInput] = [(query, text) if query is not None else _split(text) if pair else text for text in chunk]
         for text, prediction in zip(chunk, predict(rows), strict=True):
@@ -111,6 +105,13 @@ def command(
         console.result({"predictions": collected}, lambda: None)
 
 
+def _inputs(texts: tuple[str, ...], pair: bool) -> Iterable[str]:
+    """Return the arguments, a pair as one line, or else the lines of stdin."""
+    if not texts:
+        return (line.rstrip("\r\n") for line in _stdin())
+    return ["\t".join(texts)] if pair else texts
+
+
 def _check_options(texts: tuple[str, ...], query: str | None, output: str | None, beir: str | None, pair: bool) -> None:
     """Refuse options that do not go together.
 
@@ -121,6 +122,8 @@ def _check_options(texts: tuple[str, ...], query: str | None, output: str | None
         raise UsageError("--beir takes no texts, --query or --pair", "its queries and documents are those of the data set")
     if beir is not None and not (output or "").endswith(".run"):
         raise UsageError("--beir writes the candidates of the queries to a run file", "name it: -o candidates.run")
+    if pair and texts and len(texts) != 2:
+        raise UsageError(f"--pair takes two texts, not {len(texts)}")
     if query is not None and pair:
         raise UsageError("--query and --pair do not go together", "with --query every text is the second one of a pair")
     if output and beir is None and (query is not None or pair):

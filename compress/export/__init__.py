@@ -66,16 +66,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         return difference(verify(reference, forward, tried, target), precisions[runtime], settings.tolerance)
 
     longest = max_tokens(read_config(source))
-    if settings.token_embeddings and not embedder:
-        raise UsageError("--token-embeddings is for embedders, and this model is another one", "leave it out")
-    if (
-        embedder
-        and model.config.model_type == STATIC.model_type
-        and (settings.token_embeddings or settings.layout == "sentence-transformers")
-    ):
-        raise UsageError(
-            "a static embedder has one state for a text, and no vectors of its tokens", "leave --token-embeddings and --layout out"
-        )
+    _check_token_vectors(settings, embedder, is_static=model.config.model_type == STATIC.model_type)
     tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
     input_spec = recorded_input_spec(inputs)
     write_artifact(tuned.graph, source, output, inputs.pooling, input_spec)
@@ -103,6 +94,20 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     if settings.layout != "compress":
         document["graph"] = move_graph(output, settings.layout, "fp32")
     return document
+
+
+def _check_token_vectors(settings: ExportSettings, embedder: bool, is_static: bool) -> None:
+    """Refuse a graph with the vectors of tokens of a model that has none.
+
+    Raises:
+        UsageError: no embedder, or a static one.
+    """
+    if settings.token_embeddings and not embedder:
+        raise UsageError("--token-embeddings is for embedders, and this model is another one", "leave it out")
+    if embedder and is_static and (settings.token_embeddings or settings.layout == "sentence-transformers"):
+        raise UsageError(
+            "a static embedder has one state for a text, and no vectors of its tokens", "leave --token-embeddings and --layout out"
+        )
 
 
 def _verify(

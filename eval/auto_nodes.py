@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from compress.core import files
 from compress.core.artifacts import read_manifest
 from compress.search.jobs import TIMED_TARGETS
-from eval.scaling import NODES, Work, critical_path, makespan
+from eval.scaling import NODES, Work, print_schedules
 
 
 def search_works(search: Path, store: Path | None = None) -> dict[str, Work]:
@@ -56,14 +56,7 @@ def main() -> None:
     parser.add_argument("--timers", type=int, help="machines that may time stages; default: all")
     parser.add_argument("--overhead", type=float, default=0.0, help="seconds per stage")
     arguments = parser.parse_args()
-    works = search_works(arguments.search, arguments.store)
-    total = sum(work.seconds for work in works.values())
-    print(f"{len(works)} stages, {total / 60:.1f} min of work, longest chain {critical_path(works) / 60:.1f} min")
-    print("| machines | time, min | times as fast | busy, % |\n|---|---|---|---|")
-    one = makespan(works, 1, arguments.timers, arguments.overhead)
-    for nodes in arguments.nodes:
-        span = makespan(works, nodes, arguments.timers, arguments.overhead)
-        print(f"| {nodes} | {span / 60:.1f} | {one / span:.2f} | {100 * total / (nodes * span):.0f} |")
+    print_schedules(search_works(arguments.search, arguments.store), arguments, "| machines | time, min | times as fast | busy, % |")
 
 
 if __name__ == "__main__":

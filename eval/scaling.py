@@ -104,9 +104,16 @@ def _work(job: Job, stages: Mapping[str, Mapping[str, float]]) -> Work:
 def simulate(arguments: argparse.Namespace) -> None:
     """Print the table of a simulation."""
     works = recorded(arguments.recorded, arguments.grid, arguments.seeds)
+    print_schedules(works, arguments)
+
+
+def print_schedules(
+    works: Mapping[str, Work], arguments: argparse.Namespace, heads: str = "| nodes | time, min | speedup | busy, % |"
+) -> None:
+    """Print the table of a schedule on each number of `arguments.nodes`, with the `timers` and `overhead` of `makespan`."""
     total = sum(work.seconds for work in works.values())
     print(f"{len(works)} stages, {total / 60:.1f} min of work, longest chain {critical_path(works) / 60:.1f} min")
-    print("| nodes | time, min | speedup | busy, % |\n|---|---|---|---|")
+    print(f"{heads}\n|---|---|---|---|")
     one = makespan(works, 1, arguments.timers, arguments.overhead)
     for nodes in arguments.nodes:
         span = makespan(works, nodes, arguments.timers, arguments.overhead)

@@ -22,7 +22,6 @@ from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
-from compress.models.device import to_tensors
 from compress.models.disentangled import buckets_by_distance
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers
@@ -32,6 +31,7 @@ from compress.prune.baselines import torch_pruning_scores
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
 from tests import tiny
+from tests.unit.models.edge_batches import assert_same, calibration
 
 OWN: dict[str, Any] = {"share_att_key": False}  # projections of positions apart from those of contents
 VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config that changes what is computed, with every head
@@ -49,24 +49,6 @@ def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
     return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
 
 
-def assert_same(expected: Any, *others: Any) -> None:
-    """Compare forward functions on real tokens: of mixed lengths, one alone, with much padding, and of the longest text."""
-    data = tiny.encoded("deberta-v2")
-    longest = {"input_ids": np.tile(np.arange(8, 72), (1, 2)), "attention_mask": np.ones((1, tiny.POSITIONS), dtype=np.int64)}
-    one = {name: array[:1, :1] for name, array in data.batch([0]).items()}
-    for batch in (data.batch(range(12)), one, data.batch(range(4), pad_to=tiny.POSITIONS), longest):
-        mask, right = batch["attention_mask"].astype(bool), expected(batch)
-        for other in others:
-            found = other(batch)
-            left, wanted = (found[mask], right[mask]) if right.ndim == 3 else (found, right)
-            np.testing.assert_allclose(left, wanted, rtol=0, atol=1e-4)
-
-
-def batches(model: Any, count: int = 12) -> list[Any]:
-    data = tiny.encoded("deberta-v2", count)
-    return [to_tensors(data.batch(range(start, start + 4)), model, torch.device("cpu")) for start in range(0, count, 4)]
-
-
 def saved(model: Any, folder: Path) -> Any:
     """Save a model and load it again."""
     tiny.write_tokenizer(folder, "deberta-v2")
@@ -79,13 +61,14 @@ def test_transformers_ours_sliced_reloaded_and_onnx_compute_the_same(target: Any
     tiny.write_checkpoint(tmp_path / "dense", "deberta-v2", target=target, **changes)
     plain = getattr(transformers, family_of("deberta-v2").head_class(target)).from_pretrained(tmp_path / "dense").eval()
     model = load_model(tmp_path / "dense")
-    assert_same(torch_forward(plain), torch_forward(model), onnx_forward(model))
+    assert_same("deberta-v2", torch_forward(plain), torch_forward(model), onnx_forward(model))
     masked = copy.deepcopy(model)
     mask_model(masked, CUT)
     slice_model(model, CUT)
     again = saved(model, tmp_path)
     forms = GraphForm("mha", "packed", "scores"), GraphForm("onnx", opset=23), GraphForm(scale="scores", opset=17)
     assert_same(
+        "deberta-v2",
         torch_forward(model),
         torch_forward(masked),
         torch_forward(again),
@@ -98,7 +81,7 @@ def test_embedders(tmp_path: Path) -> None:
     tiny.write_embedder(tmp_path, "deberta-v2", ("mean",), dense=8)
     model = load_model(tmp_path)
     slice_model(model, CUT)
-    assert_same(torch_forward(model), onnx_forward(model))
+    assert_same("deberta-v2", torch_forward(model), onnx_forward(model))
 
 
 def test_a_head_owns_rows_of_the_projections_of_positions() -> None:
@@ -113,7 +96,7 @@ def test_a_head_owns_rows_of_the_projections_of_positions() -> None:
 
 def test_what_projections_read_is_the_tokens_not_the_positions() -> None:
     model = tiny.make_model("deberta-v2")
-    batch, layer = batches(model, 4)[0], next(encoder_layers(model))
+    batch, layer = calibration("deberta-v2", model, 4)[0], next(encoder_layers(model))
     assert layer.query is not None
     with captured_inputs(layer.query) as seen, torch.no_grad():
         _, features = forward_with_features(model, batch, [("query", 1)])
@@ -126,7 +109,7 @@ def test_a_refit_brings_the_outputs_back() -> None:
     dense = tiny.make_model("deberta-v2")
     model = copy.deepcopy(dense)
     slice_model(model, [Kept([0, 1, 2], list(range(50))), Kept([], list(range(50))), Kept([0, 1], [])])
-    parts, before = batches(dense, 40), copy.deepcopy(model)
+    parts, before = calibration("deberta-v2", dense, 40), copy.deepcopy(model)
     reconstruct(model, DenseTargets(dense, parts))
     with torch.no_grad():
         gap = [sum(float((cut(**part).logits - dense(**part).logits).square().sum()) for part in parts) for cut in (before, model)]
@@ -140,7 +123,7 @@ def test_narrowed(changes: dict[str, Any], tmp_path: Path) -> None:
     assert model_shape(model).hidden == 16
     again = saved(model, tmp_path)
     assert again.config.attention_head_size == tiny.HEAD_SIZE
-    assert_same(torch_forward(model), torch_forward(again), onnx_forward(model))
+    assert_same("deberta-v2", torch_forward(model), torch_forward(again), onnx_forward(model))
 
 
 def test_scores_of_a_head_are_means_over_its_weights() -> None:

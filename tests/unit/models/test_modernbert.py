@@ -24,7 +24,6 @@ from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, session_forward
 from compress.models.adapters import add_adapters
 from compress.models.checkpoint import load_model, save_model
-from compress.models.device import to_tensors
 from compress.models.family import family_of
 from compress.models.joined_linear import join_state, split_joined, split_state
 from compress.models.layers import encoder_layers
@@ -34,6 +33,7 @@ from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.share.layers import can_share
 from tests import tiny
+from tests.unit.models.edge_batches import assert_same, calibration
 
 BIASES: dict[str, Any] = {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True}
 VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config that changes what is computed, with every head
@@ -55,42 +55,21 @@ def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
     return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
 
 
-def batches() -> list[dict[str, np.ndarray]]:
-    """Return mixed lengths, one token alone, padding far beyond every window, and the longest text that there may be."""
-    data = tiny.encoded("modernbert")
-    longest = {"input_ids": np.tile(np.arange(8, 72), (1, 2)), "attention_mask": np.ones((1, tiny.POSITIONS), dtype=np.int64)}
-    one = {name: array[:1, :1] for name, array in data.batch([0]).items()}
-    return [data.batch(range(12)), one, data.batch(range(4), pad_to=tiny.POSITIONS), longest]
-
-
-def assert_same(expected: Any, *others: Any) -> None:
-    """Compare forward functions on real tokens."""
-    for batch in batches():
-        mask, right = batch["attention_mask"].astype(bool), expected(batch)
-        for other in others:
-            found = other(batch)
-            left, wanted = (found[mask], right[mask]) if right.ndim == 3 else (found, right)
-            np.testing.assert_allclose(left, wanted, rtol=0, atol=1e-4)
-
-
-def calibration(model: Any, count: int = 12) -> list[Any]:
-    data = tiny.encoded("modernbert", count)
-    return [to_tensors(data.batch(range(start, start + 4)), model, torch.device("cpu")) for start in range(0, count, 4)]
-
-
 @pytest.mark.parametrize(("target", "changes"), VARIANTS, ids=str)
 def test_transformers_ours_sliced_reloaded_and_onnx_compute_the_same(target: Any, changes: dict[str, Any], tmp_path: Path) -> None:
     tiny.write_checkpoint(tmp_path / "dense", "modernbert", target=target, **changes)
     kind = getattr(transformers, family_of("modernbert").head_class(target))
     plain = kind.from_pretrained(tmp_path / "dense").eval()
     model = load_model(tmp_path / "dense")
-    assert_same(torch_forward(plain), torch_forward(model), onnx_forward(model))
+    assert_same("modernbert", torch_forward(plain), torch_forward(model), onnx_forward(model))
     slice_model(model, CUT)
     (tmp_path / "cut").mkdir()
     save_model(model, tmp_path / "cut", tmp_path / "dense")
     again = load_model(tmp_path / "cut")
     forms = GraphForm("mha", "packed"), GraphForm("onnx", opset=23), GraphForm(scale="scores", opset=17)
-    assert_same(torch_forward(model), torch_forward(again), onnx_forward(again), *(onnx_forward(again, form) for form in forms))
+    assert_same(
+        "modernbert", torch_forward(model), torch_forward(again), onnx_forward(again), *(onnx_forward(again, form) for form in forms)
+    )
 
 
 @pytest.mark.parametrize("pooling", [("cls",), ("mean", "max")])
@@ -100,7 +79,7 @@ def test_embedders(pooling: tuple[str, ...], tmp_path: Path) -> None:
     slice_model(model, CUT)
     (tmp_path / "cut").mkdir()
     save_model(model, tmp_path / "cut", tmp_path / "dense")
-    assert_same(torch_forward(model), torch_forward(load_model(tmp_path / "cut")), onnx_forward(model))
+    assert_same("modernbert", torch_forward(model), torch_forward(load_model(tmp_path / "cut")), onnx_forward(model))
 
 
 def test_a_dense_model_is_saved_as_transformers_has_it(tmp_path: Path) -> None:
@@ -135,12 +114,12 @@ def test_adapters_and_biases_reach_the_graph() -> None:
     for name, parameter in model.named_parameters():
         if "adapter" in name:
             torch.nn.init.normal_(parameter, std=0.3)
-    assert_same(torch_forward(model), onnx_forward(model))
+    assert_same("modernbert", torch_forward(model), onnx_forward(model))
 
 
 def test_layers_one_by_one_get_the_masks_and_rotations_of_their_kind() -> None:
     model = tiny.make_model("modernbert")
-    batch = calibration(model, 4)
+    batch = calibration("modernbert", model, 4)
     inputs = first_layer_inputs(model, batch)
     for layer in encoder_layers(model):
         inputs.states[0] = inputs.run(layer, 0)
@@ -153,7 +132,7 @@ def test_a_refit_brings_the_residual_stream_back_and_adds_biases(tmp_path: Path)
     dense = tiny.make_model("modernbert")
     model = copy.deepcopy(dense)
     slice_model(model, [Kept([0, 1, 2], list(range(50))), Kept([], list(range(50))), Kept([0, 1], [])])
-    parts = calibration(dense, 40)
+    parts = calibration("modernbert", dense, 40)
     before = copy.deepcopy(model)
     errors = reconstruct(model, DenseTargets(dense, parts))
     assert all(error["attention_after"] <= error["attention_before"] for error in errors)
@@ -166,7 +145,7 @@ def test_a_refit_brings_the_residual_stream_back_and_adds_biases(tmp_path: Path)
     again = load_model(tmp_path)
     assert again.config.mlp_bias
     assert not again.config.norm_bias
-    assert_same(torch_forward(model), torch_forward(again), onnx_forward(again))
+    assert_same("modernbert", torch_forward(model), torch_forward(again), onnx_forward(again))
 
 
 def test_the_group_of_a_neuron_is_two_rows_and_a_column() -> None:
@@ -198,7 +177,7 @@ def test_a_narrowed_model_keeps_its_rotations(changes: dict[str, Any], tmp_path:
     assert len(hidden_norms(model)) == 2 * tiny.LAYERS + 1  # the embeddings' and the last one more, the first layer's one less
     tiny.write_tokenizer(tmp_path, "modernbert")
     save_model(model, tmp_path, tmp_path)
-    assert_same(torch_forward(model), torch_forward(load_model(tmp_path)), onnx_forward(model))
+    assert_same("modernbert", torch_forward(model), torch_forward(load_model(tmp_path)), onnx_forward(model))
 
 
 def test_the_first_layer_stays_and_the_others_keep_their_kinds(tmp_path: Path) -> None:
@@ -210,7 +189,7 @@ def test_the_first_layer_stays_and_the_others_keep_their_kinds(tmp_path: Path) -
     save_model(model, tmp_path, tmp_path)
     plain: Any = transformers.ModernBertForSequenceClassification.from_pretrained(tmp_path).eval()
     assert plain.config.layer_types == ["full_attention", "full_attention"]
-    assert_same(torch_forward(plain), torch_forward(model), onnx_forward(model))
+    assert_same("modernbert", torch_forward(plain), torch_forward(model), onnx_forward(model))
 
 
 def test_the_first_layer_shares_weights_with_no_other() -> None:

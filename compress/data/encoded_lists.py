@@ -52,7 +52,7 @@ def group_inputs(encoded: Encoded, rows: np.ndarray, labels: np.ndarray) -> Enco
     )
 
 
-def as_lists(encoded: Encoded, size: int) -> Encoded:
+def group_in_lists(encoded: Encoded, size: int) -> Encoded:
     """Return inputs as lists of `size` that are next to each other, labels as one row per list; unchanged for lists of one."""
     if size == 1:
         return encoded

@@ -250,7 +250,7 @@ def mention_scores(logits: np.ndarray, data: Encoded) -> np.ndarray:
     return scores
 
 
-def name_of(text: str, label: np.ndarray, choice: int) -> str:
+def antecedent_name(text: str, label: np.ndarray, choice: int) -> str:
     """Return the name of a choice, as it stands in a marked text; empty for neither."""
     if choice == NEITHER:
         return ""

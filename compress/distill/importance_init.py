@@ -24,7 +24,7 @@ from compress.models.disentangled import position_embeddings
 from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import family_of
 from compress.models.joined_linear import build_model
-from compress.models.layers import Layer, encoder_layers, find_submodule, last_norm, repeated
+from compress.models.layers import Layer, encoder_layers, find_submodule, last_norm, repeated_kinds
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
 from compress.models.sentence_head import EMBEDDING_KEY, head_for_width
@@ -59,7 +59,7 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
     for key, value in sizes.items():
         setattr(config, key, value)
     if kinds := getattr(config, "layer_types", None):
-        config.layer_types = repeated(kinds, len(shape.layers))
+        config.layer_types = repeated_kinds(kinds, len(shape.layers))
     if family.head_size_key and hasattr(config, family.head_size_key):  # of a narrowed teacher
         delattr(config, family.head_size_key)
     if hasattr(config, CONFIG_KEY):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from compress.core import console, processes
 from compress.data.encoded import Encoded
-from compress.data.encoded_lists import as_lists
+from compress.data.encoded_lists import group_in_lists
 from compress.data.examples import Examples
 from compress.data.task import Task
 from compress.distill.defaults import with_defaults
@@ -115,7 +115,7 @@ def train_student(
     teachers.model.to(plan.device)  # for features that are not cached
     student.model.to(plan.device)
     with nullcontext() if plan.settings.dropout else dropout_disabled(student.model):
-        return _train(student.model, as_lists(data, size), losses, evaluator, plan)
+        return _train(student.model, group_in_lists(data, size), losses, evaluator, plan)
 
 
 def _settings(settings: DistillSettings, student: Student, teachers: Teachers, labeled: bool, examples: int, task: Task) -> DistillSettings:
@@ -148,7 +148,7 @@ def _distillation_losses(
     matches = match_layers(plan.settings, model_shape(teachers.model), model_shape(student.model))
     training_data = with_teacher_outputs(examples, data, student.tokenizer, teachers, task.spec.input_spec, matches, plan, labeled)
     loss = DistillationLoss(student.model, teachers.model, training_data, matches, plan.settings, plan.device)
-    items = as_lists(data, training_data.list_size).items
+    items = group_in_lists(data, training_data.list_size).items
     if not plan.settings.layer_epochs:
         return [Loss(loss, loss.parameters(), items)]
     layers, outputs = loss.restricted_to("layers"), loss.restricted_to("outputs")

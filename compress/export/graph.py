@@ -19,7 +19,7 @@ from compress.core.errors import ModelError
 from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias, packed
 from compress.export.builder import GraphBuilder, Output, RowGraph
 from compress.export.disentangled import DistanceRows, PositionTerms
-from compress.export.pooling import pooled, sentence_vectors
+from compress.export.pooling import pooled_rows, sentence_vectors
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.rotary import SLIDING, rotation, window_mask
@@ -330,7 +330,7 @@ def _modernbert_transform(graph: GraphBuilder, model: TransformersModel, rows: s
 
 def _modernbert_head(graph: RowGraph, model: TransformersModel, rows: str) -> str:
     if reads_every_token(model.config):
-        rows = pooled(graph, graph.shaped(rows, [model_shape(model).hidden], "pooling.states"), "mean")
+        rows = pooled_rows(graph, graph.shaped(rows, [model_shape(model).hidden], "pooling.states"), "mean")
     return _linear(graph, _modernbert_transform(graph, model, rows), find_submodule(model, "classifier"), "classifier")
 
 

@@ -39,7 +39,7 @@ def lay_out_artifact(inputs: Inputs, settings: ExportSettings, output: Path) -> 
     source = inputs.source
     manifest = artifacts.read_manifest(source) or {}
     graph = _read(graph_file(source))
-    check_outputs(graph, settings)
+    _check_token_vectors(graph, settings)
     input_spec = recorded_input_spec(inputs)
     write_artifact(graph, source, output, inputs.pooling, input_spec)
     if (source / CANARIES).is_file():
@@ -79,7 +79,7 @@ def move_graph(folder: Path, layout: str, precision: str) -> str:
     return path
 
 
-def check_outputs(graph: onnx.ModelProto, settings: ExportSettings) -> None:
+def _check_token_vectors(graph: onnx.ModelProto, settings: ExportSettings) -> None:
     """Refuse an embedder's graph without the vectors of its tokens if they are asked for.
 
     Raises:

@@ -30,7 +30,7 @@ def sentence_vectors(graph: RowGraph, model: TransformersModel, states: str, eve
     """
     value = states
     if every_token:
-        parts = [pooled(graph, states, mode) for mode in head_of(model.config).pooling]
+        parts = [pooled_rows(graph, states, mode) for mode in head_of(model.config).pooling]
         value = parts[0] if len(parts) == 1 else graph.node("Concat", parts, "pooling", axis=-1)
     steps: Any = model.steps
     for number, step in enumerate(steps):
@@ -40,7 +40,7 @@ def sentence_vectors(graph: RowGraph, model: TransformersModel, states: str, eve
     return value
 
 
-def pooled(graph: RowGraph, states: str, mode: Pooling) -> str:
+def pooled_rows(graph: RowGraph, states: str, mode: Pooling) -> str:
     """Pool (batch, sequence, hidden) to (batch, hidden)."""
     if mode == "cls":
         return graph.first_of(states, "pooling.cls")

@@ -11,7 +11,7 @@ import numpy as np
 from compress.data.encoded import Encoded
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
-from compress.data.mentions import CHOICES, mention_scores, name_of
+from compress.data.mentions import CHOICES, antecedent_name, mention_scores
 from compress.data.sentence_texts import decode_vectors
 from compress.models.label_mapping import NO_CLASS, logit_positions, predicted_classes
 
@@ -259,7 +259,7 @@ def _tagged_words(probabilities: np.ndarray, data: Encoded, examples: Examples, 
 def _antecedents(probabilities: np.ndarray, examples: Examples) -> list[Output]:
     """Return what the pronoun of each example means, by the probabilities of A, B and neither, (n, 3)."""
     return [
-        Antecedent(CHOICES[best], float(row[best]), name_of(text, label, best), dict(zip(CHOICES, row.tolist(), strict=True)))
+        Antecedent(CHOICES[best], float(row[best]), antecedent_name(text, label, best), dict(zip(CHOICES, row.tolist(), strict=True)))
         for (text,), label, row, best in zip(examples.texts, examples.labels, probabilities, probabilities.argmax(1).tolist(), strict=True)
     ]
 

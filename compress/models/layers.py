@@ -114,7 +114,7 @@ def last_norm(model: TransformersModel) -> nn.LayerNorm:
     return list(encoder_layers(model))[-1].output_norm
 
 
-def repeated(kinds: Sequence[str], count: int) -> list[str]:
+def repeated_kinds(kinds: Sequence[str], count: int) -> list[str]:
     """Return the kinds of `count` layers in the order of a model's: its first ones, and after its last one from the start again."""
     return [kinds[number % len(kinds)] for number in range(count)]
 

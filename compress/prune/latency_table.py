@@ -20,7 +20,7 @@ from compress.core.caches import measured_once
 from compress.models import shape as shapes
 from compress.models.family import TOKEN_HEADS, family_of
 from compress.models.joined_linear import build_model
-from compress.models.layers import reads_every_token, repeated
+from compress.models.layers import reads_every_token, repeated_kinds
 from compress.models.model_shape import model_shape
 from compress.models.resize import resize
 from compress.models.types import TransformersModel
@@ -218,7 +218,7 @@ def skeleton(model: TransformersModel, sizes: LayerSizes) -> TransformersModel:
     config.pop(shapes.CONFIG_KEY, None)
     config[family.layers_key] = len(sizes)
     if kinds := config.get("layer_types"):
-        config["layer_types"] = repeated(kinds, len(sizes))
+        config["layer_types"] = repeated_kinds(kinds, len(sizes))
     config["vocab_size"] = max(VOCABULARY, (config.get("pad_token_id") or 0) + 1)
     shape = model_shape(model)
     small = build_model(type(model), transformers.AutoConfig.for_model(**config))

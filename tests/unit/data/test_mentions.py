@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from compress.core.errors import DataError
 from compress.data.encoded import IGNORED, Encoded
-from compress.data.mentions import CHOICE, CHOICES, GENDER, encode_mentions, mention_examples, mention_scores, name_of
+from compress.data.mentions import CHOICE, CHOICES, GENDER, antecedent_name, encode_mentions, mention_examples, mention_scores
 from compress.data.presets import resolve
 from compress.data.task import Task
 from compress.data.unlabeled import append_unlabeled, read_unlabeled
@@ -49,7 +49,7 @@ def test_gaps_own_file(tmp_path: Path) -> None:
     assert examples.labels[:, CHOICE].tolist() == [0, 1, 2]
     for (text,), label, pronoun in zip(examples.texts, examples.labels, ("she", "her", "she"), strict=True):
         assert [text[start:end] for start, end in label[:CHOICE].reshape(3, 2)] == [pronoun, "Ada Lovelace", "Mary Somerville"]
-        assert [name_of(text, label, choice) for choice in range(3)] == ["Ada Lovelace", "Mary Somerville", ""]
+        assert [antecedent_name(text, label, choice) for choice in range(3)] == ["Ada Lovelace", "Mary Somerville", ""]
     assert task.label_names == ["other", "antecedent"]
     assert task.spec.metrics == ["gap_f1", "gap_f1_masculine", "gap_f1_feminine", "gap_bias"]
     assert task.spec.max_length == 256

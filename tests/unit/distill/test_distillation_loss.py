@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from compress.data.encoded_lists import as_lists
+from compress.data.encoded_lists import group_in_lists
 from compress.distill import teacher_outputs as module
 from compress.distill.distillation_loss import DistillationLoss, create_projections
 from compress.distill.layer_matching import LayerMatch, match_layers
@@ -130,7 +130,7 @@ def test_lists_of_candidates_are_compared_list_by_list() -> None:
     pairs = match_layers(options, model_shape(teacher), model_shape(student))
     outputs = compute_teacher_outputs(teacher, "lists", data, [feature for match in pairs for feature in match.teacher_features], CPU)
     training_data = TrainingData(data, data, outputs, np.ones(12, dtype=bool), "value", False, 4)
-    positions, lists = np.array([2, 0]), as_lists(data, 4)
+    positions, lists = np.array([2, 0]), group_in_lists(data, 4)
     assert len(lists) == 3
     batch = to_tensors(lists.batch(positions), student, CPU)
     with torch.no_grad():

@@ -73,13 +73,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **{f"{name}_token_id": number for name, number in (("bos", 2), ("cls", 2), ("eos", 3), ("sep", 3))},
     },
 }
+CONFIGS["nomic_bert"] = {**CONFIGS["bert"], "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}
 CONFIGS["xlm-roberta"] = CONFIGS["roberta"]
 CONFIGS["mpnet"] = {key: value for key, value in CONFIGS["roberta"].items() if key != "type_vocab_size"}
 RENAMED = ("camembert", "data2vec-text", "ernie")  # computed as a family above: only tests of names, classes and heads run on them
 CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"], "ernie": {**CONFIGS["bert"], "use_task_id": True}}
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
-OTHER_BLOCKS = ("modernbert", "deberta-v2")  # layers that are not BERT's: tests of their own in tests/unit/models
+OTHER_BLOCKS = ("modernbert", "deberta-v2", "nomic_bert")  # layers that are not BERT's: tests of their own in tests/unit/models
 FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS]
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}
 # Every family with every class of heads; "class", "labels" and "value" are one class of heads and take turns.
@@ -115,7 +116,8 @@ def write_tokenizer(folder: Path, family: str = "bert") -> None:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     pad = "<pad>" if roberta else "[PAD]"
-    inputs = ["input_ids", *([] if roberta or family in ("distilbert", *OTHER_BLOCKS) else ["token_type_ids"]), "attention_mask"]
+    untyped = roberta or family in ("distilbert", "modernbert", "deberta-v2")
+    inputs = ["input_ids", *([] if untyped else ["token_type_ids"]), "attention_mask"]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown, "model_input_names": inputs}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
@@ -132,6 +134,7 @@ def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes:
     import transformers
 
     from compress.models.family import family_of
+    from compress.models.head import model_class
     from compress.models.joined_linear import build_model
 
     config = transformers.AutoConfig.for_model(
@@ -146,7 +149,7 @@ def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes:
         },
     )
     torch.manual_seed(seed)
-    model: Any = build_model(getattr(transformers, family_of(family).head_class(target)), config)
+    model: Any = build_model(model_class(family_of(family), target), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_gain = "norm" in name.lower() and name.endswith("weight")

@@ -62,6 +62,8 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         config.layer_types = repeated_kinds(kinds, len(shape.layers))
     if family.head_size_key and hasattr(config, family.head_size_key):  # of a narrowed teacher
         delattr(config, family.head_size_key)
+        if hasattr(config, family.head_size_key):  # a field of its class: None, which transformers fills in for new configs only
+            setattr(config, family.head_size_key, shape.hidden // first.heads)
     if hasattr(config, CONFIG_KEY):
         delattr(config, CONFIG_KEY)
     if is_embedder_model(teacher):  # vectors keep their size

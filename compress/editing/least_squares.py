@@ -56,8 +56,8 @@ class NormalEquations:
         fitted = (solution * (self.xx @ solution)).sum() - 2 * (solution * self.xy).sum()
         return (float(fitted) + self.yy) / max(1, self.count)
 
-    def solve(self, prior: torch.Tensor, ridge: float) -> torch.Tensor:
-        """Return argmin_S |[X 1] S - Y|^2 + r |S - prior|^2 with a free intercept, (k + 1, d).
+    def solve(self, prior: torch.Tensor, ridge: float, intercept: bool = True) -> torch.Tensor:
+        """Return argmin_S |[X 1] S - Y|^2 + r |S - prior|^2 with a free intercept, (k + 1, d), or with that of the prior.
 
         `r` is `ridge` times the mean square of the inputs, so that one value suits inputs of any scale.
         """
@@ -67,10 +67,18 @@ class NormalEquations:
             penalty[:size] = ridge * self.xx.diagonal()[:size].mean().clamp_min(FLOOR)
         penalty[size] = INTERCEPT_RIDGE * max(1, self.count)
         left, right = self.xx + torch.diag(penalty), self.xy + penalty.unsqueeze(1) * prior
-        factor, failed = torch.linalg.cholesky_ex(left)
-        if not failed:
-            return torch.cholesky_solve(right, factor)
-        return torch.linalg.lstsq(left.cpu(), right.cpu()).solution.to(right.device)  # on a GPU, lstsq needs full rank
+        if not intercept:
+            rest = right[:size] - left[:size, size:] @ prior[size:]
+            return torch.cat([_solved(left[:size, :size], rest), prior[size:]])
+        return _solved(left, right)
+
+
+def _solved(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solve a positive semidefinite system."""
+    factor, failed = torch.linalg.cholesky_ex(left)
+    if not failed:
+        return torch.cholesky_solve(right, factor)
+    return torch.linalg.lstsq(left.cpu(), right.cpu()).solution.to(right.device)  # on a GPU, lstsq needs full rank
 
 
 class HeldOutFit:
@@ -78,10 +86,11 @@ class HeldOutFit:
 
     Args:
         linear: whose weight and bias are to be fitted.
+        intercept: fit the bias of a linear without one, too.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
-        self.linear = linear
+    def __init__(self, linear: nn.Linear, intercept: bool = True) -> None:
+        self.linear, self.intercept = linear, intercept or linear.bias is not None
         sizes = linear.in_features, linear.out_features, linear.weight.device
         self.fitted, self.held_out = NormalEquations(*sizes), NormalEquations(*sizes)
 
@@ -92,13 +101,13 @@ class HeldOutFit:
 
     def refit(self) -> tuple[float, float]:
         """Fit the linear in place; see `fit_linear`."""
-        return fit_linear(self.linear, self.fitted, self.held_out)
+        return fit_linear(self.linear, self.fitted, self.held_out, self.intercept)
 
 
-def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquations) -> tuple[float, float]:
+def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquations, intercept: bool = True) -> tuple[float, float]:
     """Fit a linear's weight and bias, in place; keep the old ones if no fit is better on the held-out rows.
 
-    A linear without a bias gets one, unless it is kept.
+    A linear without a bias gets one, unless it is kept or there is no `intercept`.
 
     Returns:
         The held-out mean squared error before and after.
@@ -107,7 +116,7 @@ def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquat
     before = held_out.error(old)
     best, best_error = old, before
     for ridge in RIDGES:
-        candidate = fitted.solve(old, ridge)
+        candidate = fitted.solve(old, ridge, intercept)
         error = held_out.error(candidate)
         if error < best_error:
             best, best_error = candidate, error
@@ -115,5 +124,6 @@ def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquat
         return before, best_error
     with torch.no_grad():
         linear.weight.copy_(best[:-1].T.float())
-        require_bias(linear).copy_(best[-1].float())
+        if intercept:
+            require_bias(linear).copy_(best[-1].float())
     return before, best_error

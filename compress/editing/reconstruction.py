@@ -15,6 +15,7 @@ from torch import nn
 
 from compress.editing.layerwise import LayerInputs, captured_inputs, first_layer_inputs
 from compress.editing.least_squares import HeldOutFit
+from compress.models.biases import may_add_biases
 from compress.models.device import Batch
 from compress.models.layers import Activation, Layer, encoder_layers, ffn_activation
 from compress.models.low_rank import FactoredLinear
@@ -87,24 +88,24 @@ def reconstruct(
         `attention_after`, `ffn_before`, `ffn_after`.
     """
     inputs = first_layer_inputs(model, targets.batches)
-    activation = ffn_activation(model)
+    activation, intercept = ffn_activation(model), may_add_biases(model)
     layers = list(encoder_layers(model))
     positions = set(range(len(layers)) if origins is None else origins)
     selected = (sums for number, sums in enumerate(targets.sums()) if number in positions)
     report = []
     for layer, sums in zip(layers, selected, strict=True):
-        attention = _refit_attention(inputs, layer, [first for first, _ in sums], targets.masks)
-        ffn = _refit_ffn(inputs, layer, activation, [second for _, second in sums], targets.masks)
+        attention = _refit_attention(inputs, layer, [first for first, _ in sums], targets.masks, intercept)
+        ffn = _refit_ffn(inputs, layer, activation, [second for _, second in sums], targets.masks, intercept)
         report.append({f"attention_{name}": error for name, error in attention.items()} | {f"ffn_{name}": ffn[name] for name in ffn})
         advance()
     return report
 
 
-def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor]) -> Errors:
+def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor], intercept: bool) -> Errors:
     """Refit the attention's output projection; afterwards the states are what the FFN sublayer gets."""
     contexts = [inputs.attention_context(layer, number) for number in range(len(masks))]
     first, last = _factors(layer.attention_output)
-    fit = HeldOutFit(last)
+    fit = HeldOutFit(last, intercept)
     for number, mask in enumerate(masks):
         fit.add(number, first(contexts[number][mask]), sums[number] - inputs.states[number][mask])
     before, after = fit.refit()
@@ -119,10 +120,11 @@ def _refit_ffn(
     activation: Activation,
     sums: list[torch.Tensor],
     masks: list[torch.Tensor],
+    intercept: bool,
 ) -> Errors:
     """Refit the FFN's output projection; afterwards the states are the layer's outputs."""
     first, last = _factors(layer.ffn_out)
-    fit = HeldOutFit(last)
+    fit = HeldOutFit(last, intercept)
     for number, mask in enumerate(masks):
         state = inputs.states[number][mask]
         fit.add(number, first(layer.ffn_hidden(state, activation)), sums[number] - state)

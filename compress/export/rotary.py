@@ -51,7 +51,7 @@ class Rotation:
 
 def rotation(graph: GraphBuilder, model: TransformersModel, kind: str) -> Rotation:
     """Add the tables of a kind of layer, once for the graph."""
-    name = f"rotation.{kind}"
+    name = f"rotation.{kind}" if kind else "rotation"
     cosines, sines = rotation_tables(model, kind)
     tables = graph.constant(cosines, f"{name}.cosines"), graph.constant(sines, f"{name}.sines")
     if not graph.has(f"{name}.signed"):
@@ -69,8 +69,9 @@ def rotation(graph: GraphBuilder, model: TransformersModel, kind: str) -> Rotati
 def rotation_tables(model: TransformersModel, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the cosines and sines of every position, (longest, size / 2) float32 each, as transformers computes them."""
     rotary = find_submodule(model, f"{family_of(model.config.model_type).encoder}.rotary_emb")
-    frequencies = getattr(rotary, f"{kind}_inv_freq").float().cpu()
-    scale = getattr(rotary, f"{kind}_attention_scaling")
+    prefix = f"{kind}_" if kind else ""  # ModernBERT has frequencies for each kind of layer
+    frequencies = getattr(rotary, f"{prefix}inv_freq").float().cpu()
+    scale = getattr(rotary, f"{prefix}attention_scaling")
     angles = torch.arange(model.config.max_position_embeddings)[:, None].float() * frequencies
     return array_of(angles.cos() * scale), array_of(angles.sin() * scale)
 

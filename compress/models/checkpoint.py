@@ -14,7 +14,7 @@ from compress.data.input_spec import Target
 from compress.models import shape as shapes
 from compress.models.activation import set_regression, value_activation
 from compress.models.adapters import add_adapters
-from compress.models.biases import fill_biases
+from compress.models.biases import add_biases, fill_biases
 from compress.models.config_heads import agreed_target, class_names, only_numbered
 from compress.models.embedder import (
     dense_state,
@@ -190,6 +190,8 @@ def _load_compressed(
         _add_embedding_projection(model, family, state)
         resize(model, shape)
         factorize_as(model, shape)
+        if shapes.BIASES_KEY in entry:
+            add_biases(model)
         share_parameters(model, shape.shared)
         if size := entry.get(shapes.ADAPTER_KEY):
             add_adapters(model, size)

@@ -9,6 +9,7 @@ from compress.core.errors import ModelError
 from compress.data.input_spec import Target
 from compress.models.config_checks import check_config
 from compress.models.family import family_of
+from compress.models.published_names import standard_config
 from compress.models.sentence_folder import read_sentence_head
 from compress.models.sentence_head import EMBEDDING_KEY, head_entry, sentence_head
 from compress.models.types import Config
@@ -31,6 +32,7 @@ def read_config(folder: Path) -> Config:
         config = files.read_json(path, limit=MAX_CONFIG_BYTES)
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    config = standard_config(config, path)
     check_config(config, path)
     config.pop(EMBEDDING_KEY, None)
     head = read_sentence_head(folder)

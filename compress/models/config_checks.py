@@ -7,7 +7,8 @@ from pathlib import Path
 from compress.core.errors import ModelError
 from compress.models.config_keys import check_keys
 from compress.models.family import BILSTM, STATIC, Family, family_of
-from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, EMBEDDING_RANK_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
+from compress.models.published_names import CODE, names_own_classes
+from compress.models.shape import ADAPTER_KEY, BIASES_KEY, CONFIG_KEY, EMBEDDING_RANK_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
 from compress.models.types import Config
 
 HARMLESS = {"_name_or_path", "_num_labels", "_attn_implementation_autoset", "_commit_hash"}  # written by older libraries
@@ -43,7 +44,9 @@ def check_config(config: object, path: Path) -> None:
     """
     if not isinstance(config, dict):
         raise ModelError(f"{path} is not a JSON object")
-    code = [key for key in config if key in {"auto_map", "custom_pipelines"} or (key.startswith("_") and key not in HARMLESS)]
+    code = [key for key in config if key in {CODE, "custom_pipelines"} or (key.startswith("_") and key not in HARMLESS)]
+    if CODE in code and names_own_classes(config):
+        code.remove(CODE)
     if code:
         raise ModelError(f"{path} has the key '{code[0]}', which can make a loader run code", "remove it if you trust the model")
     family = family_of(config.get("model_type"))
@@ -101,6 +104,8 @@ def _check_entry(entry: object, config: Config, family: Family, where: str) -> N
             raise ModelError(f"{where} has a layer with malformed ranks: {ranks!r}")
         for role, rank in ranks.items():
             _check_size(rank, f"the rank of {role}", where)
+    if entry.get(BIASES_KEY, True) is not True or (BIASES_KEY in entry and not family.never_biased):
+        raise ModelError(f"{where}: {BIASES_KEY} is {entry[BIASES_KEY]!r}, which a {family.model_type} cannot have")
     _check_shared(entry.get(SHARED_KEY, list(range(len(layers)))), layers, where)
 
 

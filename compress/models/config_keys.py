@@ -13,6 +13,7 @@ from compress.models.activation import NAMES, OLD_RECORD, RECORD, recorded_activ
 from compress.models.config_heads import class_names, target_of
 from compress.models.family import Family
 from compress.models.layers import ACTIVATIONS
+from compress.models.shape import CONFIG_KEY
 from compress.models.types import Config
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -110,11 +111,15 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
 
 def _check_rotary(config: Config, path: Path) -> None:
     """Refuse rotations that depend on the length of a text, and kinds of layers and heads that are unknown."""
-    entries = [config.get("rope_scaling"), *(config.get("rope_parameters") or {}).values()]
+    parameters = config.get("rope_parameters") or {}
+    entries = [config.get("rope_scaling"), parameters, *(parameters.values() if isinstance(parameters, dict) else ())]
     for entry in entries:
         kind = entry.get("rope_type") or entry.get("type") or "default" if isinstance(entry, dict) else "default"
         if kind not in ROTATIONS:
             raise ModelError(f"{path}: the rotary positions '{kind}' are not supported", f"supported: {', '.join(ROTATIONS)}")
+    size, heads = config.get("head_dim"), config.get("num_attention_heads", 1)
+    if size is not None and CONFIG_KEY not in config and size * heads != config.get("hidden_size"):
+        raise ModelError(f"{path}: head_dim is {size!r}, not hidden_size / num_attention_heads", "supported: heads as wide as the model")
     kinds = config.get("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and all(kind in LAYER_KINDS for kind in kinds)):
         raise ModelError(f"{path}: layer_types is {str(kinds)[:80]}", f"a list of {' and '.join(LAYER_KINDS)}")

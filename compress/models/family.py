@@ -63,6 +63,8 @@ class Family:
     head_size_key: str = ""  # of config.json, for heads whose size the width and their number do not imply
     joined: JoinedParts = ()  # linears that a checkpoint stores as one: their last name, and the names of the parts in memory
     bias_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()  # keys of config.json that switch biases, and the modules that they belong to
+    never_biased: bool = False  # whether the linears of layers have no bias, and no key of config.json gives them one
+    published_code: bool = False  # whether configs name code of the authors (`auto_map`) that transformers has had itself since
     head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.graph
     logits: str = "classifier"  # last linear of the sequence-classification head: one row per class
     token_head_modules: tuple[str, ...] = ()  # parts of the heads for tags and spans besides their last linear
@@ -217,6 +219,28 @@ _DEBERTA = replace(
     position_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
     head_size_key="attention_head_size",
 )
+_NOMIC = replace(
+    _BERT,
+    model_type="nomic_bert",
+    prefix="NomicBert",
+    encoder="nomic_bert",
+    head_modules=("nomic_bert.pooler", "classifier"),
+    layers="layers",
+    attention="self_attn",
+    query="self_attn.q_proj",
+    key="self_attn.k_proj",
+    value="self_attn.v_proj",
+    attention_output="self_attn.o_proj",
+    attention_norm="post_attention_layernorm",
+    ffn_in="mlp.up_proj",
+    ffn_gate="mlp.gate_proj",
+    ffn_out="mlp.down_proj",
+    output_norm="post_mlp_layernorm",
+    rotary=True,
+    head_size_key="head_dim",
+    never_biased=True,
+    published_code=True,
+)
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
@@ -228,6 +252,7 @@ FAMILIES: dict[str, Family] = {
         _DISTILBERT,
         _MODERNBERT,
         _DEBERTA,
+        _NOMIC,
         replace(_ROBERTA, model_type="camembert", prefix="Camembert"),
         replace(_ROBERTA, model_type="data2vec-text", prefix="Data2VecText", encoder="data2vec_text"),
         replace(_BERT, model_type="ernie", prefix="Ernie", encoder="ernie", head_modules=("ernie.pooler", "classifier")),

@@ -23,7 +23,7 @@ INIT_STD = 0.02  # of a new classifier's weights, as transformers initialises BE
 
 
 def model_class(family: Family, target: Target) -> Any:
-    """Return the class of a family's models that predict a target: transformers' own, our embedder, BiLSTM or static model.
+    """Return the class of a family's models that predict a target: transformers' own, our embedder, head for spans, BiLSTM or static model.
 
     Raises:
         ModelError: a static model for a target that has a prediction for each token; an embedder without layers.
@@ -46,7 +46,12 @@ def model_class(family: Family, target: Target) -> Any:
         from compress.models import bilstm
 
         return getattr(bilstm, name)
-    return getattr(quiet_transformers(), name)
+    transformers = quiet_transformers()
+    if target == "span" and not hasattr(transformers, name):
+        from compress.models.span_head import span_class
+
+        return span_class(family)
+    return getattr(transformers, name)
 
 
 def model_labels(model: TransformersModel) -> list[str]:

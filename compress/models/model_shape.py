@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from compress.models.adapters import adapter_size
+from compress.models.biases import has_added_biases
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers
 from compress.models.low_rank import factored_embedding_size, layer_ranks
@@ -41,12 +42,12 @@ def record_shape(model: TransformersModel, shape: Shape) -> None:
     if family.head_size_key and shape.head_size * getattr(model.config, family.heads_key) != shape.hidden:
         setattr(model.config, family.head_size_key, shape.head_size)
     plain = {key: value for key, value in model.config.to_dict().items() if key != CONFIG_KEY}
-    size = adapter_size(model)
-    if shape == shape_of_config(plain) and not size:
+    size, biased = adapter_size(model), has_added_biases(model)
+    if shape == shape_of_config(plain) and not size and not biased:
         if hasattr(model.config, CONFIG_KEY):
             delattr(model.config, CONFIG_KEY)
     else:
-        setattr(model.config, CONFIG_KEY, config_entry(shape, size))
+        setattr(model.config, CONFIG_KEY, config_entry(shape, size, biased))
 
 
 def count_params(model: nn.Module) -> int:

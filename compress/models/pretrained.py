@@ -10,13 +10,18 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from compress.core import files
 from compress.core.errors import ModelError, ResourceError
 from compress.models.config import read_config
+from compress.models.family import family_of
 from compress.models.joined_linear import split_joined
 from compress.models.layout import is_graph
+from compress.models.published_names import CODE, NOMIC, is_published
+from compress.models.sentence_head import EMBEDDING_KEY
 from compress.models.types import Config, TransformersModel
 from compress.models.weights_file import check_weight_count, check_weights
 
+LABELS = ("id2label", "label2id")  # options that are entries of the config
 LOADING_ERRORS = (  # of transformers and safetensors, for any config and weights that they do not expect
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError,
     SafetensorError, StrictDataclassError,
@@ -76,11 +81,23 @@ def from_pretrained(loader: Any, folder: Path, **options: object) -> tuple[Trans
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # the caller reports them
-            **options,
+            **_own_names(folder, options),
         )
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
+    vars(model.config).pop(CODE, None)
     return split_joined(model), [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
+
+
+def _own_names(folder: Path, options: dict[str, object]) -> dict[str, object]:
+    """Return what a folder is loaded with if its config has the names of its authors: the config in transformers' names."""
+    if not is_published(files.read_json(folder / "config.json")):
+        return options
+    config = {key: value for key, value in read_config(folder).items() if key not in (CODE, EMBEDDING_KEY)}
+    entries = {key: value for key, value in options.items() if key in LABELS}
+    others = {key: value for key, value in options.items() if key not in LABELS}
+    own = quiet_transformers().AutoConfig.for_model(**config | entries)
+    return {**others, "config": own, "key_mapping": {r"^bert\.": f"{family_of(NOMIC).encoder}."}}
 
 
 def check_finite(model: TransformersModel, folder: Path) -> None:

@@ -16,6 +16,7 @@ CONFIG_KEY = "compress"  # the entry of config.json that describes what transfor
 ADAPTER_KEY = "adapter_size"  # in the entry: bottleneck width of adapters
 RANKS_KEY = "ranks"  # in a layer of the entry: ranks of factorized linears by role
 EMBEDDING_RANK_KEY = "embedding_rank"  # in the entry: rank of factorized word embeddings
+BIASES_KEY = "biases"  # in the entry: whether the linears of layers have biases that the family never has
 SHARED_KEY = "shared"  # in the entry: for each layer, the first layer that has the same weights
 VERSION = 1
 ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_gate", "ffn_out")  # a layer's linears, as `Family` names them
@@ -202,11 +203,12 @@ def _layer_of(document: LayerDocument) -> LayerShape:
     return LayerShape(document["heads"], document["ffn"], tuple((role, ranks[role]) for role in ROLES if role in ranks))
 
 
-def config_entry(shape: Shape, adapter_size: int = 0) -> Config:
+def config_entry(shape: Shape, adapter_size: int = 0, biased: bool = False) -> Config:
     """Return the entry of `config.json` from which a pruned, factorized or shared model, or one with adapters, is rebuilt."""
     entry: Config = {"version": VERSION, "head_size": shape.head_size, "layers": shape.as_json()}
     entry |= {ADAPTER_KEY: adapter_size} if adapter_size else {}
     entry |= {EMBEDDING_RANK_KEY: shape.embedding[0]} if shape.embedding else {}
+    entry |= {BIASES_KEY: True} if biased else {}
     return entry | ({SHARED_KEY: list(shape.shared)} if shape.shared else {})
 
 

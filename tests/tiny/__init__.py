@@ -1,0 +1,80 @@
+"""Tiny models, tokenizers and tasks, made on the spot: three layers, 32 wide, four heads, 64 FFN neurons, random weights.
+
+Every family of `compress.models.family` has a row in `CONFIGS`; the equality tests then run on it by themselves, fewer of them on
+`RENAMED`. Biases, LayerNorms and heads are random too, so that a lost bias or a swapped gain shows.
+"""
+
+from tests.tiny.configs import (
+    ANGLED,
+    CONFIGS,
+    EACH_FAMILY,
+    FAMILIES,
+    FAMILY_TARGETS,
+    FFN,
+    FILLERS,
+    HEAD_SIZE,
+    HEADS,
+    HIDDEN,
+    LABELS,
+    LAYERS,
+    LETTERS,
+    OTHER_BLOCKS,
+    POSITIONS,
+    RENAMED,
+    TOPICS,
+)
+from tests.tiny.models import (
+    edit_config,
+    make_bilstm,
+    make_model,
+    make_static,
+    save_pretrained,
+    write_bilstm,
+    write_checkpoint,
+    write_embedder,
+    write_encoder,
+    write_masked_lm,
+    write_static,
+)
+from tests.tiny.tasks import encoded, mention_pair, sentences, write_kind, write_scored_pairs, write_task, write_texts
+from tests.tiny.tokenizers import vocabulary, write_tokenizer
+
+__all__ = [
+    "ANGLED",
+    "CONFIGS",
+    "EACH_FAMILY",
+    "FAMILIES",
+    "FAMILY_TARGETS",
+    "FFN",
+    "FILLERS",
+    "HEADS",
+    "HEAD_SIZE",
+    "HIDDEN",
+    "LABELS",
+    "LAYERS",
+    "LETTERS",
+    "OTHER_BLOCKS",
+    "POSITIONS",
+    "RENAMED",
+    "TOPICS",
+    "edit_config",
+    "encoded",
+    "make_bilstm",
+    "make_model",
+    "make_static",
+    "mention_pair",
+    "save_pretrained",
+    "sentences",
+    "vocabulary",
+    "write_bilstm",
+    "write_checkpoint",
+    "write_embedder",
+    "write_encoder",
+    "write_kind",
+    "write_masked_lm",
+    "write_scored_pairs",
+    "write_static",
+    "write_task",
+    "write_texts",
+    "write_tokenizer",
+]

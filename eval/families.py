@@ -30,6 +30,7 @@ from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, session_forward
 from compress.inference.predictor import open_predictor
 from compress.models.family import FAMILIES
+from compress.models.sharing import owners_of
 from tests import tiny
 
 TOLERANCE = 1e-4
@@ -148,6 +149,8 @@ def checked(folder: Path, family: str) -> str:
     if (folder / "model.onnx").is_file():
         return "" if open_predictor(folder)(["the red dog"]) and (folder / "README.md").is_file() else "no prediction or no card"
     model = compress.load_model(folder)
+    if FAMILIES.get(model.config.model_type, FAMILIES["bert"]).grouped and not owners_of(model):
+        return "its layers share no weights any more"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     owner = str(config["model_type"])
     data = tiny.encoded(owner if owner in FAMILIES else family)

@@ -16,19 +16,26 @@ from torch import nn
 
 from compress.core.errors import UsageError
 from compress.distill.init_texts import InitTexts
-from compress.distill.layer_statistics import LayerStatistics, collect_statistics, outlier_dimensions, select_heads
+from compress.distill.layer_statistics import (
+    LayerStatistics,
+    collect_statistics,
+    outlier_dimensions,
+    select_heads,
+    summed_over_owners,
+)
 from compress.editing.layer_norms import match_layer_norms
 from compress.editing.width import hidden_scores, top_positions
 from compress.models.biases import bias_or_zeros
+from compress.models.build import build_model
 from compress.models.disentangled import position_embeddings
 from compress.models.embedder import head_of, is_embedder_model, vector_size
 from compress.models.family import family_of
-from compress.models.joined_linear import build_model
 from compress.models.layers import Layer, encoder_layers, find_submodule, last_norm, repeated_kinds
 from compress.models.model_shape import model_shape
 from compress.models.relative_positions import bias_table
 from compress.models.sentence_head import EMBEDDING_KEY, head_for_width
 from compress.models.shape import CONFIG_KEY, Shape
+from compress.models.sharing import all_owners, share_parameters
 from compress.models.types import TransformersModel
 
 INIT_STD = 0.02  # of new weights, as in BERT
@@ -51,9 +58,9 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
     }
     if hasattr(config, "pooler_hidden_size"):  # DeBERTa has the width twice
         sizes["pooler_hidden_size"] = shape.hidden
-    projected = find_submodule(teacher, f"{family.encoder}.embeddings_project") is not None
+    projected = find_submodule(teacher, f"{family.encoder}.{family.embedding_projection}") is not None
     if hasattr(config, "embedding_size"):
-        if projected and config.embedding_size == shape.hidden:
+        if projected and config.embedding_size == shape.hidden and not family.grouped:  # ALBERT projects them always
             raise UsageError(f"an ELECTRA student cannot be {shape.hidden} wide, the width of its embeddings", "choose another width")
         sizes["embedding_size"] = config.embedding_size if projected else shape.hidden
     for key, value in sizes.items():
@@ -68,12 +75,16 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         delattr(config, CONFIG_KEY)
     if is_embedder_model(teacher):  # vectors keep their size
         setattr(config, EMBEDDING_KEY, head_for_width(head_of(config), shape.hidden, vector_size(teacher)).as_json())
-    return build_model(type(teacher), config).eval()
+    student = build_model(type(teacher), config).eval()
+    share_parameters(student, shape.shared)
+    return student
 
 
 @torch.no_grad()
 def initialize_by_importance(source: TransformersModel, shape: Shape, texts: InitTexts) -> TransformersModel:
     """Return a smaller copy of a model with the same depth.
+
+    If the copy's layers share weights, they do so as the model's: heads and neurons are selected by what matters in all of them together.
 
     Args:
         source: a dense model with its head, in evaluation mode on the CPU, which does not change.
@@ -94,6 +105,8 @@ def initialize_by_importance(source: TransformersModel, shape: Shape, texts: Ini
     scores[outlier_dimensions(source)] += scores.max() + 1
     kept = top_positions(scores, shape.hidden)
     statistics = collect_statistics(source, texts)
+    if shape.shared:
+        statistics = summed_over_owners(statistics, all_owners(source))
     chosen = select_heads(source, statistics, shape.layers[0].heads)
     rotary = family_of(source.config.model_type).rotary
     _copy_embeddings(source, student, kept, chosen[0])
@@ -111,7 +124,7 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
     """Copy the embeddings, and for MPNet the columns of these heads in the table of relative positions."""
     family = family_of(source.config.model_type)
     large, small = (find_submodule(model, family.encoder) for model in (source, student))
-    projection = find_submodule(large, "embeddings_project")
+    projection = find_submodule(large, family.embedding_projection)
     for name, module in large.embeddings.named_modules():
         target = find_submodule(small.embeddings, name) if name else small.embeddings
         if isinstance(module, nn.Embedding):
@@ -119,7 +132,7 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
         elif isinstance(module, nn.LayerNorm):
             _copy_norm(module, target, list(range(len(module.weight))) if projection is not None else kept)
     if projection is not None:
-        _copy_linear(projection, small.embeddings_project, rows=kept)
+        _copy_linear(projection, find_submodule(small, family.embedding_projection), rows=kept)
     for module, target in zip(position_embeddings(source), position_embeddings(student), strict=True):
         if isinstance(module, nn.Embedding) and isinstance(target, nn.Embedding):
             target.weight.copy_(module.weight[:, kept])

@@ -100,6 +100,17 @@ def collect_statistics(model: TransformersModel, texts: InitTexts) -> list[Layer
     return statistics
 
 
+def summed_over_owners(statistics: Sequence[LayerStatistics], owners: Sequence[int]) -> list[LayerStatistics]:
+    """Return for each layer the sums over all layers that have its weights."""
+    sums: dict[int, LayerStatistics] = {}
+    for layer, owner in zip(statistics, owners, strict=True):
+        whole = sums.setdefault(owner, LayerStatistics(*(torch.zeros_like(part) for part in (layer.inputs, layer.context, layer.neurons))))
+        whole.inputs += layer.inputs
+        whole.context += layer.context
+        whole.neurons += layer.neurons
+    return [sums[owner] for owner in owners]
+
+
 def select_heads(model: TransformersModel, statistics: Sequence[LayerStatistics], count: int) -> list[list[int]]:
     """Return the heads of each layer whose output in the residual stream has the largest mean square.
 

@@ -9,6 +9,7 @@ from compress.core.errors import UsageError, did_you_mean
 from compress.distill.layer_matching import evenly_spaced_layers
 from compress.models.config import read_config
 from compress.models.config_checks import BOUNDS, MORE_BOUNDS
+from compress.models.layer_groups import share_as_before
 from compress.models.shape import LayerShape, LstmShape, Shape, StaticShape, lstm_shape, shape_of_config, static_shape
 
 TRANSFORMER_KEYS = ("layers", "hidden", "heads")  # that students without layers do not have
@@ -216,6 +217,12 @@ def shape_of_spec(spec: StudentSpec, teacher: Shape, may_be_larger: bool = False
                     f"lower {name}, or initialise at random: --init random (which needs far more training)",
                 )
     return shape
+
+
+def shared_as_teacher(shape: Shape, teacher: Shape) -> Shape:
+    """Return a student's shape with layers that share weights as those of an ALBERT teacher at the same height do."""
+    count, layers = len(shape.layers), len(teacher.layers)
+    return replace(shape, shared=share_as_before(teacher.shared, [number * layers // count for number in range(count)]))
 
 
 def _with_depth(shape: Shape, count: int) -> Shape:

@@ -21,6 +21,7 @@ from compress.distill.student_spec import (
     check_init,
     parse_spec,
     shape_of_spec,
+    shared_as_teacher,
     takes_whole_layers,
 )
 from compress.editing.encoder_layers import keep_layers, with_first_layer
@@ -30,10 +31,12 @@ from compress.models.checkpoint import load_model, save_config
 from compress.models.config import max_tokens, read_config
 from compress.models.config_heads import only_numbered
 from compress.models.embedder import head_of, is_embedder_model, match_vectors, vector_size
+from compress.models.family import family_of
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
 from compress.models.sentence_head import EMBEDDING_KEY, is_embedder
 from compress.models.shape import StaticShape
+from compress.models.sharing import owners_of
 from compress.models.tokenizer import save_tokenizer
 from compress.models.types import TransformersModel
 
@@ -167,9 +170,12 @@ def _initialized(spec: StudentSpec, teacher: TransformersModel, init: StudentIni
     shape = model_shape(teacher)
     check_has_layers(shape)
     count = spec.layers or len(shape.layers)
+    grouped = family_of(teacher.config.model_type).grouped
     if init.method == "random":
-        return randomly_initialized(teacher, shape_of_spec(spec, shape, may_be_larger=True))
+        wanted = shape_of_spec(spec, shape, may_be_larger=True)
+        return randomly_initialized(teacher, shared_as_teacher(wanted, shape) if grouped else wanted)
     if takes_whole_layers(spec, shape, init.method, bool(adapter_size(teacher))):
         return take_layers(teacher, choose_layers(teacher, count, init.texts) if init.method == "auto" else count)
     source = take_layers(teacher, choose_layers(teacher, count, init.texts))
-    return initialize_by_importance(source, shape_of_spec(spec, shape), init.texts)
+    wanted = shape_of_spec(spec, shape)
+    return initialize_by_importance(source, replace(wanted, shared=owners_of(source)) if grouped else wanted, init.texts)

@@ -21,7 +21,6 @@ from compress.models.layers import refuse_without_layers
 from compress.models.low_rank import refuse_factorized
 from compress.models.model_shape import model_shape
 from compress.models.shape import Shape
-from compress.models.sharing import refuse_shared
 from compress.models.types import TransformersModel
 
 
@@ -77,12 +76,12 @@ def load_dense_model(source: Path, task: Task, seed: int, verb: str) -> DenseMod
     """Load the model of a folder for a verb that edits whole encoders.
 
     Raises:
-        UsageError: a BiLSTM, a static model, or a model with adapters, low-rank linears or shared layers: `verb` does not take it.
+        UsageError: a BiLSTM, a static model, or a model with adapters or low-rank linears: `verb` does not take it.
         ModelError: the folder holds no usable checkpoint.
         DataError: the model does not fit the task.
     """
     model = load_model(source, target=task.spec.target, pooling=task.spec.pooling)
-    for refuse in (refuse_without_layers, refuse_adapters, refuse_factorized, refuse_shared):
+    for refuse in (refuse_without_layers, refuse_adapters, refuse_factorized):
         refuse(model, verb)
     classes = map_labels(read_config(source), task, str(source.name))
     return DenseModel(model, source, task, classes, seed)

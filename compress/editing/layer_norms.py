@@ -15,6 +15,7 @@ from compress.models.biases import require_bias
 from compress.models.device import Batch
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers, find_submodule, last_norm, layer_list
+from compress.models.sharing import all_owners, spans
 from compress.models.types import TransformersModel
 
 FLAT = 1e-6  # variance of a normalised dimension below which its gain stays
@@ -30,7 +31,7 @@ def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
 def _embedding_norms(model: TransformersModel) -> list[nn.LayerNorm]:
     family = family_of(model.config.model_type)
     encoder = find_submodule(model, family.encoder)
-    projected = find_submodule(encoder, "embeddings_project") is not None  # ELECTRA's embeddings have a width of their own
+    projected = find_submodule(encoder, family.embedding_projection) is not None  # ELECTRA's embeddings have a width of their own
     return [] if projected else [find_submodule(encoder, family.embedding_norm)]
 
 
@@ -63,21 +64,26 @@ def match_layer_norms(
     """
     below: tuple[Outputs, Outputs] = ([None] * len(batches), [None] * len(batches))  # outputs of the layer below, dense and narrowed
     for large, small in zip(_embedding_norms(dense), _embedding_norms(model), strict=True):
-        _match(dense, model, large, small, kept, batches, below)
+        _match(dense, model, [(large, small)], kept, batches, below)
     whole = list(layer_list(dense)), list(layer_list(model))
-    for number, (large, small) in enumerate(list(zip(encoder_layers(dense), encoder_layers(model), strict=True))):
-        rest = [_layers_from(layers, number) for layers in whole]
+    layers, owners = list(zip(encoder_layers(dense), encoder_layers(model), strict=True)), all_owners(model)
+    for span in spans(owners):
+        rest = [_layers_from(modules, span.start) for modules in whole]
         with replaced_layers(layer_list(dense), rest[0]), replaced_layers(layer_list(model), rest[1]):
-            for large_norm, small_norm in zip(large.norms, small.norms, strict=True):
-                _match(dense, model, large_norm, small_norm, kept, batches, below)
+            for place in range(len(layers[span.start][1].norms)):
+                for owner in dict.fromkeys(owners[number] for number in span):
+                    uses = [layers[number] for number in span if owners[number] == owner]
+                    _match(dense, model, [(large.norms[place], small.norms[place]) for large, small in uses], kept, batches, below)
+            large, small = layers[span[-1]]
             below = (
                 [_run_to(dense, large.module, batch, output)[1] for batch, output in zip(batches, below[0], strict=True)],
                 [_run_to(model, small.module, batch, output)[1] for batch, output in zip(batches, below[1], strict=True)],
             )
-        advance()
+        for _ in span:
+            advance()
     with replaced_layers(layer_list(dense), [CachedOutput(None)]), replaced_layers(layer_list(model), [CachedOutput(None)]):
         for large, small in zip(_final_norms(dense), _final_norms(model), strict=True):
-            _match(dense, model, large, small, kept, batches, below)
+            _match(dense, model, [(large, small)], kept, batches, below)
 
 
 def _layers_from(layers: list[nn.Module], number: int) -> list[nn.Module]:
@@ -88,21 +94,25 @@ def _layers_from(layers: list[nn.Module], number: int) -> list[nn.Module]:
 def _match(
     dense: TransformersModel,
     model: TransformersModel,
-    large: nn.LayerNorm,
-    small: nn.LayerNorm,
+    uses: Sequence[tuple[nn.LayerNorm, nn.LayerNorm]],
     kept: Sequence[int],
     batches: Sequence[Batch],
     below: tuple[Outputs, Outputs],
 ) -> None:
-    """Give one LayerNorm of the narrowed model the dense one's means and deviations; its gains keep their signs."""
+    """Give one LayerNorm of the narrowed model the dense one's means and deviations; its gains keep their signs.
+
+    `uses` are the dense model's norm and the narrowed one's, wherever they have the same weights: their statistics are pooled.
+    """
+    small = uses[0][1]
     sums, count = torch.zeros(4, len(kept), dtype=torch.float64), 0  # of x, x^2, y, y^2, each (kept,)
     for batch, dense_output, narrow_output in zip(batches, *below, strict=True):
         mask = batch["attention_mask"].bool()
-        y = hidden_states(_run_to(dense, large, batch, dense_output)[1])[mask][:, list(kept)].double().cpu()
-        states = _run_to(model, small, batch, narrow_output)[0][0][mask]
-        x = functional.layer_norm(states, small.normalized_shape, None, None, small.eps).double().cpu()
-        sums += torch.stack([part.sum(0) for part in (x, x.square(), y, y.square())])
-        count += len(x)
+        for large, same in uses:
+            y = hidden_states(_run_to(dense, large, batch, dense_output)[1])[mask][:, list(kept)].double().cpu()
+            states = _run_to(model, same, batch, narrow_output)[0][0][mask]
+            x = functional.layer_norm(states, small.normalized_shape, None, None, small.eps).double().cpu()
+            sums += torch.stack([part.sum(0) for part in (x, x.square(), y, y.square())])
+            count += len(x)
     x, xx, y, yy = sums / max(1, count)
     variance, target = xx - x.square(), (yy - y.square()).clamp_min(0)
     old = small.weight.detach().double().cpu()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from compress.models.biases import bias_or_zeros, require_bias
+from compress.models.low_rank import FactoredLinear
 
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)  # candidates, relative to the inputs' mean square
 HELD_OUT = 5  # every fifth batch is held out of the fit
@@ -102,6 +103,14 @@ class HeldOutFit:
     def refit(self) -> tuple[float, float]:
         """Fit the linear in place; see `fit_linear`."""
         return fit_linear(self.linear, self.fitted, self.held_out, self.intercept)
+
+
+def fitted_part(linear: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """Return the matrix that is fitted, and what precedes it: of a factorized linear, the first and the second factor."""
+    if isinstance(linear, FactoredLinear):
+        return linear.down, linear.up
+    assert isinstance(linear, nn.Linear)  # noqa: S101 (there is no other kind)
+    return nn.Identity(), linear
 
 
 def fit_linear(linear: nn.Linear, fitted: NormalEquations, held_out: NormalEquations, intercept: bool = True) -> tuple[float, float]:

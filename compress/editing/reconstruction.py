@@ -3,7 +3,8 @@
 From the first layer to the last, each output projection is fitted on its remaining inputs so that projection plus residual equals
 the dense model's sum (mask tuning, Kwon et al. 2022, arXiv 2204.09656, generalised to a full least-squares fit with intercept). In
 BERT that is the sum before a LayerNorm; in layers that normalise first it is the residual stream itself. The target excludes the
-smaller model's own residual, so each fit also corrects the errors of the layers below.
+smaller model's own residual, so each fit also corrects the errors of the layers below. Layers that share their weights are fitted together
+(compress.editing.shared_reconstruction).
 """
 
 from __future__ import annotations
@@ -11,19 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import nn
 
 from compress.editing.layerwise import LayerInputs, captured_inputs, first_layer_inputs
-from compress.editing.least_squares import HeldOutFit
+from compress.editing.least_squares import HeldOutFit, fitted_part
+from compress.editing.shared_reconstruction import SharedFit, Sums
 from compress.models.biases import may_add_biases
 from compress.models.device import Batch
 from compress.models.layers import Activation, Layer, encoder_layers, ffn_activation
-from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
+from compress.models.sharing import all_owners, spans
 from compress.models.types import TransformersModel
 
 CACHED_BYTES = 1 << 30  # of the targets in half precision; larger ones are computed again for each model
-Sums = tuple[torch.Tensor, torch.Tensor]  # of residual and attention, and of residual and FFN, (tokens, hidden) each
 Errors = dict[str, float]
 
 
@@ -92,8 +92,14 @@ def reconstruct(
     layers = list(encoder_layers(model))
     positions = set(range(len(layers)) if origins is None else origins)
     selected = (sums for number, sums in enumerate(targets.sums()) if number in positions)
-    report = []
-    for layer, sums in zip(layers, selected, strict=True):
+    report: list[Errors] = []
+    owners = all_owners(model)
+    for span in spans(owners):
+        if len(span) > 1:
+            fit = SharedFit(model, inputs, targets.masks, {number: next(selected) for number in span})
+            report += fit.refit(advance)
+            continue
+        layer, sums = layers[span.start], next(selected)
         attention = _refit_attention(inputs, layer, [first for first, _ in sums], targets.masks, intercept)
         ffn = _refit_ffn(inputs, layer, activation, [second for _, second in sums], targets.masks, intercept)
         report.append({f"attention_{name}": error for name, error in attention.items()} | {f"ffn_{name}": ffn[name] for name in ffn})
@@ -104,7 +110,7 @@ def reconstruct(
 def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor], intercept: bool) -> Errors:
     """Refit the attention's output projection; afterwards the states are what the FFN sublayer gets."""
     contexts = [inputs.attention_context(layer, number) for number in range(len(masks))]
-    first, last = _factors(layer.attention_output)
+    first, last = fitted_part(layer.attention_output)
     fit = HeldOutFit(last, intercept)
     for number, mask in enumerate(masks):
         fit.add(number, first(contexts[number][mask]), sums[number] - inputs.states[number][mask])
@@ -123,7 +129,7 @@ def _refit_ffn(
     intercept: bool,
 ) -> Errors:
     """Refit the FFN's output projection; afterwards the states are the layer's outputs."""
-    first, last = _factors(layer.ffn_out)
+    first, last = fitted_part(layer.ffn_out)
     fit = HeldOutFit(last, intercept)
     for number, mask in enumerate(masks):
         state = inputs.states[number][mask]
@@ -132,11 +138,3 @@ def _refit_ffn(
     for number, state in enumerate(inputs.states):
         inputs.states[number] = layer.after_ffn(layer.ffn_out(layer.ffn_hidden(state, activation)) + state)
     return {"before": before, "after": after}
-
-
-def _factors(linear: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    """Return the matrix that is fitted, and what precedes it: of a factorized linear, the second and the first factor."""
-    if isinstance(linear, FactoredLinear):
-        return linear.down, linear.up
-    assert isinstance(linear, nn.Linear)  # noqa: S101 (there is no other kind)
-    return nn.Identity(), linear

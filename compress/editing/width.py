@@ -24,6 +24,7 @@ from compress.models.disentangled import position_embeddings
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers, find_submodule, last_norm
 from compress.models.model_shape import model_shape, record_shape
+from compress.models.sharing import share_parameters
 from compress.models.types import TransformersModel
 
 ALIGNMENT = 16  # widths are multiples of this, so that vector units are full
@@ -62,8 +63,8 @@ def hidden_scores(model: TransformersModel, batches: Iterable[Item], loss_of: Ca
     Returns:
         (hidden,) float64 on the CPU; higher scores matter more.
     """
-    encoder = find_submodule(model, family_of(model.config.model_type).encoder)
-    project = find_submodule(encoder, "embeddings_project")
+    family = family_of(model.config.model_type)
+    project = find_submodule(model, f"{family.encoder}.{family.embedding_projection}")
     captured: list[torch.Tensor] = []
 
     def capture(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -136,9 +137,10 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
     if hasattr(config, "pooler_hidden_size"):  # DeBERTa has the width twice
         config.pooler_hidden_size = len(kept)
     encoder = find_submodule(model, family.encoder)
-    if hasattr(config, "embedding_size") and find_submodule(encoder, "embeddings_project") is None:
+    if hasattr(config, "embedding_size") and find_submodule(encoder, family.embedding_projection) is None:
         config.embedding_size = len(kept)
-    record_shape(model, replace(shape, hidden=len(kept), embedding=None, shared=()))
+    share_parameters(model, shape.shared)
+    record_shape(model, replace(shape, hidden=len(kept), embedding=None))
 
 
 def _narrow_norm(norm: nn.LayerNorm, kept: Sequence[int]) -> None:

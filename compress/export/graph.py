@@ -294,6 +294,12 @@ def _bert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str
     return _linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
 
 
+def _albert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
+    pooler = find_submodule(model, f"{family_of(model.config.model_type).encoder}.pooler")
+    pooled = _activation(graph, _linear(graph, first, pooler, "pooler"), "tanh", "pooler.tanh")
+    return _linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
+
+
 def _roberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
     inner = _activation(
         graph, _linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "tanh", "classifier.tanh"
@@ -345,5 +351,6 @@ HEADS: dict[str, Callable[[RowGraph, TransformersModel, str], str]] = {  # by `F
     "distilbert": _distilbert_head,
     "modernbert": _modernbert_head,
     "deberta": _deberta_head,
+    "albert": _albert_head,
     "plain": _plain_head,
 }

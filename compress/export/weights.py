@@ -122,7 +122,7 @@ def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> Encode
     """
     family, shape = family_of(model.config.model_type), model_shape(model)
     module = find_submodule(model, family.encoder)
-    project = getattr(module, "embeddings_project", None)
+    project = find_submodule(module, family.embedding_projection)
     norm = NormWeights.of(find_submodule(module, family.embedding_norm))
     encoder = EncoderWeights(norm, None if project is None else LinearWeights.of(project), [])
     if family.position_bias:

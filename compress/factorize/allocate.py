@@ -38,7 +38,7 @@ def weights_of(size: Size, rank: int) -> int:
     return factor_weights(*size, rank) if rank else size[0] * size[1]
 
 
-def allocate(sizes: Sequence[Size], losses: Sequence[np.ndarray], budget: int) -> list[int]:
+def allocate(sizes: Sequence[Size], losses: Sequence[np.ndarray], budget: int, uses: Sequence[int] = ()) -> list[int]:
     """Return the rank of each linear (`WHOLE`: not factorized) with the least sum of losses within a budget of weights.
 
     A multiple-choice knapsack, solved by dynamic programming: optimal up to a 16,384th of the budget for each linear.
@@ -47,14 +47,15 @@ def allocate(sizes: Sequence[Size], losses: Sequence[np.ndarray], budget: int) -
         sizes: of the linears.
         losses: for each linear, the loss of every rank from 0 to the full one, (ranks + 1,).
         budget: the most weights of all linears together.
+        uses: how often each linear's weights count; once by default.
 
     Raises:
         UsageError: even the smallest ranks exceed the budget.
     """
     options = [ranks_for(size) for size in sizes]
     groups = [
-        (np.array([loss[rank] if rank else 0.0 for rank in ranks]), np.array([float(weights_of(size, rank)) for rank in ranks]))
-        for size, loss, ranks in zip(sizes, losses, options, strict=True)
+        (np.array([loss[rank] if rank else 0.0 for rank in ranks]), np.array([float(count * weights_of(size, rank)) for rank in ranks]))
+        for size, loss, ranks, count in zip(sizes, losses, options, uses or [1] * len(sizes), strict=True)
     ]
     solution = knapsack(groups, float(budget), CELLS)
     if solution is None:
@@ -83,11 +84,12 @@ def weight_budget(before: Shape, current: Shape, flops: float | None, params: fl
         before: the dense model.
         current: the model with factorized embeddings, if any; the weights outside the linears are already spent.
         flops: share to keep, or None.
-        params: share to keep, or None.
+        params: share to keep, or None; weights that layers share count once.
         seq_len: tokens of a text, for FLOPs.
     """
-    weights = sum(inputs * outputs for layer in current.layers for inputs, outputs in current.linear_sizes(layer).values())
+    weights = [sum(inputs * outputs for inputs, outputs in current.linear_sizes(layer).values()) for layer in current.layers]
     if flops is not None:
-        return int((flops * before.flops(seq_len) - current.flops(seq_len)) // (2 * seq_len)) + weights
+        return int((flops * before.flops(seq_len) - current.flops(seq_len)) // (2 * seq_len)) + sum(weights)
     assert params is not None  # noqa: S101 (one of both)
-    return int(params * before.params() - current.params()) + weights
+    owners = current.shared or range(len(weights))
+    return int(params * before.params() - current.params()) + sum(weights[owner] for owner in set(owners))

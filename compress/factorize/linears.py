@@ -18,6 +18,7 @@ from compress.models.device import pick_device
 from compress.models.layers import encoder_layers
 from compress.models.low_rank import FactoredLinear, replace_linear
 from compress.models.model_shape import model_shape
+from compress.models.sharing import all_owners, kept_shared
 from compress.models.types import TransformersModel
 from compress.settings import FactorizeSettings
 
@@ -26,6 +27,8 @@ def factorize_linears(
     model: TransformersModel, before: shapes.Shape, calibration: Calibration, settings: FactorizeSettings, seq_len: int
 ) -> None:
     """Choose a rank for each linear and replace it by its factors, in place.
+
+    Linears that share their weights have their statistics and their rank in common.
 
     Args:
         model: a model whose embeddings may be factorized already.
@@ -37,25 +40,29 @@ def factorize_linears(
     Raises:
         UsageError: a target out of reach, or a rank at which no linear is smaller.
     """
-    linears = dense_linears(model)
+    owners, found = all_owners(model), list(zip(dense_linears(model), _statistics(model, calibration, settings), strict=True))
+    chosen = [(one, statistics) for one, statistics in found if owners[one[0]] == one[0]]
+    linears, statistics = [one for one, _ in chosen], [statistics for _, statistics in chosen]
     sizes = [(linear.in_features, linear.out_features) for _, _, linear in linears]
-    statistics = _statistics(model, calibration, settings)
+    uses = [owners.count(number) for number, _, _ in linears]
     with console.progress("decomposing", len(linears)) as advance:
         decompositions = []
         for (_, _, linear), weights in zip(linears, statistics, strict=True):
             decompositions.append(WeightedSvd(linear.weight, weights))
             advance()
-    ranks = _ranks(model, before, sizes, decompositions, settings, seq_len)
+    ranks = _ranks(model, before, sizes, uses, decompositions, settings, seq_len)
     layers = list(encoder_layers(model))
-    for (number, role, linear), decomposition, rank in zip(linears, decompositions, ranks, strict=True):
-        if rank != WHOLE:
-            replace_linear(model, layers[number], role, _factored(linear, decomposition, rank))
+    with kept_shared(model):
+        for (number, role, linear), decomposition, rank in zip(linears, decompositions, ranks, strict=True):
+            for use in (use for use, owner in enumerate(owners) if owner == number and rank != WHOLE):
+                replace_linear(model, layers[use], role, _factored(linear, decomposition, rank))
 
 
 def _ranks(
     model: TransformersModel,
     before: shapes.Shape,
     sizes: Sequence[Size],
+    uses: Sequence[int],
     decompositions: Sequence[WeightedSvd],
     settings: FactorizeSettings,
     seq_len: int,
@@ -66,7 +73,7 @@ def _ranks(
     budget = weight_budget(before, model_shape(model), settings.target_flops, settings.target_params, seq_len)
     # Losses in the unit of gradients are comparable; without gradients, each is a share of the linear's own output.
     losses = [each.losses if settings.method == "fisher" else each.losses / max(each.losses[0], 1e-30) for each in decompositions]
-    return allocate(sizes, losses, budget)
+    return allocate(sizes, losses, budget, uses if settings.target_flops else [1] * len(sizes))
 
 
 def _factored(linear: nn.Linear, decomposition: WeightedSvd, rank: int) -> FactoredLinear:

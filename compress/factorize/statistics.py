@@ -93,7 +93,7 @@ def activation_statistics(
         advance: called after each batch.
     """
     modules = [linear for _, _, linear in dense_linears(model)]
-    collected = [Statistics.empty(linear, outputs=False) for linear in modules]
+    collected = _empty(modules, outputs=False)
     for batch in batches:
         with captured_inputs(*modules) as seen:
             model(**batch)
@@ -119,9 +119,17 @@ def fisher_statistics(
         advance: called after each batch.
     """
     modules = [linear for _, _, linear in dense_linears(model)]
-    collected = [Statistics.empty(linear, outputs=True) for linear in modules]
+    collected = _empty(modules, outputs=True)
     for pairs in activation_gradients(model, modules, batches, loss_of, outputs=True):
         for statistics, (rows, gradients) in zip(collected, pairs, strict=True):
             statistics.add(rows.flatten(0, -2), gradients.flatten(0, -2))
         advance()
-    return [statistics.close() for statistics in collected]
+    for statistics in {id(each): each for each in collected}.values():
+        statistics.close()
+    return collected
+
+
+def _empty(linears: Sequence[nn.Linear], outputs: bool) -> list[Statistics]:
+    """Return statistics without tokens; linears that share their weight have theirs in common."""
+    by_weight: dict[int, Statistics] = {}
+    return [by_weight.setdefault(id(linear.weight), Statistics.empty(linear, outputs)) for linear in linears]

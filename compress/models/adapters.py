@@ -13,6 +13,7 @@ from torch.nn import functional
 from compress.core.errors import UsageError
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers, find_submodule
+from compress.models.sharing import kept_shared
 from compress.models.types import TransformersModel
 
 INIT_STD = 1e-3  # of the initial weights: an adapter starts close to the identity (section 3.6 of the paper)
@@ -50,16 +51,19 @@ class AdaptedLinear(nn.Linear):
 def add_adapters(model: TransformersModel, size: int) -> None:
     """Add a new adapter after the output projections of attention and FFN in every layer, in place.
 
+    Layers that share their weights share their adapters.
+
     Args:
         model: dense or pruned, without adapters.
         size: width of the bottleneck.
     """
     family = family_of(model.config.model_type)
-    for layer in encoder_layers(model):
-        for path in (family.attention_output, family.ffn_out):
-            parent, _, name = path.rpartition(".")
-            holder = find_submodule(layer.module, parent)
-            setattr(holder, name, AdaptedLinear(getattr(holder, name), size))
+    with kept_shared(model):
+        for layer in encoder_layers(model):
+            for path in (family.attention_output, family.ffn_out):
+                parent, _, name = path.rpartition(".")
+                holder = find_submodule(layer.module, parent) if parent else layer.module
+                setattr(holder, name, AdaptedLinear(getattr(holder, name), size))
 
 
 def adapter_of(linear: nn.Linear) -> Adapter | None:

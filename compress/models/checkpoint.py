@@ -15,6 +15,7 @@ from compress.models import shape as shapes
 from compress.models.activation import set_regression, value_activation
 from compress.models.adapters import add_adapters
 from compress.models.biases import add_biases, fill_biases
+from compress.models.build import build_model
 from compress.models.config_heads import agreed_target, class_names, only_numbered
 from compress.models.embedder import (
     dense_state,
@@ -30,12 +31,13 @@ from compress.models.embedder import (
 )
 from compress.models.family import Family, family_of
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
-from compress.models.joined_linear import build_model, join_state, split_state
+from compress.models.joined_linear import join_state, split_state
 from compress.models.label_mapping import PREDICTIONS
+from compress.models.layer_groups import grouping_of_config, stored_names
 from compress.models.layers import find_submodule
 from compress.models.layout import WEIGHTS
 from compress.models.low_rank import factorize_as
-from compress.models.model_shape import model_shape, record_shape
+from compress.models.model_shape import model_shape, record_shape, stored_config
 from compress.models.pretrained import LOADING_ERRORS, check_finite, check_folder, from_pretrained, quiet_transformers
 from compress.models.reference import locate
 from compress.models.relative_positions import check_bias_columns
@@ -120,7 +122,10 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
     save_config(model, folder)
     copies = shared_names(model, owners_of(model))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
-    state = join_state(state, family_of(model.config.model_type))
+    family = family_of(model.config.model_type)
+    state = join_state(state, family)
+    if family.grouped:
+        state = stored_names(state, family, grouping_of_config(stored_config(model).to_dict()))
     disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
     if is_embedder_model(model):
         state = write_dense_layers(model, folder, state)
@@ -132,11 +137,11 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
 def save_config(model: TransformersModel, folder: Path) -> None:
     """Write a model's `config.json`; of an embedder that of its encoder, and the files of its head without the weights."""
     if is_embedder_model(model):
-        plain_config(model.config, family_of(model.config.model_type)).save_pretrained(str(folder))
+        plain_config(stored_config(model), family_of(model.config.model_type)).save_pretrained(str(folder))
         write_head(model, folder)
         return
     model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(str(folder))
+    stored_config(model).save_pretrained(str(folder))
 
 
 def _load_embedder(folder: Path, config: Config, family: Family, pooling: str | None) -> TransformersModel:
@@ -218,7 +223,7 @@ def _resize_head(model: TransformersModel, family: Family, target: Target, state
 
 def _add_embedding_projection(model: TransformersModel, family: Family, state: dict[str, torch.Tensor]) -> None:
     """Add ELECTRA's projection of the embeddings, which transformers leaves out if a narrowed model's widths happen to agree."""
-    projection = state.get(f"{family.encoder}.embeddings_project.weight")
+    projection = state.get(f"{family.encoder}.{family.embedding_projection}.weight")
     encoder = find_submodule(model, family.encoder)
-    if projection is not None and not hasattr(encoder, "embeddings_project"):
+    if projection is not None and find_submodule(encoder, family.embedding_projection) is None:
         encoder.embeddings_project = nn.Linear(projection.shape[1], getattr(model.config, family.hidden_key))

@@ -7,6 +7,7 @@ from pathlib import Path
 from compress.core.errors import ModelError
 from compress.models.config_keys import check_keys
 from compress.models.family import BILSTM, STATIC, Family, family_of
+from compress.models.layer_groups import GROUPS, count_layers
 from compress.models.published_names import CODE, names_own_classes
 from compress.models.shape import ADAPTER_KEY, BIASES_KEY, CONFIG_KEY, EMBEDDING_RANK_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
 from compress.models.types import Config
@@ -66,10 +67,12 @@ def _check_bounds(config: Config, family: Family, path: Path) -> None:
     """Check every size that transformers allocates by."""
     keys = {"hidden": family.hidden_key, "ffn": family.ffn_key}
     if family.has_layers:
-        keys |= {"layers": family.layers_key, "heads": family.heads_key}
+        keys |= {"heads": family.heads_key} | ({} if family.grouped else {"layers": family.layers_key})
     for role, key in keys.items():
         if not _is_count(config.get(key), 1, BOUNDS[role]):
             raise ModelError(f"{path}: {key} is {config.get(key)!r}, not a whole number from 1 to {BOUNDS[role]}")
+    if family.grouped:
+        _check_groups(config, family, path)
     for key, (low, high) in MORE_BOUNDS.items():
         required = key in REQUIRED.get(family.model_type, ("vocab_size",))
         if (required or key in SIZES_OF_TABLES & set(config) or config.get(key) is not None) and not _is_count(config.get(key), low, high):
@@ -84,6 +87,18 @@ def _check_bounds(config: Config, family: Family, path: Path) -> None:
         raise ModelError(f"{path}: sep_token_id is {config.get('sep_token_id')!r}, not the id of the token between two texts")
 
 
+def _check_groups(config: Config, family: Family, path: Path) -> None:
+    """Check how many groups of layers there are, how many layers each has, and how often they are used."""
+    for key, default in GROUPS.items():
+        value = config.get(key, default)
+        if not _is_count(value, 1, BOUNDS["layers"]):
+            raise ModelError(f"{path}: {key} is {value!r}, not a whole number from 1 to {BOUNDS['layers']}")
+    if count_layers(config, family) > BOUNDS["layers"]:
+        raise ModelError(f"{path}: num_hidden_layers groups of inner_group_num layers are more than {BOUNDS['layers']} layers")
+    if config.get("num_hidden_groups", 1) > config["num_hidden_layers"]:
+        raise ModelError(f"{path}: num_hidden_groups is more than num_hidden_layers, so that some groups are never used")
+
+
 def _check_entry(entry: object, config: Config, family: Family, where: str) -> None:
     """Check our own entry, from which compressed models are rebuilt; see `compress.models.shape.config_entry`."""
     if not family.has_layers:
@@ -91,8 +106,9 @@ def _check_entry(entry: object, config: Config, family: Family, where: str) -> N
     if not isinstance(entry, dict) or entry.get("version") != VERSION:
         raise ModelError(f"{where} is not of version {VERSION}", "it was written by a newer compress: upgrade")
     layers = entry.get("layers")
-    if not isinstance(layers, list) or len(layers) != config[family.layers_key]:
-        raise ModelError(f"{where} does not describe {config[family.layers_key]} layers")
+    count = count_layers(config, family)
+    if not isinstance(layers, list) or len(layers) != count:
+        raise ModelError(f"{where} does not describe {count} layers")
     for key, value in (("head_size", entry.get("head_size")), *((key, entry.get(key, 1)) for key in (ADAPTER_KEY, EMBEDDING_RANK_KEY))):
         _check_size(value, key, where)
     for layer in layers:

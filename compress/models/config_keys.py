@@ -35,6 +35,9 @@ _DEBERTA = """
 relative_attention max_relative_positions position_buckets pos_att_type share_att_key norm_rel_ebd position_biased_input pooler_hidden_act
 pooler_hidden_size attention_head_size conv_kernel_size conv_act conv_groups legacy pooler_dropout
 """
+_GROUPED = """
+num_hidden_groups inner_group_num classifier_dropout_prob gap_size net_structure_type layers_to_keep num_memory_blocks down_scale_factor
+"""
 _TRAINING = """
 hidden_dropout_prob attention_probs_dropout_prob dropout attention_dropout qa_dropout seq_classif_dropout classifier_dropout
 initializer_range initializer_factor layerdrop sinusoidal_pos_embds gradient_checkpointing tie_weights_ tie_word_embeddings
@@ -58,6 +61,7 @@ exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tf_legacy
 """
 IMPLEMENTED = {*_IMPLEMENTED.split(), RECORD, OLD_RECORD}
 DISENTANGLED = {*_DEBERTA.split()}  # implemented for families with disentangled attention
+GROUPED = {*_GROUPED.split()}  # implemented or without effect in ALBERT
 ROTARY = {*_MODERNBERT.split()}  # implemented for families with rotary positions
 HARMLESS = {*_TRAINING.split(), *_STORING.split(), *_GENERATING.split()}
 _warned: set[Path] = set()
@@ -74,7 +78,8 @@ def check_keys(config: Config, family: Family, path: Path) -> None:
         _check_labels(config, path)
     if target_of(config) == "value":
         _check_value(config, path)
-    known = IMPLEMENTED | HARMLESS | (ROTARY if family.rotary else set()) | (DISENTANGLED if family.disentangled else set())
+    blocks = ((family.rotary, ROTARY), (family.disentangled, DISENTANGLED), (family.grouped, GROUPED))
+    known = IMPLEMENTED.union(HARMLESS, *(keys for has, keys in blocks if has))
     unknown = [key for key in config if key not in known and not key.startswith("_")]
     if unknown and family.has_layers and path not in _warned:
         _warned.add(path)

@@ -18,8 +18,8 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from compress.core.errors import ModelError
+from compress.models.build import build_model
 from compress.models.family import BILSTM, EMBEDDING, STATIC, Family, family_of
-from compress.models.joined_linear import build_model
 from compress.models.layout import WEIGHTS
 from compress.models.pretrained import quiet_transformers
 from compress.models.sentence_folder import dense_folders, step_folder, write_sentence_head

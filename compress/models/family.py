@@ -34,7 +34,8 @@ class Family:
 
     In a layer of BERT, a norm follows each sublayer: `norm(x + f(x))`. With `norms_first` it precedes it, `x + f(norm(x))`, and the
     encoder has a `final_norm`. A gated FFN is `ffn_out(activation(ffn_gate(x)) * ffn_in(x))`: a neuron is a row of both and a column of
-    `ffn_out`. With `rotary` positions there is no table of positions: queries and keys are rotated.
+    `ffn_out`. With `rotary` positions there is no table of positions: queries and keys are rotated. In a `grouped` family (ALBERT)
+    layers are used several times, see compress.models.layer_groups.
     """
 
     model_type: str
@@ -53,10 +54,12 @@ class Family:
     ffn_out: str = ""
     output_norm: str = ""
     norms_first: bool = False
+    grouped: bool = False  # whether config.json counts groups of layers and how often they are used
     keeps_first_layer: bool = False  # whether the first layer computes something else than the others, so that it is never removed
-    final_norm: str = ""  # relative to the encoder, as the next two
+    final_norm: str = ""  # relative to the encoder, as the next three
     word_embeddings: str = "embeddings.word_embeddings"
     embedding_norm: str = "embeddings.LayerNorm"
+    embedding_projection: str = "embeddings_project"  # of embeddings to the width of the layers, if they have another one
     rotary: bool = False
     disentangled: bool = False  # attention scores have terms of relative positions, see compress.models.disentangled
     position_projections: tuple[str, ...] = ()  # further linears of a layer whose rows belong to its heads
@@ -241,6 +244,27 @@ _NOMIC = replace(
     never_biased=True,
     published_code=True,
 )
+_ALBERT = replace(
+    _BERT,
+    model_type="albert",
+    prefix="Albert",
+    encoder="albert",
+    head_modules=("albert.pooler", "classifier"),
+    head="albert",
+    layers="encoder.albert_layer_groups.0.albert_layers",  # in memory there is one group, of all layers
+    attention="attention",
+    query="attention.query",
+    key="attention.key",
+    value="attention.value",
+    attention_output="attention.dense",
+    attention_norm="attention.LayerNorm",
+    ffn_in="ffn",
+    ffn_out="ffn_output",
+    output_norm="full_layer_layer_norm",
+    grouped=True,
+    embedding_projection="encoder.embedding_hidden_mapping_in",
+    layers_key="inner_group_num",
+)
 FAMILIES: dict[str, Family] = {
     family.model_type: family
     for family in (
@@ -253,6 +277,7 @@ FAMILIES: dict[str, Family] = {
         _MODERNBERT,
         _DEBERTA,
         _NOMIC,
+        _ALBERT,
         replace(_ROBERTA, model_type="camembert", prefix="Camembert"),
         replace(_ROBERTA, model_type="data2vec-text", prefix="Data2VecText", encoder="data2vec_text"),
         replace(_BERT, model_type="ernie", prefix="Ernie", encoder="ernie", head_modules=("ernie.pooler", "classifier")),

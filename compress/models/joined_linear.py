@@ -15,7 +15,6 @@ import torch
 from torch import nn
 
 from compress.models.family import FAMILIES, Family
-from compress.models.types import TransformersModel
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 State = dict[str, torch.Tensor]
@@ -32,11 +31,6 @@ class JoinedLinear(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return (..., sum of the parts' widths) for (..., in)."""
         return torch.cat([part(states) for part in self.children()], dim=-1)
-
-
-def build_model(model_class: Any, config: Any, **options: object) -> TransformersModel:
-    """Return a new model with random weights, its joined linears split."""
-    return split_joined(model_class(config, **options))
 
 
 def split_joined(model: ModelT) -> ModelT:

@@ -16,8 +16,6 @@ from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.shape import ROLES, Shape
 from compress.models.types import TransformersModel
 
-NOT_BOTH = "a model can be factorized or have shared layers, not both: start from the model before that step"
-
 
 class FactoredLinear(nn.Module):
     """`U (V x) + b`: `down` is V (rank, in), `up` is U (out, rank) with the bias.
@@ -51,7 +49,7 @@ class FactoredEmbedding(nn.Module):
 def replace_linear(model: TransformersModel, layer: Layer, role: str, module: nn.Module) -> None:
     """Replace a layer's linear, given by its role, in place."""
     parent, _, name = getattr(family_of(model.config.model_type), role).rpartition(".")
-    setattr(find_submodule(layer.module, parent), name, module)
+    setattr(find_submodule(layer.module, parent) if parent else layer.module, name, module)
 
 
 def encoder_linears(model: TransformersModel) -> Iterator[tuple[int, str, nn.Linear | FactoredLinear]]:
@@ -117,5 +115,5 @@ def refuse_factorized(model: TransformersModel, verb: str) -> None:
     if is_factorized(model):
         raise UsageError(
             f"{verb} does not support factorized models",
-            NOT_BOTH if verb == "share" else f"{verb} the model first, then factorize the result",
+            f"{verb} the model first, then factorize the result",
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 from torch import nn
 
 from compress.models.adapters import adapter_size
 from compress.models.biases import has_added_biases
 from compress.models.family import family_of
+from compress.models.layer_groups import grouping_of_owners
 from compress.models.layers import encoder_layers
 from compress.models.low_rank import factored_embedding_size, layer_ranks
 from compress.models.shape import CONFIG_KEY, LayerShape, Shape, config_entry, shape_of_config
@@ -48,6 +52,23 @@ def record_shape(model: TransformersModel, shape: Shape) -> None:
             delattr(model.config, CONFIG_KEY)
     else:
         setattr(model.config, CONFIG_KEY, config_entry(shape, size, biased))
+
+
+def stored_config(model: TransformersModel) -> Any:
+    """Return the config of a model's checkpoint: the model's own, of ALBERT with groups instead of all their uses, if that is possible."""
+    family = family_of(model.config.model_type)
+    if not family.grouped:
+        return model.config
+    shape = model_shape(model)
+    record_shape(model, shape)
+    config: Any = copy.deepcopy(model.config)
+    grouping = grouping_of_owners(shape.shared, len(shape.layers))
+    if grouping is None or adapter_size(model):
+        return config
+    config.num_hidden_layers, config.num_hidden_groups, config.inner_group_num = grouping
+    if hasattr(config, CONFIG_KEY):
+        delattr(config, CONFIG_KEY)
+    return config if shape_of_config(config.to_dict()) == shape else model.config
 
 
 def count_params(model: nn.Module) -> int:

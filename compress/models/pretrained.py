@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 
 from compress.core import files
 from compress.core.errors import ModelError, ResourceError
+from compress.models.build import arrange
 from compress.models.config import read_config
 from compress.models.family import family_of
-from compress.models.joined_linear import split_joined
 from compress.models.layout import is_graph
 from compress.models.published_names import CODE, NOMIC, is_published
 from compress.models.sentence_head import EMBEDDING_KEY
@@ -59,7 +59,7 @@ def check_folder(folder: Path, needed: str, hint: str) -> Config:
 
 
 def from_pretrained(loader: Any, folder: Path, **options: object) -> tuple[TransformersModel, list[str]]:
-    """Load a model by a class of transformers, in float32, its joined linears split.
+    """Load a model by a class of transformers, in float32, arranged as in memory.
 
     Args:
         loader: the class, with `from_pretrained`.
@@ -86,7 +86,7 @@ def from_pretrained(loader: Any, folder: Path, **options: object) -> tuple[Trans
     except LOADING_ERRORS as error:
         raise ModelError(f"{folder} cannot be loaded: {(str(error).splitlines() or ['?'])[0]}") from error
     vars(model.config).pop(CODE, None)
-    return split_joined(model), [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
+    return arrange(model), [*report["missing_keys"], *(entry[0] for entry in report.get("mismatched_keys", []))]
 
 
 def _own_names(folder: Path, options: dict[str, object]) -> dict[str, object]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 
-from compress.models.family import family_of
+from compress.models.family import Family, family_of
 from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.model_shape import record_shape
 from compress.models.relative_positions import select_bias_columns
@@ -37,6 +37,24 @@ class NoHeadsWithOutput(NoHeads):
     def forward(self, hidden_states: torch.Tensor, *args: object, **options: object) -> tuple[torch.Tensor, None]:
         """Return the projection's bias, (batch, length, hidden), and no attention weights."""
         return getattr(self, self.name)(hidden_states[..., :0]), None
+
+
+class NoHeadsWithNorm(NoHeads):
+    """The same for ALBERT, whose attention module contains the output projection, the residual and the norm.
+
+    Args:
+        parts: the two modules by their names, the projection first.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, hidden_states: torch.Tensor, *args: object, **options: object) -> tuple[torch.Tensor, None]:
+        """Return the normalised sum, (batch, length, hidden), and no attention weights."""
+        output, norm = self.children()
+        return norm(hidden_states + output(hidden_states[..., :0])), None
 
 
 def resize(model: TransformersModel, shape: Shape) -> None:
@@ -85,9 +103,7 @@ def keep_heads(model: TransformersModel, layer: Layer, heads: Sequence[int], hea
     attention = find_submodule(layer.module, family.attention)
     if not heads:
         parent, _, name = family.attention.rpartition(".")
-        inside = family.attention_output.startswith(family.attention + ".")
-        replacement = NoHeadsWithOutput(family.attention_output.rpartition(".")[2], layer.attention_output) if inside else NoHeads()
-        setattr(find_submodule(layer.module, parent) if parent else layer.module, name, replacement)
+        setattr(find_submodule(layer.module, parent) if parent else layer.module, name, _without_heads(family, layer))
         return
     select_bias_columns(model, attention, heads)
     count = len(heads)
@@ -97,3 +113,12 @@ def keep_heads(model: TransformersModel, layer: Layer, heads: Sequence[int], hea
     for attribute, value in sizes.items():
         if hasattr(attention, attribute):
             setattr(attention, attribute, value)
+
+
+def _without_heads(family: Family, layer: Layer) -> NoHeads:
+    """Return what replaces a layer's attention module; parts that are inside of it stay inside."""
+    inside = f"{family.attention}."
+    output = family.attention_output.rpartition(".")[2]
+    if family.attention_norm.startswith(inside):
+        return NoHeadsWithNorm({output: layer.attention_output, family.attention_norm.rpartition(".")[2]: layer.attention_norm})
+    return NoHeadsWithOutput(output, layer.attention_output) if family.attention_output.startswith(inside) else NoHeads()

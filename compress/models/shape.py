@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from compress.models.family import BILSTM, STATIC, family_of
+from compress.models.layer_groups import config_owners, count_layers
 from compress.models.types import Config
 from compress.results import LayerDocument
 
@@ -181,7 +182,8 @@ def shape_of_config(config: Config) -> Shape:
     hidden, heads, gated = config[family.hidden_key], config[family.heads_key], bool(family.ffn_gate)
     entry = config.get(CONFIG_KEY)
     if not entry:
-        return Shape(hidden, hidden // heads, (LayerShape(heads, config[family.ffn_key]),) * config[family.layers_key], gated=gated)
+        layers = (LayerShape(heads, config[family.ffn_key]),) * count_layers(config, family)
+        return Shape(hidden, hidden // heads, layers, shared=config_owners(config, family), gated=gated)
     rank = entry.get(EMBEDDING_RANK_KEY)
     embedding = (rank, config.get("embedding_size", hidden)) if rank else None
     layers, shared = tuple(map(_layer_of, entry["layers"])), tuple(entry.get(SHARED_KEY, ()))

@@ -6,17 +6,16 @@ for each layer its owner, the first layer that has the same weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 
 from compress.core.errors import UsageError
 from compress.models.family import family_of
+from compress.models.layer_groups import Owners
 from compress.models.layers import encoder_layers, layer_list
-from compress.models.low_rank import NOT_BOTH
 from compress.models.types import TransformersModel
-
-Owners = tuple[int, ...]  # for each layer, the first layer that has the same weights
 
 
 def owners_of(model: TransformersModel) -> Owners:
@@ -37,6 +36,44 @@ def share_parameters(model: TransformersModel, owners: Sequence[int]) -> None:
             _use_parameters(modules[number], modules[owner])
 
 
+def unshare_parameters(model: TransformersModel, owners: Sequence[int]) -> None:
+    """Give each layer that is not its own owner a copy of its parameters, in place."""
+    for layer, (number, owner) in zip(encoder_layers(model), enumerate(owners), strict=False):
+        for name, parameter in list(layer.module.named_parameters()) if owner != number else ():
+            path, _, last = name.rpartition(".")
+            copied = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+            setattr(layer.module.get_submodule(path), last, copied)
+
+
+@contextmanager
+def kept_shared(model: TransformersModel) -> Iterator[Owners]:
+    """Share the parameters of layers again on leaving this context, in which each layer of a group got the same new ones."""
+    owners = owners_of(model)
+    yield owners
+    share_parameters(model, owners)
+
+
+def all_owners(model: TransformersModel) -> Owners:
+    """Return each layer's owner, itself where it shares nothing."""
+    return owners_of(model) or tuple(range(len(layer_list(model))))
+
+
+def spans(owners: Sequence[int]) -> list[range]:
+    """Split layers into the shortest runs that share no weights with each other.
+
+    >>> spans((0, 1, 0, 3, 4, 4))
+    [range(0, 3), range(3, 4), range(4, 6)]
+    """
+    last = {owner: number for number, owner in enumerate(owners)}
+    parts, start, end = [], 0, 0
+    for number, owner in enumerate(owners):
+        end = max(end, last[owner])
+        if number == end:
+            parts.append(range(start, number + 1))
+            start = end = number + 1
+    return parts
+
+
 def _use_parameters(module: nn.Module, owner: nn.Module) -> None:
     for name, parameter in list(owner.named_parameters()):
         path, _, last = name.rpartition(".")
@@ -55,12 +92,17 @@ def shared_names(model: TransformersModel, owners: Sequence[int]) -> dict[str, s
     }
 
 
-def refuse_shared(model: TransformersModel, verb: str) -> None:
-    """Refuse a model with shared layers.
+def refuse_shared(model: TransformersModel) -> None:
+    """Refuse a model whose layers share weights already.
 
     Raises:
-        UsageError: some layers share their weights.
+        UsageError: some do.
     """
-    if owners_of(model):
-        hint = NOT_BOTH if verb == "factorize" else f"{verb} the model first, then share the result"
-        raise UsageError(f"{verb} does not support models whose layers share weights", hint)
+    owners = owners_of(model)
+    copies = len(set(owners))
+    if owners:
+        number = f"{copies} copies" if copies > 1 else "one copy"
+        raise UsageError(
+            f"share does not support models whose layers share weights: these {len(owners)} layers have {number}",
+            "use fewer layers: prune --method layers, or distill --student layers=N; a smaller vocabulary: prune --method vocab",
+        )

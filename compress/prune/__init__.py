@@ -14,6 +14,7 @@ from compress.core import console
 from compress.core.errors import UsageError
 from compress.models import shape as shapes
 from compress.models.checkpoint import save_model
+from compress.models.layer_groups import share_as_before
 from compress.models.model_shape import count_params, model_shape
 from compress.models.sketch import sketch_layers
 from compress.prune.coarse import CoarsePruning
@@ -95,8 +96,9 @@ def plan_targets(context: PruneContext, cost_model: CostModel) -> PrunePlan:
     plans: list[PrunePlanEntry] = []
     for target in targets:
         kept = (solve_uniform if settings.uniform else solve)(ranked, cost_model.costs, target.budget)
-        remaining = [layer for layer in kept if layer != REMOVED] if settings.uniform else kept
-        shape = replace(dense.shape, layers=tuple(shapes.LayerShape(len(layer.heads), len(layer.neurons)) for layer in remaining))
+        remaining = [number for number, layer in enumerate(kept) if not settings.uniform or layer != REMOVED]
+        layers = tuple(shapes.LayerShape(len(kept[number].heads), len(kept[number].neurons)) for number in remaining)
+        shape = replace(dense.shape, layers=layers, shared=share_as_before(dense.shape.shared, remaining))
         speedup = cost_model.predicted(shape)
         plans.append(
             {

@@ -24,12 +24,14 @@ class Costs:
         neurons: (widest FFN + 1,) float64.
         fixed: the part that no choice of units changes.
         last: the same two arrays for the last layers; None where all layers cost the same.
+        once: layers that share their weights cost as much as one of them: parameters.
     """
 
     heads: np.ndarray
     neurons: np.ndarray
     fixed: float = 0.0
     last: tuple[np.ndarray, np.ndarray] | None = None
+    once: bool = False
 
     def total(self, shape: shapes.Shape) -> float:
         """Return the cost of a shape."""
@@ -37,6 +39,8 @@ class Costs:
         last = with_attention[-1] if with_attention else -1
         cost = self.fixed
         for number, layer in enumerate(shape.layers):
+            if self.once and shape.shared and shape.shared[number] != number:
+                continue
             heads, neurons = self.of_layer(number, last)
             cost += heads[layer.heads] + neurons[layer.ffn]
         return float(cost)
@@ -55,4 +59,4 @@ def counted_costs(shape: shapes.Shape, unit: Literal["flops", "params"], seq_len
         head, neuron = shapes.head_params(shape.hidden, shape.head_size), shapes.neuron_params(shape.hidden, shape.gated)
     heads = head * np.arange(max(layer.heads for layer in shape.layers) + 1, dtype=np.float64)
     neurons = neuron * np.arange(max(layer.ffn for layer in shape.layers) + 1, dtype=np.float64)
-    return Costs(heads, neurons)
+    return Costs(heads, neurons, once=unit == "params")

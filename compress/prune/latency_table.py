@@ -18,11 +18,12 @@ import torch
 from compress.core import console
 from compress.core.caches import measured_once
 from compress.models import shape as shapes
+from compress.models.build import build_model
 from compress.models.family import TOKEN_HEADS, family_of
-from compress.models.joined_linear import build_model
 from compress.models.layers import reads_every_token, repeated_kinds
 from compress.models.model_shape import model_shape
 from compress.models.resize import resize
+from compress.models.sharing import Owners, share_parameters
 from compress.models.types import TransformersModel
 from compress.prune.costs import ALIGNMENT, Costs
 from compress.prune.serving_clock import Serving, ServingClock
@@ -209,7 +210,7 @@ def time_models(model: TransformersModel, serving: Serving, models: Sequence[Lay
     return ratios * clock.seconds
 
 
-def skeleton(model: TransformersModel, sizes: LayerSizes) -> TransformersModel:
+def skeleton(model: TransformersModel, sizes: LayerSizes, shared: Owners = ()) -> TransformersModel:
     """Return a model with layers of given sizes, a small vocabulary and random weights: meaningless outputs, realistic times."""
     import transformers
 
@@ -226,4 +227,5 @@ def skeleton(model: TransformersModel, sizes: LayerSizes) -> TransformersModel:
     with torch.no_grad():
         for parameter in small.parameters():  # no denormal numbers, which slow a processor down
             parameter.normal_(std=0.02)
+    share_parameters(small, shared)
     return small.eval()

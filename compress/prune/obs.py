@@ -15,9 +15,10 @@ import torch
 
 from compress.models.layers import Layer, encoder_layers
 from compress.models.model_shape import model_shape
+from compress.models.sharing import all_owners
 from compress.models.types import TransformersModel
 from compress.prune.costs import ALIGNMENT
-from compress.prune.ranking import LayerRanking, Ranking
+from compress.prune.ranking import LayerRanking, Ranking, rank_owners
 from compress.prune.scores import BatchT, projection_gradients
 
 DAMPING = 0.01  # of the mean diagonal, added to the inputs' Gram matrix
@@ -45,13 +46,17 @@ def kronecker_factors(
 ) -> list[tuple[KroneckerFactors, KroneckerFactors]]:
     """Return the factors of every layer's attention and FFN output projection, gathered in one pass over the batches.
 
+    Layers that share their weights have their factors in common: the sums are over all of them.
+
     Args:
         model: a model with its head, in evaluation mode.
         batches: whatever `loss_of` takes.
         loss_of: the loss of one batch, summed over its examples; with labels sampled from the model, the factors are those of the
             Fisher information.
     """
-    sums = [tuple(_zeros(linear) for linear in _output_projections(layer)) for layer in encoder_layers(model)]
+    owners, layers = all_owners(model), list(encoder_layers(model))
+    own = {owner: tuple(_zeros(linear) for linear in _output_projections(layers[owner])) for owner in dict.fromkeys(owners)}
+    sums = [own[owner] for owner in owners]
     for captured in projection_gradients(model, batches, loss_of, of_outputs=True):
         for pair, parts in zip(sums, captured, strict=True):
             for factor, (activations, gradient) in zip(pair, parts, strict=True):
@@ -62,7 +67,7 @@ def kronecker_factors(
                 gradients = gradients[relevant]
                 factor.inputs += (rows.T @ rows).cpu()
                 factor.outputs += (gradients.T @ gradients).cpu()
-    for factor in (factor for pair in sums for factor in pair):
+    for factor in (factor for pair in own.values() for factor in pair):
         factor.outputs /= factor.outputs.diagonal().sum().clamp_min(1e-30)
     return [(pair[0], pair[1]) for pair in sums]
 
@@ -77,14 +82,16 @@ def _zeros(linear: torch.nn.Linear) -> KroneckerFactors:
 
 def rank_by_obs(model: TransformersModel, factors: list[tuple[KroneckerFactors, KroneckerFactors]]) -> list[LayerRanking]:
     """Rank the heads and neurons of every layer by greedy removal; the model is on the CPU."""
-    size = model_shape(model).head_size
-    return [
-        LayerRanking(
+    size, layers = model_shape(model).head_size, list(encoder_layers(model))
+
+    def rank(number: int) -> LayerRanking:
+        layer, (attention, ffn) = layers[number], factors[number]
+        return LayerRanking(
             remove_greedily(layer.attention_output.weight.detach(), attention, size, 1),
             remove_greedily(layer.ffn_out.weight.detach(), ffn, 1, ALIGNMENT),
         )
-        for layer, (attention, ffn) in zip(encoder_layers(model), factors, strict=True)
-    ]
+
+    return rank_owners(all_owners(model), rank)
 
 
 def remove_greedily(weight: torch.Tensor, factors: KroneckerFactors, unit_size: int, at_once: int) -> Ranking:

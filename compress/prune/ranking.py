@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,10 +27,39 @@ class Ranking:
 
 @dataclass(frozen=True)
 class LayerRanking:
-    """The rankings of a layer's heads and of its FFN neurons."""
+    """The rankings of a layer's heads and of its FFN neurons.
+
+    Layers that share their weights lose the same units. Their rankings have the same order, and the losses of all of them together
+    are those of removing a unit from each.
+
+    Attributes:
+        heads: of the heads.
+        neurons: of the neurons.
+        owner: the first layer that has the same weights; None: this one.
+    """
 
     heads: Ranking
     neurons: Ranking
+    owner: int | None = None
+
+
+def rank_owners(owners: Sequence[int], rank: Callable[[int], LayerRanking]) -> list[LayerRanking]:
+    """Rank the units of every layer; each set of weights is ranked once.
+
+    Args:
+        owners: for each layer the first one that has the same weights.
+        rank: returns the ranking of an owner's units, with the losses of removing them from all its layers.
+    """
+    ranked = {owner: rank(owner) for owner in dict.fromkeys(owners)}
+    uses = Counter(owners)
+
+    def share(ranking: Ranking, owner: int) -> Ranking:
+        return ranking if uses[owner] == 1 else Ranking(ranking.order, ranking.loss / uses[owner])
+
+    return [
+        LayerRanking(share(ranked[owner].heads, owner), share(ranked[owner].neurons, owner), None if owner == number else owner)
+        for number, owner in enumerate(owners)
+    ]
 
 
 def rank_additive(scores: np.ndarray) -> Ranking:
@@ -43,9 +73,12 @@ def rank_additive(scores: np.ndarray) -> Ranking:
     return Ranking(order, np.maximum(loss, 0.0))
 
 
-def rank_by_scores(scores: Sequence[LayerScores]) -> list[LayerRanking]:
-    """Rank the units of every layer by scores that add up."""
-    return [LayerRanking(rank_additive(layer.heads.numpy()), rank_additive(layer.neurons.numpy())) for layer in scores]
+def rank_by_scores(scores: Sequence[LayerScores], owners: Sequence[int] = ()) -> list[LayerRanking]:
+    """Rank the units of every layer by scores that add up; `owners` are the layers that have their weights, by default each its own."""
+    return rank_owners(
+        owners or range(len(scores)),
+        lambda number: LayerRanking(rank_additive(scores[number].heads.numpy()), rank_additive(scores[number].neurons.numpy())),
+    )
 
 
 def rank_by_fisher_block(gradients: torch.Tensor) -> Ranking:

@@ -6,7 +6,7 @@ output for a neuron. Scores are comparable across layers, and between heads and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ import torch
 from compress.editing.gradients import activation_gradients
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
+from compress.models.sharing import owners_of
 from compress.models.types import TransformersModel
 
 BatchT = TypeVar("BatchT")  # whatever a loss takes
@@ -49,7 +50,8 @@ def gate_gradients(model: TransformersModel, batches: Iterable[BatchT], loss_of:
         loss_of: the loss of one batch, **summed** over its examples, so that each example's gradient is its own.
 
     Returns:
-        One `GateGradients` a layer, float32 on the CPU, the examples in the order of the batches.
+        One `GateGradients` a layer, float32 on the CPU, the examples in the order of the batches. Layers that share their weights share
+        their gates: each has the sum of their gradients.
     """
     size = model_shape(model).head_size
     rows: list[tuple[list[torch.Tensor], list[torch.Tensor]]] = [([], []) for _ in encoder_layers(model)]
@@ -60,7 +62,18 @@ def gate_gradients(model: TransformersModel, batches: Iterable[BatchT], loss_of:
                 if sublayer == 0:
                     product = product.reshape(len(product), -1, size).sum(2)
                 rows[number][sublayer].append(product.float().cpu())
-    return [GateGradients(torch.cat(heads), torch.cat(neurons)) for heads, neurons in rows]
+    layers = [GateGradients(torch.cat(heads), torch.cat(neurons)) for heads, neurons in rows]
+    return _summed(layers, owners_of(model)) if owners_of(model) else layers
+
+
+def _summed(layers: Sequence[GateGradients], owners: Sequence[int]) -> list[GateGradients]:
+    """Return for each layer the sum over those that have the same owner."""
+    uses = {owner: [layer for layer, other in zip(layers, owners, strict=True) if other == owner] for owner in set(owners)}
+    sums = {
+        owner: GateGradients(torch.stack([use.heads for use in group]).sum(0), torch.stack([use.neurons for use in group]).sum(0))
+        for owner, group in uses.items()
+    }
+    return [sums[owner] for owner in owners]
 
 
 def projection_gradients(

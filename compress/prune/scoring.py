@@ -11,11 +11,12 @@ from compress.core import console
 from compress.models.family import family_of
 from compress.models.inputs import MAX_TOKENS
 from compress.models.model_shape import model_shape
+from compress.models.sharing import all_owners
 from compress.models.types import TransformersModel
 from compress.prune import obs
 from compress.prune.baselines import torch_pruning_scores
 from compress.prune.context import PruneContext
-from compress.prune.ranking import LayerRanking, rank_by_fisher_block, rank_by_scores
+from compress.prune.ranking import LayerRanking, rank_by_fisher_block, rank_by_scores, rank_owners
 from compress.prune.scores import gate_gradients
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def rank_units(context: PruneContext, model: TransformersModel) -> list[LayerRan
 
 
 def _ranked(context: PruneContext, model: TransformersModel) -> list[LayerRanking]:
-    method = context.settings.method
+    method, owners = context.settings.method, all_owners(model)
     model.to(context.device)
     flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)
     share = min(1.0, DENSE_SHARE / max(flops_kept, 1e-6))
@@ -53,11 +54,14 @@ def _ranked(context: PruneContext, model: TransformersModel) -> list[LayerRankin
             return obs.rank_by_obs(model.to("cpu"), factors)
         if method == "fisher":
             gradients = gate_gradients(model, counted, context.loss(model))
-            return [LayerRanking(rank_by_fisher_block(layer.heads), rank_by_fisher_block(layer.neurons)) for layer in gradients]
+            return rank_owners(
+                owners,
+                lambda number: LayerRanking(rank_by_fisher_block(gradients[number].heads), rank_by_fisher_block(gradients[number].neurons)),
+            )
         if method == "magnitude" or method == "random":
-            return rank_by_scores(torch_pruning_scores(model.to("cpu"), method, seed=context.dense.seed))
+            return rank_by_scores(torch_pruning_scores(model.to("cpu"), method, seed=context.dense.seed), owners)
         mean_loss = context.loss(model, summed=False)
-        return rank_by_scores(torch_pruning_scores(model.to("cpu"), "taylor", counted, mean_loss))
+        return rank_by_scores(torch_pruning_scores(model.to("cpu"), "taylor", counted, mean_loss), owners)
 
 
 def counting(batches: Sequence[np.ndarray], advance: Callable[[], None]) -> Iterator[np.ndarray]:

@@ -38,7 +38,8 @@ def solve(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[K
     """Return the units to keep that lose least within a budget: optimal for the given losses, up to one grid cell a sublayer.
 
     Minimises the sum of the sublayers' losses subject to the sum of their costs. FFN widths are multiples of 16, or the whole
-    width. Where the last layers are cheaper, the knapsack is solved once for each layer that may be the last with attention.
+    width. Layers that share their weights keep the same units: they are one choice, with the sum of their losses and of their costs.
+    Where the last layers are cheaper, the knapsack is solved once for each layer that may be the last with attention.
 
     Args:
         layers: one ranking a layer.
@@ -49,16 +50,22 @@ def solve(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[K
         UsageError: even the cheapest model exceeds the budget.
     """
     best_loss, best = np.inf, None
-    for sublayers in _knapsacks(layers, costs):
+    owners = [number if layer.owner is None else layer.owner for number, layer in enumerate(layers)]
+    for every_sublayer in _knapsacks(layers, costs):
+        sublayers = _one_choice_each(every_sublayer, owners, costs.once)
+        if sublayers is None:
+            continue
         solution = knapsack([(options.loss, options.cost) for options in sublayers], budget - costs.fixed)
         if solution is not None and solution[0] < best_loss:
             best_loss = solution[0]
             best = [int(options.counts[choice]) for options, choice in zip(sublayers, solution[1], strict=True)]
+    groups = list(dict.fromkeys(owners))
     if best is None or not any(best):
         raise UsageError("the target is so small that nothing of the encoder would be left", "choose a less ambitious target")
+    counts = dict(zip(groups, zip(best[::2], best[1::2], strict=True), strict=True))
     return [
-        Kept(sorted(layer.heads.order[:heads].tolist()), sorted(layer.neurons.order[:neurons].tolist()))
-        for layer, heads, neurons in zip(layers, best[::2], best[1::2], strict=True)
+        Kept(sorted(layer.heads.order[: counts[owner][0]].tolist()), sorted(layer.neurons.order[: counts[owner][1]].tolist()))
+        for layer, owner in zip(layers, owners, strict=True)
     ]
 
 
@@ -77,6 +84,27 @@ def _knapsacks(layers: Sequence[LayerRanking], costs: Costs) -> Iterator[list[_O
             sublayers += [attention, ffn]
         if len(last_layer.heads.order):
             yield sublayers
+
+
+def _one_choice_each(sublayers: Sequence[_Options], owners: Sequence[int], once: bool) -> list[_Options] | None:
+    """Return the options of each owner's two sublayers, those of all its layers together; None if a sublayer would have none.
+
+    Args:
+        sublayers: attention and FFN of each layer, in turn.
+        owners: of the layers.
+        once: an owner costs as much as one layer.
+    """
+    together: dict[tuple[int, int], _Options] = {}
+    for place, options in enumerate(sublayers):
+        key = (owners[place // 2], place % 2)
+        together[key] = _both(together[key], options, once) if key in together else options
+    return None if any(not len(options.counts) for options in together.values()) else list(together.values())
+
+
+def _both(first: _Options, second: _Options, once: bool) -> _Options:
+    counts, ours, theirs = np.intersect1d(first.counts, second.counts, return_indices=True)
+    cost = first.cost[ours] if once else first.cost[ours] + second.cost[theirs]
+    return _Options(counts, first.loss[ours] + second.loss[theirs], cost)
 
 
 def _layer_options(layer: LayerRanking, heads: np.ndarray, neurons: np.ndarray) -> tuple[_Options, _Options]:

@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch import nn
 
-from compress.editing.layerwise import captured_inputs, first_layer_inputs
+from compress.editing.layerwise import LayerInputs, captured_inputs, first_layer_inputs
 from compress.models.device import Batch
 from compress.models.layers import Layer, encoder_layers
+from compress.models.sharing import all_owners, spans
 from compress.models.types import TransformersModel
 
 SIZE_ONLY_WARNING = (
@@ -48,26 +49,41 @@ def sparsify(
     masks = [batch["attention_mask"].bool() for batch in batches]
     stream = first_layer_inputs(model, batches)
     counts: dict[str, list[int]] = {}  # zeros and weights by role
-    for layer in encoder_layers(model):
-        groups = _by_input(layer)
-        grams = [torch.zeros(linears[0][1].in_features, linears[0][1].in_features, dtype=torch.float64) for linears in groups]
+    owners, layers = all_owners(model), list(encoder_layers(model))
+    for span in spans(owners):
+        for owner, grams in _grams(stream, layers, owners, span, masks).items():
+            for gram, linears in zip(grams, _by_input(layers[owner]), strict=True):
+                for role, linear in linears:
+                    if linear.weight.numel():
+                        linear.weight.copy_(sparse_weight(linear.weight, gram, pattern, sparsity))
+                    zeros = counts.setdefault(role, [0, 0])
+                    zeros[0] += int((linear.weight == 0).sum())
+                    zeros[1] += linear.weight.numel()
+        for layer in span:
+            for number in range(len(masks)):
+                stream.states[number] = stream.run(layers[layer], number)
+            advance()
+    return {role: zeros / max(1, total) for role, (zeros, total) in counts.items()}
+
+
+def _grams(
+    stream: LayerInputs, layers: Sequence[Layer], owners: Sequence[int], span: range, masks: Sequence[torch.Tensor]
+) -> dict[int, list[torch.Tensor]]:
+    """Return X'X of the inputs of the linears, in the order of `_by_input`, by owner: the sums over all layers with its weights."""
+    states, found = list(stream.states), {}
+    for position in span:
+        layer, groups = layers[position], _by_input(layers[position])
+        sizes = [linears[0][1].in_features for linears in groups]
+        grams = found.setdefault(owners[position], [torch.zeros(size, size, dtype=torch.float64) for size in sizes])
         for number, mask in enumerate(masks):
             with captured_inputs(*(linears[0][1] for linears in groups)) as seen:
-                stream.run(layer, number)
+                output = stream.run(layer, number)
             for gram, rows in zip(grams, seen, strict=True):
                 tokens = rows[mask].float()
                 gram += (tokens.T @ tokens).double().cpu()
-        for gram, linears in zip(grams, groups, strict=True):
-            for role, linear in linears:
-                if linear.weight.numel():
-                    linear.weight.copy_(sparse_weight(linear.weight, gram, pattern, sparsity))
-                zeros = counts.setdefault(role, [0, 0])
-                zeros[0] += int((linear.weight == 0).sum())
-                zeros[1] += linear.weight.numel()
-        for number in range(len(masks)):
-            stream.states[number] = stream.run(layer, number)
-        advance()
-    return {role: zeros / max(1, total) for role, (zeros, total) in counts.items()}
+            stream.states[number] = output
+    stream.states[:] = states
+    return found
 
 
 def _by_input(layer: Layer) -> list[list[tuple[str, nn.Linear]]]:

@@ -140,12 +140,13 @@ class StructuredPruning:
 
     def _cut(self, model: TransformersModel, kept: list[Kept]) -> None:
         """Cut a model in place; with uniform widths, layers without units are removed as a whole."""
-        slice_model(model, kept)
         if self.settings.uniform:
             remaining = [number for number, layer in enumerate(kept) if layer != REMOVED]
             origins = self.context.origins(model)
             self.context.set_origins(model, [origins[number] for number in remaining])
             keep_layers(model, remaining)
+            kept = [kept[number] for number in remaining]
+        slice_model(model, kept)
 
     # Fitting
 

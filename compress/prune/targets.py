@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from compress.core.errors import UsageError
@@ -43,11 +44,16 @@ class PruneTarget:
 
 
 def smallest_shape(dense: shapes.Shape, uniform: bool) -> shapes.Shape:
-    """Return the smallest shape that pruning units can reach: one head in the first layer; with `uniform` one plain layer."""
+    """Return the smallest shape that pruning units can reach: one head in the first layer; with `uniform` one plain layer.
+
+    Where layers share weights, it is one head in those of the group that has the fewest.
+    """
     if uniform:
         return least_plain(dense)
-    empty = [shapes.LayerShape(0, 0)] * len(dense.layers)
-    return replace(dense, layers=(shapes.LayerShape(1, 0), *empty[1:]))
+    owners = dense.shared or range(len(dense.layers))
+    uses = Counter(owners)
+    kept = min(uses, key=lambda owner: (uses[owner], owner))
+    return replace(dense, layers=tuple(shapes.LayerShape(int(owner == kept), 0) for owner in owners))
 
 
 def targets_of(settings: PruneSettings, cost_model: CostModel, model_name: str) -> list[PruneTarget]:

@@ -35,7 +35,7 @@ def check_plain(shape: shapes.Shape, name: str) -> None:
 def least_plain(shape: shapes.Shape) -> shapes.Shape:
     """Return the smallest plain shape within a plain one: one layer of the smallest width."""
     first = shape.layers[0]
-    return replace(shape, layers=(replace(first, ffn=min(ALIGNMENT, first.ffn)),))
+    return replace(shape, layers=(replace(first, ffn=min(ALIGNMENT, first.ffn)),), shared=())
 
 
 def solve_uniform(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[Kept]:
@@ -53,13 +53,15 @@ def solve_uniform(layers: Sequence[LayerRanking], costs: Costs, budget: float) -
         UsageError: even one layer of the smallest width exceeds the budget.
     """
     heads, full_width = len(layers[0].heads.order), len(layers[0].neurons.order)
+    owners = [number if layer.owner is None else layer.owner for number, layer in enumerate(layers)]
     removal_loss = np.array([layer.heads.loss[0] + layer.neurons.loss[0] for layer in layers])
     best_loss, best = np.inf, None
     for width in sorted({*range(min(ALIGNMENT, full_width), full_width + 1, ALIGNMENT), full_width}):
         width_loss = np.array([layer.neurons.loss[width] for layer in layers])
         order = np.argsort(width_loss - removal_loss, kind="stable")
         for count in range(1, len(layers) + 1):
-            parts = [costs.of_layer(number, count - 1) for number in range(count)]
+            counted = len({owners[number] for number in order[:count]}) if costs.once else count
+            parts = [costs.of_layer(number, count - 1) for number in range(counted)]
             cost = costs.fixed + sum(of_heads[heads] + of_neurons[width] for of_heads, of_neurons in parts)
             loss = float(width_loss[order[:count]].sum() + removal_loss[order[count:]].sum())
             if cost <= budget * (1 + ROUNDING) and loss < best_loss:

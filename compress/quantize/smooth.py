@@ -6,14 +6,14 @@ stands before the matmuls of Q, K and V, and before the first projection of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import helper
 
 from compress.export.graph_editing import GraphEditor
-from compress.quantize.matmuls import find_matmuls, transpose_weights
+from compress.quantize.matmuls import MatMul, find_matmuls, transpose_weights
 
 CHANNEL_PRESERVING = {"Reshape", "Gather", "Identity"}  # operators allowed between a norm and a matmul
 MIN_SCALE = 1e-5
@@ -33,7 +33,10 @@ def smooth_scales(activations: np.ndarray, weights: np.ndarray, alpha: float) ->
 
 
 def inputs_to_smooth(graph: onnx.ModelProto | GraphEditor) -> list[str]:
-    """Return the values that are smoothed: outputs of norms, or tokens selected from them, that matmuls read."""
+    """Return the values that are smoothed: outputs of norms, or tokens selected from them, that matmuls read.
+
+    So is what is multiplied by the same weights: layers that share them share their scales.
+    """
     editor = graph if isinstance(graph, GraphEditor) else GraphEditor(graph)
 
     def is_norm(value: str) -> bool:
@@ -42,13 +45,17 @@ def inputs_to_smooth(graph: onnx.ModelProto | GraphEditor) -> list[str]:
             node = editor.producer(node.input[0])
         return node is not None and node.op_type == "LayerNormalization"
 
-    return [value for value in dict.fromkeys(matmul.rows for matmul in find_matmuls(editor)) if is_norm(value)]
+    matmuls = find_matmuls(editor)
+    scaled = {matmul.weight for matmul in matmuls if is_norm(matmul.rows)}
+    together = {matmul.rows for matmul in matmuls if matmul.weight in scaled}
+    return [value for value in dict.fromkeys(matmul.rows for matmul in matmuls) if value in together]
 
 
 def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alpha: float) -> onnx.ModelProto:
     """Return a copy of a graph with the same outputs but smoother activations.
 
-    The values of `inputs_to_smooth` are divided by `s`, and the weights that multiply them are multiplied by it.
+    The values of `inputs_to_smooth` are divided by `s`, and the weights that multiply them are multiplied by it. Values that are multiplied
+    by the same weights have one `s`, of the largest activations of all.
 
     Args:
         model: the float graph.
@@ -60,11 +67,13 @@ def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alp
     smoothed = set(inputs_to_smooth(editor))
     chosen = {matmul.node: matmul for matmul in find_matmuls(editor) if matmul.rows in smoothed}
     weights = {matmul.node: editor.array(matmul.weight) for matmul in chosen.values()}
-    scales = {}
-    for value in smoothed:
-        largest = [np.abs(weights[matmul.node]).max(axis=1) for matmul in chosen.values() if matmul.rows == value]
-        scales[value] = smooth_scales(channels[value], np.max(largest, axis=0), alpha)
+    scales: dict[str, np.ndarray] = {}
+    for values in _same_weights(list(chosen.values())):
+        largest = [np.abs(weights[matmul.node]).max(axis=1) for matmul in chosen.values() if matmul.rows in values]
+        found = smooth_scales(np.max([channels[value] for value in values], axis=0), np.max(largest, axis=0), alpha)
+        scales |= dict.fromkeys(values, found)
     divided: set[str] = set()
+    scaled: dict[str, str] = {}  # by the weight
     for node in list(editor.nodes):
         matmul = chosen.get(node.name)
         if matmul is None:
@@ -74,6 +83,17 @@ def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alp
             divided.add(value)
             factors = editor.add_constant(1 / scale, f"{value}.smoothing")
             editor.insert_before(node, helper.make_node("Mul", [value, factors], [output], name=output))
-        weight = editor.add_constant(weights[node.name] * scale[:, None], f"{node.name}.weight.smooth")
-        node.input[0], node.input[1] = output, weight
+        if matmul.weight not in scaled:
+            scaled[matmul.weight] = editor.add_constant(weights[node.name] * scale[:, None], f"{node.name}.weight.smooth")
+        node.input[0], node.input[1] = output, scaled[matmul.weight]
     return editor.finish()
+
+
+def _same_weights(matmuls: Sequence[MatMul]) -> list[set[str]]:
+    """Return the sets of values that matmuls read, those together that some weight multiplies; a set for each value if none is shared."""
+    sets: list[set[str]] = []
+    for weight in dict.fromkeys(matmul.weight for matmul in matmuls):
+        values = {matmul.rows for matmul in matmuls if matmul.weight == weight}
+        touched = [other for other in sets if other & values]
+        sets = [other for other in sets if not other & values] + [values.union(*touched)]
+    return sets

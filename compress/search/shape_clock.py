@@ -47,8 +47,9 @@ def time_shapes(folder: Path, labels: list[str], target: Target, space: Space, s
         space: says how models are served.
         specs: of students with layers, or BiLSTMs.
     """
-    from compress.distill.student_spec import shape_of_student
+    from compress.distill.student_spec import shape_of_student, shared_as_teacher
     from compress.models.checkpoint import load_model
+    from compress.models.family import family_of
     from compress.models.model_shape import count_params, model_shape
     from compress.prune.latency_table import skeleton
     from compress.prune.serving_clock import Serving, ServingClock
@@ -65,6 +66,8 @@ def time_shapes(folder: Path, labels: list[str], target: Target, space: Space, s
 
         def measure(spec: str = spec) -> dict[str, object]:
             wanted = shape_of_student(STUDENTS.get(spec, spec), shape)
+            if family_of(model.config.model_type).grouped and not wanted.without_layers:
+                wanted = shared_as_teacher(wanted, shape)
             student = _untrained(dense, wanted)
             width = getattr(student.config, "embedding_size", None) or wanted.hidden
             entries = vocabulary - student.config.vocab_size
@@ -91,4 +94,4 @@ def _untrained(dense: TransformersModel, shape: Shape) -> TransformersModel:
         return create_bilstm(dense, shape.without_layers, "random")
     if shape.hidden != model_shape(dense).hidden:
         return randomly_initialized(dense, shape)
-    return skeleton(dense, tuple((layer.heads, layer.ffn) for layer in shape.layers))
+    return skeleton(dense, tuple((layer.heads, layer.ffn) for layer in shape.layers), shape.shared)

@@ -12,7 +12,7 @@ from compress.inference.validation import validate_both
 from compress.models.checkpoint import save_model
 from compress.models.device import pick_device
 from compress.models.model_shape import count_params, model_shape
-from compress.models.sharing import Owners
+from compress.models.sharing import Owners, refuse_shared
 from compress.results import ShareDocument
 from compress.settings import ShareSettings
 from compress.share.groups import check_group_count, equal_groups, parse_groups, search_groups
@@ -28,6 +28,7 @@ def run(inputs: Inputs, settings: ShareSettings, output: Path) -> ShareDocument:
         DataError: the model does not fit the task, or the calibration texts are unusable.
     """
     dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "share")
+    refuse_shared(dense.model)
     owners = _choose_groups(dense, settings)
     model = copy.deepcopy(dense.model)
     share_layers(model, owners, settings.how)

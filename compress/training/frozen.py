@@ -93,7 +93,7 @@ def cached_states(
     encoder = find_submodule(model, family_of(model.config.model_type).encoder)
     model.to(device).eval()
     cached = [_encode(model, encoder, data, every_token, device) for data in splits]
-    encoder.forward = _passthrough(getattr(encoder, "pooler", None))
+    encoder.forward = _passthrough(encoder)
     try:
         with _pooled_already(model) if is_embedder_model(model) else nullcontext():
             yield cached
@@ -155,12 +155,15 @@ def _pooled_already(model: TransformersModel) -> Iterator[None]:
         embedder.pooling = own
 
 
-def _passthrough(pooler: nn.Module | None) -> Callable[..., BaseModelOutputWithPooling]:
+def _passthrough(encoder: nn.Module) -> Callable[..., BaseModelOutputWithPooling]:
     """Return an encoder's forward function that returns the states it receives."""
     from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+    # ALBERT's pooler is a mere linear
+    pooler, activation = getattr(encoder, "pooler", None), getattr(encoder, "pooler_activation", None)
+
     def forward(*args: object, inputs_embeds: torch.Tensor, **kwargs: object) -> BaseModelOutputWithPooling:
-        pooled = None if pooler is None else pooler(inputs_embeds)
+        pooled = None if pooler is None else pooler(inputs_embeds) if activation is None else activation(pooler(inputs_embeds[:, 0]))
         return BaseModelOutputWithPooling(last_hidden_state=inputs_embeds, pooler_output=pooled)  # pyright: ignore[reportArgumentType]
 
     return forward

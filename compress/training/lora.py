@@ -12,6 +12,7 @@ from compress.core.errors import Diverged, ModelError, UsageError
 from compress.data.input_spec import Target
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers
+from compress.models.sharing import owners_of, share_parameters, unshare_parameters
 from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules
 
@@ -26,7 +27,7 @@ def add_lora(model: TransformersModel, target: Target, rank: int, alpha: float) 
 
     Args:
         model: a model with its head, dense or pruned; layers without heads are left out.
-        target: what its head predicts.
+        target: what its head predicts. Layers that share their weights share their updates.
         rank: rows of A.
         alpha: the scale of the update, in units of the rank.
 
@@ -38,7 +39,7 @@ def add_lora(model: TransformersModel, target: Target, rank: int, alpha: float) 
     """
     from peft import LoraConfig, get_peft_model  # imported here because it takes seconds
 
-    family = family_of(model.config.model_type)
+    family, owners = family_of(model.config.model_type), owners_of(model)
     names = [
         f"{family.encoder}.{family.layers}.{number}.{name}"
         for number, layer in enumerate(encoder_layers(model))
@@ -50,6 +51,7 @@ def add_lora(model: TransformersModel, target: Target, rank: int, alpha: float) 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # from peft about transformers
         wrapper = get_peft_model(model, LoraConfig(r=rank, lora_alpha=alpha, target_modules=names))  # pyright: ignore[reportArgumentType]
+    share_parameters(model, owners)
     for module in head_modules(model, target):
         module.requires_grad_(True)
     return wrapper  # pyright: ignore[reportReturnType]
@@ -66,11 +68,14 @@ def merge_lora(wrapper: PeftModel, predict: Callable[[], np.ndarray]) -> None:
         ModelError: the merged model's logits differ from those before.
         Diverged: the update is not finite.
     """
-    before = predict()
+    model: TransformersModel = wrapper.get_base_model()  # pyright: ignore[reportAssignmentType]
+    before, owners = predict(), owners_of(model)
+    unshare_parameters(model, owners)  # an update is added to each layer's own copy, not several times to one
     try:
         wrapper.merge_and_unload(safe_merge=True)  # pyright: ignore[reportCallIssue]
     except ValueError as error:  # weights that are not finite
         raise Diverged(f"the update cannot be merged: {error}", "lower the learning rate (--lr)") from error
+    share_parameters(model, owners)
     after = predict()
     if not np.allclose(after, before, rtol=TOLERANCE, atol=TOLERANCE):
         raise ModelError(

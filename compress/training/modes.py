@@ -13,7 +13,6 @@ from compress.inference.forward import torch_forward
 from compress.models.embedder import ensure_dense
 from compress.models.layers import refuse_without_layers
 from compress.models.low_rank import refuse_factorized
-from compress.models.sharing import refuse_shared
 from compress.models.types import TransformersModel
 from compress.settings import FinetuneSettings
 from compress.training.adapter import train_adapters
@@ -40,8 +39,7 @@ def training_mode(
     if settings.mode != "full":
         refuse_without_layers(model, f"finetune --mode {settings.mode}")
     if settings.mode in ("lora", "adapter"):
-        for refuse in (refuse_factorized, refuse_shared):
-            refuse(model, f"finetune --mode {settings.mode}")
+        refuse_factorized(model, f"finetune --mode {settings.mode}")
     if settings.mode == "frozen":
         if target == "vector":
             ensure_dense(model)

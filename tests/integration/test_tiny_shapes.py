@@ -59,7 +59,7 @@ def test_a_factorized_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_t
 
 
 def test_a_shared_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
-    """Distilled, exported, quantized and measured, and still shared; not pruned, factorized, shared again, or given adapters."""
+    """Distilled, pruned, factorized, tuned in every mode, exported, quantized and measured, and still shared; not shared again."""
     folder, plain = tmp_path / "shared", checkpoint()
     found = compress.share(plain, tiny_task, folder, layers=2, groups="auto", unlabeled=tiny_task["train"], device="cpu")
     assert found["params"] == count_params(load_model(folder)) < found["params_before"] == count_params(load_model(plain))
@@ -77,15 +77,14 @@ def test_a_shared_model_goes_every_way_that_it_can(checkpoint: Maker, tiny_task:
         compress.quantize(graph, tiny_task, tmp_path / method, method=method)
     results = compress.evaluate([tmp_path / "student", graph, tmp_path / "dynamic", tmp_path / "static"], tiny_task)["results"]
     assert results[0]["metrics"] == results[1]["metrics"]
-    refused: dict[str, Callable[[], object]] = {
-        "prune": lambda: compress.prune(folder, tiny_task, tmp_path / "no", target_flops=0.5, device="cpu"),
-        "factorize": lambda: compress.factorize(folder, tiny_task, tmp_path / "no", rank=3),
-        "share": lambda: compress.share(folder, tiny_task, tmp_path / "no", layers=1),
-        "finetune --mode lora": lambda: compress.finetune(folder, tiny_task, tmp_path / "no", mode="lora", **FAST),
-    }
-    hints = check_refused(refused, "models whose layers share weights", tmp_path / "no")
-    for verb, hint in hints.items():
-        assert ("not both" in hint) == (verb == "factorize")  # which takes no shared model, nor share a factorized one
+    compress.prune(folder, tiny_task, tmp_path / "pruned", target_flops=0.5, refit_epochs=1, device="cpu")
+    compress.factorize(folder, tiny_task, tmp_path / "factors", rank=3)
+    compress.finetune(folder, tiny_task, tmp_path / "lora", mode="lora", **FAST)
+    compress.finetune(folder, tiny_task, tmp_path / "adapter", mode="adapter", **FAST)
+    for name in ("pruned", "factors", "lora", "adapter"):
+        assert list(owners_of(load_model(tmp_path / name))) == found["shared"]
+    refused: dict[str, Callable[[], object]] = {"share": lambda: compress.share(folder, tiny_task, tmp_path / "no", layers=1)}
+    check_refused(refused, "models whose layers share weights", tmp_path / "no")
 
 
 @pytest.mark.parametrize("spec", ["lstm=6,embedding=8,ffn=5", "static=8,bigram=4,buckets=50,ffn=5"])

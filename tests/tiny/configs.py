@@ -56,6 +56,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "pos_att_type": ["p2c", "c2p"],
         "position_biased_input": False,
     },
+    "albert": {**_COMMON, **_BERT, "embedding_size": 16, "bos_token_id": 2, "eos_token_id": 3},  # one layer, used three times
     "modernbert": {  # one layer of three sees everything, the others four tokens to each side
         **_COMMON,
         **{key: value for key, value in _BERT.items() if key != "type_vocab_size"},
@@ -71,7 +72,8 @@ CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"]
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
 OTHER_BLOCKS = ("modernbert", "deberta-v2", "nomic_bert")  # layers that are not BERT's: tests of their own in tests/unit/models
-FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS]
+GROUPED = ("albert",)  # layers that are used several times, likewise
+FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS + GROUPED]
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}
 # Every family with every class of heads; "class", "labels" and "value" are one class of heads and take turns.
 FAMILY_TARGETS = [

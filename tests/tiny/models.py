@@ -8,6 +8,7 @@ import json
 import pickle
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tests.tiny.configs import CONFIGS, FIXED_NAMES, HIDDEN, LABELS, POSITIONS
@@ -60,9 +61,9 @@ def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes:
     import torch
     import transformers
 
+    from compress.models.build import build_model
     from compress.models.family import family_of
     from compress.models.head import model_class
-    from compress.models.joined_linear import build_model
 
     config = transformers.AutoConfig.for_model(
         family,
@@ -135,7 +136,7 @@ def write_masked_lm(folder: Path, family: str = "bert") -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    save_pretrained(model, folder)
+    model.save_pretrained(str(folder))
     write_tokenizer(folder, family)
     return folder
 
@@ -225,7 +226,27 @@ def save_pretrained(model: Any, folder: Path) -> None:
 
     transformers.utils.logging.disable_progress_bar()
     family = family_of(model.config.model_type)
+    if family.grouped:
+        regrouped(model).save_pretrained(str(folder))
+        return
     model.save_pretrained(str(folder), **({"state_dict": join_state(model.state_dict(), family)} if family.joined else {}))
+
+
+def regrouped(model: Any) -> Any:
+    """Return an ALBERT, or its encoder, as transformers builds it: each layer once."""
+    from compress.models.family import family_of
+    from compress.models.layer_groups import grouping_of_config, stored_names
+    from compress.models.model_shape import model_shape, stored_config
+    from compress.models.sharing import shared_names
+
+    family = family_of(model.config.model_type)
+    whole: Any = model if hasattr(model, family.encoder) else SimpleNamespace(config=model.config, **{family.encoder: model})
+    config = stored_config(whole)
+    copies = shared_names(whole, model_shape(whole).shared)
+    plain = type(model)(copy.deepcopy(config))
+    state = {name: tensor for name, tensor in model.state_dict().items() if name not in copies and f"{family.encoder}.{name}" not in copies}
+    plain.load_state_dict(stored_names(state, family, grouping_of_config(config.to_dict())))
+    return plain.eval()
 
 
 def edit_config(folder: Path, **changes: Any) -> Path:

@@ -21,7 +21,7 @@ from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import count_params, model_shape
-from compress.models.sharing import owners_of, refuse_shared, share_parameters
+from compress.models.sharing import owners_of, refuse_shared, share_parameters, spans, unshare_parameters
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
@@ -131,8 +131,25 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
         load_model(folder)
 
 
-def test_prune_refuses_shared_layers() -> None:
+def test_share_refuses_shared_layers() -> None:
     assert owners_of(tiny.make_model()) == ()
-    refuse_shared(tiny.make_model(), "prune")
-    with pytest.raises(UsageError, match="prune does not support models whose layers share weights"):
-        refuse_shared(shared(), "prune")
+    refuse_shared(tiny.make_model())
+    with pytest.raises(UsageError, match="share does not support models whose layers share weights: these 3 layers have 2 copies"):
+        refuse_shared(shared())
+
+
+def test_every_layer_that_shares_loses_the_same_units() -> None:
+    kept = [KEPT[0], KEPT[1], KEPT[1]]
+    first, second = shared(), shared()
+    slice_model(first, kept)
+    assert owners_of(first) == OWNERS
+    unshare_parameters(second, OWNERS)
+    assert owners_of(second) == ()
+    slice_model(second, kept)
+    data = tiny.encoded()
+    np.testing.assert_array_equal(run_batches(torch_forward(first), data), run_batches(torch_forward(second), data))
+
+
+def test_spans_share_no_weights_with_each_other() -> None:
+    assert spans((0, 1, 2)) == [range(1), range(1, 2), range(2, 3)]
+    assert spans((0, 1, 1, 0, 4)) == [range(4), range(4, 5)]

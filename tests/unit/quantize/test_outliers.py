@@ -10,12 +10,13 @@ import pytest
 import torch
 
 import compress
+from compress.inference.forward import torch_forward
 from compress.inference.predictor import open_predictor
 from compress.models.checkpoint import save_model
 from compress.models.layers import encoder_layers
 from tests import tiny
 
-CHANNEL, SCALE = 5, 80.0
+CHANNEL, SCALE, LIFT = 5, 80.0, 4.0
 
 
 def plant(model: Any) -> None:
@@ -32,20 +33,39 @@ def plant(model: Any) -> None:
                         linear.weight[:, CHANNEL] /= SCALE
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """A ModernBERT with outliers, and a task whose labels are what it predicts without them."""
+def plant_after_sums(model: Any) -> None:
+    """Scale a channel of every norm, and divide what reads it; the residual keeps it, as in real models whose norms follow the sums."""
+    layers = list(encoder_layers(model))
+    with torch.no_grad():
+        for layer in {id(layer.ffn_in.weight): layer for layer in layers}.values():
+            for norm, readers in (
+                (layer.attention_norm, [layer.ffn_in]),
+                (layer.output_norm, [layer.query, layer.key, layer.value, model.albert.pooler]),
+            ):
+                norm.weight[CHANNEL] *= SCALE
+                norm.bias[CHANNEL] *= SCALE
+                for linear in readers:
+                    linear.weight[:, CHANNEL] /= SCALE
+                others = [number for number in range(tiny.HIDDEN) if number != CHANNEL]
+                norm.weight[others] *= LIFT  # which the channel in the sum makes smaller
+        mean = torch_forward(model)(tiny.encoded("albert", 60).batch(range(60))).mean(0)
+        model.classifier.bias -= torch.from_numpy(mean)  # so that there are several classes
+
+
+@pytest.fixture(scope="module", params=["modernbert", "albert"])
+def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A model with outliers, and a task whose labels are what it predicts; without norms before the sublayers, the same without them."""
     folder = tmp_path_factory.mktemp("planted")
-    tiny.write_checkpoint(folder / "plain", "modernbert")
+    tiny.write_checkpoint(folder / "plain", request.param)
     texts = [text for text, _ in tiny.sentences(160, seed=3)]
-    predictions: Any = open_predictor(folder / "plain")(texts)
+    model = compress.load_model(folder / "plain")
+    (plant if request.param == "modernbert" else plant_after_sums)(model)
+    (folder / "model").mkdir()
+    save_model(model, folder / "model", folder / "plain")
+    predictions: Any = open_predictor(folder / ("plain" if request.param == "modernbert" else "model"))(texts)
     labels = [prediction.label for prediction in predictions]
     for split, part in {"train": slice(0, 60), "validation": slice(60, 160)}.items():
         pd.DataFrame({"text": texts[part], "label": labels[part]}).to_parquet(folder / f"{split}.parquet")
-    model = compress.load_model(folder / "plain")
-    plant(model)
-    (folder / "model").mkdir()
-    save_model(model, folder / "model", folder / "plain")
     files = {split: str(folder / f"{split}.parquet") for split in ("train", "validation")}
     return folder / "model", {"name": "planted", "text": ["text"], "labels": tiny.LABELS, "max_length": 32, **files}
 

@@ -56,6 +56,8 @@ def randomly_initialized(teacher: TransformersModel, shape: Shape) -> Transforme
         family.ffn_key: first.ffn,
         family.layers_key: len(shape.layers),
     }
+    if family.kv_heads_key:
+        sizes[family.kv_heads_key] = first.heads
     if hasattr(config, "pooler_hidden_size"):  # DeBERTa has the width twice
         sizes["pooler_hidden_size"] = shape.hidden
     projected = find_submodule(teacher, f"{family.encoder}.{family.embedding_projection}") is not None
@@ -125,8 +127,9 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
     family = family_of(source.config.model_type)
     large, small = (find_submodule(model, family.encoder) for model in (source, student))
     projection = find_submodule(large, family.embedding_projection)
-    for name, module in large.embeddings.named_modules():
-        target = find_submodule(small.embeddings, name) if name else small.embeddings
+    holder = family.word_embeddings.partition(".")[0]  # the embeddings, or their table alone
+    for name, module in find_submodule(large, holder).named_modules(prefix=holder):
+        target = find_submodule(small, name)
         if isinstance(module, nn.Embedding):
             target.weight.copy_(module.weight if projection is not None else module.weight[:, kept])
         elif isinstance(module, nn.LayerNorm):
@@ -145,7 +148,7 @@ def _copy_embeddings(source: TransformersModel, student: TransformersModel, kept
 
 def _copy_norm(large: nn.LayerNorm, small: nn.LayerNorm, kept: list[int]) -> None:
     small.weight.copy_(large.weight[kept])
-    if large.bias is not None:
+    if getattr(large, "bias", None) is not None:
         small.bias.copy_(large.bias[kept])
 
 

@@ -53,7 +53,7 @@ def outlier_dimensions(model: TransformersModel) -> list[int]:
     layer_norms = hidden_norms(model)
     votes = torch.zeros(model_shape(model).hidden)
     for norm in layer_norms:
-        values = torch.stack([part.detach() for part in (norm.weight, norm.bias) if part is not None])
+        values = torch.stack([part.detach() for part in (norm.weight, getattr(norm, "bias", None)) if part is not None])
         outliers = (values - values.mean(1, keepdim=True)).abs() > OUTLIER * values.std(1, keepdim=True)
         votes += outliers.any(0)
     return torch.nonzero(votes * 2 >= len(layer_norms)).flatten().tolist()

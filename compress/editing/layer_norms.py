@@ -7,7 +7,6 @@ from contextlib import suppress
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from compress.editing.encoder_layers import CachedOutput, LayerOutput, hidden_states, replaced_layers
 from compress.editing.layerwise import Stop
@@ -15,6 +14,7 @@ from compress.models.biases import require_bias
 from compress.models.device import Batch
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers, find_submodule, last_norm, layer_list
+from compress.models.norms import is_rms_norm, standardized
 from compress.models.sharing import all_owners, spans
 from compress.models.types import TransformersModel
 
@@ -24,7 +24,7 @@ LayerInputs = tuple[torch.Tensor, ...]
 
 
 def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
-    """Return the LayerNorms over the hidden dimensions, in the order in which they run."""
+    """Return the norms over the hidden dimensions, in the order in which they run."""
     return [*_embedding_norms(model), *(norm for layer in encoder_layers(model) for norm in layer.norms), *_final_norms(model)]
 
 
@@ -32,7 +32,7 @@ def _embedding_norms(model: TransformersModel) -> list[nn.LayerNorm]:
     family = family_of(model.config.model_type)
     encoder = find_submodule(model, family.encoder)
     projected = find_submodule(encoder, family.embedding_projection) is not None  # ELECTRA's embeddings have a width of their own
-    return [] if projected else [find_submodule(encoder, family.embedding_norm)]
+    return [] if projected or not family.embedding_norm else [find_submodule(encoder, family.embedding_norm)]
 
 
 def _final_norms(model: TransformersModel) -> list[nn.LayerNorm]:
@@ -110,16 +110,18 @@ def _match(
         for large, same in uses:
             y = hidden_states(_run_to(dense, large, batch, dense_output)[1])[mask][:, list(kept)].double().cpu()
             states = _run_to(model, same, batch, narrow_output)[0][0][mask]
-            x = functional.layer_norm(states, small.normalized_shape, None, None, small.eps).double().cpu()
+            x = standardized(small, states).double().cpu()
             sums += torch.stack([part.sum(0) for part in (x, x.square(), y, y.square())])
             count += len(x)
     x, xx, y, yy = sums / max(1, count)
-    variance, target = xx - x.square(), (yy - y.square()).clamp_min(0)
+    centred = not is_rms_norm(small)  # else there is no bias: the gain matches mean squares
+    variance, target = (xx - x.square(), (yy - y.square()).clamp_min(0)) if centred else (xx, yy)
     old = small.weight.detach().double().cpu()
     gain = torch.where(variance > FLAT, torch.copysign((target / variance.clamp_min(FLAT)).sqrt(), old), old)
     if count:
         small.weight.copy_(gain)
-        require_bias(small).copy_(y - gain * x)
+        if centred:
+            require_bias(small).copy_(y - gain * x)
 
 
 def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[LayerInputs, LayerOutput]:

@@ -23,7 +23,9 @@ from compress.editing.layer_norms import hidden_norms
 from compress.models.disentangled import position_embeddings
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers, find_submodule, last_norm
+from compress.models.low_rank import FactoredEmbedding, word_embeddings
 from compress.models.model_shape import model_shape, record_shape
+from compress.models.norms import is_rms_norm, narrow_norm
 from compress.models.sharing import share_parameters
 from compress.models.types import TransformersModel
 
@@ -116,12 +118,13 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
     removed = sorted(set(range(shape.hidden)) - set(kept))
     if not removed:
         return
-    root = last_norm(model)
-    group = dependency_graph(model).get_pruning_group(root, torch_pruning.prune_layernorm_out_channels, removed)
+    root = _stream_root(model)
+    prune = {nn.LayerNorm: torch_pruning.prune_layernorm_out_channels, nn.Linear: torch_pruning.prune_linear_out_channels}
+    group = dependency_graph(model).get_pruning_group(root, prune.get(type(root), torch_pruning.prune_embedding_out_channels), removed)
     for dependency, positions in group.items:
         module = dependency.target.module
         if isinstance(module, nn.LayerNorm):
-            _narrow_norm(module, kept)
+            narrow_norm(module, kept)
         elif isinstance(module, (nn.Linear, nn.Embedding)):
             dependency(positions)
     for module in position_embeddings(model):  # the graph does not reach a table that is read as a whole
@@ -129,7 +132,10 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
             module.weight = nn.Parameter(module.weight.detach()[:, list(kept)].clone())
             module.embedding_dim = len(kept)
         elif isinstance(module, nn.LayerNorm) and len(module.weight) != len(kept):
-            _narrow_norm(module, kept)
+            narrow_norm(module, kept)
+    for norm in hidden_norms(model):  # nor the gain of an RMSNorm
+        if is_rms_norm(norm):
+            narrow_norm(norm, kept)
     for linear in (linear for layer in encoder_layers(model) for linear in layer.position_projections):
         if linear.in_features != len(kept):
             linear.weight, linear.in_features = nn.Parameter(linear.weight.detach()[:, list(kept)].clone()), len(kept)
@@ -143,9 +149,8 @@ def narrow(model: TransformersModel, kept: Sequence[int]) -> None:
     record_shape(model, replace(shape, hidden=len(kept), embedding=None))
 
 
-def _narrow_norm(norm: nn.LayerNorm, kept: Sequence[int]) -> None:
-    """Keep entries of a LayerNorm in their order; torch-pruning 1.6.1 iterates over a set, whose order may differ."""
-    norm.weight = nn.Parameter(norm.weight.detach()[list(kept)].clone())
-    if norm.bias is not None:
-        norm.bias = nn.Parameter(norm.bias.detach()[list(kept)].clone())
-    norm.normalized_shape = (len(kept),)
+def _stream_root(model: TransformersModel) -> nn.Module:
+    """Return a module over the hidden dimensions that torch-pruning knows: the last norm, or what embeds the tokens."""
+    norm = last_norm(model)
+    embeddings = word_embeddings(model)
+    return norm if not is_rms_norm(norm) else embeddings.project if isinstance(embeddings, FactoredEmbedding) else embeddings

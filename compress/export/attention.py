@@ -101,7 +101,9 @@ def attention(
         parts: of how many terms the scores are sums.
     """
     first_only = read[0] != read[1]
-    rows = _projected(graph, projections, read, name, form)
+    query, *shared = _projected(graph, projections, read, name, form)
+    key, value = (_of_each_head(graph, part, linear, size) for part, linear in zip(shared, projections[1:], strict=True))
+    rows = query, key, value
     scale = (parts * size) ** -0.5 if form.scale == "scores" else 1.0
     if terms is not None:
         mask = terms.add_to(graph, mask, rows[0], rows[1], (heads, size), first_only, name)
@@ -130,6 +132,19 @@ def attention(
             mask = graph.shared("Expand", [mask, shape], "mask.queries")
         mixed = graph.node("Attention", [query, key, value, mask], f"{name}.mixed", q_num_heads=heads, kv_num_heads=heads, scale=scale)
     return graph.node("Reshape", [mixed, graph.integers([-1, width], f"merged.{width}")], f"{name}.context")
+
+
+def _of_each_head(graph: RowGraph, rows: str, linear: LinearWeights, size: int) -> str:
+    """Return rows of (heads * size) of keys or values that several heads share; others as they are."""
+    if not linear.heads:
+        return rows
+    count = len(linear.bias) // size
+    split = graph.node("Reshape", [rows, graph.integers([-1, count, size], f"groups.{count}")], f"{rows}.groups")
+    index = graph.integers(list(linear.heads), f"{rows}.group_of_head")
+    repeated = graph.node("Gather", [split, index], f"{rows}.repeated", axis=1)
+    return graph.node(
+        "Reshape", [repeated, graph.integers([-1, len(linear.heads) * size], f"heads.{len(linear.heads)}")], f"{rows}.of_heads"
+    )
 
 
 def _rotated(graph: RowGraph, texts: str, rotation: Rotation, shape: tuple[int, int], form: GraphForm) -> str:

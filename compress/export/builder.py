@@ -15,6 +15,7 @@ from compress.export.weights import Factors, LinearWeights, NormWeights
 OPSET = 20
 IR_VERSIONS = {17: 8, 20: 10, 21: 10, 23: 11}  # by opset: the file format that came with it
 GELU_OPSET = 20  # the first with Gelu as one operator
+AXES_AS_INPUT = 18  # the first whose ReduceMax and ReduceMean take their axes as an input
 MICROSOFT = "com.microsoft"
 Attribute = int | float | str | list[int]
 Output = tuple[str, list[str | int]]  # a value, and its axes: names or sizes
@@ -104,10 +105,21 @@ class GraphBuilder:
         return self.node("Gemm", [rows, self.constant(last, f"{name}.weight"), addend], name)
 
     def layer_norm(self, value: str, norm: NormWeights, name: str) -> str:
-        """Apply a LayerNorm over the last axis."""
+        """Apply a LayerNorm over the last axis, or an RMSNorm in the steps that runtimes fuse."""
         gain = self.constant(norm.gain.astype(np.float32), f"{name}.weight")
+        if norm.rms:
+            return self.node("Mul", [self._over_root_mean_square(value, norm.epsilon, name), gain], name)
         bias = self.constant(norm.bias.astype(np.float32), f"{name}.bias")
         return self.node("LayerNormalization", [value, gain, bias], name, axis=-1, epsilon=norm.epsilon)
+
+    def _over_root_mean_square(self, value: str, epsilon: float, name: str) -> str:
+        square = self.node("Pow", [value, self.number(2.0, "rms.power")], f"{name}.square")
+        if self.opset >= AXES_AS_INPUT:
+            mean = self.node("ReduceMean", [square, self.integers([-1], "axis.last")], f"{name}.mean", keepdims=1)
+        else:
+            mean = self.node("ReduceMean", [square], f"{name}.mean", axes=[-1], keepdims=1)
+        shifted = self.add(mean, self.number(epsilon, f"rms.epsilon.{epsilon:g}"), f"{name}.shifted")
+        return self.node("Div", [value, self.node("Sqrt", [shifted], f"{name}.root")], f"{name}.normal")
 
     def model(self, inputs: list[str], outputs: Mapping[str, Output]) -> onnx.ModelProto:
         """Return the finished model.

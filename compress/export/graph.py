@@ -38,7 +38,16 @@ from compress.inference.onnx_session import STATES, VECTOR
 from compress.models.disentangled import has_position_terms, score_parts
 from compress.models.embedder import head_of, is_embedder_model, state_width, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
-from compress.models.layers import ACTIVATIONS, GELU, PLAIN_ACTIVATIONS, SWISH, activation_name, find_submodule, reads_every_token
+from compress.models.layers import (
+    ACTIVATIONS,
+    GELU,
+    PLAIN_ACTIVATIONS,
+    SWISH,
+    activation_name,
+    find_submodule,
+    pools_logits,
+    reads_every_token,
+)
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear, word_embeddings
 from compress.models.model_shape import model_shape
 from compress.models.shape import Shape
@@ -239,7 +248,7 @@ def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWe
 def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeights, first_only: bool) -> str:
     """Sum word, position and type embeddings and normalise: (batch * sequence, hidden), or (batch, hidden) of first tokens."""
     family = family_of(model.config.model_type)
-    embeddings = find_submodule(model, family.encoder).embeddings
+    embeddings = find_submodule(model, f"{family.encoder}.embeddings")  # None if there is the table alone
     words, bias = _words(graph, word_embeddings(model))
     if find_submodule(embeddings, "position_embeddings") is None:
         total = graph.add(words, graph.constant(np.asarray(bias), "embeddings.bias"), "embeddings.shifted") if np.any(bias) else words
@@ -251,8 +260,9 @@ def _embeddings(graph: RowGraph, model: TransformersModel, weights: EncoderWeigh
     if first_only:
         rows = graph.first_of(total, "embeddings.first")
     else:
-        rows = graph.node("Reshape", [total, graph.integers([-1, len(weights.norm.bias)], "shape.rows")], "embeddings.rows")
-    hidden = graph.layer_norm(rows, weights.norm, "embeddings.norm")
+        width = word_embeddings(model).embedding_dim
+        rows = graph.node("Reshape", [total, graph.integers([-1, width], "shape.rows")], "embeddings.rows")
+    hidden = rows if weights.norm is None else graph.layer_norm(rows, weights.norm, "embeddings.norm")
     return hidden if weights.project is None else graph.linear(hidden, weights.project, "embeddings.project")
 
 
@@ -340,6 +350,15 @@ def _modernbert_head(graph: RowGraph, model: TransformersModel, rows: str) -> st
     return _linear(graph, _modernbert_transform(graph, model, rows), find_submodule(model, "classifier"), "classifier")
 
 
+def _eurobert_head(graph: RowGraph, model: TransformersModel, rows: str) -> str:
+    if reads_every_token(model.config) and not pools_logits(model.config):
+        rows = pooled_rows(graph, graph.shaped(rows, [model_shape(model).hidden], "pooling.states"), "mean")
+    inner = _activation(graph, _linear(graph, rows, find_submodule(model, "dense"), "dense"), "gelu", "dense.gelu")
+    if pools_logits(model.config):  # the last linear and the mean change places: a row for each text, not for each token
+        inner = pooled_rows(graph, graph.shaped(inner, [find_submodule(model, "dense").out_features], "pooling.states"), "mean")
+    return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
+
+
 def _plain_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str:
     return _linear(graph, read, find_submodule(model, "classifier"), "classifier")
 
@@ -352,5 +371,6 @@ HEADS: dict[str, Callable[[RowGraph, TransformersModel, str], str]] = {  # by `F
     "modernbert": _modernbert_head,
     "deberta": _deberta_head,
     "albert": _albert_head,
+    "eurobert": _eurobert_head,
     "plain": _plain_head,
 }

@@ -204,3 +204,12 @@ def check_opset(model: onnx.ModelProto, minimum: int, purpose: str) -> None:
             f"the graph has opset {version}, and {purpose} needs {minimum} or newer",
             "give the checkpoint it was exported from, or export it again",
         )
+
+
+def is_norm_node(editor: GraphEditor, node: onnx.NodeProto) -> bool:
+    """Return whether a node computes a norm: LayerNormalization, or the gain at the end of an RMSNorm."""
+    if node.op_type != "Mul":
+        return node.op_type == "LayerNormalization"
+    divided = editor.producer(node.input[0], "Div")
+    root = None if divided is None else editor.producer(divided.input[1], "Sqrt")
+    return root is not None and editor.producer(root.input[0], "Add") is not None

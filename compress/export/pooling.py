@@ -8,14 +8,13 @@ import numpy as np
 import onnx
 
 from compress.data.input_spec import Pooling
-from compress.export.builder import RowGraph
+from compress.export.builder import AXES_AS_INPUT, RowGraph
 from compress.export.weights import LinearWeights, array_of
 from compress.models.embedder import MIN_COUNT, MIN_NORM, Dense, head_of
 from compress.models.types import TransformersModel
 
 FLOAT = onnx.TensorProto.FLOAT
 LOWEST = -6e4  # added to padding before a maximum: below any state, and a number in float16, too
-AXES_AS_INPUT = 18  # the first opset whose ReduceMax takes its axes as an input
 OPERATORS = {"Tanh": "Tanh", "ReLU": "Relu", "Sigmoid": "Sigmoid"}
 
 

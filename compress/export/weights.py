@@ -17,9 +17,11 @@ from compress.models.adapters import adapter_of
 from compress.models.biases import bias_or_zeros
 from compress.models.disentangled import has_position_terms, position_tables, score_parts
 from compress.models.family import family_of
+from compress.models.grouped_heads import equal_heads
 from compress.models.layers import Layer, encoder_layers, find_submodule, is_identity, last_norm
 from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
+from compress.models.norms import is_rms_norm, norm_epsilon
 from compress.models.relative_positions import bias_by_distance, bias_columns
 from compress.models.shape import LayerShape
 from compress.models.types import TransformersModel
@@ -33,10 +35,14 @@ Factors = tuple[np.ndarray, ...]  # matrices that rows are multiplied by in turn
 
 @dataclass
 class LinearWeights:
-    """`x weight + bias`: the weight as its factors, float32, bias (out,) float64."""
+    """`x weight + bias`: the weight as its factors, float32, bias (out,) float64.
+
+    With `heads`, it computes each different head once, and these say which of them each head of the layer is.
+    """
 
     factors: Factors
     bias: np.ndarray
+    heads: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, module: nn.Linear | FactoredLinear, scale: float = 1.0) -> LinearWeights:
@@ -55,16 +61,17 @@ class LinearWeights:
 
 @dataclass
 class NormWeights:
-    """A LayerNorm over the last axis: gain and bias (hidden,) float64, zeros if it has none."""
+    """A LayerNorm over the last axis, or an RMSNorm (`rms`): gain and bias (hidden,) float64, zeros if it has none."""
 
     gain: np.ndarray
     bias: np.ndarray
     epsilon: float
+    rms: bool = False
 
     @classmethod
     def of(cls, module: nn.LayerNorm) -> NormWeights:
-        """Read a PyTorch LayerNorm."""
-        return cls(array_of(module.weight).astype(np.float64), _bias_of(module), float(module.eps))
+        """Read a LayerNorm of PyTorch, or an RMSNorm."""
+        return cls(array_of(module.weight).astype(np.float64), _bias_of(module), norm_epsilon(module), is_rms_norm(module))
 
 
 @dataclass
@@ -103,12 +110,12 @@ class LayerWeights:
 
 @dataclass
 class EncoderWeights:
-    """The norm of the embeddings, their projection to the hidden width (ELECTRA) or None, and the layers.
+    """The norm of the embeddings or None (EuroBERT), their projection to the hidden width (ELECTRA) or None, and the layers.
 
     `position_bias` (MPNet) is added to the scores by the distance of key and query; see `bias_by_distance`.
     """
 
-    norm: NormWeights
+    norm: NormWeights | None
     project: LinearWeights | None
     blocks: list[LayerWeights]
     position_bias: np.ndarray | None = None
@@ -123,17 +130,17 @@ def encoder_weights(model: TransformersModel, fold_scale: bool = True) -> Encode
     family, shape = family_of(model.config.model_type), model_shape(model)
     module = find_submodule(model, family.encoder)
     project = find_submodule(module, family.embedding_projection)
-    norm = NormWeights.of(find_submodule(module, family.embedding_norm))
+    norm = NormWeights.of(find_submodule(module, family.embedding_norm)) if family.embedding_norm else None
     encoder = EncoderWeights(norm, None if project is None else LinearWeights.of(project), [])
     if family.position_bias:
         by_distance = bias_by_distance(model, module.embeddings.position_embeddings.num_embeddings)
         encoder.position_bias = None if by_distance is None else array_of(by_distance)
     scale = (score_parts(model) * shape.head_size) ** -0.5 if fold_scale else 1.0
-    below: NormWeights | LinearWeights = encoder.project or encoder.norm
+    below = encoder.project or encoder.norm
     for layer, size in zip(encoder_layers(model), shape.layers, strict=True):
         block, mixed_bias, outer_bias = _layer_weights(model, layer, size, scale)
         encoder.blocks.append(block)
-        if layer.norms_first:
+        if layer.norms_first or below is None:
             block.mixed_bias, block.outer_bias = _unless_zero(mixed_bias), _unless_zero(outer_bias)
         else:
             below = _fold_biases(block, below, mixed_bias, outer_bias)
@@ -146,7 +153,8 @@ def _layer_weights(model: TransformersModel, layer: Layer, size: LayerShape, sca
     """Read a layer; returns it, and the constants that its output projections add to the residual."""
     projections = None
     if size.heads and layer.query is not None and layer.key is not None and layer.value is not None:
-        projections = LinearWeights.of(layer.query, scale), LinearWeights.of(layer.key), LinearWeights.of(layer.value)
+        key, value = (_once_a_group(model, linear, size.heads) for linear in (layer.key, layer.value))
+        projections = LinearWeights.of(layer.query, scale), key, value
     mixed, mixed_adapter = _output(layer.attention_output, projections is not None)
     outer, outer_adapter = _output(layer.ffn_out, size.ffn > 0)
     attention = find_submodule(layer.module, family_of(model.config.model_type).attention)
@@ -168,6 +176,20 @@ def _layer_weights(model: TransformersModel, layer: Layer, size: LayerShape, sca
         keys, queries = position_tables(model, layer)
         block.position_tables = (None if keys is None else array_of(keys), None if queries is None else array_of(queries))
     return block, mixed.bias, outer.bias
+
+
+def _once_a_group(model: TransformersModel, linear: nn.Linear, heads: int) -> LinearWeights:
+    """Read keys or values; those that several heads share are computed once."""
+    weights = LinearWeights.of(linear)
+    if not family_of(model.config.model_type).kv_heads_key or len(weights.factors) > 1:
+        return weights
+    first = equal_heads(linear.weight, linear.bias, heads)
+    computed = sorted(set(first))
+    if len(computed) == heads:
+        return weights
+    (matrix,), bias = weights.factors, weights.bias.reshape(heads, -1)
+    own = np.ascontiguousarray(matrix.reshape(len(matrix), heads, -1)[:, computed].reshape(len(matrix), -1))
+    return LinearWeights((own,), bias[computed].reshape(-1), tuple(computed.index(head) for head in first))
 
 
 def _fold_biases(

@@ -26,7 +26,8 @@ def require_bias(module: nn.Linear | nn.LayerNorm) -> nn.Parameter:
 
 def bias_or_zeros(module: nn.Linear | nn.LayerNorm) -> torch.Tensor:
     """Return the bias of a module, or zeros if it has none, (out,)."""
-    return module.weight.new_zeros(module.weight.shape[0]) if module.bias is None else module.bias
+    bias = getattr(module, "bias", None)  # an RMSNorm has none
+    return module.weight.new_zeros(module.weight.shape[0]) if bias is None else bias
 
 
 def fill_biases(model: TransformersModel) -> None:

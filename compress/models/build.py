@@ -1,7 +1,8 @@
-"""Models as they are in memory: modules of transformers, arranged so that a layer has one linear for each role, and every use is a layer.
+"""Models as they are in memory: modules of transformers, arranged so that every role has a linear, every head its rows, every use a layer.
 
-What reads, cuts or exports layers then needs to know neither joined linears (compress.models.joined_linear) nor layers that are used
-several times (compress.models.layer_groups). The forward functions stay those of transformers.
+What reads, cuts or exports layers then needs to know neither joined linears (compress.models.joined_linear), nor keys and values that heads
+share (compress.models.grouped_heads), nor layers that are used several times (compress.models.layer_groups). The forward functions stay
+those of transformers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from compress.models.family import FAMILIES, Family
+from compress.models.grouped_heads import repeat_groups
 from compress.models.joined_linear import split_joined
 from compress.models.layer_groups import grouping_of_config, stored_places
 from compress.models.layers import find_submodule
@@ -31,6 +33,7 @@ def arrange(model: ModelT) -> ModelT:
     family = FAMILIES.get(config.model_type)
     if family and family.grouped:
         _unroll(getattr(model, family.encoder, model), config, family)
+    repeat_groups(model)
     return split_joined(model)
 
 

@@ -30,6 +30,7 @@ from compress.models.embedder import (
     write_head,
 )
 from compress.models.family import Family, family_of
+from compress.models.grouped_heads import stored_groups, without_copies
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
 from compress.models.joined_linear import join_state, split_state
 from compress.models.label_mapping import PREDICTIONS
@@ -119,11 +120,12 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
 
     fill_biases(model)
     record_shape(model, model_shape(model))
-    save_config(model, folder)
+    with stored_groups(model) as groups:
+        save_config(model, folder)
     copies = shared_names(model, owners_of(model))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
     family = family_of(model.config.model_type)
-    state = join_state(state, family)
+    state = without_copies(join_state(state, family), family, getattr(model.config, family.heads_key, 0), groups)
     if family.grouped:
         state = stored_names(state, family, grouping_of_config(stored_config(model).to_dict()))
     disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))

@@ -18,6 +18,7 @@ from compress.models.types import Config
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 ROTATIONS = ("default", "linear", "yarn", "llama3")  # the same for texts of every length
+POOLINGS = {"modernbert": ("cls", "mean"), "eurobert": ("bos", "mean", "late")}  # of a head for whole texts
 LAYER_KINDS = ("full_attention", "sliding_attention")
 MPNET_BUCKETS = 32  # transformers computes with these, whatever the config says
 _IMPLEMENTED = """
@@ -29,7 +30,7 @@ quantization_config relative_attention_num_buckets tokenizer_class compress use_
 _MODERNBERT = """
 norm_eps norm_bias attention_bias mlp_bias classifier_bias classifier_pooling classifier_activation hidden_activation head_dim
 layer_types local_attention sliding_window global_attn_every_n_layers rope_parameters rope_scaling rope_theta global_rope_theta
-local_rope_theta
+local_rope_theta rms_norm_eps num_key_value_heads
 """
 _DEBERTA = """
 relative_attention max_relative_positions position_buckets pos_att_type share_att_key norm_rel_ebd position_biased_input pooler_hidden_act
@@ -44,7 +45,7 @@ initializer_range initializer_factor layerdrop sinusoidal_pos_embds gradient_che
 tie_encoder_decoder summary_type summary_use_proj summary_activation summary_last_dropout summary_first_dropout
 summary_proj_to_labels finetuning_task task_specific_params pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
 pooler_size_per_head pooler_type directionality generator_size generator_hidden_size discriminator_loss_weight
-embedding_dropout mlp_dropout initializer_cutoff_factor decoder_bias sparse_prediction sparse_pred_ignore_index
+embedding_dropout mlp_dropout pretraining_tp initializer_cutoff_factor decoder_bias sparse_prediction sparse_pred_ignore_index
 """
 _STORING = """
 return_dict output_hidden_states output_attentions output_past use_return_dict use_cache torchscript torch_dtype dtype
@@ -106,7 +107,7 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
     if family.has_layers and not (isinstance(name, str) and name in ACTIVATIONS):
         raise ModelError(f"{path}: {key} {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
     if family.rotary:
-        _check_rotary(config, path)
+        _check_rotary(config, family, path)
     if family.disentangled:
         _check_disentangled(config, path)
     buckets = config.get("relative_attention_num_buckets")
@@ -114,7 +115,7 @@ def _check_architecture(config: Config, family: Family, path: Path) -> None:
         raise ModelError(f"{path}: relative_attention_num_buckets is {buckets!r}, and transformers computes with {MPNET_BUCKETS}")
 
 
-def _check_rotary(config: Config, path: Path) -> None:
+def _check_rotary(config: Config, family: Family, path: Path) -> None:
     """Refuse rotations that depend on the length of a text, and kinds of layers and heads that are unknown."""
     parameters = config.get("rope_parameters") or {}
     entries = [config.get("rope_scaling"), parameters, *(parameters.values() if isinstance(parameters, dict) else ())]
@@ -128,9 +129,12 @@ def _check_rotary(config: Config, path: Path) -> None:
     kinds = config.get("layer_types")
     if kinds is not None and not (isinstance(kinds, list) and all(kind in LAYER_KINDS for kind in kinds)):
         raise ModelError(f"{path}: layer_types is {str(kinds)[:80]}", f"a list of {' and '.join(LAYER_KINDS)}")
-    pooling = config.get("classifier_pooling", "cls")
-    if pooling not in ("cls", "mean"):
-        raise ModelError(f"{path}: classifier_pooling {pooling!r} is not supported", "supported: cls, mean")
+    poolings, pooling = POOLINGS.get(family.head, ()), config.get("classifier_pooling")
+    if poolings and pooling not in (None, *poolings):
+        raise ModelError(f"{path}: classifier_pooling {pooling!r} is not supported", f"supported: {', '.join(poolings)}")
+    stored = config.get(family.kv_heads_key, heads) if family.kv_heads_key else heads
+    if stored is not None and not (type(stored) is int and stored > 0 and heads % stored == 0):
+        raise ModelError(f"{path}: {family.kv_heads_key} is {stored!r}, no divisor of num_attention_heads")
     name = config.get("classifier_activation", "gelu")
     if not (isinstance(name, str) and name in ACTIVATIONS):
         raise ModelError(f"{path}: classifier_activation {name!r} is not supported", f"supported: {', '.join(sorted(ACTIVATIONS))}")

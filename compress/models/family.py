@@ -58,7 +58,7 @@ class Family:
     keeps_first_layer: bool = False  # whether the first layer computes something else than the others, so that it is never removed
     final_norm: str = ""  # relative to the encoder, as the next three
     word_embeddings: str = "embeddings.word_embeddings"
-    embedding_norm: str = "embeddings.LayerNorm"
+    embedding_norm: str = "embeddings.LayerNorm"  # empty: the embeddings are not normalised
     embedding_projection: str = "embeddings_project"  # of embeddings to the width of the layers, if they have another one
     rotary: bool = False
     disentangled: bool = False  # attention scores have terms of relative positions, see compress.models.disentangled
@@ -66,6 +66,7 @@ class Family:
     head_size_key: str = ""  # of config.json, for heads whose size the width and their number do not imply
     joined: JoinedParts = ()  # linears that a checkpoint stores as one: their last name, and the names of the parts in memory
     bias_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()  # keys of config.json that switch biases, and the modules that they belong to
+    kv_heads_key: str = ""  # of config.json: heads of keys and values, which groups of heads share
     never_biased: bool = False  # whether the linears of layers have no bias, and no key of config.json gives them one
     published_code: bool = False  # whether configs name code of the authors (`auto_map`) that transformers has had itself since
     head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.graph
@@ -244,6 +245,27 @@ _NOMIC = replace(
     never_biased=True,
     published_code=True,
 )
+_EUROBERT = replace(
+    _NOMIC,
+    model_type="eurobert",
+    prefix="EuroBert",
+    encoder="model",
+    head_modules=("dense", "classifier"),
+    head="eurobert",
+    attention_norm="input_layernorm",
+    output_norm="post_attention_layernorm",
+    norms_first=True,
+    final_norm="norm",
+    word_embeddings="embed_tokens",
+    embedding_norm="",
+    bias_keys=(
+        ("attention_bias", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")),
+        ("mlp_bias", ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")),
+    ),
+    never_biased=False,
+    kv_heads_key="num_key_value_heads",
+    token_types=False,
+)
 _ALBERT = replace(
     _BERT,
     model_type="albert",
@@ -278,6 +300,7 @@ FAMILIES: dict[str, Family] = {
         _DEBERTA,
         _NOMIC,
         _ALBERT,
+        _EUROBERT,
         replace(_ROBERTA, model_type="camembert", prefix="Camembert"),
         replace(_ROBERTA, model_type="data2vec-text", prefix="Data2VecText", encoder="data2vec_text"),
         replace(_BERT, model_type="ernie", prefix="Ernie", encoder="ernie", head_modules=("ernie.pooler", "classifier")),

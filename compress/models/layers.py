@@ -120,8 +120,13 @@ def repeated_kinds(kinds: Sequence[str], count: int) -> list[str]:
 
 
 def reads_every_token(config: Any) -> bool:
-    """Return whether the head for whole texts reads every token, and not the first one only: ModernBERT's, if it pools by the mean."""
-    return family_of(config.model_type).head == "modernbert" and config.classifier_pooling == "mean"
+    """Return whether the head for whole texts reads every token, and not the first one only: by the mean of states or of logits."""
+    return family_of(config.model_type).head in ("modernbert", "eurobert") and config.classifier_pooling in ("mean", "late")
+
+
+def pools_logits(config: Any) -> bool:
+    """Return whether a whole text's logits are the mean of those of its tokens (EuroBERT)."""
+    return family_of(config.model_type).head == "eurobert" and config.classifier_pooling == "late"
 
 
 def refuse_without_layers(model: TransformersModel, verb: str) -> None:

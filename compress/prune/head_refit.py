@@ -24,6 +24,7 @@ from compress.distill.teacher_outputs import TeacherOutputs
 from compress.editing.layerwise import captured_inputs
 from compress.editing.least_squares import split_held_out
 from compress.models.device import to_tensors
+from compress.models.embedder import pooled
 from compress.models.family import family_of
 from compress.models.layers import find_submodule
 from compress.models.task_loss import logits_of
@@ -163,6 +164,8 @@ def _rows(
     with captured_inputs(linear) as seen:
         own_logits = logits_of(model(**batch))
     inputs, dense_logits = seen[0].float(), dense_outputs.logits_batch(positions, own_logits).to(device)
+    if inputs.ndim == 3 and own_logits.ndim == 2:  # the logits of a text are the mean of those of its tokens
+        inputs = pooled(inputs, batch["attention_mask"], "mean")
     if target in TOKEN_LABELS:
         labeled = torch.from_numpy(data.targets(positions)).to(device) != IGNORED
         inputs, dense_logits = inputs[labeled], dense_logits[labeled]

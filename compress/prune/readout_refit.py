@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from compress.data.encoded import Encoded
 from compress.distill.losses import logits_loss
@@ -26,6 +25,7 @@ from compress.models.biases import require_bias
 from compress.models.device import to_tensors
 from compress.models.embedder import Dense, head_of, pooled
 from compress.models.layers import last_norm
+from compress.models.norms import is_rms_norm, standardized
 from compress.models.types import TransformersModel
 from compress.prune.head_refit import fit_parameters
 
@@ -85,14 +85,17 @@ def readout_parameters(model: TransformersModel) -> list[nn.Parameter]:
     if dense:
         return list(dense[-1].linear.parameters())
     norm = last_norm(model)
-    return [] if "max" in head_of(model.config).pooling else [norm.weight, require_bias(norm)]
+    if "max" in head_of(model.config).pooling:
+        return []
+    return [norm.weight] if is_rms_norm(norm) else [norm.weight, require_bias(norm)]
 
 
 def _loss(model: TransformersModel, rows: ReadoutRows, parameters: Parameters) -> torch.Tensor:
     """Return the loss of the vectors that these parameters give."""
     steps: Any = model.steps
     dense = [number for number, step in enumerate(steps) if isinstance(step, Dense)]
-    vectors = (rows.states if dense else rows.states * parameters[0] + rows.ones * parameters[1]).flatten(1)
+    states = rows.states if dense else rows.states * parameters[0]
+    vectors = (states + rows.ones * parameters[1] if not dense and len(parameters) > 1 else states).flatten(1)
     for number, step in enumerate(steps):
         if dense and number == dense[-1]:
             names = [f"linear.{name}" for name, _ in step.linear.named_parameters()]
@@ -113,8 +116,7 @@ def _rows(
     with captured_inputs(norm) as seen:
         own = model(**batch).logits
     fits_norm = readout_parameters(model)[0] is norm.weight
-    weights = () if fits_norm else (norm.weight, norm.bias)
-    states = functional.layer_norm(seen[0].float(), norm.normalized_shape, *weights, eps=norm.eps)
+    states = standardized(norm, seen[0].float()) if fits_norm else norm(seen[0].float())
     ones, mask = torch.ones_like(states[..., :1]), batch["attention_mask"]
     parts, factors = (torch.stack([pooled(value, mask, mode) for mode in modes], dim=1) for value in (states, ones))
     return ReadoutRows(parts, factors, dense_outputs.logits_batch(positions, own).to(device))

@@ -14,20 +14,23 @@ from compress.export.verify import subsample
 from compress.inference.onnx_session import open_session, run_arrays
 from compress.quantize.calibrate import BATCH_TOKENS
 
+HALF = TensorProto.FLOAT16
 LARGEST_FP16 = float(np.finfo(np.float16).max)
 
 
 def fp16_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of an fp32 graph of `build_graph` in float16; every output is cast to float32 at the end.
 
-    LayerNorms still sum in float32, as the operator does by default (`stash_type` 1).
+    LayerNorms still sum in float32, as the operator does by default (`stash_type` 1), and so do the steps of an RMSNorm: squares of
+    states exceed float16.
 
     Raises:
         ModelError: a weight exceeds the range of float16.
     """
     editor = GraphEditor(model)
+    kept = {name for node in _in_float32(editor) for name in node.input}
     for name, tensor in editor.initializers.items():
-        if tensor.data_type == FLOAT:
+        if tensor.data_type == FLOAT and name not in kept:
             editor.initializers[name] = _to_fp16(editor.array(name), name)
     outputs = {value.name for value in model.graph.output}
     for node in editor.nodes:
@@ -37,9 +40,28 @@ def fp16_graph(model: onnx.ModelProto) -> onnx.ModelProto:
         elif node.output[0] in outputs:  # the Identity that names it
             node.op_type = "Cast"
             node.attribute.append(helper.make_attribute("to", FLOAT))
+    for node in _in_float32(editor):
+        if node.op_type == "Pow":
+            before = helper.make_node("Cast", [node.input[0]], [f"{node.name}.wide"], name=f"{node.name}.wide", to=FLOAT)
+            editor.insert_before(node, before)
+            node.input[0] = before.output[0]
+        elif node.op_type == "Sqrt":
+            output, node.output[0] = node.output[0], f"{node.name}.wide"
+            editor.replace(node, node, helper.make_node("Cast", [f"{node.name}.wide"], [output], name=f"{output}.narrow", to=HALF))
     graph = editor.finish()
     onnx.checker.check_model(graph)
     return graph
+
+
+def _in_float32(editor: GraphEditor) -> list[onnx.NodeProto]:
+    """Return the nodes of RMSNorms from the square to the root: no other part of a graph has a power."""
+    found: list[onnx.NodeProto] = []
+    for square in [node for node in editor.nodes if node.op_type == "Pow"]:
+        chain: list[onnx.NodeProto | None] = [square]
+        while chain[-1] is not None and chain[-1].op_type != "Sqrt":
+            chain.append(editor.only_consumer(chain[-1].output[0]))
+        found += [node for node in chain if node is not None]
+    return found
 
 
 def _to_fp16(array: np.ndarray, name: str) -> onnx.TensorProto:
@@ -59,7 +81,8 @@ def check_fp16_range(model: onnx.ModelProto, data: Encoded, examples: int = 64) 
     Raises:
         ModelError: a value exceeds the range of float16.
     """
-    names = [name for node in model.graph.node for name in node.output if name]
+    wide = {name for node in _in_float32(GraphEditor(model)) for name in node.output}
+    names = [name for node in model.graph.node for name in node.output if name and name not in wide]
     session = open_session(expose_values(model, names).SerializeToString(), None, "cpu", {})
     sample = subsample(data, examples)
     for positions in evaluation_batches(sample.lengths, examples, BATCH_TOKENS):

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from compress.export.graph_editing import GraphEditor
+from compress.export.graph_editing import GraphEditor, is_norm_node
 from compress.quantize.matmuls import MatMul, find_matmuls, transpose_weights
 
 CHANNEL_PRESERVING = {"Reshape", "Gather", "Identity"}  # operators allowed between a norm and a matmul
@@ -39,14 +39,14 @@ def inputs_to_smooth(graph: onnx.ModelProto | GraphEditor) -> list[str]:
     """
     editor = graph if isinstance(graph, GraphEditor) else GraphEditor(graph)
 
-    def is_norm(value: str) -> bool:
+    def is_normed(value: str) -> bool:
         node = editor.producer(value)
         while node is not None and node.op_type in CHANNEL_PRESERVING:
             node = editor.producer(node.input[0])
-        return node is not None and node.op_type == "LayerNormalization"
+        return node is not None and is_norm_node(editor, node)
 
     matmuls = find_matmuls(editor)
-    scaled = {matmul.weight for matmul in matmuls if is_norm(matmul.rows)}
+    scaled = {matmul.weight for matmul in matmuls if is_normed(matmul.rows)}
     together = {matmul.rows for matmul in matmuls if matmul.weight in scaled}
     return [value for value in dict.fromkeys(matmul.rows for matmul in matmuls) if value in together]
 

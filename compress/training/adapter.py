@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from compress.core.errors import UsageError
 from compress.data.input_spec import Target
 from compress.models.adapters import adapter_size, adapters, add_adapters
+from compress.models.norms import is_norm
 from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules, train_only
 
@@ -26,5 +25,5 @@ def train_adapters(model: TransformersModel, target: Target, size: int) -> None:
         )
     if not present:
         add_adapters(model, size)
-    norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+    norms = [module for module in model.modules() if is_norm(module)]
     train_only(model, [*adapters(model), *norms, *head_modules(model, target)])

@@ -19,6 +19,8 @@ from compress.core.errors import Diverged
 from compress.data.batching import training_batches
 from compress.data.encoded import Encoded
 from compress.models.device import Batch, pick_device, to_tensors
+from compress.models.grouped_heads import kept_groups
+from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.results import TrainingDocument
 from compress.settings import TrainSettings
@@ -141,13 +143,13 @@ def fit(
         freeze_embeddings(model)
     parameters = [*(p for p in model.parameters() if p.requires_grad), *loss.parameters]
     processes.broadcast(parameters)
-    with fast_steps(model, plan.device, rank_seed) as dropout:
+    with kept_groups(model, model_shape(model).head_size), fast_steps(model, plan.device, rank_seed) as dropout:
         optimizer = RowwiseAdamW(_parameter_groups(parameters, plan.settings.weight_decay), fused=True)
         state = TrainingState(parameters, optimizer, np.random.default_rng(plan.seed), dropout, plan.device)
         loop = _Loop(model, data, loss, plan, validate, state)
         with _progress_bar(plan.label, loop.schedule, loop.progress) as advance:
             diverged = loop.run(advance)
-    loop.load_best_weights(diverged is not None)
+        loop.load_best_weights(diverged is not None)
     return loop.result(diverged)
 
 

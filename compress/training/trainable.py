@@ -18,7 +18,7 @@ from compress.models.types import TransformersModel
 def freeze_embeddings(model: TransformersModel) -> None:
     """Exclude an encoder's embeddings from training."""
     encoder = find_submodule(model, family_of(model.config.model_type).encoder)
-    for parameter in encoder.embeddings.parameters():
+    for parameter in getattr(encoder, "embeddings", model.get_input_embeddings()).parameters():
         parameter.requires_grad_(False)
 
 

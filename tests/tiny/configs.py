@@ -65,13 +65,18 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 CONFIGS["nomic_bert"] = {**CONFIGS["bert"], "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}
+CONFIGS["eurobert"] = {  # two heads share a key and a value
+    **{key: value for key, value in CONFIGS["nomic_bert"].items() if key != "type_vocab_size"},
+    "num_key_value_heads": HEADS // 2,
+    **{f"{name}_token_id": number for name, number in (("bos", 2), ("eos", 3), ("mask", 4))},
+}
 CONFIGS["xlm-roberta"] = CONFIGS["roberta"]
 CONFIGS["mpnet"] = {key: value for key, value in CONFIGS["roberta"].items() if key != "type_vocab_size"}
 RENAMED = ("camembert", "data2vec-text", "ernie")  # computed as a family above: only tests of names, classes and heads run on them
 CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"], "ernie": {**CONFIGS["bert"], "use_task_id": True}}
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
-OTHER_BLOCKS = ("modernbert", "deberta-v2", "nomic_bert")  # layers that are not BERT's: tests of their own in tests/unit/models
+OTHER_BLOCKS = ("modernbert", "deberta-v2", "nomic_bert", "eurobert")  # layers that are not BERT's: tests of their own in tests/unit/models
 GROUPED = ("albert",)  # layers that are used several times, likewise
 FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS + GROUPED]
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.tiny.configs import CONFIGS, FIXED_NAMES, HIDDEN, LABELS, POSITIONS
+from tests.tiny.configs import CONFIGS, FIXED_NAMES, HEADS, HIDDEN, LABELS, POSITIONS
 from tests.tiny.folders import written_once
 from tests.tiny.tokenizers import vocabulary, write_tokenizer
 
@@ -77,11 +77,15 @@ def _model(family: str, names: tuple[str, ...], seed: int, target: Any, changes:
         },
     )
     torch.manual_seed(seed)
+    groups = getattr(config, "num_key_value_heads", HEADS)
     model: Any = build_model(model_class(family_of(family), target), config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             is_gain = "norm" in name.lower() and name.endswith("weight")
             parameter.copy_(torch.randn_like(parameter) * 0.2 + (1.0 if is_gain else 0.0))
+            if groups < HEADS and any(part in name for part in ("k_proj", "v_proj")):
+                heads = parameter.unflatten(0, (groups, HEADS // groups, -1))
+                parameter.copy_(heads[:, :1].expand_as(heads).flatten(0, 2).reshape(parameter.shape))
     pickled = _Pickled(model.eval())
     return pickled.stream.getvalue(), pickled.kept
 
@@ -222,12 +226,17 @@ def save_pretrained(model: Any, folder: Path) -> None:
     import transformers
 
     from compress.models.family import family_of
+    from compress.models.grouped_heads import stored_groups, without_copies
     from compress.models.joined_linear import join_state
 
     transformers.utils.logging.disable_progress_bar()
     family = family_of(model.config.model_type)
     if family.grouped:
         regrouped(model).save_pretrained(str(folder))
+        return
+    if family.kv_heads_key and hasattr(model, family.encoder):
+        with stored_groups(model) as groups:
+            model.save_pretrained(str(folder), state_dict=without_copies(model.state_dict(), family, HEADS, groups))
         return
     model.save_pretrained(str(folder), **({"state_dict": join_state(model.state_dict(), family)} if family.joined else {}))
 

@@ -11,6 +11,7 @@ import pytest
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
+from compress.export.graph_editing import FLOAT, GraphEditor
 from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model
@@ -76,3 +77,21 @@ def test_fused_attention_stays_close_in_fp16() -> None:
 @pytest.mark.parametrize("target", ["labels", "value", "tags", "span"])
 def test_every_kind_of_output_is_float32_in_fp16(target: str) -> None:
     half_precision.check_output_type(fp16_graph, target)
+
+
+def test_an_rms_norm_sums_in_float32() -> None:
+    """States of 1,000 fit float16, their squares do not."""
+    model = tiny.make_model("eurobert")
+    model.model.embed_tokens.weight.data.mul_(1000.0)
+    graph, data = build_graph(model), tiny.encoded("eurobert")
+    check_fp16_range(graph, data)
+    half = fp16_graph(graph)
+    editor = GraphEditor(half)
+    squares = [node for node in half.graph.node if node.op_type == "Pow"]
+    assert len(squares) == 2 * tiny.LAYERS + 1
+    for node in squares:
+        cast = editor.producer(node.input[0], "Cast")
+        assert cast is not None
+        assert cast.attribute[0].i == FLOAT
+    forward = session_forward(open_session(half.SerializeToString(), 1, "cpu", {}))
+    np.testing.assert_allclose(forward(data.batch(range(6))), torch_forward(model)(data.batch(range(6))), atol=5e-2)

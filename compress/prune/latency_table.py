@@ -28,11 +28,13 @@ from compress.models.types import TransformersModel
 from compress.prune.costs import ALIGNMENT, Costs
 from compress.prune.serving_clock import Serving, ServingClock
 
-VERSION = 5
+VERSION = 6
 DEPTH = 4  # layers of a timed model: enough to average out noise, few enough for memory
 VOCABULARY = 1024  # of a timed model: looking tokens up costs no time, building the embeddings does
 ROUNDS = 40
-KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)  # shares of a sublayer's units; between them time is a straight line
+# Shares of a sublayer's units; between them time is a straight line. Its smallest width is one, too: what is around its matmuls costs as
+# much there as at ten times the width, so a line from a removed sublayer to a wider one would make the smallest too cheap.
+KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)
 MIXTURES = 24  # timed models of heads and neurons of all sizes
 Measured = TypeVar("Measured")
 LayerSizes = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
@@ -139,8 +141,8 @@ def measure_table(times: Times, heads: int, ffn: int, first_token: bool) -> Tabl
 
 
 def _knots(units: int, step: int) -> list[int]:
-    """Return the numbers of units between which time is a straight line, from 0 to all."""
-    return sorted({0, *(min(units, max(step, round(units * part / step) * step)) for part in KNOTS), units})
+    """Return the numbers of units between which time is a straight line, from 0 and the smallest width to all."""
+    return sorted({0, min(units, step), *(min(units, max(step, round(units * part / step) * step)) for part in KNOTS), units})
 
 
 def _timed_sizes(head_knots: Sequence[int], ffn_knots: Sequence[int]) -> list[LayerSizes]:

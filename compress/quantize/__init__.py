@@ -75,7 +75,11 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         verifications = _verify(served, reference, data, texts, precision)
         write_canaries(output, served, reference.logits, verifications[ONNXRUNTIME]["largest"], precision, reference.target)
         metrics = _check_accuracy(served, gate, settings.max_drop, precision)
-        errors = matmul_errors(variants, method, tuned.graph, data if calibration is None else calibration) if settings.report else None
+        errors = (
+            matmul_errors(variants, method, choice.passing[method], data if calibration is None else calibration)
+            if settings.report
+            else None
+        )
         size = sum(path.stat().st_size for path in output.glob("*.onnx"))
         _announce(tuned, precision, size / graph_file(source).stat().st_size)
         document: QuantizeDocument = {

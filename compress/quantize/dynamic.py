@@ -16,7 +16,8 @@ from compress.quantize.matmuls import MatMul, find_matmuls, recurrent_nodes, spl
 
 DYNAMIC_OPSET = 11  # the first with DynamicQuantizeLinear
 ACTIVATION = ("int8", "scale", "zero")  # the outputs of DynamicQuantizeLinear
-INTEGER_OPERATORS = {"MatMulInteger", "QLinearMatMul", "MatMulNBits", "DynamicQuantizeLSTM"}  # their weights are integers
+# whose weights are integers, and how many matmuls each stands for
+INTEGER_OPERATORS = {"MatMulInteger": 1, "QLinearMatMul": 1, "MatMulNBits": 1, "DynamicQuantizeLSTM": 1, "QAttention": 3}
 
 
 def dynamic_graph(
@@ -98,12 +99,15 @@ def _quantize_lstms(graph: onnx.ModelProto, names: list[str], seven_bits: bool) 
 
 
 def count_quantized(model: onnx.ModelProto) -> tuple[int, int]:
-    """Return how many matmuls have integer weights (int8 or int4) and how many have float weights; an LSTM counts as one."""
+    """Return how many matmuls have integer weights (int8 or int4) and how many have float weights.
+
+    An LSTM counts as one, a QAttention as the three of query, key and value.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     dequantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants}
     quantized = floats = 0
     for node in model.graph.node:
         matmul = node.op_type in {"MatMul", "Gemm"}
-        quantized += node.op_type in INTEGER_OPERATORS or (matmul and node.input[1] in dequantized)
+        quantized += INTEGER_OPERATORS.get(node.op_type, int(matmul and node.input[1] in dequantized))
         floats += (matmul or node.op_type == "LSTM") and node.input[1] in constants
     return quantized, floats

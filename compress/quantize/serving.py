@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 
+import onnx
+
+from compress.benchmark.tuning import Point
 from compress.core import console
 from compress.core.errors import GateMissed
 from compress.core.machine import has_fast_bf16
@@ -18,12 +21,14 @@ from compress.inference.batches import Forward
 from compress.inference.openvino_session import has_openvino
 from compress.inference.routes import OPENVINO, single_route
 from compress.models.config import max_tokens
+from compress.quantize.fused_attention import fuse_attention
 from compress.quantize.method_search import MethodChoice, open_graph
 from compress.quantize.openvino import openvino_graph
 from compress.quantize.variants import CALIBRATED
 from compress.results.graphs import RuntimeHints
 from compress.settings import QuantizeSettings
 
+FUSED = "fused"  # the form in which attention is one operator of ONNX Runtime
 SLACK = 1.5  # how much larger the difference to the float graph may be than that of the most different passing graph
 ROUNDING = 1e-3
 
@@ -77,10 +82,17 @@ def tuned_serving(choice: MethodChoice, settings: QuantizeSettings, reference: O
         methods = [calibrated]
     elif not settings.tune:
         methods = [choice.method]
-    graphs = choice.passing
+    graphs, fused = choice.passing, {}
+    if settings.tune and settings.runtime != OPENVINO:
+        fused = {method: graph for method in methods if (graph := fuse_attention(choice.passing[method])) is not None}
+
+    def build(point: Point) -> onnx.ModelProto:
+        forms = fused if point.get("attention") == FUSED else graphs
+        return forms.get(point["method"], graphs[point["method"]])
+
     tunable = TunableGraphs(
-        {"method": methods},
-        lambda point: graphs[point["method"]],
+        {"method": methods} | ({"attention": ["plain", FUSED]} if fused else {}),
+        build,
         None if calibrated is None else cache(lambda: openvino_graph(graphs[calibrated])),
     )
     floats, config = "bf16" if has_fast_bf16() else "fp32", reference.config

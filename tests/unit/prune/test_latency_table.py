@@ -45,6 +45,19 @@ def test_the_table_predicts_every_shape_of_a_clock(first_token: bool) -> None:
         assert costs.total(shape) == pytest.approx(clock(layers, first_token), rel=1e-6)
 
 
+@pytest.mark.parametrize("first_token", [True, False])
+def test_the_smallest_width_costs_what_is_around_its_matmuls(first_token: bool) -> None:
+    """Quantizing, activation and residual sum cost half a millisecond, from the first neurons on."""
+
+    def times(shapes: Sequence[Any]) -> np.ndarray:
+        return np.array([clock(shape, first_token) + 0.5 * sum(ffn > 0 for _, ffn in shape) for shape in shapes]) / 1e3
+
+    costs = interpolated(measure_table(times, 12, 1536, first_token), 12, 1536)
+    layers = [(4, 16), (2, 0), (1, 16), (3, 32)]
+    expected = clock(layers, first_token) + 0.5 * 3
+    assert costs.total(Shape(384, 32, tuple(LayerShape(*layer) for layer in layers))) == pytest.approx(expected, rel=1e-6)
+
+
 def test_noise_makes_no_cost_negative_or_falling() -> None:
     rng = np.random.default_rng(0)
 

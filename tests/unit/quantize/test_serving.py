@@ -61,6 +61,19 @@ def test_the_faster_of_the_accurate_forms_is_kept(
     assert ("QuantizeLinear" in operators(tmp_path / "out" / "model.onnx")) == (fastest == "static")
 
 
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_attention_is_one_operator_where_that_is_faster(
+    checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, method: str, tmp_path: Path
+) -> None:
+    timed = clock(lambda name, tokens: 1.0 - 0.3 * ("attention fused" in name))
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, method=method, tune=True, report=True)
+    assert any("attention fused" in name for name in timed)
+    assert "QAttention" in operators(tmp_path / "out" / "model.onnx")
+    assert all(np.isfinite(entry["error"]) for entry in result["explain"])  # of every matmul, those within the operator too
+    quantize(checkpoint(), tmp_path / "plain", tiny_task, method=method)
+    assert "QAttention" not in operators(tmp_path / "plain" / "model.onnx")  # nothing was timed
+
+
 @needs_openvino
 def test_each_runtime_gets_the_form_that_suits_it(checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path) -> None:
     timed = clock(lambda name, tokens: 0.6 if "method dynamic" in name else (0.5 if tokens > 8 else 2.0) if "openvino" in name else 1.0)

@@ -18,6 +18,7 @@ from compress.models.checkpoint import load_model
 from compress.models.device import to_tensors
 from compress.models.head import model_labels
 from compress.models.model_shape import model_shape
+from compress.models.sharing import owners_of
 from tests import tiny
 from tests.conftest import FAMILIES
 from tests.unit.distill.helpers import inputs, run
@@ -61,3 +62,13 @@ def test_low_rank_factors_are_the_nearest_of_their_size() -> None:
     a, b = low_rank_factors(first, second, 5)
     values = torch.linalg.svdvals(first.T @ second)
     assert float((a.T @ b - first.T @ second).norm()) == pytest.approx(float(values[5:].norm()))  # the optimum of rank 5
+
+
+@pytest.mark.parametrize(("spec", "init"), [("layers=2,hidden=16,heads=2,ffn=40", "importance"), ("layers=4,hidden=24,heads=2", "random")])
+def test_an_albert_student_uses_one_layer_several_times(
+    spec: str, init: str, tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
+) -> None:
+    result = run(inputs(checkpoint("albert"), spec, tiny_task), tmp_path / "out", init=init)
+    student = load_model(tmp_path / "out")
+    assert owners_of(student) == (0,) * len(result["layers"])
+    assert "compress" not in (tmp_path / "out" / "config.json").read_text()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from compress.core.errors import UsageError
-from compress.distill.student_spec import DEFAULT_LSTM, DEFAULT_STATIC, StudentSpec, parse_spec, shape_of_student
+from compress.distill.student_spec import DEFAULT_LSTM, DEFAULT_STATIC, StudentSpec, parse_spec, shape_of_student, shared_as_teacher
 from compress.models.shape import LstmShape, StaticShape, static_shape
 from compress.stage import STUDENTS
 from tests.unit.distill.helpers import uniform_shape
@@ -121,3 +123,10 @@ def test_malformed_specs_of_static_students_are_usage_errors(spec: str, message:
         parse_spec(spec)
     assert message in caught.value.message
     assert "static=256,bigram=64" in (caught.value.hint or "")
+
+
+def test_students_of_shared_layers_share_at_the_same_height() -> None:
+    teacher = replace(uniform_shape(6), shared=(0, 0, 0, 3, 3, 3))
+    assert shared_as_teacher(uniform_shape(4), teacher).shared == (0, 0, 2, 2)
+    assert shared_as_teacher(uniform_shape(2), teacher).shared == ()
+    assert shared_as_teacher(uniform_shape(12), replace(teacher, shared=(0,) * 6)).shared == (0,) * 12

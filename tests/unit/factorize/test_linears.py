@@ -6,6 +6,7 @@ import copy
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from compress.data.examples import Examples
@@ -51,3 +52,13 @@ def test_what_texts_show_is_kept_better_than_by_plain_factors(family: str) -> No
         errors[method] = float(np.abs(run_batches(torch_forward(small), data) - expected).mean())
     assert errors["activations"] < errors["plain"]
     assert errors["fisher"] < errors["plain"]
+
+
+@pytest.mark.parametrize("target", ["target_flops", "target_params"])
+def test_linears_of_shared_layers_have_the_same_factors(target: str) -> None:
+    model, data = tiny.make_model("albert", num_hidden_layers=4, num_hidden_groups=2), tiny.encoded("albert", 20)
+    small = factorized(model, data, method="activations", **{target: 0.7})
+    before, after = model_shape(model), model_shape(small)
+    assert (after.shared, after.layers[0], after.layers[2]) == (before.shared, after.layers[1], after.layers[3])
+    kept = {"target_flops": after.flops(16) / before.flops(16), "target_params": after.params() / before.params()}
+    assert 0.6 < kept[target] <= 0.7

@@ -13,14 +13,12 @@ import torch
 import transformers
 
 from compress.editing.encoder_layers import keep_layers
-from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.editing.width import narrow
 from compress.export.attention import PLAIN, GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
 from compress.inference.onnx_session import open_session, session_forward
 from compress.models.adapters import add_adapters
-from compress.models.build import build_model
 from compress.models.checkpoint import load_model, save_model
 from compress.models.family import family_of
 from compress.models.layers import encoder_layers
@@ -149,20 +147,6 @@ def test_narrowed(tmp_path: Path) -> None:
     assert_same("albert", torch_forward(model), torch_forward(saved(model, tmp_path)), onnx_forward(model))
 
 
-@pytest.mark.parametrize("changes", [{}, GROUPS, INNER], ids=str)
-def test_a_refit_of_all_uses_brings_the_outputs_back(changes: dict[str, Any]) -> None:
-    dense = tiny.make_model("albert", **changes)
-    model = copy.deepcopy(dense)
-    slice_model(model, [Kept([0, 1, 2], list(range(50)))] * len(model_shape(dense).layers))
-    parts, before = calibration("albert", dense, 40), copy.deepcopy(model)
-    report = reconstruct(model, DenseTargets(dense, parts))
-    assert owners_of(model) == owners_of(dense)
-    assert sum(sum(errors[f"{name}_after"] - errors[f"{name}_before"] for name in ("attention", "ffn")) for errors in report) < 0
-    with torch.no_grad():
-        gap = [sum(float((cut(**part).logits - dense(**part).logits).square().sum()) for part in parts) for cut in (before, model)]
-    assert gap[1] < gap[0]
-
-
 def test_sparse_weights_and_adapters_are_shared(tmp_path: Path) -> None:
     model = tiny.make_model("albert")
     shares = sparsify(model, calibration("albert", model), "2:4")
@@ -174,11 +158,3 @@ def test_sparse_weights_and_adapters_are_shared(tmp_path: Path) -> None:
     again = saved(model, tmp_path)
     assert owners_of(model) == owners_of(again) == (0, 0, 0)
     assert_same("albert", torch_forward(model), torch_forward(again), onnx_forward(again))
-
-
-def test_a_new_model_has_its_uses_in_one_group() -> None:
-    config = transformers.AlbertConfig(**{**tiny.CONFIGS["albert"], "vocab_size": 50})
-    model = build_model(transformers.AlbertForSequenceClassification, config)
-    assert len(list(encoder_layers(model))) == tiny.LAYERS
-    assert owners_of(model) == (0, 0, 0)
-    assert all(layer.module.config is model.config for layer in encoder_layers(model))

@@ -11,6 +11,7 @@ import torch
 from compress.models.device import to_tensors
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
+from compress.models.sharing import all_owners, unshare_parameters
 from compress.prune import obs
 from compress.prune.obs import DAMPING, FLOOR, KroneckerFactors, remove_greedily
 from tests import tiny
@@ -105,3 +106,24 @@ def test_every_layer_is_ranked(family: str) -> None:
     for ranking, shape in zip(found, model_shape(model).layers, strict=True):
         assert sorted(ranking.heads.order.tolist()) == list(range(shape.heads))
         assert sorted(ranking.neurons.order.tolist()) == list(range(shape.ffn))
+
+
+def test_factors_of_shared_weights_are_sums_over_their_layers() -> None:
+    shared, data = tiny.make_model("albert"), tiny.encoded("albert")
+    apart = tiny.make_model("albert")
+    unshare_parameters(apart, all_owners(apart))
+
+    def factors(model: Any) -> Any:
+        def loss(positions: Any) -> torch.Tensor:
+            return model(**to_tensors(data.batch(positions), model, torch.device("cpu"))).logits.square().sum()
+
+        return obs.kronecker_factors(model, [range(4), range(4, 8)], loss)
+
+    together, each = factors(shared), factors(apart)
+    for sublayer in range(2):
+        total = sum(layer[sublayer].inputs for layer in each)
+        torch.testing.assert_close(together[0][sublayer].inputs, total, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(together[0][sublayer].outputs.trace(), torch.tensor(1.0))
+        assert all(layer[sublayer] is together[0][sublayer] for layer in together)
+    ranked = obs.rank_by_obs(shared, together)
+    assert [layer.owner for layer in ranked] == [None, 0, 0]

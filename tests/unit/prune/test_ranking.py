@@ -45,3 +45,11 @@ def test_independent_units_rank_by_their_own_squares(seed: int) -> None:
     found = rank_by_fisher_block(torch.diag(torch.from_numpy(squares).sqrt().float()))
     assert found.order.tolist() == np.argsort(-squares).tolist()
     np.testing.assert_allclose(found.loss, rank_additive(squares).loss / 2, rtol=1e-5)
+
+
+def test_layers_with_the_same_weights_divide_the_loss() -> None:
+    scores = [LayerScores(torch.tensor([1.0, 2.0]), torch.tensor([4.0]))] * 3
+    found = rank_by_scores(scores, (0, 1, 1))
+    assert [layer.owner for layer in found] == [None, None, 1]
+    assert [layer.heads.loss.tolist() for layer in found] == [[3, 1, 0], [1.5, 0.5, 0], [1.5, 0.5, 0]]
+    assert all(layer.heads.order.tolist() == [1, 0] for layer in found)

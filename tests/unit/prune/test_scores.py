@@ -151,3 +151,15 @@ def test_scoring_leaves_the_model_as_it_was(family: str) -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(not module._forward_hooks for module in model.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_gate_of_shared_weights_is_in_all_their_layers() -> None:
+    """The gradient of one gate on a unit of every use is that of its columns in the output projections, each times its weight."""
+    model = model_of("albert")
+    (example,) = gate_gradients(model, [[0]], lambda positions: losses(model, positions, "albert").sum())[:1]
+    layer = next(encoder_layers(model))
+    losses(model, [0], "albert").sum().backward()
+    for linear, found in ((layer.attention_output, example.heads), (layer.ffn_out, example.neurons)):
+        assert linear.weight.grad is not None
+        by_column = (linear.weight * linear.weight.grad).sum(0)
+        torch.testing.assert_close(found[0], by_column.reshape(found.shape[1], -1).sum(1).float(), rtol=1e-4, atol=1e-6)

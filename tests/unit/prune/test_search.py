@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from compress.core.errors import UsageError
 from compress.models.shape import LayerShape, Shape
 from compress.prune.costs import ALIGNMENT, Costs
-from compress.prune.ranking import rank_by_scores
+from compress.prune.ranking import LayerRanking, Ranking, rank_by_scores, rank_owners
 from compress.prune.scores import LayerScores
 from compress.prune.search import Kept, solve
 
@@ -151,3 +151,39 @@ def test_a_budget_for_nothing_is_a_usage_error(budget: float) -> None:
     with pytest.raises(UsageError, match="so small") as caught:
         solve(rank_by_scores([LayerScores(torch.ones(2), torch.ones(16))]), even(1, 1), budget)
     assert caught.value.exit_code == 2
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 1), st.booleans(), st.booleans())
+def test_layers_that_share_weights_are_one_choice(seed: int, share: float, once: bool, first_token: bool) -> None:
+    """By brute force over what each set of weights keeps: the losses and costs of all its layers are added."""
+    rng = np.random.default_rng(seed)
+
+    def ranking(units: int) -> Ranking:
+        return Ranking(rng.permutation(units), np.append(np.sort(rng.random(units))[::-1], 0.0))
+
+    owners = (0, 1, 0)
+    ranked = rank_owners(owners, lambda owner: LayerRanking(ranking(2), ranking(16)))
+    last = (line(3, 2), line(0.05, 16)) if first_token and not once else None
+    costs = Costs(5 + line(7, 2), 5 + line(0.5, 16), 2.0, last, once)
+
+    def shape(counts: tuple[int, ...]) -> Shape:
+        sizes = LayerShape(*counts[:2]), LayerShape(*counts[2:])
+        return Shape(32, 8, tuple(sizes[owner] for owner in owners), shared=owners)
+
+    def loss(size: Shape) -> float:
+        return sum(float(a.heads.loss[b.heads] + a.neurons.loss[b.ffn]) for a, b in zip(ranked, size.layers, strict=True))
+
+    budget = share * costs.total(shape((2, 16, 2, 16)))
+    choices = [shape(counts) for counts in itertools.product(range(3), (0, 16), range(3), (0, 16))]
+    fitting = [each for each in choices if costs.total(each) <= budget * (1 - 6 / CELLS)]
+    if first_token:  # a text classifier needs attention
+        fitting = [each for each in fitting if any(layer.heads for layer in each.layers)]
+    try:
+        kept = solve(ranked, costs, budget)
+    except UsageError:
+        assert not any(layer.heads or layer.ffn for each in fitting for layer in each.layers)
+        return
+    found = shape((len(kept[0].heads), len(kept[0].neurons), len(kept[1].heads), len(kept[1].neurons)))
+    assert kept[0] == kept[2]
+    assert costs.total(found) <= budget + 1e-9
+    assert loss(found) <= min((loss(each) for each in fitting), default=np.inf) + 1e-9

@@ -57,3 +57,9 @@ def test_coarse_methods_find_out_by_themselves() -> None:
 def test_the_smallest_shapes() -> None:
     assert smallest_shape(DENSE, False).layers == (LayerShape(1, 0), LayerShape(0, 0), LayerShape(0, 0))
     assert smallest_shape(DENSE, True).layers == (LayerShape(4, 16),)
+
+
+def test_the_smallest_shape_of_shared_layers_has_a_head_in_the_group_with_the_fewest() -> None:
+    shared = Shape(32, 8, (LayerShape(4, 64),) * 3, shared=(0, 0, 2))
+    assert smallest_shape(shared, False).layers == (LayerShape(0, 0), LayerShape(0, 0), LayerShape(1, 0))
+    assert smallest_shape(shared, True) == Shape(32, 8, (LayerShape(4, 16),))

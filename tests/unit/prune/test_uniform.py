@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations, cycle
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,14 @@ def test_a_model_without_neurons_is_no_plain_one() -> None:
 def test_only_where_it_means_something(method: Any) -> None:
     with pytest.raises(ValueError, match=f"uniform goes with method obs or fisher, not {method}"):
         PruneSettings(target_flops=0.5, method=method, uniform=True)
+
+
+@pytest.mark.parametrize(("once", "count"), [(False, 1), (True, 2)])
+def test_uses_of_shared_layers_are_removed_as_a_whole(once: bool, count: int) -> None:
+    """Their parameters count once, so that removing one of two uses spares none."""
+    rng = np.random.default_rng(0)
+    ranked = [replace(layer, owner=owner) for layer, owner in zip([drawn(rng)[0]] * 2, (None, 0), strict=True)]
+    costs = replace(counted_costs(Shape(8, 4, (LayerShape(HEADS, NEURONS),) * 2), "flops", 20), once=once)
+    kept = solve_uniform(ranked, costs, costs.total(Shape(8, 4, (LayerShape(HEADS, NEURONS),))))
+    assert [layer != REMOVED for layer in kept] == [True] * count + [False] * (2 - count)
+    assert len(kept[0].neurons) == NEURONS

@@ -71,3 +71,14 @@ def test_smoothing_helps_where_channels_stand_out() -> None:
     blind = output_errors(model, static_graph(model, ranges_of(model)), names[:1], data)[names[0]]
     helped = output_errors(model, static_graph(smoothed, ranges_of(smoothed)), names[:1], data)[names[0]]
     assert helped < 0.6 * blind
+
+
+def test_weights_that_layers_share_have_one_scale() -> None:
+    """The graph keeps one copy of each, and its logits."""
+    model, data = build_graph(tiny.make_model("albert")), tiny.encoded("albert", 40)
+    seen = activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], data)
+    made = smooth_graph(model, {name: found.channels for name, found in seen.items() if found.channels is not None}, 0.5)
+    np.testing.assert_allclose(run(made, "albert"), run(model, "albert"), rtol=1e-3, atol=1e-4)
+    parts = ("query", "key", "value", "ffn.in")
+    assert all(len({matmul.weight for matmul in find_matmuls(made) if matmul.node.endswith(part)}) == 1 for part in parts)
+    assert made.ByteSize() < 1.1 * model.ByteSize()

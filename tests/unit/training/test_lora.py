@@ -15,6 +15,7 @@ from compress.core.errors import Diverged, ModelError, UsageError
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.layers import encoder_layers
+from compress.models.sharing import owners_of
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.training.lora import add_lora, merge_lora
@@ -97,3 +98,18 @@ def test_a_model_without_heads_has_nothing_to_update() -> None:
     slice_model(model, [Kept([], [1])] * tiny.LAYERS)
     with pytest.raises(UsageError, match="no layer of this model has heads"):
         add_lora(model, "class", 4, 8.0)
+
+
+def test_layers_that_share_weights_share_their_update(tmp_path: Path) -> None:
+    source = tiny.write_checkpoint(tmp_path / "source", "albert")
+    model = load_model(source)
+    wrapper = add_lora(model, "class", 4, 8.0)
+    randomise(model)
+    assert owners_of(model) == (0, 0, 0)
+    updated = predictor(model, "albert")()
+    merge_lora(wrapper, predictor(model, "albert"))
+    assert owners_of(model) == (0, 0, 0)
+    (tmp_path / "out").mkdir()
+    save_model(model, tmp_path / "out", source)
+    assert "compress" not in (tmp_path / "out" / "config.json").read_text()
+    np.testing.assert_allclose(predictor(load_model(tmp_path / "out"), "albert")(), updated, atol=1e-4)

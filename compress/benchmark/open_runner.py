@@ -67,7 +67,7 @@ def torch_cpu_forward(folder: Path, precision: str, threads: int, pooling: str |
         raise UsageError("PyTorch has no fast fp16 on CPUs", "use --precision bf16, or --device cuda")
     import torch
 
-    forward = open_forward(folder, target="vector" if pooling else None, pooling=pooling)
+    forward = open_forward(folder, target="vector" if pooling else None, pooling=pooling, rounded=False)
 
     def limited(batch: ArrayBatch) -> np.ndarray:
         if torch.get_num_threads() != threads:

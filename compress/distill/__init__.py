@@ -15,10 +15,11 @@ from compress.data.unlabeled import append_unlabeled, read_unlabeled
 from compress.distill.augment import check_augmentation
 from compress.distill.explain import explain_training
 from compress.distill.init_texts import InitTexts
+from compress.distill.int8_training import check_student
 from compress.distill.layer_matching import check_methods, drop_default_layer_losses, for_candidates
 from compress.distill.module_replacement import check_replaceable
 from compress.distill.student_spec import parse_spec, shape_of_student
-from compress.distill.student_training import Student, train_student
+from compress.distill.student_training import DistillationResult, Student, train_student
 from compress.distill.students import StudentInit, create_student
 from compress.distill.teachers import load_teachers
 from compress.distill.training_data import labeled_and_unlabeled
@@ -29,6 +30,7 @@ from compress.models.family import family_of
 from compress.models.model_shape import count_params, model_shape
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY, Shape, shape_of_config
 from compress.results import DistillPlan, TrainedDocument
+from compress.results.values import Metrics
 from compress.settings import DistillSettings
 from compress.stage import Inputs
 from compress.training.budget import TimeBudget
@@ -64,11 +66,17 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
     if (after := result.metrics[task.spec.main_metric]) < result.score_before:
         console.warn(_worse(after, result.score_before, len(task.split("validation")), inputs.student))
     return {
-        "metrics": {"validation": {"n": len(task.split("validation")), **result.metrics, "before": result.score_before}},
+        "metrics": {"validation": _validation(result, len(task.split("validation")))},
         "training": result.training_document(),
         "params": count_params(model),
         "layers": model_shape(model).as_json(),
     }
+
+
+def _validation(result: DistillationResult, n: int) -> Metrics:
+    """Return the metrics on validation, `before` training and, if it rounded, in `float`."""
+    metrics: Metrics = {"n": n, **result.metrics, "before": result.score_before}
+    return metrics if result.score_float is None else {**metrics, "float": result.score_float}
 
 
 def _worse(after: float, before: float, n: int, student: Path | str | None) -> str:
@@ -107,6 +115,8 @@ def _check(inputs: Inputs, settings: DistillSettings) -> None:
         raise UsageError("method theseus replaces the layers of one teacher, and there are several", "give one --teacher")
     if isinstance(inputs.student, Path) and settings.init != "auto":
         raise UsageError(f"init {settings.init} initialises a student from a SPEC, and the student is a model", "leave out --init")
+    if settings.quantize:
+        check_student(inputs.student)
     check_augmentation(settings.augment, inputs.task.spec.target)
     if isinstance(inputs.student, str) and parse_spec(inputs.student).static and inputs.task.spec.target in ("tags", "span", "mentions"):
         raise UsageError(

@@ -15,6 +15,7 @@ from compress.data.examples import Examples
 from compress.data.task import Task
 from compress.distill.defaults import with_defaults
 from compress.distill.distillation_loss import DistillationLoss
+from compress.distill.int8_training import start_rounding
 from compress.distill.layer_matching import check_methods, match_layers
 from compress.distill.module_replacement import ModuleReplacement, check_replaceable
 from compress.distill.teachers import Teachers
@@ -25,6 +26,7 @@ from compress.inference.forward import torch_forward
 from compress.models.activation import activation_of
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
+from compress.models.int8_ranges import record_ranges
 from compress.models.label_mapping import to_model_labels
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
@@ -56,15 +58,17 @@ class DistillationResult:
 
     Attributes:
         score_before: the task's main metric on validation before training.
-        metrics: all metrics on validation after training.
+        metrics: all metrics on validation after training, with the rounding of int8 if it was trained with it.
         training: the training, or its last stage.
         layer_stage: a first stage with the losses of layers only.
+        score_float: the main metric of the same weights without the rounding of int8, if it was trained with it.
     """
 
     score_before: float
     metrics: dict[str, float]
     training: TrainingResult
     layer_stage: TrainingResult | None = None
+    score_float: float | None = None
 
     def training_document(self) -> TrainingDocument:
         """Return what training did as a JSON document."""
@@ -115,7 +119,7 @@ def train_student(
     teachers.model.to(plan.device)  # for features that are not cached
     student.model.to(plan.device)
     with nullcontext() if plan.settings.dropout else dropout_disabled(student.model):
-        return _train(student.model, group_in_lists(data, size), losses, evaluator, plan)
+        return _train(student.model, group_in_lists(data, size), losses, evaluator, plan, data)
 
 
 def _settings(settings: DistillSettings, student: Student, teachers: Teachers, labeled: bool, examples: int, task: Task) -> DistillSettings:
@@ -156,9 +160,19 @@ def _distillation_losses(
 
 
 def _train(
-    student: TransformersModel, data: Encoded, losses: list[Loss], evaluator: Evaluator, plan: TrainingPlan[DistillSettings]
-) -> DistillationResult:
-    """Train a student in one or two stages, and validate it before and after."""
+    student: TransformersModel, data: Encoded, losses: list[Loss], evaluator: Evaluator, plan: TrainingPlan[DistillSettings],
+    calibration: Encoded,
+) -> DistillationResult:  # fmt: skip
+    """Train a student in one or two stages, and validate it before and after.
+
+    Args:
+        student: the student.
+        data: the training examples, or lists of them.
+        losses: of each stage.
+        evaluator: on validation.
+        plan: how to train.
+        calibration: the training examples, to calibrate ranges of int8 on.
+    """
     main_metric = evaluator.task.spec.main_metric
 
     def evaluate() -> dict[str, float]:
@@ -171,8 +185,15 @@ def _train(
         plan.budget.reserve(validation=seconds, final_scoring=seconds)
     console.info(f"  student before distillation: validation {100 * before:.2f}")
     layer_stage = fit(student, data, losses[0], _layer_stage(plan)) if len(losses) > 1 else None
+    rounding = start_rounding(student, calibration) if plan.settings.quantize else None
     result = fit(student, data, losses[-1], replace(plan, label="distilling"), lambda: evaluate()[main_metric])
-    return DistillationResult(before, processes.from_main(evaluate), result, layer_stage)
+    metrics, score_float = processes.from_main(evaluate), None
+    if rounding is not None:
+        rounding.remove()
+        record_ranges(student.config, rounding.ranges())
+        score_float = processes.from_main(evaluate)[main_metric]
+        console.info(f"  validation {main_metric} {100 * metrics[main_metric]:.2f} in int8, {100 * score_float:.2f} in float")
+    return DistillationResult(before, metrics, result, layer_stage, score_float)
 
 
 def _layer_stage(plan: TrainingPlan[DistillSettings]) -> TrainingPlan[DistillSettings]:

@@ -33,12 +33,15 @@ from compress.models.config_heads import only_numbered
 from compress.models.embedder import head_of, is_embedder_model, match_vectors, vector_size
 from compress.models.family import family_of
 from compress.models.head import model_labels
+from compress.models.int8_ranges import drop_ranges
 from compress.models.model_shape import model_shape
 from compress.models.sentence_head import EMBEDDING_KEY, is_embedder
 from compress.models.shape import StaticShape
 from compress.models.sharing import owners_of
 from compress.models.tokenizer import save_tokenizer
 from compress.models.types import TransformersModel
+
+STALE_RANGES = "distill changes the weights; --quantize int8 trains new ones"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ def create_student(
         raise UsageError("distill needs a student", "give --student MODEL or --student layers=K")
     if isinstance(student, Path) and target == "vector":
         model = load_embedder_student(student, teacher)
+        drop_ranges(model.config, STALE_RANGES)
         if is_embedder(read_config(student)):
             return model, student
         save_tokenizer(student, init.scratch)  # with the teacher's prompts and longest input
@@ -89,7 +93,9 @@ def create_student(
         labels = model_labels(teacher)
         if names and only_numbered(labels, names):
             labels = names
-        return load_model(student, labels=labels, target=target, numbered=names), student
+        model = load_model(student, labels=labels, target=target, numbered=names)
+        drop_ranges(model.config, STALE_RANGES)
+        return model, student
     spec = parse_spec(student)
     model = _initialized(spec, teacher, init)
     if spec.vocab is None and max_tokens(model.config.to_dict()) <= max_tokens(teacher.config.to_dict()):

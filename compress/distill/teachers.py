@@ -13,6 +13,7 @@ from compress.data.task import Task
 from compress.models.checkpoint import load_model
 from compress.models.config import read_config
 from compress.models.head import model_labels
+from compress.models.int8_ranges import drop_ranges
 from compress.models.label_mapping import NO_CLASS, logit_positions, map_labels
 from compress.models.types import TransformersModel
 
@@ -59,6 +60,7 @@ def load_teachers(folder: Path, additional: Sequence[Path], task: Task) -> Teach
     if additional and task.spec.target == "vector":
         raise UsageError("the vectors of several teachers cannot be averaged: their dimensions mean different things", "give one --teacher")
     model = load_model(folder, target=task.spec.target, pooling=task.spec.pooling)
+    drop_ranges(model.config)  # a student may be created from it
     classes = map_labels(read_config(folder), task, folder.name)
     return Teachers(model, folder, classes, [load_additional_teacher(other, task, model, classes) for other in additional])
 

@@ -16,6 +16,7 @@ from compress.models.adapters import refuse_adapters
 from compress.models.checkpoint import load_model
 from compress.models.config import read_config
 from compress.models.inputs import MAX_TOKENS, encode_calibration
+from compress.models.int8_ranges import drop_ranges
 from compress.models.label_mapping import map_labels, to_model_labels
 from compress.models.layers import refuse_without_layers
 from compress.models.low_rank import refuse_factorized
@@ -83,5 +84,6 @@ def load_dense_model(source: Path, task: Task, seed: int, verb: str) -> DenseMod
     model = load_model(source, target=task.spec.target, pooling=task.spec.pooling)
     for refuse in (refuse_without_layers, refuse_adapters, refuse_factorized):
         refuse(model, verb)
+    drop_ranges(model.config, f"{verb} changes what they were trained for")
     classes = map_labels(read_config(source), task, str(source.name))
     return DenseModel(model, source, task, classes, seed)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from compress.core import console
 from compress.core.errors import ModelError
 from compress.data.input_spec import Target
 from compress.inference.artifact import OnnxModel
 from compress.inference.batches import Forward
 from compress.models.config import read_config
+from compress.models.int8_ranges import recorded_ranges
 from compress.models.layout import is_graph
 from compress.models.sentence_head import head_with_pooling, is_embedder
 from compress.models.types import TransformersModel
@@ -66,8 +68,11 @@ def open_forward(
     target: Target | None = None,
     pooling: str | None = None,
     check: bool = True,
+    rounded: bool = True,
 ) -> Forward:
     """Open a checkpoint or an ONNX artifact and return its forward function.
+
+    A checkpoint with int8 ranges computes what its static int8 graph does.
 
     Args:
         folder: of the model.
@@ -76,6 +81,7 @@ def open_forward(
         target: what it is opened for, as for `load_model`.
         pooling: of an embedder whose folder does not name it.
         check: compare an artifact's outputs with those that it carries.
+        rounded: use the int8 ranges that a checkpoint was trained with; false: it computes with floats.
 
     Raises:
         UsageError: another pooling than the folder's.
@@ -89,4 +95,10 @@ def open_forward(
     from compress.models.device import pick_device
 
     place = pick_device(device)
-    return torch_forward(load_model(folder, target=target, pooling=pooling).to(place), place)
+    model = load_model(folder, target=target, pooling=pooling).to(place)
+    if rounded and (ranges := recorded_ranges(model.config.to_dict())):
+        from compress.models.int8_rounding import round_to_int8
+
+        console.info(f"  {folder.name}: computed with the int8 rounding that it was trained with")
+        round_to_int8(model, ranges)
+    return torch_forward(model, place)

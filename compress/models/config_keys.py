@@ -12,6 +12,7 @@ from compress.core.errors import ModelError
 from compress.models.activation import NAMES, OLD_RECORD, RECORD, recorded_activation
 from compress.models.config_heads import class_names, target_of
 from compress.models.family import Family
+from compress.models.int8_ranges import RANGES_KEY, is_entry
 from compress.models.layers import ACTIVATIONS
 from compress.models.shape import CONFIG_KEY
 from compress.models.types import Config
@@ -60,7 +61,7 @@ top_k top_p typical_p repetition_penalty length_penalty no_repeat_ngram_size enc
 num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id remove_invalid_values
 exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tf_legacy_loss eos_token_ids
 """
-IMPLEMENTED = {*_IMPLEMENTED.split(), RECORD, OLD_RECORD}
+IMPLEMENTED = {*_IMPLEMENTED.split(), RECORD, OLD_RECORD, RANGES_KEY}
 DISENTANGLED = {*_DEBERTA.split()}  # implemented for families with disentangled attention
 GROUPED = {*_GROUPED.split()}  # implemented or without effect in ALBERT
 ROTARY = {*_MODERNBERT.split()}  # implemented for families with rotary positions
@@ -79,6 +80,8 @@ def check_keys(config: Config, family: Family, path: Path) -> None:
         _check_labels(config, path)
     if target_of(config) == "value":
         _check_value(config, path)
+    if config.get(RANGES_KEY) is not None and not is_entry(config[RANGES_KEY]):
+        raise ModelError(f"{path}: {RANGES_KEY} does not map names of matmuls to ranges", "remove it: the weights are complete without it")
     blocks = ((family.rotary, ROTARY), (family.disentangled, DISENTANGLED), (family.grouped, GROUPED))
     known = IMPLEMENTED.union(HARMLESS, *(keys for has, keys in blocks if has))
     unknown = [key for key in config if key not in known and not key.startswith("_")]

@@ -20,6 +20,7 @@ from compress.inference.batches import Forward
 from compress.inference.processor import with_exact_products
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
 from compress.models.config import read_config
+from compress.models.int8_ranges import recorded_ranges
 from compress.models.layout import OPENVINO_GRAPH, graph_file
 from compress.models.shape import shape_of_config
 from compress.quantize.accuracy_gate import AccuracyGate
@@ -60,8 +61,13 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
     with scratch_folder() as scratch:
         source = float_artifact(inputs, scratch)
         data, texts = verification_data(inputs, source)
-        calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
-        variants = GraphVariants(graph_file(source), settings, target, calibration)
+        trained = recorded_ranges(read_config(source)) if method in ("auto", "static") else {}
+        if trained:
+            calibration = data  # errors are measured on it
+            _announce_trained(target, len(trained))
+        else:
+            calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
+        variants = GraphVariants(graph_file(source), settings, target, calibration, trained)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
         gate = AccuracyGate(inputs, source, reference) if inputs.task_or_none else None
         choice = _choose_method(method, variants, gate, reference, data)
@@ -122,6 +128,14 @@ def _choose_method(method: str, variants: GraphVariants, gate: AccuracyGate | No
         return search_method(variants, gate.points_lost, reference.logits, reference.config["vocab_size"])
     static = shape_of_config(reference.config).static is not None
     return MethodChoice(method, variants.graph(method, variants.groups if static else ()))
+
+
+def _announce_trained(target: HardwareTarget, count: int) -> None:
+    """Print that static int8 has the ranges that the model was trained with, and warn of a target whose rounding is another one."""
+    console.info(f"  static int8 has the ranges of {count} matmuls that the model was trained with: nothing is calibrated")
+    if target.symmetric or target.seven_bits:
+        other = "symmetric ranges around them" if target.symmetric else "7-bit weights"
+        console.warn(f"the model was trained for 8-bit weights and unsigned activations, and {target.name} has {other}: check its accuracy")
 
 
 def _write(tuned: TunedGraph, source: Path, output: Path, input_spec: InputSpec) -> None:

@@ -7,19 +7,17 @@ import onnx
 from onnx import helper
 
 from compress.export.graph_editing import FLOAT, GraphEditor
-
-LEVELS = 127
-MIN_ROWS = 1024
+from compress.models.int8_ranges import TABLE_ROWS, WEIGHT_LEVELS
 
 
 def quantize_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return int8 codes (rows, width) and float32 scales (rows, 1) with `table ~ codes * scales`, symmetric."""
-    scale = np.abs(table).max(axis=1, keepdims=True) / LEVELS
+    scale = np.abs(table).max(axis=1, keepdims=True) / WEIGHT_LEVELS
     scale[scale == 0] = 1.0
     return np.rint(table / scale).astype(np.int8), scale.astype(np.float32)
 
 
-def quantize_embeddings(model: onnx.ModelProto, min_rows: int = MIN_ROWS) -> onnx.ModelProto:
+def quantize_embeddings(model: onnx.ModelProto, min_rows: int = TABLE_ROWS) -> onnx.ModelProto:
     """Return a copy in which every float table of at least `min_rows` rows that a Gather reads is int8."""
     editor = GraphEditor(model)
     tables = {name for name, tensor in editor.initializers.items() if _is_table(tensor, min_rows)}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from compress.export.graph_editing import GraphEditor
+from compress.models.int8_ranges import WEIGHT_LEVELS
 
-WEIGHT_LEVELS = 127
 SEVEN_BIT_LEVELS = 64  # 2 * 255 * 64 fits into the 16-bit sums of processors without VNNI
 Codes = tuple[np.ndarray, np.ndarray]  # integers and the scale of each channel
 

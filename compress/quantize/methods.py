@@ -6,6 +6,7 @@ from compress.core import console
 from compress.core.errors import UsageError
 from compress.inference.routes import OPENVINO
 from compress.models.config import read_config
+from compress.models.int8_ranges import recorded_ranges
 from compress.models.shape import shape_of_config
 from compress.quantize.instruction_sets import GPUS
 from compress.quantize.variants import CALIBRATED, HALF_PRECISION
@@ -13,6 +14,7 @@ from compress.settings import QuantizeSettings
 from compress.settings.base import flag
 from compress.stage import Inputs
 
+TRAINED = ("auto", "static")  # the methods that read the ranges that a model was trained with
 CALIBRATION_SETTINGS = ("calib_method", "calib_samples", "unlabeled")
 
 
@@ -21,7 +23,9 @@ def resolve_method(inputs: Inputs, settings: QuantizeSettings) -> str:
     method = _method(inputs, settings)
     fields = QuantizeSettings.model_fields
     given = [name for name in CALIBRATION_SETTINGS if getattr(settings, name) != fields[name].default]
-    if given and settings.method == "auto" != method:
+    if given and method in TRAINED and recorded_ranges(read_config(inputs.source)):
+        console.warn(f"ignored: {', '.join(map(flag, given))}; the model has the ranges that it was trained with")
+    elif given and settings.method == "auto" != method:
         console.warn(f"ignored: {', '.join(map(flag, given))}; method auto is {method} here, which is not calibrated")
     return method
 
@@ -41,9 +45,13 @@ def _method(inputs: Inputs, settings: QuantizeSettings) -> str:
     if settings.target == "cuda" and method == "auto":
         console.info("  auto, for cuda: fp16 (ONNX Runtime's CUDA kernels compute int8 matmuls in float)")
         return "fp16"
-    sizes = shape_of_config(read_config(inputs.source)).without_layers
+    config = read_config(inputs.source)
+    trained = method in TRAINED and bool(recorded_ranges(config))
+    sizes = shape_of_config(config).without_layers
     if sizes is not None:
         return _method_without_layers(settings, sizes.title)
+    if trained:
+        return "auto" if method == "auto" and task is not None else "static"
     if not texts and (method in CALIBRATED or (gpu and method == "auto")):
         raise UsageError(f"--method {method} needs texts to calibrate on", "give --task T with a training split, or --unlabeled FILE")
     if method != "auto":

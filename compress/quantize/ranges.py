@@ -7,20 +7,14 @@ from typing import Literal
 
 import numpy as np
 
+from compress.models.int8_ranges import Range
+
 BINS = 4096
 CHUNK = 1 << 15  # values counted at a time: they stay in the processor's cache, which is six times faster
 PERCENTILE = 99.99
 ACTIVATION_LEVELS = 255
 ENTROPY_LEVELS = 128  # of absolute values, as in TensorRT
 CalibrationMethod = Literal["minmax", "percentile", "mse", "entropy"]
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that int8 can represent; values beyond are clipped to the nearer end."""
-
-    low: float
-    high: float
 
 
 @dataclass

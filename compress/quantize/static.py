@@ -16,25 +16,12 @@ import onnx
 from onnx import helper
 
 from compress.export.graph_editing import GraphEditor, check_opset
+from compress.models.int8_ranges import Range, affine
 from compress.quantize.int8_weights import Codes, WeightQuantizer
 from compress.quantize.matmuls import MatMul, find_matmuls, split_gemms, transpose_weights
-from compress.quantize.ranges import Range
 
 LARGEST_BIAS = 2**30
 AXIS_OPSET = 13  # the first whose DequantizeLinear has a scale per channel
-
-
-def affine(value_range: Range, symmetric: bool) -> tuple[np.float32, np.uint8 | np.int8]:
-    """Return the scale S and zero point Z of `r = S (q - Z)` (Jacob et al. 2018, arXiv 1712.05877, eq. 1) for a range.
-
-    uint8 with a zero point that represents 0 exactly; or, if `symmetric`, int8 with Z = 0.
-    """
-    low, high = min(value_range.low, 0.0), max(value_range.high, 0.0)
-    if symmetric:
-        bound = max(-low, high)
-        return np.float32(bound / 127 if bound else 1.0), np.int8(0)
-    scale = (high - low) / 255 or 1.0
-    return np.float32(scale), np.uint8(np.clip(np.rint(-low / scale), 0, 255))
 
 
 def quantizable_matmuls(editor: GraphEditor, keep_float: Collection[str] = ()) -> list[MatMul]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import onnx
 
-from compress.core.errors import UsageError
+from compress.core.errors import ModelError, UsageError
 from compress.data.encoded import Encoded
-from compress.export.graph_editing import name_nodes
+from compress.export.graph_editing import GraphEditor, name_nodes
+from compress.models.int8_ranges import Range
 from compress.quantize.bf16 import bf16_graph
 from compress.quantize.calibrate import activation_histograms
 from compress.quantize.dynamic import dynamic_graph
@@ -20,13 +21,14 @@ from compress.quantize.instruction_sets import HardwareTarget
 from compress.quantize.int4 import int4_graph
 from compress.quantize.int8_weights import WeightQuantizer
 from compress.quantize.matmuls import find_matmuls
-from compress.quantize.ranges import Histogram, Range, calibrated_range
+from compress.quantize.ranges import Histogram, calibrated_range
 from compress.quantize.smooth import inputs_to_smooth, smooth_graph
-from compress.quantize.static import static_graph
+from compress.quantize.static import quantizable_matmuls, static_graph
 from compress.results.graphs import CalibrationDocument
 from compress.settings import QuantizeSettings
 
 CALIBRATED = ("static", "smooth")  # the methods that calibrate; only their graphs are fast in OpenVINO
+PACKED = {".attention.qkv": ".attention.query", ".attention.kv": ".attention.key", ".ffn.in.packed": ".ffn.in"}  # one of the parts of each
 HALF_PRECISION = {"fp16": fp16_graph, "bf16": bf16_graph}
 
 
@@ -51,10 +53,18 @@ class GraphVariants:
         settings: how ranges are calibrated and smoothed.
         target: the hardware that the graphs are for.
         calibration: examples, which the calibrated methods need.
+        trained: the ranges that the model was trained with, by matmul: static int8 has these, and calibrates none.
     """
 
-    def __init__(self, path: Path, settings: QuantizeSettings, target: HardwareTarget, calibration: Encoded | None) -> None:
-        self.path, self.settings, self.target = path, settings, target
+    def __init__(
+        self,
+        path: Path,
+        settings: QuantizeSettings,
+        target: HardwareTarget,
+        calibration: Encoded | None,
+        trained: Mapping[str, Range] | None = None,
+    ) -> None:
+        self.path, self.settings, self.target, self.trained = path, settings, target, trained or {}
         self._calibration = calibration
         self._weights = WeightQuantizer(target.seven_bits)
         self._ranges: dict[str, dict[str, Range]] = {}
@@ -110,11 +120,31 @@ class GraphVariants:
 
     def ranges(self, method: str) -> dict[str, Range]:
         """Return the range of every value that a calibrated method quantizes."""
+        if method == "static" and self.trained:
+            self._ranges.setdefault(method, self._trained_ranges())
         if method not in self._ranges:
             histograms = self.calibrated(method)[1].items()
             calib_method, symmetric = self.settings.calib_method, self.target.symmetric
             self._ranges[method] = {name: calibrated_range(histogram, calib_method, symmetric) for name, histogram in histograms}
         return self._ranges[method]
+
+    def _trained_ranges(self) -> dict[str, Range]:
+        """Return the ranges that the model was trained with by the values that the matmuls read.
+
+        Raises:
+            ModelError: the graph has another matmul.
+        """
+        ranges: dict[str, Range] = {}
+        for matmul in quantizable_matmuls(GraphEditor(self.model)):
+            packed = next((suffix for suffix in PACKED if matmul.node.endswith(suffix)), None)
+            name = matmul.node.removesuffix(packed) + PACKED[packed] if packed else matmul.node
+            if name not in self.trained:
+                raise ModelError(
+                    f"the int8 ranges in config.json do not fit the graph: they have none for '{name}'",
+                    "give the checkpoint that distill --quantize int8 wrote, or the graph that was exported from it",
+                )
+            ranges[matmul.rows] = self.trained[name]
+        return ranges
 
     def graph(self, method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
         """Return the graph of a method, with groups of matmuls kept in float (fp16 and bf16 ignore `keep_float`).
@@ -139,6 +169,8 @@ class GraphVariants:
         """Return how the ranges of a method were calibrated, for manifests; None if it does not calibrate."""
         if method not in CALIBRATED:
             return None
+        if method == "static" and self.trained:
+            return {"method": "trained", "examples": 0, "tokens": 0}
         document: CalibrationDocument = {
             "method": self.settings.calib_method,
             "examples": len(self.calibration),

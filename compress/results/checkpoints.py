@@ -81,7 +81,7 @@ class TrainedDocument(TypedDict):
     """What `finetune` and `distill` return."""
 
     metrics: dict[str, Metrics]
-    """Metrics by split. `distill` adds `before`: the main metric of the student before training."""
+    """Metrics by split. `distill` adds `before`: the main metric before training; with `quantize` also `float`: that without int8."""
     training: TrainingDocument
     """What the training did."""
     params: int

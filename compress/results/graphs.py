@@ -144,7 +144,7 @@ class CalibrationDocument(TypedDict):
     """How activation ranges were calibrated."""
 
     method: str
-    """How ranges are chosen."""
+    """How ranges are chosen; `trained`: they are those that `distill --quantize` trained."""
     examples: int
     """Calibration examples."""
     tokens: int

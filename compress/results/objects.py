@@ -75,7 +75,7 @@ class FinetuneResult(ArtifactResult):
     """What `compress.finetune` returns."""
 
     metrics: dict[str, Metrics]
-    """Metrics by split. `distill` adds `before`: the main metric of the student before training."""
+    """Metrics by split. `distill` adds `before`: the main metric before training; with `quantize` also `float`: that without int8."""
     training: TrainingDocument
     """What the training did."""
     params: int
@@ -185,7 +185,7 @@ class DistillResult(ArtifactResult):
     """What `compress.distill` returns."""
 
     metrics: dict[str, Metrics]
-    """Metrics by split. `distill` adds `before`: the main metric of the student before training."""
+    """Metrics by split. `distill` adds `before`: the main metric before training; with `quantize` also `float`: that without int8."""
     training: TrainingDocument
     """What the training did."""
     params: int

@@ -63,6 +63,11 @@ class DistillSettings(TrainSettings):
     dkd_beta: Annotated[float | None, METHOD, Only("method", "dkd")] = Field(
         None, ge=0, le=100, description="Weight of the non-target classes. Default: 8."
     )
+    quantize: Annotated[Literal["int8"] | None, METHOD, LEARNS_FROM_TEACHER] = Field(
+        None,
+        description="Quantization-aware: train with the rounding of static int8 (weights per channel, ranges of activations learned); "
+        "'compress quantize --method static' uses these ranges.",
+    )
     layer_epochs: Annotated[int | None, METHOD, Only("method", *distill_losses.LAYERED, "cofi")] = Field(
         None, ge=1, le=1000, description="Epochs of a first stage with the layer losses only. Default: none; 10 for tinybert."
     )

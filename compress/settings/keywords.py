@@ -108,6 +108,7 @@ class DistillKeywords(TypedDict, total=False):
     dropout: bool | None
     relation_heads: int | None
     dkd_beta: float | None
+    quantize: Literal["int8"] | None
     layer_epochs: int | None
     layer_lr: float | None
     init: Literal["auto", "layers", "importance", "random"]

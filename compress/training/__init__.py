@@ -17,6 +17,7 @@ from compress.models.config import read_config
 from compress.models.config_heads import target_of
 from compress.models.family import family_of
 from compress.models.inputs import encode_for
+from compress.models.int8_ranges import drop_ranges
 from compress.models.label_mapping import head_for_task, to_model_labels
 from compress.models.layers import find_submodule
 from compress.models.model_shape import count_params, model_shape
@@ -79,6 +80,7 @@ def _load(inputs: Inputs, settings: FinetuneSettings) -> tuple[TransformersModel
     config = read_config(source)
     names, classes = head_for_task(config, task, source.name)
     model = load_model(source, labels=names, target=spec.target, pooling=spec.pooling)
+    drop_ranges(model.config, "finetune changes what they were trained for")
     if spec.target == "vector":
         data, loss = embedder_objective(task, source, model, settings.max_examples, inputs.seed)
         evaluator = Evaluator(task, "validation", source, classes)

@@ -10,9 +10,10 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from compress.inference.onnx_session import open_session, session_forward
+from compress.models.int8_ranges import Range
 from compress.quantize.calibrate import activation_histograms
 from compress.quantize.matmuls import find_matmuls
-from compress.quantize.ranges import Range, calibrated_range
+from compress.quantize.ranges import calibrated_range
 from tests import tiny
 
 

@@ -9,10 +9,11 @@ import onnx
 import pytest
 
 from compress.export.graph import build_graph
+from compress.models.int8_ranges import Range
 from compress.quantize import calibrate
 from compress.quantize.calibrate import activation_histograms, without_padding
 from compress.quantize.matmuls import find_matmuls
-from compress.quantize.ranges import Range, calibrated_range
+from compress.quantize.ranges import calibrated_range
 from tests import tiny
 
 

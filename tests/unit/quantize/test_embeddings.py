@@ -12,10 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from compress.export.graph import build_graph
 from compress.factorize.embeddings import factorize_embeddings
 from compress.inference.onnx_session import open_session, session_forward
+from compress.models.int8_ranges import Range
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings, quantize_rows
 from compress.quantize.matmuls import find_matmuls
-from compress.quantize.ranges import Range
 from compress.quantize.static import static_graph
 from tests import tiny
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compress.models.int8_ranges import Range
 from compress.quantize import ranges
-from compress.quantize.ranges import CalibrationMethod, Histogram, Range, calibrated_range, entropy, mse, percentile
+from compress.quantize.ranges import CalibrationMethod, Histogram, calibrated_range, entropy, mse, percentile
 
 SHAPES = ["normal", "gelu", "outliers", "one_sided"]
 

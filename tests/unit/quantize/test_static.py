@@ -15,13 +15,13 @@ from onnx import numpy_helper
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
 from compress.export.graph_editing import GraphEditor
+from compress.models.int8_ranges import Range, affine
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.dynamic import count_quantized
 from compress.quantize.int8_weights import WeightQuantizer
 from compress.quantize.matmuls import find_matmuls
-from compress.quantize.ranges import Range
-from compress.quantize.static import affine, quantizable_matmuls, static_graph
+from compress.quantize.static import quantizable_matmuls, static_graph
 from tests import tiny
 from tests.unit.quantize.graphs import by_hand, ranges_of, run, values_by_hand
 

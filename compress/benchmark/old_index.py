@@ -22,7 +22,7 @@ class OldIndex:
 
     def __init__(self, model: str, search: CorpusSearch, documents: np.ndarray, folder: Path) -> None:
         self.model, self._search = model, search
-        self._documents = comparable(documents, folder)
+        self._documents, self._folder = documents, folder
 
     def rankings(self, vectors: np.ndarray, folder: Path) -> list[DocumentRanking] | None:
         """Return the best documents of each query of another model; None if its vectors have another size.
@@ -34,4 +34,5 @@ class OldIndex:
         if vectors.shape[1] != self._documents.shape[1]:
             return None
         queries = len(vectors) - len(self._documents)
-        return self._search.nearest(comparable(vectors[:queries], folder), self._documents)
+        own = np.concatenate(list(comparable(vectors[:queries], folder)))
+        return self._search.nearest(own, comparable(self._documents, self._folder))

@@ -44,12 +44,13 @@ class BeirSources:
         )
 
 
-def beir_sources(data: str | Mapping[str, object]) -> BeirSources:
+def beir_sources(data: str | Mapping[str, object], judged: bool = True) -> BeirSources:
     """Find a retrieval data set.
 
     Args:
         data: a folder; a dataset repository, `owner/name` or `owner/name@revision`; or a mapping with `corpus` and `queries`, each a
             `datasets.Dataset`, and `qrels`, a `Dataset` or `DatasetDict`.
+        judged: it must have judgements; else none are looked for.
 
     Raises:
         DataError: no such folder or repository, or one of its parts is missing.
@@ -58,11 +59,11 @@ def beir_sources(data: str | Mapping[str, object]) -> BeirSources:
     if not isinstance(data, str):
         return _from_objects(data)
     if Path(data).is_dir():
-        return _from_folder(Path(data))
+        return _from_folder(Path(data), judged)
     repository = REPOSITORY.fullmatch(data)
     if not repository or Path(data).parent.is_dir():
         raise DataError(f"there is no folder {data}", LAYOUT)
-    return _from_hub(repository["repo"], repository["revision"])
+    return _from_hub(repository["repo"], repository["revision"], judged)
 
 
 def _from_objects(data: Mapping[str, object]) -> BeirSources:
@@ -82,14 +83,14 @@ def _from_objects(data: Mapping[str, object]) -> BeirSources:
     return BeirSources(sources["corpus"], sources["queries"], {name: DatasetSource(split, name) for name, split in splits.items()})
 
 
-def _from_folder(folder: Path) -> BeirSources:
-    return BeirSources(_table(folder, "corpus"), _table(folder, "queries"), _judgements(folder / "qrels", folder))
+def _from_folder(folder: Path, judged: bool) -> BeirSources:
+    return BeirSources(_table(folder, "corpus"), _table(folder, "queries"), _judgements(folder / "qrels", folder) if judged else {})
 
 
-def _from_hub(repo: str, revision: str | None) -> BeirSources:
+def _from_hub(repo: str, revision: str | None, judged: bool) -> BeirSources:
     folder = hub.snapshot(repo, "dataset", revision, ["corpus*", "queries*", "qrels/*"])
-    if (folder / "qrels").is_dir():
-        return _from_folder(folder)
+    if not judged or (folder / "qrels").is_dir():
+        return _from_folder(folder, judged)
     try:
         judgements = hub.snapshot(f"{repo}-qrels", "dataset", None, ["*.tsv", "*.jsonl", "*.parquet"])
     except (DataError, ResourceError) as error:

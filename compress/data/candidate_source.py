@@ -17,6 +17,11 @@ class CandidateSource(Protocol):
         """What messages call it."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether every query has candidates, which is known before they are searched."""
+        ...
+
     def file(self) -> str:
         """Return the path of the run file, in TREC's format."""
         ...
@@ -36,6 +41,11 @@ class RunFile:
     def where(self) -> str:
         """What messages call it."""
         return self.path
+
+    @property
+    def complete(self) -> bool:
+        """A file may leave queries out."""
+        return False
 
     def file(self) -> str:
         """Return its path."""

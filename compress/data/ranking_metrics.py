@@ -7,6 +7,7 @@ empty ranking scores 0, as with `trec_eval -c`; documents without a judgement ar
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from compress.data.rankings import DocumentRanking
 
 QUERIES_AT_ONCE = 1_000  # as Python objects
 FIRST_TEN = 10
+ROUNDING = 1e-4  # far below the difference of 1/10 and 1/11
+MEASURES = ("ndcg_cut_10", "recip_rank", "recall_100", "map")  # computed together, because most of the time goes into the objects
 
 
 def ndcg_at_10(judgements: Judgements, rankings: Sequence[DocumentRanking], names: Sequence[str] = ()) -> np.ndarray:
@@ -26,7 +29,8 @@ def ndcg_at_10(judgements: Judgements, rankings: Sequence[DocumentRanking], name
 
 def reciprocal_rank_at_10(judgements: Judgements, rankings: Sequence[DocumentRanking], names: Sequence[str] = ()) -> np.ndarray:
     """Return 1 / rank of the first relevant document, (n, 1), 0 if it is not among the first ten."""
-    return _measured("recip_rank", judgements, [ranking.top(FIRST_TEN) for ranking in rankings])
+    reciprocal = _measured("recip_rank", judgements, rankings)
+    return np.where(reciprocal < 1 / FIRST_TEN - ROUNDING, 0.0, reciprocal)
 
 
 def recall_at_100(judgements: Judgements, rankings: Sequence[DocumentRanking], names: Sequence[str] = ()) -> np.ndarray:
@@ -47,15 +51,34 @@ def _measured(measure: str, judgements: Judgements, rankings: Sequence[DocumentR
     """
     if len(rankings) != len(judgements):
         raise ValueError(f"{len(rankings)} rankings of {len(judgements)} judged queries")
-    values = np.zeros((len(judgements), 1))
+    if not (_latest and _latest[0].judgements is judgements and _latest[0].rankings is rankings):
+        _latest[:] = [_Measured(judgements, rankings, _all_measures(judgements, rankings))]
+    return _latest[0].values[:, [MEASURES.index(measure)]]
+
+
+@dataclass
+class _Measured:
+    """The measures of some rankings, (n, measures)."""
+
+    judgements: Judgements
+    rankings: Sequence[DocumentRanking]
+    values: np.ndarray
+
+
+_latest: list[_Measured] = []  # the last one: the metrics of a task ask for the same rankings in turn
+
+
+def _all_measures(judgements: Judgements, rankings: Sequence[DocumentRanking]) -> np.ndarray:
+    """Return `MEASURES` of every query, (n, measures) float64."""
+    values = np.zeros((len(judgements), len(MEASURES)))
     for start in range(0, len(judgements), QUERIES_AT_ONCE):
         block = range(start, min(start + QUERIES_AT_ONCE, len(judgements)))
-        for query, of_query in _evaluate(measure, judgements, rankings, block).items():
-            values[int(query), 0] = of_query[measure]
+        for query, of_query in _evaluate(judgements, rankings, block).items():
+            values[int(query)] = [of_query[measure] for measure in MEASURES]
     return values
 
 
-def _evaluate(measure: str, judgements: Judgements, rankings: Sequence[DocumentRanking], block: range) -> dict[str, dict[str, float]]:
+def _evaluate(judgements: Judgements, rankings: Sequence[DocumentRanking], block: range) -> dict[str, dict[str, float]]:
     """Return what pytrec_eval computes for a block of queries.
 
     Its scores are the places counted from the end: the order is decided already (`ranked`).
@@ -75,4 +98,4 @@ def _evaluate(measure: str, judgements: Judgements, rankings: Sequence[DocumentR
         for i in block
         if len(rankings[i])
     }
-    return pytrec_eval.RelevanceEvaluator(grades, {measure}).evaluate(run)
+    return pytrec_eval.RelevanceEvaluator(grades, set(MEASURES)).evaluate(run)

@@ -36,6 +36,7 @@ class Retrieval:
         in_memory: bytes; a corpus that takes more is streamed from its files.
         candidates: the source of each query's candidates; only for a reranker.
         depth: candidates of a query that count.
+        judged: whether judgements are read; without them there are no splits.
 
     Raises (from any property that reads data):
         DataError: a part is missing, empty or malformed.
@@ -44,15 +45,16 @@ class Retrieval:
 
     def __init__(
         self, data: str | Mapping[str, object], shares: Shares | None = None, in_memory: int = IN_MEMORY_BYTES,
-        candidates: CandidateSource | None = None, depth: int = MAX_CANDIDATES,
+        candidates: CandidateSource | None = None, depth: int = MAX_CANDIDATES, judged: bool = True,
     ) -> None:  # fmt: skip
+        self._has_judgements = judged
         self._data, self._shares, self._in_memory, self._source, self._depth = data, shares, in_memory, candidates, depth
         self._read: dict[str, Judgements] = {}
 
     @cached_property
     def sources(self) -> BeirSources:
         """Where the parts come from."""
-        return beir_sources(self._data)
+        return beir_sources(self._data, self._has_judgements)
 
     @cached_property
     def corpus(self) -> Collection:
@@ -111,8 +113,20 @@ class Retrieval:
     @cached_property
     def unjudged(self) -> list[int]:
         """The queries that have candidates and are judged in no split: training data without labels."""
-        judged = {query for split in self.available for query in self.judgements(split).queries.tolist()}
+        judged = self._judged
         return [query for query, ranking in enumerate(self._rankings) if query not in judged and len(ranking)]
+
+    @property
+    def has_unjudged(self) -> bool:
+        """Whether `unjudged` has queries; no retriever searches for the answer."""
+        if self._source is not None and self._source.complete:
+            return len(self._judged) < len(self.queries)
+        return bool(self.unjudged)
+
+    @cached_property
+    def _judged(self) -> set[int]:
+        """The queries that are judged in any split."""
+        return {query for split in self.available for query in self.judgements(split).queries.tolist()}
 
     def training_pairs(self) -> Examples:
         """Return the pairs of the train split; if it has no judgements, those of `unjudged`.

@@ -5,6 +5,7 @@ A preset, a YAML file and the options of the command line all become a `TaskSpec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Annotated, Literal
@@ -144,6 +145,8 @@ class TaskSpec(BaseModel):
         if not isinstance(document, dict):
             return document
         filled = dict(document)
+        if isinstance(beir := filled.get("beir"), str):
+            filled.setdefault("name", name_of_data(beir))
         if filled.get("kind") == "question-answering":
             filled.setdefault("label", "answers")
         if filled.get("kind") == "sentence-embedding":
@@ -263,6 +266,17 @@ class TaskSpec(BaseModel):
         absolute = {split: str(Path(path).absolute()) for split, path in files.items()}
         cleared = dict.fromkeys(("builtin", "hub", "data", "beir", "run", "retriever", "shares", "train", "validation", "test"))
         return TaskSpec.model_validate(self.model_dump(exclude={"candidates"}) | cleared | absolute)
+
+
+def name_of_data(reference: str) -> str:
+    """Return a name for the data of a folder or a repository, `owner/name@revision`: the last part of its path.
+
+    >>> name_of_data("data/cranfield/"), name_of_data("BeIR/scifact@main"), name_of_data("..")
+    ('cranfield', 'scifact', 'custom')
+    """
+    last = reference.rstrip("/").rsplit("/", 1)[-1].split("@", 1)[0]
+    name = re.sub(r"[^\w.-]+", "-", last)[:64]
+    return name if name.strip(".-") else "custom"
 
 
 def target_of_kind(kind: object, multi_label: bool = False) -> Target:

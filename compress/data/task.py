@@ -58,7 +58,7 @@ class Task:
         """The splits that can be loaded; without a validation split, one is held out of train. A corpus is a train split."""
         if self.retrieval is not None:
             splits = [split for split in self.retrieval.available if split != "train"]
-            trains = self.spec.target == "vector" or "train" in self.retrieval.available or bool(self.retrieval.unjudged)
+            trains = self.spec.target == "vector" or "train" in self.retrieval.available or self.retrieval.has_unjudged
             return ["train", *splits] if trains else splits
         given = [name for name in SPLITS if name in self._sources or (name == "validation" and "train" in self._sources)]
         return [*given, "test"] if self.spec.hold_back and "validation" in given and "test" not in given else given

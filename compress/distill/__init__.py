@@ -57,7 +57,8 @@ def run(inputs: Inputs, settings: DistillSettings, output: Path) -> TrainedDocum
             take_activation(model.config, teachers.model.config)
         student = Student(model, tokenizer, from_teacher=isinstance(inputs.student, str))
         settings = _without_unmatchable(settings, model_shape(teachers.model), model_shape(model))
-        result = train_student(student, teachers, task, TrainingPlan(settings, inputs.seed, inputs.resume, budget), unlabeled)
+        plan = TrainingPlan(settings, inputs.seed, inputs.resume, budget, metric=task.spec.main_metric)
+        result = train_student(student, teachers, task, plan, unlabeled)
         model.to("cpu")
         if processes.rank() == 0:
             save_model(model, output, tokenizer)

@@ -183,7 +183,7 @@ def _train(
     if plan.budget is not None:
         seconds = time.monotonic() - started
         plan.budget.reserve(validation=seconds, final_scoring=seconds)
-    console.info(f"  student before distillation: validation {100 * before:.2f}")
+    console.info(f"  student before distillation: validation {main_metric} {100 * before:.2f}")
     layer_stage = fit(student, data, losses[0], _layer_stage(plan)) if len(losses) > 1 else None
     rounding = start_rounding(student, calibration) if plan.settings.quantize else None
     result = fit(student, data, losses[-1], replace(plan, label="distilling"), lambda: evaluate()[main_metric])

@@ -60,12 +60,16 @@ def pooled_rows(graph: RowGraph, states: str, mode: Pooling) -> str:
 
 
 def _weights(graph: RowGraph, mask: str, mode: Pooling) -> str:
-    """Return the weight of each token, (batch, sequence): its position from 1, or 1 for the last token only."""
+    """Return the weight of each token, (batch, sequence): 1 for the last token only, or its position as a share of the tokens.
+
+    A sum of positions from 361 tokens on would exceed float16.
+    """
     axis = graph.constant(np.array(1, dtype=np.int64), "axis.sequence")
     positions = graph.shared("CumSum", [mask, axis], "pooling.positions")
+    count = graph.shared("ReduceSum", [mask, graph.integers([1], "axis.1")], "pooling.tokens", keepdims=1)
     if mode == "weightedmean":
-        return graph.node("Mul", [positions, mask], "pooling.weights")
-    count = graph.node("ReduceSum", [mask, graph.integers([1], "axis.1")], "pooling.tokens", keepdims=1)
+        tokens = graph.shared("Max", [count, graph.number(MIN_COUNT, "pooling.min_count")], "pooling.tokens.positive")
+        return graph.node("Mul", [graph.node("Div", [positions, tokens], "pooling.shares"), mask], "pooling.weights")
     last = graph.node("Cast", [graph.node("Equal", [positions, count], "pooling.is_last")], "pooling.last.float", to=FLOAT)
     return graph.node("Mul", [last, mask], "pooling.last")
 

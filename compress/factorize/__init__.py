@@ -83,4 +83,5 @@ def _announce(dense: DenseModel, after: shapes.Shape, seq_len: int, metrics: Met
         if layer.ranks:
             console.info(f"  layer {number}: rank " + ", ".join(f"{role} {rank}" for role, rank in layer.ranks))
     if metrics:
-        console.info(f"  validation {100 * metrics[dense.task.spec.main_metric]:.2f}, before {100 * metrics['before']:.2f}")
+        main = dense.task.spec.main_metric
+        console.info(f"  validation {main} {100 * metrics[main]:.2f}, before {100 * metrics['before']:.2f}")

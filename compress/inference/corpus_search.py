@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from compress.data.examples import Examples
 from compress.data.input_spec import DOCUMENT_PROMPTS, QUERY_PROMPTS, InputSpec
 from compress.data.rankings import DocumentRanking
 from compress.data.streamed import StreamedTexts, Texts
-from compress.inference.vector_search import nearest_documents
+from compress.inference.vector_search import CORPUS_TILE, nearest_documents
 from compress.models.config import read_config
 from compress.models.inputs import encode_for
 from compress.models.sentence_head import sentence_head
@@ -56,17 +56,17 @@ class CorpusSearch:
             queries: their number.
             folder: of the embedder, which says how vectors are compared: by their cosine, unless it names the dot product.
         """
-        vectors = comparable(vectors, folder)
-        return self.nearest(vectors[:queries], vectors[queries:])
+        return self.nearest(np.concatenate(list(comparable(vectors[:queries], folder))), comparable(vectors[queries:], folder))
 
-    def nearest(self, queries: np.ndarray, documents: np.ndarray) -> list[DocumentRanking]:
-        """Return the best documents of each query by dot product, from the vectors of all queries and of all documents."""
-        return nearest_documents(queries, [documents], self.corpus.ranks, RETURNED)
+    def nearest(self, queries: np.ndarray, documents: Iterable[np.ndarray]) -> list[DocumentRanking]:
+        """Return the best documents of each query by dot product, from the vectors of all queries and, in blocks, of all documents."""
+        return nearest_documents(queries, documents, self.corpus.ranks, RETURNED)
 
 
-def comparable(vectors: np.ndarray, folder: Path) -> np.ndarray:
-    """Return the vectors of an embedder, (n, size), so that their dot products compare them as its folder says."""
+def comparable(vectors: np.ndarray, folder: Path) -> Iterator[np.ndarray]:
+    """Yield the vectors of an embedder, (n, size), in blocks whose dot products compare them as its folder says; never a copy of all."""
     head = sentence_head(read_config(folder))
-    if head is None or (head.compares_by_cosine and not head.normalized):
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return vectors
+    scales = head is None or (head.compares_by_cosine and not head.normalized)
+    for start in range(0, max(1, len(vectors)), CORPUS_TILE):
+        block = vectors[start : start + CORPUS_TILE]
+        yield block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), np.finfo(np.float32).tiny) if scales else block

@@ -58,6 +58,11 @@ class FoundCandidates:
         """What messages call it."""
         return f"what the retriever {self.reference} found"
 
+    @property
+    def complete(self) -> bool:
+        """A search finds documents for every query."""
+        return True
+
     @cached_property
     def _folder(self) -> Path:
         return locate(self.reference)
@@ -68,9 +73,10 @@ class FoundCandidates:
 
     def digest(self) -> str:
         """Return a digest of the embedder, the data and the libraries that compute."""
-        embedder_spec(self._folder)
         libraries = [machine.version_of(name) for name in ("torch", "transformers", "onnxruntime")]
-        return digests.digest_json([VERSION, digest_model(self._folder), self._retrieval.sources.digest(), MAX_CANDIDATES, libraries])
+        longest = embedder_spec(self._folder).max_length
+        data = self._retrieval.sources.digest()
+        return digests.digest_json([VERSION, digest_model(self._folder), longest, data, MAX_CANDIDATES, libraries])
 
     def file(self) -> str:
         """Return the path of a run file in the cache."""
@@ -152,7 +158,7 @@ def write_candidates(
     check_output_file(output)
     folder = locate(reference)
     embedder_spec(folder, pooling, "give an embedder, or an encoder with its --pooling")
-    retrieval = Retrieval(data)
+    retrieval = Retrieval(data, judged=False)
     rankings = rank_corpus(folder, retrieval, device, pooling, check)
     try:
         write_trec_run(output, rankings, retrieval.queries, retrieval.corpus, TAG)

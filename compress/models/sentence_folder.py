@@ -153,7 +153,7 @@ def _head(folder: Path, modules: Sequence[tuple[str, str]]) -> SentenceHead:
     length, settings = _read_optional(length_file), _read_optional(folder / PROMPTS_FILE)
     if length.get("do_lower_case") is True:
         raise ModelError(f"{length_file}: do_lower_case is not supported", "set it in tokenizer_config.json, where tokenizers look")
-    longest, prompts = length.get("max_seq_length"), settings.get("prompts") or {}
+    longest, prompts = length.get("max_seq_length") or _longest_of_tokenizer(folder), settings.get("prompts") or {}
     if longest is not None and not (isinstance(longest, int) and not isinstance(longest, bool) and 4 <= longest <= 1_000_000):
         raise ModelError(f"{length_file}: max_seq_length is {longest!r}, not a whole number from 4")
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
@@ -164,6 +164,12 @@ def _head(folder: Path, modules: Sequence[tuple[str, str]]) -> SentenceHead:
     similarity = settings.get("similarity_fn_name")
     pooling = _pooling(folder / modules[1][1] / "config.json", bool(prompts))
     return SentenceHead(pooling, tuple(steps), longest, similarity if isinstance(similarity, str) else None, prompts, default)
+
+
+def _longest_of_tokenizer(folder: Path) -> int | None:
+    """Return the longest input that the tokenizer's settings name; sentence-transformers takes it where it finds no `max_seq_length`."""
+    named = _read_optional(folder / "tokenizer_config.json").get("model_max_length")
+    return named if isinstance(named, int) and not isinstance(named, bool) and 4 <= named <= 1_000_000 else None
 
 
 def _pooling(path: Path, has_prompts: bool) -> tuple[Pooling, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from compress.core import console
 from compress.core.errors import UsageError
 from compress.distill.augment import check_augmentation
 from compress.editing.calibration import LossOf
@@ -23,6 +24,8 @@ from compress.stage import Inputs
 
 TIMED_LENGTH = 32  # tokens of the timed texts, by default
 MAX_VECTOR_TOKENS = 8 * MAX_TOKENS  # of texts whose vectors are fitted jointly: each gives one vector, however long it is
+
+MIN_VECTOR_TEXTS = 1000  # of an embedder (docs/results/embedders.md)
 
 
 class PruneContext:
@@ -51,6 +54,10 @@ class PruneContext:
         self.calibration = self.dense.calibration(
             settings.unlabeled, settings.calib_samples, MAX_VECTOR_TOKENS if fits_vectors else MAX_TOKENS
         )
+        if inputs.task.spec.target == "vector" and len(self.calibration.data) < MIN_VECTOR_TEXTS:
+            console.warn(
+                f"an embedder is pruned on {len(self.calibration.data)} texts only, which costs accuracy: give {MIN_VECTOR_TEXTS:,} or more"
+            )
         self.device = pick_device(settings.device)
         self.seq_len = settings.seq_len or self.calibration.mean_length
         self.serving = Serving(

@@ -28,7 +28,8 @@ def recover(context: PruneContext, model: TransformersModel, epochs: int) -> Non
         return
     dense = context.dense
     unlabeled = context.calibration.examples if context.settings.unlabeled else None
-    plan = TrainingPlan(_settings(context, model, epochs), dense.seed, context.inputs.resume, lr_option="--recover-lr")
+    settings, metric = _settings(context, model, epochs), context.main_metric
+    plan = TrainingPlan(settings, dense.seed, context.inputs.resume, lr_option="--recover-lr", metric=metric)
     teachers = Teachers(dense.model, dense.source, dense.classes)
     result = train_student(Student(model, dense.source), teachers, dense.task, plan, unlabeled)
     if result.training.diverged:

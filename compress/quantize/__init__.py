@@ -67,9 +67,10 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
             _announce_trained(target, len(trained))
         else:
             calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
-        variants = GraphVariants(graph_file(source), settings, target, calibration, trained)
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
-        gate = AccuracyGate(inputs, source, reference) if inputs.task_or_none else None
+        observed = None if trained else _observed(reference, data, calibration)
+        variants = GraphVariants(graph_file(source), settings, target, calibration, trained, observed)
+        gate = AccuracyGate(inputs, source, reference, settings.max_drop) if inputs.task_or_none else None
         choice = _choose_method(method, variants, gate, reference, data)
         precision = choice.method if choice.method in WEIGHTS else "int8"
         tunable = precision == "int8" and not target.gpu
@@ -80,7 +81,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         served = served_forwards(output, _exact_hints(tuned.hints, target))
         verifications = _verify(served, reference, data, texts, precision)
         write_canaries(output, served, reference.logits, verifications[ONNXRUNTIME]["largest"], precision, reference.target)
-        metrics = _check_accuracy(served, gate, settings.max_drop, precision)
+        metrics = _check_accuracy(served, gate, precision)
         errors = (
             matmul_errors(variants, method, choice.passing[method], data if calibration is None else calibration)
             if settings.report
@@ -125,7 +126,7 @@ def _choose_method(method: str, variants: GraphVariants, gate: AccuracyGate | No
     if method == "fp16":
         check_fp16_range(variants.model, data)
     if method == "auto" and gate is not None:
-        return search_method(variants, gate.points_lost, reference.logits, reference.config["vocab_size"])
+        return search_method(variants, gate.points_lost, gate.limit, reference.logits, reference.config["vocab_size"])
     static = shape_of_config(reference.config).static is not None
     return MethodChoice(method, variants.graph(method, variants.groups if static else ()))
 
@@ -136,6 +137,12 @@ def _announce_trained(target: HardwareTarget, count: int) -> None:
     if target.symmetric or target.seven_bits:
         other = "symmetric ranges around them" if target.symmetric else "7-bit weights"
         console.warn(f"the model was trained for 8-bit weights and unsigned activations, and {target.name} has {other}: check its accuracy")
+
+
+def _observed(reference: OnnxModel, data: Encoded, calibration: Encoded | None) -> Encoded | None:
+    """Return the texts in which outlier channels are found: those of calibration, or else of verification; None for no embedder."""
+    has_layers = shape_of_config(reference.config).without_layers is None
+    return (calibration or data) if reference.target == "vector" and has_layers else None
 
 
 def _write(tuned: TunedGraph, source: Path, output: Path, input_spec: InputSpec) -> None:
@@ -171,7 +178,7 @@ def _verify(
     return documents
 
 
-def _check_accuracy(served: Mapping[str, Forward], gate: AccuracyGate | None, max_drop: float | None, precision: str) -> dict[str, Metrics]:
+def _check_accuracy(served: Mapping[str, Forward], gate: AccuracyGate | None, precision: str) -> dict[str, Metrics]:
     """Score the artifact on validation in every runtime that serves it; without a task there is nothing to score.
 
     Raises:
@@ -180,7 +187,7 @@ def _check_accuracy(served: Mapping[str, Forward], gate: AccuracyGate | None, ma
     if gate is None:
         return {}
     names = {ONNXRUNTIME: "validation", OPENVINO: "validation_openvino"}
-    return {names[runtime]: gate.check(forward, max_drop, precision) for runtime, forward in served.items()}
+    return {names[runtime]: gate.check(forward, precision) for runtime, forward in served.items()}
 
 
 def _announce(tuned: TunedGraph, precision: str, share: float) -> None:

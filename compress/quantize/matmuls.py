@@ -13,6 +13,7 @@ from onnx import helper
 from compress.export.graph_editing import FLOAT, GraphEditor, attribute_values
 
 SUBLAYER = re.compile(r"(layer\.\d+)\.(attention|ffn)\.(\w+)")
+OUTLIERS = "outliers."  # begins the names of matmuls by the columns of outlier channels, which always stay float
 INPUT_GROUPS = {"attention": "qkv", "ffn": "ffn in"}
 
 
@@ -36,7 +37,7 @@ class MatMul:
 
 
 def find_matmuls(graph: onnx.ModelProto | GraphEditor) -> list[MatMul]:
-    """Return the matmuls by a constant float matrix, in the graph's order."""
+    """Return the matmuls by a constant float matrix, in the graph's order, without those of outlier channels."""
     if isinstance(graph, GraphEditor):
         nodes, tensors = graph.nodes, graph.initializers.values()
     else:
@@ -51,6 +52,8 @@ def find_matmuls(graph: onnx.ModelProto | GraphEditor) -> list[MatMul]:
 
 def _is_matmul(node: onnx.NodeProto) -> bool:
     """Return whether a node computes `rows weight` or `rows weight + addend`."""
+    if node.name.startswith(OUTLIERS):
+        return False
     if node.op_type != "Gemm":
         return node.op_type == "MatMul"
     attributes = attribute_values(node)

@@ -22,7 +22,6 @@ from compress.results.graphs import CandidateDocument, FloatGroup
 
 METHODS = ("dynamic", "static")
 GPU_METHODS = ("static",)  # GPUs have no kernel that finds the range of each batch
-DEFAULT_MAX_DROP = 0.5  # points, without --max-drop
 TIMED_LENGTH = 32
 RANKED_EXAMPLES = 128  # on which groups are ranked
 PointsLost = Callable[[Forward, str], float]  # of a graph with this name, on validation
@@ -55,12 +54,13 @@ def open_graph(graph: onnx.ModelProto, threads: int | None = None) -> Forward:
     return session_forward(open_session(graph.SerializeToString(), threads, "cpu", RUNTIME_HINTS))
 
 
-def search_method(variants: GraphVariants, points_lost: PointsLost, reference: Forward, vocab_size: int) -> MethodChoice:
+def search_method(variants: GraphVariants, points_lost: PointsLost, limit: float, reference: Forward, vocab_size: int) -> MethodChoice:
     """Return the fastest of `METHODS` (for a GPU: static) within the accuracy budget, else the graph of the sensitivity gate.
 
     Args:
         variants: with calibration examples.
         points_lost: scores a graph on validation.
+        limit: the points that may be lost.
         reference: the float graph.
         vocab_size: for random tokens.
 
@@ -68,7 +68,6 @@ def search_method(variants: GraphVariants, points_lost: PointsLost, reference: F
         GateMissed: with `max_drop`, and even with every matmul in float more is lost.
     """
     max_drop = variants.settings.max_drop
-    limit = DEFAULT_MAX_DROP if max_drop is None else max_drop
     methods = GPU_METHODS if variants.target.gpu else METHODS
     graphs = {method: variants.graph(method) for method in methods}
     lost = {method: points_lost(open_graph(graph), f"{method} int8") for method, graph in graphs.items()}

@@ -64,14 +64,32 @@ def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alp
     """
     editor = GraphEditor(model)
     transpose_weights(editor)
-    smoothed = set(inputs_to_smooth(editor))
-    chosen = {matmul.node: matmul for matmul in find_matmuls(editor) if matmul.rows in smoothed}
-    weights = {matmul.node: editor.array(matmul.weight) for matmul in chosen.values()}
+    divide_channels(editor, scales_of(editor, {value: channels[value] for value in inputs_to_smooth(editor)}, alpha))
+    return editor.finish()
+
+
+def scales_of(editor: GraphEditor, channels: Mapping[str, np.ndarray], alpha: float) -> dict[str, np.ndarray]:
+    """Return `smooth_scales` of each value in `channels`, for the weights (in, out) of all matmuls that read it.
+
+    Values that one weight multiplies share their scales.
+    """
+    chosen = [matmul for matmul in find_matmuls(editor) if matmul.rows in channels]
     scales: dict[str, np.ndarray] = {}
-    for values in _same_weights(list(chosen.values())):
-        largest = [np.abs(weights[matmul.node]).max(axis=1) for matmul in chosen.values() if matmul.rows in values]
+    for values in _same_weights(chosen):
+        largest = [np.abs(editor.array(matmul.weight)).max(axis=1) for matmul in chosen if matmul.rows in values]
         found = smooth_scales(np.max([channels[value] for value in values], axis=0), np.max(largest, axis=0), alpha)
         scales |= dict.fromkeys(values, found)
+    return scales
+
+
+def divide_channels(editor: GraphEditor, scales: Mapping[str, np.ndarray]) -> None:
+    """Divide the channels of values before the matmuls that read them, and multiply the matmuls' weights, in place.
+
+    Args:
+        editor: of a graph whose weights are stored as (in, out).
+        scales: of the channels of each value, (channels,) float32, by its name; from `scales_of`.
+    """
+    chosen = {matmul.node: matmul for matmul in find_matmuls(editor) if matmul.rows in scales}
     divided: set[str] = set()
     scaled: dict[str, str] = {}  # by the weight
     for node in list(editor.nodes):
@@ -84,9 +102,9 @@ def smooth_graph(model: onnx.ModelProto, channels: Mapping[str, np.ndarray], alp
             factors = editor.add_constant(1 / scale, f"{value}.smoothing")
             editor.insert_before(node, helper.make_node("Mul", [value, factors], [output], name=output))
         if matmul.weight not in scaled:
-            scaled[matmul.weight] = editor.add_constant(weights[node.name] * scale[:, None], f"{node.name}.weight.smooth")
+            weight = editor.array(matmul.weight) * scale[:, None]
+            scaled[matmul.weight] = editor.add_constant(weight, f"{node.name}.weight.smooth")
         node.input[0], node.input[1] = output, scaled[matmul.weight]
-    return editor.finish()
 
 
 def _same_weights(matmuls: Sequence[MatMul]) -> list[set[str]]:

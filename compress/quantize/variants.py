@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from compress.core.errors import ModelError, UsageError
@@ -21,6 +22,7 @@ from compress.quantize.instruction_sets import HardwareTarget
 from compress.quantize.int4 import int4_graph
 from compress.quantize.int8_weights import WeightQuantizer
 from compress.quantize.matmuls import find_matmuls
+from compress.quantize.outlier_channels import without_outliers
 from compress.quantize.ranges import Histogram, calibrated_range
 from compress.quantize.smooth import inputs_to_smooth, smooth_graph
 from compress.quantize.static import quantizable_matmuls, static_graph
@@ -54,6 +56,7 @@ class GraphVariants:
         target: the hardware that the graphs are for.
         calibration: examples, which the calibrated methods need.
         trained: the ranges that the model was trained with, by matmul: static int8 has these, and calibrates none.
+        observed: examples in which outlier channels are found; None: they stay in int8.
     """
 
     def __init__(
@@ -63,10 +66,11 @@ class GraphVariants:
         target: HardwareTarget,
         calibration: Encoded | None,
         trained: Mapping[str, Range] | None = None,
+        observed: Encoded | None = None,
     ) -> None:
         self.path, self.settings, self.target, self.trained = path, settings, target, trained or {}
-        self._calibration = calibration
-        self._weights = WeightQuantizer(target.seven_bits)
+        self._calibration, self._observed = calibration, observed
+        self._weights, self._smoothed_weights = WeightQuantizer(target.seven_bits), WeightQuantizer(target.seven_bits)
         self._ranges: dict[str, dict[str, Range]] = {}
 
     @cached_property
@@ -97,26 +101,38 @@ class GraphVariants:
     @cached_property
     def histograms(self) -> dict[str, Histogram]:
         """The histograms of the values that the float graph's matmuls read."""
-        return self._histograms(self.model)
+        return self._histograms(self.model, self.calibration)
+
+    @cached_property
+    def plain_model(self) -> onnx.ModelProto:
+        """The float graph that dynamic and static int8 quantize: without outlier channels, if examples to find them were given."""
+        if self._observed is None:
+            return self.model
+        own = self._observed is self._calibration
+        histograms = self.histograms if own else self._histograms(self.model, self._observed)
+        return without_outliers(self.model, _largest(histograms, histograms))
+
+    @cached_property
+    def plain_histograms(self) -> dict[str, Histogram]:
+        """The histograms of the values that the matmuls of `plain_model` read."""
+        return self.histograms if self._observed is None else self._histograms(self.plain_model, self.calibration)
 
     @cached_property
     def smoothed_model(self) -> onnx.ModelProto:
         """The float graph after SmoothQuant."""
-        channels = {name: self.histograms[name].channels for name in inputs_to_smooth(self.model)}
-        observed = {name: largest for name, largest in channels.items() if largest is not None}
-        return smooth_graph(self.model, observed, self.settings.smooth_alpha)
+        return smooth_graph(self.model, _largest(self.histograms, inputs_to_smooth(self.model)), self.settings.smooth_alpha)
 
     @cached_property
     def smoothed_histograms(self) -> dict[str, Histogram]:
         """The histograms of the values that the smoothed graph's matmuls read."""
-        return self._histograms(self.smoothed_model)
+        return self._histograms(self.smoothed_model, self.calibration)
 
-    def _histograms(self, model: onnx.ModelProto) -> dict[str, Histogram]:
-        return activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], self.calibration)
+    def _histograms(self, model: onnx.ModelProto, data: Encoded) -> dict[str, Histogram]:
+        return activation_histograms(model, [matmul.rows for matmul in find_matmuls(model)], data)
 
     def calibrated(self, method: str) -> tuple[onnx.ModelProto, dict[str, Histogram]]:
         """Return the float graph that a calibrated method quantizes, and its histograms."""
-        return (self.smoothed_model, self.smoothed_histograms) if method == "smooth" else (self.model, self.histograms)
+        return (self.smoothed_model, self.smoothed_histograms) if method == "smooth" else (self.plain_model, self.plain_histograms)
 
     def ranges(self, method: str) -> dict[str, Range]:
         """Return the range of every value that a calibrated method quantizes."""
@@ -156,10 +172,11 @@ class GraphVariants:
         elif method == "int4":
             return _with_int8_embeddings(int4_graph(self.model, keep_float))
         elif method == "dynamic":
-            return dynamic_int8_graph(self.model, self.target.seven_bits, keep_float, self._weights)
+            return dynamic_int8_graph(self.plain_model, self.target.seven_bits, keep_float, self._weights)
         else:
             model, gpu = self.calibrated(method)[0], self.target.gpu
-            graph = static_graph(model, self.ranges(method), self._weights, self.target.symmetric, keep_float, float_biases=gpu)
+            weights = self._smoothed_weights if method == "smooth" else self._weights
+            graph = static_graph(model, self.ranges(method), weights, self.target.symmetric, keep_float, float_biases=gpu)
             if not gpu:
                 return _with_int8_embeddings(graph)
         onnx.checker.check_model(graph)
@@ -179,3 +196,9 @@ class GraphVariants:
         if method == "smooth":
             document["smooth_alpha"] = self.settings.smooth_alpha
         return document
+
+
+def _largest(histograms: Mapping[str, Histogram], names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Return the largest absolute value of each channel, (channels,), of the named values that occurred."""
+    largest = {name: histograms[name].channels for name in names}
+    return {name: of_channels for name, of_channels in largest.items() if of_channels is not None}

@@ -34,8 +34,8 @@ def run(inputs: Inputs, settings: ShareSettings, output: Path) -> ShareDocument:
     share_layers(model, owners, settings.how)
     metrics = validate_both(dense, model)
     if metrics:
-        score = metrics[dense.task.spec.main_metric]
-        console.info(f"  validation {100 * score:.2f}, before {100 * metrics['before']:.2f}; distill to recover it")
+        main = dense.task.spec.main_metric
+        console.info(f"  validation {main} {100 * metrics[main]:.2f}, before {100 * metrics['before']:.2f}; distill to recover it")
     save_model(model, output, dense.source)
     params, params_before = count_params(model), count_params(dense.model)
     console.info(

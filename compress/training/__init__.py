@@ -43,8 +43,9 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
         settings = settings.model_copy(update={"precision": "fp32"})  # only the head is trained: timing the whole model says nothing
     if inputs.task.spec.ranks_candidates:
         settings = settings.model_copy(update={"batch_size": max(1, settings.batch_size // LIST_SIZE)})  # lists
-    plan = TrainingPlan(settings, inputs.seed, inputs.resume, TimeBudget.of(settings))
-    task, target, device = inputs.task, inputs.task.spec.target, plan.device
+    task, target = inputs.task, inputs.task.spec.target
+    plan = TrainingPlan(settings, inputs.seed, inputs.resume, TimeBudget.of(settings), metric=task.spec.main_metric)
+    device = plan.device
     model, train, evaluator, loss = _load(inputs, settings)
     model.to(device)
     forward = torch_forward(model, device)
@@ -54,7 +55,7 @@ def run(inputs: Inputs, settings: FinetuneSettings, output: Path) -> TrainedDocu
             frozen = settings.mode == "frozen"
             plan.budget.reserve(estimate_scoring_seconds(forward, validation_inputs) if frozen else final_scoring, final_scoring)
         loss = loss or loss_on_labels(model, train_inputs, target, device, activation=activation_of(model))
-        result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[task.spec.main_metric])
+        result = fit(model, train_inputs, loss, plan, lambda: evaluator.score(forward, validation_inputs)[plan.metric])
         trained, share = trained_share(model)
     metrics = processes.from_main(lambda: evaluator.score(forward))
     console.info(f"  mode {settings.mode}: trained {trained:,} parameters, {share:.2%} of all")

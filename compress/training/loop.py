@@ -68,6 +68,7 @@ class TrainingPlan(Generic[StageSettings]):
         budget: the time limit, instead of epochs.
         label: title of the progress bar.
         lr_option: the option that sets the learning rate, for the hint after a divergence.
+        metric: the name of the score on validation, for progress messages.
     """
 
     settings: StageSettings
@@ -76,6 +77,7 @@ class TrainingPlan(Generic[StageSettings]):
     budget: TimeBudget | None = None
     label: str = "training"
     lr_option: str = "--lr"
+    metric: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -315,7 +317,7 @@ class _Loop:
 
     def _announce(self, score: float | None) -> None:
         epoch, loss, seconds = self.progress.epoch, self.progress.mean_loss, self.seconds()
-        validation = "" if score is None else f", validation {100 * score:.2f}"
+        validation = "" if score is None else f", validation {self.plan.metric} {100 * score:.2f}"
         console.info(f"  epoch {epoch}: loss {loss:.4f}{validation} ({console.duration(seconds)})")
         console.event("epoch", epoch=epoch, loss=loss, score=score, seconds=seconds)
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from compress.data import ranking_metrics
 from compress.data.collection import Collection
 from compress.data.judgements import Judgements
 from compress.data.metrics import METRICS, compute
@@ -108,3 +109,12 @@ def test_many_queries_are_evaluated_in_blocks(monkeypatch: pytest.MonkeyPatch) -
     whole = METRICS["map"].rows(judgements, rankings, ())
     monkeypatch.setattr(ranking_metrics, "QUERIES_AT_ONCE", 3)
     np.testing.assert_array_equal(METRICS["map"].rows(judgements, rankings, ()), whole)
+
+
+def test_metrics_of_the_same_rankings_are_computed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    judgements, calls = judged(corpus_of(8), {0: 3}), []
+    evaluate = ranking_metrics._evaluate
+    monkeypatch.setattr(ranking_metrics, "_evaluate", lambda *given: calls.append(given) or evaluate(*given))
+    for rankings in ([ranking(2, 0)], [ranking(0, 2)]):
+        compute(NAMES, judgements, rankings)
+    assert len(calls) == 2

@@ -164,3 +164,12 @@ def test_a_reranker_on_judgements_needs_candidates(tmp_path: Path) -> None:
         assert "leave text, label and hold_back out" in refused({**RANKING, **changes})
     assert TaskSpec.model_validate(spec.model_dump()) == spec
     assert "'spearman' does not measure text-ranking (known: ndcg@10" in refused({**RANKING, "metrics": ["spearman"]})
+
+
+@pytest.mark.parametrize(
+    ("beir", "name"),
+    [("data/cranfield", "cranfield"), ("/data/dbpedia 5k/", "dbpedia-5k"), ("BeIR/scifact@main", "scifact"), ("..", "custom")],
+)
+def test_judged_data_names_its_task(beir: str, name: str) -> None:
+    assert TaskSpec.model_validate({"kind": "sentence-embedding", "beir": beir}).name == name
+    assert TaskSpec.model_validate({"kind": "sentence-embedding", "beir": beir, "name": "own"}).name == "own"

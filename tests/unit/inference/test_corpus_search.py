@@ -13,6 +13,7 @@ from compress.data.collection import Collection
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.streamed import StreamedTexts
+from compress.inference import corpus_search
 from compress.inference.corpus_search import CorpusSearch
 from compress.models.tokenizer import load_tokenizer
 from tests import tiny
@@ -50,3 +51,12 @@ def test_queries_and_documents_get_their_prompts(tmp_path: Path, streamed: bool)
     tokenizer = load_tokenizer(folder)
     expected = [tokenizer.encode(text).ids for text in ("we cat", "you the dog", "you my soup", "you red")]
     assert [list(ids) for ids in data.input_ids] == expected
+
+
+def test_vectors_are_compared_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_search, "CORPUS_TILE", 3)
+    blocks = list(corpus_search.comparable(VECTORS, embedder(tmp_path / "model", similarity_fn_name="cosine")))
+    assert [len(block) for block in blocks] == [3, 1]
+    assert np.linalg.norm(np.concatenate(blocks), axis=1) == pytest.approx(1.0)
+    own = list(corpus_search.comparable(VECTORS, embedder(tmp_path / "dot", similarity_fn_name="dot")))
+    assert all(np.shares_memory(block, VECTORS) for block in own)

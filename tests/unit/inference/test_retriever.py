@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,23 @@ def test_a_task_finds_its_candidates_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert other.digest() != FoundCandidates(str(embedder), folder).digest()
     with pytest.raises(ModelError, match="is no embedder"):
         assert open_task(resolve({**task, "retriever": str(tiny.write_checkpoint(tmp_path / "classifier"))})).fingerprint
+
+
+def test_nothing_is_searched_to_know_the_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, folder = tiny.write_embedder(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
+    monkeypatch.setattr(retriever, "rank_corpus", None)
+    task = open_task(resolve({"kind": "text-ranking", "beir": folder, "retriever": str(embedder)}))
+    assert task.available == ["train", "test"]  # q3 has no relevant document: it is judged in no split
+
+
+def test_candidates_of_another_length_are_others(tmp_path: Path) -> None:
+    embedder, folder = tiny.write_embedder(tmp_path / "model"), str(write_beir(tmp_path / "beir"))
+    before = FoundCandidates(str(embedder), folder).digest()
+    (embedder / "sentence_bert_config.json").write_text('{"max_seq_length": 5}', encoding="utf-8")
+    assert FoundCandidates(str(embedder), folder).digest() != before
+
+
+def test_a_search_needs_no_judgements(tmp_path: Path) -> None:
+    folder = write_beir(tmp_path / "beir")
+    shutil.rmtree(folder / "qrels")
+    assert write_candidates(tiny.write_embedder(tmp_path / "model"), str(folder), tmp_path / "a.run") == (3, 9)

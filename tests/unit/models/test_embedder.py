@@ -298,3 +298,14 @@ def test_embedders_without_layers(kind: str, tmp_path: Path) -> None:
     path.write_text(json.dumps({"pooling_mode": "max", "embedding_dimension": 10}), encoding="utf-8")
     with pytest.raises(ModelError, match="is no transformer, and its pooling is max"):
         load_model(copy)
+
+
+def test_the_tokenizer_may_name_the_longest_input(tmp_path: Path) -> None:
+    folder = tiny.write_embedder(tmp_path / "model")
+    (folder / "sentence_bert_config.json").unlink()
+    assert longest_input(read_config(folder), "vector") == tiny.POSITIONS
+    settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"model_max_length": 20}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert longest_input(read_config(folder), "vector") == 20
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 24}', encoding="utf-8")
+    assert longest_input(read_config(folder), "vector") == 24

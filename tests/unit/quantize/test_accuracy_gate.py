@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from compress.core.errors import GateMissed
+from compress.data.presets import resolve
+from compress.data.task import Task
 from compress.export.verify import verify
 from compress.inference.artifact import OnnxModel
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import load_model
+from compress.quantize.accuracy_gate import VECTOR_MAX_DROP, AccuracyGate
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -84,3 +87,17 @@ def test_blind_int8_is_ruined_and_the_gate_holds(trained: tuple[Path, Path, dict
     assert len(floats) <= 3  # of 14
     assert floats <= {f"layer.{layer} attention out" for layer in range(tiny.LAYERS)}
     assert len(OnnxModel(tmp_path / "auto", hints={})(["the red dog", "tea"])) == 2
+
+
+def test_an_embedder_is_judged_by_its_vectors_unless_a_drop_is_given(tmp_path: Path) -> None:
+    model, folder = tiny.write_embedder(tmp_path / "model"), tmp_path / "graph"
+    folder.mkdir()
+    task = Task(resolve(tiny.write_texts(tmp_path / "data")))
+    export(Inputs({"m": model}, 0, task), ExportSettings.model_validate({}), folder)
+    reference = OnnxModel(folder)
+    inputs = Inputs({"m": folder}, 0, task)
+    gate, by_metric = AccuracyGate(inputs, folder, reference), AccuracyGate(inputs, folder, reference, 1.0)
+    assert (gate.compares_vectors, gate.limit) == (True, VECTOR_MAX_DROP)
+    assert (by_metric.compares_vectors, by_metric.limit) == (False, 1.0)
+    assert gate.points_lost(reference.logits, "itself") == pytest.approx(0.0, abs=1e-4)
+    assert gate.points_lost(lambda batch: -reference.logits(batch), "the opposite") == pytest.approx(200.0, abs=1e-3)

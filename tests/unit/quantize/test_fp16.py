@@ -11,9 +11,9 @@ import pytest
 
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
-from compress.export.graph_editing import FLOAT, GraphEditor
+from compress.export.graph_editing import FLOAT, GraphEditor, expose_values
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
+from compress.inference.onnx_session import open_session, run_arrays, session_forward
 from compress.models.checkpoint import load_model
 from compress.quantize.bf16 import bf16_graph
 from compress.quantize.fp16 import check_fp16_range, fp16_graph
@@ -95,3 +95,14 @@ def test_an_rms_norm_sums_in_float32() -> None:
         assert cast.attribute[0].i == FLOAT
     forward = session_forward(open_session(half.SerializeToString(), 1, "cpu", {}))
     np.testing.assert_allclose(forward(data.batch(range(6))), torch_forward(model)(data.batch(range(6))), atol=5e-2)
+
+
+def test_weights_of_positions_fit_however_long_the_text(tmp_path: Path) -> None:
+    """The positions of 361 tokens add up to more than float16 has."""
+    model = load_model(tiny.write_embedder(tmp_path / "model", pooling=("weightedmean",)))
+    graph, data = expose_values(build_graph(model), ["pooling.weights"]), tiny.encoded()
+    vectors, weights = run_arrays(
+        open_session(graph.SerializeToString(), 1, "cpu", {}), ["sentence_embedding", "pooling.weights"], data.batch(range(6))
+    )
+    assert weights.max() == 1.0
+    np.testing.assert_allclose(vectors, torch_forward(model)(data.batch(range(6))), atol=1e-5)

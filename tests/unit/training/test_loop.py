@@ -274,3 +274,13 @@ def test_pruned_models_train(family: str) -> None:
     changed = [name for name, tensor in weights(model).items() if not torch.equal(tensor, before[name])]
     assert len(changed) > 0.8 * len([name for name in before if before[name].numel()])
     assert len(list(encoder_layers(model))) == tiny.LAYERS
+
+
+def test_progress_names_the_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(console, "info", lines.append)
+    data, model = tiny.encoded(count=8), tiny.make_model()
+    labels = torch.from_numpy(data.labels)
+    loss = Loss(lambda batch, positions: functional.cross_entropy(model(**batch).logits, labels[positions]))
+    fit(model, data, loss, TrainingPlan(FinetuneSettings(**{**FAST, "epochs": 1}), 0, metric="accuracy"), lambda: 0.5)
+    assert "validation accuracy 50.00" in lines[0]

@@ -12,6 +12,8 @@ from compress.data.task import Task
 from compress.models.layout import is_graph
 from compress.models.reference import digest_model
 
+MOST = 4  # outputs that are kept, those that were used last: the baseline's on each split, and the first of a pair that is compared
+
 _kept: dict[str, Any] | None = None
 
 
@@ -26,10 +28,17 @@ def keeping_outputs() -> Iterator[None]:
         _kept = None
 
 
+def keep_outputs() -> None:
+    """Keep outputs in memory until the process ends: for one that runs the stages of searches, one call a stage."""
+    global _kept
+    if _kept is None:
+        _kept = {}
+
+
 def kept_outputs(folder: Path, task: Task, asked: Sequence[object], compute: Callable[[], Any]) -> Any:
     """Return a checkpoint's outputs: those that were kept of one with the same digest, else new ones, which are kept.
 
-    Outside of `keeping_outputs`, and of a graph, whose hints belong to its runtime, nothing is kept.
+    Without `keeping_outputs` or `keep_outputs`, and of a graph, whose hints belong to its runtime, nothing is kept.
 
     Args:
         folder: of the model.
@@ -40,6 +49,7 @@ def kept_outputs(folder: Path, task: Task, asked: Sequence[object], compute: Cal
     if _kept is None or is_graph(folder):
         return compute()
     key = digests.digest_json([digest_model(folder), task.fingerprint, *asked])
-    if key not in _kept:
-        _kept[key] = compute()
+    _kept[key] = _kept.pop(key) if key in _kept else compute()
+    while len(_kept) > MOST:
+        del _kept[next(iter(_kept))]
     return _kept[key]

@@ -15,6 +15,7 @@ from compress.report.tables import TableCell, figure, html_table, note
 from compress.results.search import CandidateRow, SearchDocument
 
 REPORT = "report.html"
+ABOUT = "Small numbers: 95 % intervals. At most: not exceeded with a probability of 90 %, by what was measured and expected."
 
 
 def write_search_report(document: SearchDocument, output: Path) -> Path:
@@ -96,6 +97,7 @@ def _candidates(document: SearchDocument) -> str:
         "Candidate",
         f"{capitalized(metric_name(document['metric']))} × 100",
         "Points lost",
+        "At most",
         "ms",
         "Speedup",
         "MB",
@@ -103,7 +105,7 @@ def _candidates(document: SearchDocument) -> str:
         "Verdict",
     ]
     lines = [_candidate_row(row) for row in document["candidates"]]
-    return f"<h2>Candidates</h2>\n{html_table(columns, lines, text=(7,))}\n{note('Small numbers: 95 % intervals.')}"
+    return f"<h2>Candidates</h2>\n{html_table(columns, lines, text=(8,))}\n{note(ABOUT)}"
 
 
 def _candidate_row(row: CandidateRow) -> list[TableCell]:
@@ -112,6 +114,7 @@ def _candidate_row(row: CandidateRow) -> list[TableCell]:
         (row["candidate"], row["model"]),
         "–" if row["score"] is None else f"{100 * row['score']:.2f}",
         ("–", "") if row["drop_points"] is None or drop is None else (f"{row['drop_points']:+.2f}", f"{drop[0]:+.1f} to {drop[1]:+.1f}"),
+        number(row["corrected_points"], signed=True),
         number(row["latency_ms"]),
         ("–", "") if row["speedup"] is None else (f"{row['speedup']:.1f}×", f"{speed[0]:.1f} to {speed[1]:.1f}" if speed else "predicted"),
         number(row["size_mb"], 1),

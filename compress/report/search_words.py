@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from compress.data.metrics import describe_drop
 from compress.report.formatting import metric_name, p_value
-from compress.results.search import SearchVerdict
+from compress.results.search import CandidateRow, SearchVerdict
 
 Limit = Mapping[str, float | None]  # `max_drop`, `confidence`, `target_latency_ms`, as in the document of a search
 
@@ -16,6 +16,20 @@ def describe_points(points: float, interval: Sequence[float]) -> str:
     lost = points > -0.005
     low, high = interval if lost else (-interval[1], -interval[0])
     return f"{abs(points):.2f} points {'lost' if lost else 'gained'} [{low + 0.0:.1f}, {high + 0.0:.1f}]"  # no -0.0
+
+
+def choice_sentence(answer: CandidateRow, probability: float) -> str:
+    """Return what is believed of the answer's loss, and why.
+
+    Args:
+        answer: the row of the answer.
+        probability: with which it loses at most its `corrected_points`.
+    """
+    measured, expected, most = answer["drop_points"], answer["expected_points"], answer["corrected_points"]
+    if measured is None or most is None:
+        return f"the answer is {answer['candidate']}"
+    family = "" if expected is None else f", {expected:.2f} were expected by what its family lost"
+    return f"the answer is {answer['candidate']}: {describe_drop(measured)}{family}; with {100 * probability:.0f} % at most {most:.2f}"
 
 
 def verdict_sentences(verdict: SearchVerdict, metric: str, limit: Limit) -> list[str]:

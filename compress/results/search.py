@@ -20,8 +20,10 @@ class CandidateRow(TypedDict):
     """Points of the main metric that it loses against the baseline on validation."""
     drop_ci95: Interval | None
     """95 % interval of the drop."""
+    expected_points: float | None
+    """Points that its family let expect before it was measured; null if only the measurement counts."""
     corrected_points: float | None
-    """The drop, drawn towards what similar models lost, by which artifacts are chosen; null for others."""
+    """Points that an artifact does not exceed with a probability of 90 %, by what was measured and expected; null for others."""
     latency_ms: float | None
     """Median latency of a batch in milliseconds, as it was timed; of a predicted speedup the baseline's divided by it."""
     speedup: float | None

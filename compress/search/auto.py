@@ -12,13 +12,14 @@ from compress.inference.kept_outputs import keeping_outputs
 from compress.models.reference import locate
 from compress.recipe.events import logged_events
 from compress.report.search_page import write_search_report
-from compress.report.search_words import verdict_sentences
+from compress.report.search_words import choice_sentence, verdict_sentences
 from compress.results.search import SearchDocument, SearchPlan, SearchStep, SearchVerdict
 from compress.search import verdict
 from compress.search.baseline import Step, least_seconds
 from compress.search.candidates import SearchCandidate
 from compress.search.choice import choose
 from compress.search.delivery import deliver_answer
+from compress.search.estimates import SAFE
 from compress.search.executors import check_ray, opened
 from compress.search.lab import StoreLab
 from compress.search.objective import Objective
@@ -123,6 +124,7 @@ def _run(question: Question, output: Path, prepared: Prepared, started: float) -
     search.run()
     answer, kept = choose(trials)
     answer.verdict, answer.why = "answer", answer.why if not kept else f"the {trials.objective.kind} that keeps the limit"
+    trials.say(choice_sentence(answer.as_row(trials.score, trials.baseline_ms), SAFE))
     judged = verdict.judge(trials, answer)
     for line in verdict_sentences(judged, trials.space.facts.metric, limit):
         trials.say(line)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from compress.core import console
 from compress.core.errors import GateMissed, UsageError
 from compress.search.candidates import SearchCandidate
+from compress.search.estimates import INT8_LOSS, SPREAD, Drop
 from compress.search.space import BATCH
 from compress.search.trials import GRACE, OutOfTime, Trials
 
@@ -115,7 +116,8 @@ def measure_baseline(trials: Trials) -> None:
         _serve_float(trials)
         raise OutOfTime("the start took longer than expected, and there is no time for an int8 form")
     try:
-        candidate = trials.serve("baseline, int8", int8, must=True)
+        expected = Drop(INT8_LOSS, SPREAD, space.facts.validation)
+        candidate = trials.serve("baseline, int8", int8, must=True, expected=expected)
     except GateMissed as error:
         trials.say(f"the baseline cannot be quantized: {error.message}")
         candidate = _serve_float(trials)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from compress.results.search import CandidateRow
-from compress.search.estimates import Drop
+from compress.search.estimates import SAFE, Drop, combined
 
 Verdict = Literal["answer", "kept", "dropped"]
 
@@ -37,14 +37,14 @@ class SearchCandidate:
     Attributes:
         name: for people.
         model: the stage that made it, or one of several models of a stage.
-        gain: the larger, the more the model was reduced: places it on the curve of its family. None: it belongs to no family.
+        gain: the larger, the more the model was reduced. None: it belongs to no family.
         drop: on validation; None if it was not evaluated.
         speed: measured if the model can be served, else predicted; None if unknown.
         size_mb: of an artifact that can be served, else None.
         seconds: that its own stages took.
         verdict: what became of it.
         why: the reason, in words.
-        corrected: the drop, drawn towards what similar models lost; set when the answer is chosen.
+        expected: the drop that its family let expect; None: only what was measured counts.
     """
 
     name: str
@@ -56,7 +56,17 @@ class SearchCandidate:
     seconds: float = 0.0
     verdict: Verdict = "kept"
     why: str = ""
-    corrected: Drop | None = None
+    expected: Drop | None = None
+
+    @property
+    def estimate(self) -> Drop | None:
+        """The best estimate of its drop, from what was measured and what was expected."""
+        return None if self.drop is None else combined(self.drop, self.expected)
+
+    @property
+    def corrected(self) -> Drop | None:
+        """Of an artifact, its drop moved to the points that it does not exceed with the probability `SAFE`: by this it is chosen."""
+        return self.estimate.at(SAFE) if self.servable and self.estimate else None
 
     @property
     def servable(self) -> bool:
@@ -77,6 +87,7 @@ class SearchCandidate:
             "score": None if drop is None else baseline - drop.points / 100,
             "drop_points": None if drop is None else drop.points,
             "drop_ci95": None if drop is None else list(drop.interval),
+            "expected_points": None if self.expected is None else self.expected.points,
             "corrected_points": None if self.corrected is None else self.corrected.points,
             "latency_ms": None if speed is None else speed.shown_ms(baseline_ms),
             "speedup": None if speed is None else speed.ratio,

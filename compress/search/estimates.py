@@ -1,4 +1,4 @@
-"""How far a measured drop can be trusted: intervals, shrinkage towards what similar models lost, and the flattery of a choice."""
+"""How far a measured drop can be trusted: intervals, what similar models let expect, and the flattery of a choice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from compress.report.search_words import describe_points
 
 NORMAL = NormalDist()
 Z95 = NORMAL.inv_cdf(0.975)
-SPREAD = 0.5  # points: standard deviation of a model's true drop around the curve of its family
+SAFE = 0.9  # probability with which a model must keep the limit, unless another one is asked for
+SPREAD = 0.3  # points: standard deviation of a model's true drop around what is expected of it
+BEND = 1.5  # power with which the loss of a family rises with its speedup
+UNEVEN = 0.3  # of that loss: standard deviation of a model's true drop around the curve of its family
+DOUBT = 0.5  # of the loss that training is expected to leave: its standard error
+INT8_LOSS = 0.2  # points that a final form is expected to lose
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class Drop:
         """Return whether the drop is within a limit: by its estimate, or with this probability."""
         return self.points <= limit + 1e-9 if confidence is None else self.probability(limit) >= confidence
 
+    def at(self, probability: float) -> Drop:
+        """Return the drop moved to the points that it does not exceed with this probability."""
+        return Drop(self.points + NORMAL.inv_cdf(probability) * self.error, self.error, self.n)
+
     def describe(self) -> str:
         """Return the drop in words; see `describe_points`."""
         return describe_points(self.points, self.interval)
@@ -74,33 +83,49 @@ def flattery(error: float, choices: int) -> float:
     return error * NORMAL.inv_cdf((choices - 0.375) / (choices + 0.25)) if choices > 1 else 0.0
 
 
-def isotonic(values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Return the non-decreasing sequence nearest to `values` by weighted squares (pool adjacent violators; Barlow et al. 1972)."""
-    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
-    for value, weight in zip(values, weights, strict=True):
-        blocks.append((value, weight, 1))
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (first, first_weight, first_length), (second, second_weight, second_length) = blocks[-2:]
-            total = first_weight + second_weight
-            blocks[-2:] = [((first * first_weight + second * second_weight) / total, total, first_length + second_length)]
-    return [mean for mean, _, length in blocks for _ in range(length)]
-
-
-def shrunken(drops: Sequence[Drop], gains: Sequence[float]) -> list[Drop]:
-    """Return better estimates of the drops of models of one family: each is drawn towards the family's curve.
-
-    Models that gain more lose more, up to noise. The curve is the isotonic regression of the drops on `gains`. A drop's own measurement
-    counts by its precision against the spread of true drops around the curve, which is `SPREAD` (empirical Bayes; Efron and Morris 1975).
+def expected_drop(pruned: Drop, share: float, added: float = 0.0) -> Drop:
+    """Return the drop that is expected of a pruned model after training, before that is measured.
 
     Args:
-        drops: of the models.
-        gains: speedups, or any number that grows with what a model was reduced by.
+        pruned: its drop before training, drawn towards its family (`along_family`).
+        share: of that drop, which such a training leaves (`SearchCosts.recovered`).
+        added: points that are lost in the final form.
     """
-    order = sorted(range(len(drops)), key=lambda number: gains[number])
-    fitted = isotonic([drops[number].points for number in order], [drops[number].error ** -2 for number in order])
-    result = list(drops)
-    for number, curve in zip(order, fitted, strict=True):
-        drop = drops[number]
-        own = SPREAD**2 / (SPREAD**2 + drop.error**2)
-        result[number] = Drop(own * drop.points + (1 - own) * curve, drop.error, drop.n)
+    left = share * max(pruned.points, 0.0)
+    return Drop(left + added, math.hypot(SPREAD, share * pruned.error, DOUBT * left), pruned.n)
+
+
+def combined(measured: Drop, expected: Drop | None) -> Drop:
+    """Return the estimate of a drop from what was measured and what was expected, each weighted by its precision.
+
+    It is the posterior of a normal prior. The best of many measurements looks better than it is; this estimate does not, as far as
+    the expectation is right (empirical Bayes; Efron and Morris 1975).
+    """
+    if expected is None:
+        return measured
+    own = expected.error**2 / (expected.error**2 + measured.error**2)
+    return Drop(own * measured.points + (1 - own) * expected.points, math.sqrt(own) * measured.error, measured.n)
+
+
+def along_family(drops: Sequence[Drop], speedups: Sequence[float]) -> list[Drop]:
+    """Return better estimates of the drops of pruned models of one family: each is drawn towards the family's curve.
+
+    The curve is c (t - 1)^`BEND` at t times the speed of the unpruned model, which loses nothing; c is fitted by weighted least squares.
+    True drops are taken to lie around it with the standard error hypot(`SPREAD`, `UNEVEN` x the curve). Fewer than three models show no
+    curve.
+
+    Args:
+        drops: of the models, as they were measured.
+        speedups: t of each, more than 1.
+    """
+    if len(drops) < 3:
+        return list(drops)
+    shape = [max(speedup - 1.0, 0.0) ** BEND for speedup in speedups]
+    weights = [drop.error**-2 for drop in drops]
+    norm = sum(weight * value**2 for weight, value in zip(weights, shape, strict=True))
+    slope = sum(weight * value * drop.points for weight, value, drop in zip(weights, shape, drops, strict=True)) / norm
+    result: list[Drop] = []
+    for drop, value in zip(drops, shape, strict=True):
+        curve = max(slope, 0.0) * value
+        result.append(combined(drop, Drop(curve, math.hypot(SPREAD, UNEVEN * curve, value / math.sqrt(norm)), drop.n)))
     return result

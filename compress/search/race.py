@@ -14,10 +14,9 @@ from typing import Protocol
 
 from compress.search.candidates import Speed
 from compress.search.costs import SearchCosts
-from compress.search.estimates import Drop
+from compress.search.estimates import SAFE, Drop, combined, expected_drop
 
 HOPELESS = 0.1  # an arm whose chance to keep the limit falls below this is dropped
-SAFE = 0.8  # chance from which an arm counts as one that keeps the limit, unless a larger one is asked for
 LARGEST = 32  # units of training that a race goes up to
 LEAST = 0.03  # expected gain, as a logarithm, that is worth a training
 LASTING = 0.7  # share of a measured drop that stays, at most
@@ -43,6 +42,7 @@ class Arm:
         kind: of its training, by which its costs are known; `train` for encoders.
         before: stages that must be run before the training, `start` the last of them, with their kinds of work.
         lasting: points of its drop that are expected to stay whatever its training.
+        pruned: its drop before training, by which a later measurement is judged; None if only measurements count.
     """
 
     name: str
@@ -59,16 +59,24 @@ class Arm:
     kind: str = "train"
     before: tuple[tuple[str, str], ...] = ()
     lasting: float = 0.0
+    pruned: Drop | None = None
+
+    def expected(self, costs: SearchCosts, added: float = 0.0) -> Drop | None:
+        """Return the drop that is expected of its latest model, whatever was measured; `added`: points that its final form loses."""
+        if self.pruned is None:
+            return None
+        return expected_drop(self.pruned, costs.recovered(1.0, 0, self.units), added)
 
     def chance(self, limit: float, costs: SearchCosts, planned: int = 0) -> float:
         """Return the probability that the arm keeps the limit, now or once it is trained for `planned` units."""
         if self.drop is None:
             return 0.5
-        lasting = min(self.lasting, LASTING * max(self.drop.points, 0.0)) if self.units else self.lasting
-        points = lasting + costs.recovered(self.drop.points - lasting, self.units, planned)
+        now = combined(self.drop, self.expected(costs)) if self.units else self.drop
+        lasting = min(self.lasting, LASTING * max(now.points, 0.0)) if self.units else self.lasting
+        points = lasting + costs.recovered(now.points - lasting, self.units, planned)
         # What training brings back is uncertain itself: by a third of it.
-        error = math.hypot(self.drop.error, (self.drop.points - points) / 3)
-        return Drop(points, error, self.drop.n).probability(limit)
+        error = math.hypot(now.error, (now.points - points) / 3)
+        return Drop(points, error, now.n).probability(limit)
 
     @property
     def is_rival(self) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from compress.core import console, digests, hub, machine, scratch
+from compress.inference.kept_outputs import keep_outputs
 from compress.recipe.code_version import code_version
 from compress.recipe.verbs import VERBS
 from compress.search.executor import JobEvent, JobObserver, Outcome, blocked, run_job
@@ -78,6 +79,7 @@ def work(job: Job, store: str, folder: str, offline: bool, board: ActorProxy[Boa
         os.chdir(folder)
     scratch.adopt()
     hub.set_offline(offline)
+    keep_outputs()  # the next task in this process compares another model with the same baseline
     where = f"{socket.gethostname()} {os.getpid()}"
 
     def post(event: JobEvent) -> None:

@@ -106,4 +106,5 @@ def factorized_arms(space: Space, family: Sequence[Arm], vocabulary: int) -> lis
         drop = Drop(arm.drop.points + RANK_LOSS, arm.drop.error, arm.drop.n)
         gain = 1 / (params - saved)
         arms.append(Arm(f"{arm.name}, rank {rank}", start, gain, arm.size, drop, arm.speed, model=start, before=before))
+        arms[-1].pruned = arm.pruned and drop
     return arms

@@ -13,9 +13,9 @@ from compress.prune.targets import OutOfReach
 from compress.search.baseline import is_float_baseline_enough, measure_baseline
 from compress.search.calibration import SpeedCalibration
 from compress.search.candidates import SearchCandidate, Speed
-from compress.search.choice import correct_drops, drop_unsafe, keeps_limit
-from compress.search.estimates import Drop, shrunken
-from compress.search.race import SAFE, WORTHWHILE, Arm, race, race_for_accuracy
+from compress.search.choice import drop_unsafe, keeps_limit
+from compress.search.estimates import INT8_LOSS, SAFE, Drop, along_family
+from compress.search.race import WORTHWHILE, Arm, race, race_for_accuracy
 from compress.search.rivals import factorized_arms, student_arms, student_specs
 from compress.search.shape_clock import ShapeFacts
 from compress.search.space import FEWER_TARGETS, FIXED_STEP, WHOLE_TEXT, stage_name
@@ -25,7 +25,6 @@ FAMILY_SHARE = 0.4  # of what is left, for the pruned family
 WORTH_FINISHING = 0.25  # chance to keep the limit from which a student without an encoder is brought into its final form
 WORTH_QUANTIZING = 0.5  # the same, of a size
 ROUGH_DISAGREEMENT = 0.1  # share of the answers in which a pruned model differs, before it was compared
-INT8_LOSS = 0.2  # points that are kept for the final form
 FIRST_GUESS = 4  # units of training after which the first size that is tried should be at the limit
 STATIC_GAIN = 100.0  # speedup that is expected of a student without an encoder
 CLOCK_SECONDS = 120.0  # that must be left to time other shapes
@@ -136,7 +135,6 @@ class Search:
         int8 = space.add_int8(stage_name("int8", arm.name, arm.units), arm.model)
         if trials.affords(int8, trials.serving_seconds()):
             candidates.append(trials.serve(f"{arm.name}, int8", int8))
-        correct_drops(trials.candidates)
         for candidate in candidates:
             if candidate.verdict == "kept" and not keeps_limit(candidate, trials):
                 drop_unsafe(candidate, trials)
@@ -164,9 +162,6 @@ class Search:
             return
         self.family = self._arms_of(manifest, targets)
         self._calibrate()
-        smoothed = shrunken([arm.drop for arm in self.family if arm.drop], [arm.gain for arm in self.family])
-        for arm, drop in zip(self.family, smoothed, strict=True):
-            arm.drop = drop
 
     def _is_stored(self, targets: Sequence[float]) -> bool:
         space = self.trials.space
@@ -191,6 +186,7 @@ class Search:
         models = cast("Sequence[Mapping[str, object]]", manifest.get("models") or [manifest])
         error = 100 * math.sqrt(ROUGH_DISAGREEMENT / max(facts.validation, 1))
         arms: list[Arm] = []
+        measured: list[Drop] = []
         for target, model in zip(sorted(targets), models, strict=True):
             score = cast("dict[str, dict[str, float]]", model["metrics"])["validation"][facts.metric]
             share = cast("float", model["flops"]) / cast("float", manifest["flops_before"])
@@ -198,8 +194,12 @@ class Search:
             gain = 1 / cast("float", model["params"]) if trials.objective.kind == "smallest" else ratio
             start = trials.space.member(target) if len(models) > 1 else "slim"
             drop = Drop(100 * (trials.score - score), error, facts.validation)
+            measured.append(drop)
             arms.append(Arm(f"{target:.3g}x", start, gain, FIXED_STEP + (1 - FIXED_STEP) * share, drop, Speed(ratio), model=start))
             trials.add(SearchCandidate(f"{target:.3g}x, pruned only", start, gain, drop, Speed(ratio)), "not trained yet")
+        speedups = [cast("float", model["measured_speedup"]) for model in models]
+        for arm, drop in zip(arms, along_family(measured, speedups), strict=True):
+            arm.drop, arm.pruned = drop, None if trials.objective.confidence else drop
         return sorted(arms, key=lambda arm: arm.gain)
 
     def _calibrate(self) -> None:
@@ -264,7 +264,7 @@ class Search:
             if trials.train(first, 1) and not compared:
                 self._compare_variants(first)
         while True:
-            race(arms, limit, trials, self.floor, max(SAFE, objective.confidence or 0.0))
+            race(arms, limit, trials, self.floor, (1 + max(SAFE, objective.confidence or 0.0)) / 2)  # the final form is measured again
             likely = [arm for arm in arms if arm.gain > self.floor and arm.model not in self.finished and (arm.units or not arm.is_rival)]
             likely = [arm for arm in likely if arm.chance(objective.limit, trials.costs) >= WORTH_QUANTIZING]
             if not likely:
@@ -350,7 +350,8 @@ class Search:
             trials.do(model, "quick")
         try:
             gain = None if arm.is_spec else arm.gain  # a student of another shape has no neighbours
-            candidate = trials.serve(f"{arm.name}, int8", space.add_int8(name, model), gain=gain)
+            int8 = space.add_int8(name, model)
+            candidate = trials.serve(f"{arm.name}, int8", int8, gain=gain, expected=arm.expected(trials.costs, INT8_LOSS))
         except (GateMissed, Diverged) as error:
             trials.drop_arm(arm, f"it cannot be quantized: {error.message}")
             return False
@@ -359,7 +360,6 @@ class Search:
             int4 = space.add_int4(stage_name("int4", arm.name, arm.units), model)
             if trials.affords(int4, trials.serving_seconds(), trials.remaining()):
                 trials.serve(f"{arm.name}, int4", int4)
-        correct_drops(trials.candidates)
         kept = keeps_limit(candidate, trials)
         if candidate.speed is not None and objective.kind != "smallest":
             arm.gain = candidate.speed.ratio  # as it was measured
@@ -379,4 +379,4 @@ def _as_json(shapes: Mapping[str, ShapeFacts]) -> dict[str, list[float]]:
 
 def _plain(arm: Arm) -> Arm:
     """Return an arm that learns from the texts alone."""
-    return Arm(f"{arm.name}-plain", arm.start, arm.gain, arm.size, None, arm.speed, model=arm.start, variants=False)
+    return Arm(f"{arm.name}-plain", arm.start, arm.gain, arm.size, None, arm.speed, model=arm.start, variants=False, pruned=arm.pruned)

@@ -186,11 +186,13 @@ class Trials:
         """Return a latency on the scale of the baseline's: so timings at different loads of the machine can be compared."""
         return None if speed is None else self.baseline_ms / speed.ratio
 
-    def serve(self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None, must: bool = False) -> SearchCandidate:
-        """Make an artifact, evaluate it and time it: a candidate that can be the answer. `must`: see `do`."""
+    def serve(
+        self, name: str, artifact: str, kind: str = "quantize", gain: float | None = None, must: bool = False, expected: Drop | None = None
+    ) -> SearchCandidate:
+        """Make an artifact, evaluate it and time it: a candidate that can be the answer. `must`: see `do`; `expected`: its drop."""
         manifest = self.do(artifact, kind, must=must)
         drop, speed = self.check(artifact, must), self.time(artifact, must)
-        candidate = SearchCandidate(name, artifact, gain, drop, speed)
+        candidate = SearchCandidate(name, artifact, gain, drop, speed, expected=None if self.objective.confidence else expected)
         candidate.size_mb = cast("float", manifest["size_mb"])
         candidate.seconds = self.lab.seconds_of(artifact)
         self.add(candidate)
@@ -269,6 +271,7 @@ class Trials:
             self.costs.learn_recovery("doubled" if arm.units else "first", before.points, arm.drop.points)
         arm.units, arm.model = total, name
         candidate = SearchCandidate(f"{arm.name} trained, {total} unit{'s'[: total - 1]}", name, arm.gain, arm.drop, arm.speed)
+        candidate.expected = arm.expected(self.costs)
         candidate.seconds = self.lab.seconds_of(name)
         self.add(candidate)
         return True

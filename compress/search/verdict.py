@@ -9,9 +9,8 @@ from typing import cast
 from compress.results import EvalDocument
 from compress.results.search import SearchVerdict, Tradeoff
 from compress.search.candidates import SearchCandidate
-from compress.search.estimates import examples_needed, flattery
+from compress.search.estimates import INT8_LOSS, SAFE, examples_needed, flattery
 from compress.search.objective import Objective
-from compress.search.strategy import INT8_LOSS
 from compress.search.trials import Trials, drop_of
 
 AROUND = (-0.5, 0.5)  # points of another limit whose best candidate is shown
@@ -48,8 +47,9 @@ def judge(trials: Trials, answer: SearchCandidate) -> SearchVerdict:
 def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, baseline_ms: float) -> list[Tradeoff]:
     """Return what was tried that is best for limits around the one that was asked for.
 
-    Artifacts count as they are chosen, by their corrected drops. A trained model counts if its size has no artifact yet, with the loss that
-    its final form is expected to add; not for the smallest model, because only artifacts have a size.
+    Models count by the points that they do not exceed with the probability `SAFE`, as the answer is chosen. A trained model counts if its
+    size has no artifact yet, with the loss that its final form is expected to add; not for the smallest model, because only artifacts have
+    a size.
     """
     finished = {candidate.gain for candidate in candidates if candidate.servable}
     known = [candidate for candidate in candidates if candidate.servable or candidate.gain not in finished]
@@ -63,16 +63,15 @@ def tradeoffs(candidates: Sequence[SearchCandidate], objective: Objective, basel
     return result
 
 
-def _expected_drop(candidate: SearchCandidate) -> float:
-    """Return the points that a candidate is expected to lose in its final form."""
-    drop = candidate.corrected or candidate.drop
-    if drop is None:
+def _largest_drop(candidate: SearchCandidate) -> float:
+    """Return the points that a candidate does not exceed in its final form, with the probability `SAFE`."""
+    if candidate.estimate is None:
         return math.inf
-    return drop.points if candidate.servable else drop.points + INT8_LOSS
+    return candidate.estimate.at(SAFE).points + (0.0 if candidate.servable else INT8_LOSS)
 
 
 def _best_within(known: Sequence[SearchCandidate], limit: float, objective: Objective) -> SearchCandidate | None:
-    fitting = [candidate for candidate in known if _expected_drop(candidate) <= limit]
+    fitting = [candidate for candidate in known if _largest_drop(candidate) <= limit]
     if objective.kind == "smallest":
         sizes = {candidate.size_mb: candidate for candidate in fitting if candidate.size_mb is not None}
         return sizes[min(sizes)] if sizes else None
@@ -81,4 +80,4 @@ def _best_within(known: Sequence[SearchCandidate], limit: float, objective: Obje
 
 def _most_accurate_within(known: Sequence[SearchCandidate], latency_ms: float, baseline_ms: float) -> SearchCandidate | None:
     fitting = [candidate for candidate in known if candidate.speed and baseline_ms / candidate.speed.ratio <= latency_ms]
-    return min(fitting, key=_expected_drop, default=None)
+    return min(fitting, key=_largest_drop, default=None)

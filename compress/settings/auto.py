@@ -34,7 +34,11 @@ class AutoSettings(Settings):
         None, gt=0, description="Find the most accurate model that answers a batch within this time."
     )
     confidence: Annotated[float | None, OBJECTIVE, Only("max_drop")] = Field(
-        None, gt=0.5, lt=1, description="Probability with which the drop must be within --max-drop. Default: the best estimate counts."
+        None,
+        gt=0.5,
+        lt=1,
+        description="Probability with which the drop must be within --max-drop, by its measurement alone. "
+        "Default: 0.9, by what similar models lost, too.",
     )
     batch_size: Annotated[int, SERVING] = Field(1, ge=1, le=4096, description="Texts in a batch.")
     seq_len: Annotated[int | None, SERVING] = Field(

@@ -20,6 +20,7 @@ def row(name: str, drop: float, ratio: float, measured: bool = True, verdict: st
         "score": 0.88 - drop / 100,
         "drop_points": drop,
         "drop_ci95": [drop - 1, drop + 1],
+        "expected_points": drop if measured else None,
         "corrected_points": drop if measured else None,
         "latency_ms": 12 / ratio,
         "speedup": ratio,

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from compress.report.search_words import describe_points, verdict_sentences
-from compress.results.search import SearchVerdict
+from compress.report.search_words import choice_sentence, describe_points, verdict_sentences
+from compress.results.search import CandidateRow, SearchVerdict
 
 VERDICT: dict[str, Any] = {
     "split": "test",
@@ -35,6 +35,14 @@ def test_the_verdict_its_flattery_and_the_limit() -> None:
         "validation said 0.92 points lost; it chose among 19 candidates, and such a choice flatters by up to 2.00 points",
         "that is more than 1, which may be chance",
     ]
+
+
+def test_the_choice_names_what_was_measured_and_what_was_expected() -> None:
+    row = cast("CandidateRow", {"candidate": "6x, int8", "drop_points": 0.57, "expected_points": 1.1, "corrected_points": 1.4})
+    known = "the answer is 6x, int8: 0.57 points lost"
+    assert choice_sentence(row, 0.9) == f"{known}, 1.10 were expected by what its family lost; with 90 % at most 1.40"
+    alone = cast("CandidateRow", {**row, "expected_points": None})
+    assert choice_sentence(alone, 0.9) == f"{known}; with 90 % at most 1.40"
 
 
 def test_what_is_beyond_chance_is_called_so() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from compress.search.estimates import SPREAD, Drop, examples_needed, flattery, isotonic, shrunken
+from compress.search.estimates import BEND, DOUBT, SPREAD, Drop, along_family, combined, examples_needed, expected_drop, flattery
 
 
 def test_a_comparison_becomes_a_drop_in_points() -> None:
@@ -48,34 +45,51 @@ def test_flattery_is_the_expected_best_of_equal_models(choices: int) -> None:
     assert flattery(0.7, 1) == 0.0
 
 
-@given(st.lists(st.floats(-5, 5), min_size=1, max_size=8), st.lists(st.floats(0.1, 3), min_size=8, max_size=8))
-def test_isotonic_regression_rises_and_keeps_the_mean(values: list[float], weights: list[float]) -> None:
-    weights = weights[: len(values)]
-    fitted = isotonic(values, weights)
-    assert all(first <= second + 1e-9 for first, second in itertools.pairwise(fitted))
-    assert np.average(fitted, weights=weights) == pytest.approx(np.average(values, weights=weights), abs=1e-6)
+def test_the_drops_of_a_family_are_drawn_towards_its_curve() -> None:
+    """The curve is c (t - 1)^1.5, and the unpruned model loses nothing: so the smallest size loses little, whatever its luck."""
+    speedups = [2.2, 2.9, 3.75, 4.75, 6.0, 8.0]
+    true = [0.3 * (speedup - 1) ** BEND for speedup in speedups]
+    assert [drop.points for drop in along_family([Drop(points, 1.0, 872) for points in true], speedups)] == pytest.approx(true)
+    unlucky = [Drop(points + (2.0 if number == 0 else 0.0), 1.0, 872) for number, points in enumerate(true)]
+    better = along_family(unlucky, speedups)
+    assert better[0].points < true[0] + 0.4
+    assert better[0].error < 0.4
+    assert better[-1].points == pytest.approx(true[-1], abs=0.1)
 
 
-def test_isotonic_regression_agrees_with_scikit_learn() -> None:
-    from sklearn.isotonic import IsotonicRegression
-
-    rng = np.random.default_rng(1)
-    values, weights = rng.standard_normal(12), rng.uniform(0.2, 2, 12)
-    expected = IsotonicRegression().fit_transform(np.arange(12), values, sample_weight=weights)
-    assert isotonic(values.tolist(), weights.tolist()) == pytest.approx(expected.tolist())
+def test_luck_that_all_sizes_share_moves_the_small_ones_less_than_itself() -> None:
+    speedups = [2.2, 2.9, 3.75, 4.75, 6.0, 8.0]
+    shifted = [Drop(0.2 * (speedup - 1) ** BEND + 1.0, 1.0, 872) for speedup in speedups]
+    assert along_family(shifted, speedups)[0].points < 0.2 * 1.2**BEND + 0.5
 
 
-def test_a_lucky_model_is_drawn_towards_its_family() -> None:
-    drops = [Drop(0.2, 0.7, 872), Drop(1.4, 0.7, 872), Drop(0.1, 0.7, 872)]  # the largest looks as good as the smallest
-    better = shrunken(drops, [2.0, 4.0, 6.0])
-    own = SPREAD**2 / (SPREAD**2 + 0.7**2)
-    assert better[2].points == pytest.approx(own * 0.1 + (1 - own) * 0.75)
-    assert better[2].points > drops[2].points
+def test_a_family_never_gains_by_pruning() -> None:
+    assert all(-0.5 < drop.points < 0.0 for drop in along_family([Drop(-1.0, 1.0, 872)] * 6, [2, 3, 4, 5, 6, 8]))
+
+
+def test_two_sizes_show_no_curve() -> None:
+    drops = [Drop(0.5, 1.0, 872), Drop(0.2, 1.0, 872)]
+    assert along_family(drops, [2.0, 4.0]) == drops
+
+
+def test_training_is_expected_to_leave_a_share_of_what_pruning_lost() -> None:
+    expected = expected_drop(Drop(4.0, 1.0, 872), 0.25, added=0.2)
+    assert expected.points == pytest.approx(1.2)
+    assert expected.error == pytest.approx(math.sqrt(SPREAD**2 + 0.25**2 + (DOUBT * 1.0) ** 2))
+    assert expected_drop(Drop(-1.0, 1.0, 872), 0.25).points == 0.0  # a pruned model is not better than the whole one, but by chance
+
+
+def test_an_estimate_lies_between_what_was_measured_and_what_was_expected() -> None:
+    estimate = combined(Drop(0.0, 0.8, 872), Drop(1.0, 0.4, 872))
+    assert estimate.points == pytest.approx(0.8)  # by the precisions 1 and 4
+    assert estimate.error == pytest.approx(0.8 / math.sqrt(5))
+    measured = Drop(0.3, 0.8, 872)
+    assert combined(measured, None) is measured
 
 
 def test_exact_measurements_are_kept() -> None:
-    drops = [Drop(2.0, 1e-4, 10), Drop(1.0, 1e-4, 10)]
-    assert [drop.points for drop in shrunken(drops, [1.0, 2.0])] == pytest.approx([2.0, 1.0], abs=1e-3)
+    drops = [Drop(2.0, 1e-4, 10), Drop(1.0, 1e-4, 10), Drop(1.5, 1e-4, 10)]
+    assert [drop.points for drop in along_family(drops, [2.0, 3.0, 4.0])] == pytest.approx([2.0, 1.0, 1.5], abs=1e-3)
 
 
 @pytest.mark.parametrize(("points", "text"), [(0.34, "0.34 points lost [-0.6, 1.3]"), (-0.34, "0.34 points gained [-0.6, 1.3]")])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from compress.search.costs import SearchCosts
+from compress.search.costs import REMAINS_DOUBLED, REMAINS_FIRST, SearchCosts
 from compress.search.estimates import Drop
 from compress.search.race import LARGEST, Arm, leader, race, race_for_accuracy
 
@@ -120,6 +120,25 @@ def test_the_chance_grows_with_the_training_that_is_planned() -> None:
     chances = [arm.chance(1.0, SearchCosts(), units) for units in (0, 1, 4, 16)]
     assert chances == sorted(chances)
     assert chances[0] < 0.01
+
+
+def test_a_lucky_measurement_leaves_a_chance_that_fits_the_family() -> None:
+    arm = Arm("6x", "slim/6x", 20.0, 1.0, Drop(0.0, 0.9, 872), units=1, model="student-6x-1")
+    alone = arm.chance(1.0, SearchCosts())
+    arm.pruned = Drop(6.0, 1.0, 872)  # of which one unit of training leaves nearly half
+    assert arm.chance(1.0, SearchCosts()) < 0.8 * alone
+
+
+def test_less_is_expected_after_more_training_and_nothing_without_a_family() -> None:
+    (arm,) = arms(3.0)
+    assert arm.expected(SearchCosts()) is None
+    arm.pruned = arm.drop
+    expected: list[float] = []
+    for arm.units in (0, 1, 4):
+        drop = arm.expected(SearchCosts(), 0.2)
+        assert drop is not None
+        expected.append(drop.points)
+    assert expected == pytest.approx([3.2, 0.2 + 3 * REMAINS_FIRST, 0.2 + 3 * REMAINS_FIRST * REMAINS_DOUBLED**2])
 
 
 def test_for_accuracy_the_worse_is_dropped_and_the_better_trained_on() -> None:

@@ -112,9 +112,9 @@ def test_an_accurate_student_without_an_encoder_ends_the_search() -> None:
     assert "slim" not in lab.ran
 
 
-@pytest.mark.parametrize(("luck", "taken"), [(1, False), (3, False), (2, True)])
+@pytest.mark.parametrize(("luck", "taken"), [(2, False), (3, False), (0, True)])
 def test_a_student_must_keep_the_limit_with_some_certainty(luck: int, taken: bool) -> None:
-    """It has no similar models that would confirm its estimate; here that is within the limit, with 65 to 75 % or with 92 %."""
+    """It has no similar models that would confirm its estimate; here that is within the limit, with 77 to 78 % or with 97 %."""
     answer, _, trials = answer_of(FakeLab(Landscape(static_drop=0.6, error=0.8, luck=luck)), students=("static",))
     student = next(candidate for candidate in trials.candidates if candidate.name == "static, fp32 graph")
     assert student.drop is not None
@@ -124,7 +124,7 @@ def test_a_student_must_keep_the_limit_with_some_certainty(luck: int, taken: boo
 
 
 def test_a_low_confidence_does_not_make_such_a_student_the_answer() -> None:
-    truth = Landscape(static_drop=0.6, error=0.8, luck=1)
+    truth = Landscape(static_drop=0.6, error=0.8, luck=2)
     answer, _, trials = answer_of(FakeLab(truth), students=("static",), max_drop=1.0, confidence=0.6)
     student = next(candidate for candidate in trials.candidates if candidate.name == "static, fp32 graph")
     assert student.drop is not None
@@ -221,7 +221,7 @@ def test_a_latency_that_the_predicted_sizes_exceed_is_kept_by_a_smaller_one(monk
 
 
 def test_a_fine_tuned_model_is_its_own_teacher() -> None:
-    lab = FakeLab(Landscape())
+    lab = FakeLab(Landscape(luck=1))
     answer, _, _ = answer_of(lab, trained=True, budget=1500)
     assert "teacher" not in lab.ran
     assert answer.speed.ratio > 3.6
@@ -300,9 +300,17 @@ def test_a_search_with_other_shapes_resumes(stage: int) -> None:
     assert as_text(resumed) == as_text(expected)
 
 
+def test_with_a_confidence_only_measurements_count() -> None:
+    _, _, trials = answer_of(FakeLab(Landscape()), max_drop=1.0, confidence=0.9)
+    assert all(candidate.expected is None for candidate in trials.candidates)
+    _, _, trials = answer_of(FakeLab(Landscape()))
+    assert all(candidate.expected is not None for candidate in trials.candidates if candidate.name.endswith("x, int8"))
+
+
 def test_on_many_landscapes_the_answer_is_near_the_best_and_keeps_the_limit_on_average() -> None:
     found = study(25)
-    assert found.true_drop <= 1.0
-    assert found.beyond <= 0.1
-    assert found.speed >= 0.65
+    assert found.true_drop <= 0.75
+    assert found.beyond <= 0.2
+    assert found.far_beyond <= 0.05
+    assert found.speed >= 0.35
     assert found.spent <= 1.0

@@ -22,7 +22,6 @@ from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.inference.forward import open_forward
 from compress.inference.kept_outputs import keeping_outputs
-from compress.models.checkpoint import load_model
 from compress.settings import EvalSettings
 from compress.stage import ERRORS_FILE, Inputs
 from tests import tiny
@@ -100,7 +99,7 @@ def evaluate(sources: dict[str, Path], document: dict[str, Any], **settings: Any
 
 
 def test_checkpoints_and_artifacts_are_paired(checkpoint: Maker, tiny_task: dict[str, Any], family: str, tmp_path: Path) -> None:
-    write_artifact(build_graph(load_model(checkpoint(family))), checkpoint(family), tmp_path)
+    write_artifact(build_graph(tiny.make_model(family)), checkpoint(family), tmp_path)
     document = evaluate({"a": checkpoint(family), "b": tmp_path}, tiny_task, batch_size=5)
     first, second = document["results"]
     assert (document["task"], document["split"], document["n"], document["main_metric"]) == ("tiny", "test", 24, "accuracy")
@@ -137,7 +136,7 @@ def test_predictions_are_those_of_the_model_by_hand(checkpoint: Maker, tiny_task
 
     examples = Task(resolve(tiny_task)).split("validation")
     data = encode_for(checkpoint(), examples, InputSpec(max_length=32))
-    forward = torch_forward(load_model(checkpoint()))
+    forward = torch_forward(tiny.make_model())
     right = [forward(data.batch([number]))[0].argmax() == label for number, label in enumerate(examples.labels)]
     document = evaluate({"a": checkpoint()}, tiny_task, split="validation")
     assert document["results"][0]["metrics"]["accuracy"] == pytest.approx(np.mean(right))

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress.core import console
@@ -15,10 +15,11 @@ from compress.core import console
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
+    max_leaves=5,
 )
 
 
+@settings(max_examples=15)
 @given(VALUES)
 def test_finite_makes_json_of_anything(value: Any) -> None:
     json.loads(json.dumps(console.finite(value), allow_nan=False))

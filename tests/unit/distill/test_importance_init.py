@@ -45,7 +45,7 @@ def test_a_narrower_student_of_every_family_is_a_plain_checkpoint(
 
 
 def test_the_teachers_own_shape_gives_the_teacher(family: str, tiny_task: dict[str, Any], checkpoint: Maker) -> None:
-    teacher = load_model(checkpoint(family))
+    teacher = tiny.make_model(family)
     texts = InitTexts(Task(resolve(tiny_task)).split("train"), checkpoint(family), InputSpec(max_length=32), 0)
     student = initialize_by_importance(teacher, model_shape(teacher), texts)
     assert texts.divergence(student, teacher) == pytest.approx(0, abs=1e-6)

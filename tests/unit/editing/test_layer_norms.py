@@ -24,9 +24,9 @@ PRUNED = [Kept([0, 3], [1, 5, 63]), Kept([], [2]), Kept([1], [])]
 
 
 def inputs(family: str, model: Any, seed: int) -> list[Any]:
-    """Return four batches of single sentences."""
-    data = tiny.encoded(family, 64, seed=seed)
-    return [to_tensors(data.batch(range(start, start + 16)), model, CPU) for start in range(0, 64, 16)]
+    """Return three batches of single sentences."""
+    data = tiny.encoded(family, 48, seed=seed)
+    return [to_tensors(data.batch(range(start, start + 16)), model, CPU) for start in range(0, 48, 16)]
 
 
 @pytest.mark.parametrize("pruned", [None, PRUNED], ids=["dense", "pruned"])

@@ -20,7 +20,6 @@ from compress.inference import openvino_session, routes
 from compress.inference.artifact import load_onnx
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import load_model
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 from tests import tiny
@@ -61,7 +60,7 @@ def test_the_winner_is_written_and_recorded(checkpoint: Maker, family: str, cloc
     operators = [node.op_type for node in onnx.load(str(tmp_path / "out" / "model.onnx")).graph.node]
     assert operators.count("MultiHeadAttention") == tiny.LAYERS
     data = tiny.encoded(family, 20)
-    expected = run_batches(torch_forward(load_model(checkpoint(family))), data)
+    expected = run_batches(torch_forward(tiny.make_model(family)), data)
     np.testing.assert_allclose(run_batches(load_onnx(tmp_path / "out").logits, data), expected, atol=1e-4)
     json.dumps(result)
 
@@ -133,7 +132,7 @@ def test_auto_records_which_runtime_takes_which_batches(checkpoint: Maker, clock
     assert [cell["speedup"] for cell in result["tuning"]["runtimes"]] == pytest.approx([0.5, 2.0], rel=0.01)
     assert result["verification_openvino"]["max_abs"] < 1e-4
     data = tiny.encoded("bert", 20)
-    expected = run_batches(torch_forward(load_model(checkpoint())), data)
+    expected = run_batches(torch_forward(tiny.make_model()), data)
     np.testing.assert_allclose(run_batches(load_onnx(tmp_path / "out").logits, data, 4), expected, atol=1e-4)
 
 

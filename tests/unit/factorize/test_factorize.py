@@ -33,7 +33,7 @@ def settings_of(**fields: Any) -> FactorizeSettings:
 def test_targets_are_held(target: dict[str, Any], method: Any, checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
     found = compress.factorize(checkpoint(), tiny_task, tmp_path / "out", method=method, device="cpu", **target)
     model = load_model(tmp_path / "out")
-    before, after = model_shape(load_model(checkpoint())), model_shape(model)
+    before, after = model_shape(tiny.make_model()), model_shape(model)
     assert found["layers"] == after.as_json()
     assert (found["params"], found["flops"]) == (count_params(model), after.flops(found["target"]["seq_len"]))
     assert found["target"] == {**target, "seq_len": found["target"]["seq_len"]}
@@ -49,7 +49,7 @@ def test_targets_are_held(target: dict[str, Any], method: Any, checkpoint: Maker
 
 def test_refits_mend_what_plain_factors_lose(checkpoint: Maker, tiny_task: Any, tmp_path: Path) -> None:
     data = tiny.encoded("bert", 60)
-    expected = run_batches(torch_forward(load_model(checkpoint())), data)
+    expected = run_batches(torch_forward(tiny.make_model()), data)
     errors = []
     for refit in (True, False):
         folder = tmp_path / str(refit)

@@ -14,14 +14,13 @@ from compress.export import write_artifact
 from compress.export.graph import build_graph
 from compress.inference.batches import run_batches
 from compress.inference.forward import open_forward, torch_forward
-from compress.models.checkpoint import load_model
 from tests import tiny
 
 Maker = Callable[..., Path]
 
 
 def test_checkpoint_and_artifact_open_alike(checkpoint: Maker, family: str, tmp_path: Path) -> None:
-    write_artifact(build_graph(load_model(checkpoint(family))), checkpoint(family), tmp_path)
+    write_artifact(build_graph(tiny.make_model(family)), checkpoint(family), tmp_path)
     data = tiny.encoded(family, pairs=True)
     first, second = open_forward(checkpoint(family)), open_forward(tmp_path, threads=1)
     np.testing.assert_allclose(run_batches(first, data, 4), run_batches(second, data, 4), atol=1e-4)

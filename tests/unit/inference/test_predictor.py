@@ -28,7 +28,7 @@ def artifact(checkpoint: Maker, family: str, tmp_path: Path) -> Path:
     """An artifact of the family's tiny classifier."""
     folder = tmp_path / "artifact"
     folder.mkdir()
-    write_artifact(build_graph(load_model(checkpoint(family))), checkpoint(family), folder)
+    write_artifact(build_graph(tiny.make_model(family)), checkpoint(family), folder)
     files.write_json(folder / artifacts.MANIFEST, {"runtime": RUNTIME_HINTS})
     return folder
 

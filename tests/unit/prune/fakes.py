@@ -61,9 +61,12 @@ def rough_costs(dense: Shape) -> Any:
 
 
 def context_of(source: Path, document: dict[str, Any], seed: int = 0, **settings: Any) -> PruneContext:
-    """Return the context of a run on the CPU."""
-    device = {} if settings.get("method") == "vocab" else {"device": "cpu"}  # which reads no device
-    return PruneContext(Inputs({"model": source}, seed, Task(resolve(document))), PruneSettings(**{**device, **settings}))
+    """Return the context of a run on the CPU; the methods that read texts calibrate on a few."""
+    method = settings.get("method", "obs")
+    defaults = ({} if method == "vocab" else {"device": "cpu"}) | (
+        {} if method in ("vocab", "magnitude", "random") else {"calib_samples": 24}
+    )
+    return PruneContext(Inputs({"model": source}, seed, Task(resolve(document))), PruneSettings(**{**defaults, **settings}))
 
 
 def run(source: Path, document: dict[str, Any], output: Path, seed: int = 0, **settings: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_the_largest_model_that_reaches_the_target(
     tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, target: dict[str, float], tmp_path: Path
 ) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", method=method, seq_len=20, **target)
-    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(load_model(checkpoint(family)))
+    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(tiny.make_model(family))
     if "max_drop" in target:  # everything may be removed, so everything is
         assert len(shape.layers) == 1 if method == "layers" else shape.hidden == 16
     else:
@@ -42,7 +42,7 @@ def test_a_speedup_is_measured_not_predicted(
     tiny_task: dict[str, Any], checkpoint: Maker, speedup: float, layers: int, tmp_path: Path
 ) -> None:
     result = run(checkpoint(), tiny_task, tmp_path / "out", method="layers", target_speedup=speedup)
-    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(load_model(checkpoint()))
+    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(tiny.make_model())
     assert len(shape.layers) == layers
     assert result["measured_speedup"] == pytest.approx(fake_cost(dense) / fake_cost(shape), abs=1e-3)
     assert result["measured_speedup"] >= speedup

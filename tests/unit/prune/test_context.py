@@ -22,7 +22,7 @@ from tests.unit.prune.fakes import Maker, context_of, context_without_validation
 
 def test_texts_are_counted_at_their_mean_length_or_the_given_one(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
     lengths = encode_for(checkpoint(), Task(resolve(tiny_task)).split("train"), InputSpec(max_length=32)).lengths
-    by_data = context_of(checkpoint(), tiny_task, target_flops=0.5)
+    by_data = context_of(checkpoint(), tiny_task, target_flops=0.5, calib_samples=60)
     assert (by_data.seq_len, by_data.serving.seq_len) == (round(lengths.mean()), TIMED_LENGTH)
     given = context_of(checkpoint(), tiny_task, target_flops=0.5, seq_len=100)
     assert (given.seq_len, given.serving.seq_len) == (100, 100)
@@ -72,12 +72,12 @@ def test_an_embedder_is_fitted_jointly_on_more_texts_than_it_is_scored_on(tmp_pa
     embedder, task = tiny.write_embedder(tmp_path / "model"), tiny.write_texts(tmp_path / "texts", train=200)
 
     def tokens(**settings: Any) -> int:
-        return int(context_of(embedder, task, target_flops=0.5, **settings).calibration.data.lengths.sum())
+        return int(context_of(embedder, task, target_flops=0.5, calib_samples=200, **settings).calibration.data.lengths.sum())
 
     assert 1400 < tokens() < 1800
     assert 150 < tokens(refit_epochs=0) < 260
     assert 150 < tokens(refit=False) < 260
-    context = context_of(embedder, task, target_flops=0.5)
+    context = context_of(embedder, task, target_flops=0.5, calib_samples=200)
     lengths = context.calibration.data.lengths
     assert 100 < sum(lengths[batch].sum() for batch in context.refitter.head_positions) < 300
     shares: list[float] = []

@@ -34,7 +34,7 @@ from tests.unit.prune.fakes import Maker, context_of, fake_cost, fake_cost_model
 )
 def test_the_target_is_reached_and_reported(tiny_task: dict[str, Any], checkpoint: Maker, family: str, method: str, tmp_path: Path) -> None:
     result = run(checkpoint(family), tiny_task, tmp_path / "out", target_flops=0.5, method=method)
-    model, dense = load_model(tmp_path / "out"), model_shape(load_model(checkpoint(family)))
+    model, dense = load_model(tmp_path / "out"), model_shape(tiny.make_model(family))
     shape, seq_len = model_shape(model), result["target"]["seq_len"]
     assert result["layers"] == shape.as_json()
     assert result["layers_before"] == [{"heads": tiny.HEADS, "ffn": tiny.FFN}] * tiny.LAYERS
@@ -42,7 +42,7 @@ def test_the_target_is_reached_and_reported(tiny_task: dict[str, Any], checkpoin
     assert 0.3 * dense.flops(seq_len) < result["flops"] == shape.flops(seq_len) <= 0.5 * dense.flops(seq_len)
     assert result["predicted_speedup"] == pytest.approx(dense.flops(seq_len) / result["flops"], abs=1e-3)
     assert result["measured_speedup"] == pytest.approx(fake_cost(dense) / fake_cost(shape), abs=1e-3)
-    assert result["params"] == count_params(model) < count_params(load_model(checkpoint(family)))
+    assert result["params"] == count_params(model) < count_params(tiny.make_model(family))
     assert result["metrics"]["validation"]["n"] == 24
     assert result["curve"][-1]["score"] == result["metrics"]["validation"]["accuracy"]
 
@@ -62,7 +62,7 @@ def test_the_stage_times_models_on_the_real_clock(tiny_task: dict[str, Any], che
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_parameters_as_target(tiny_task: dict[str, Any], checkpoint: Maker, share: float, tmp_path: Path) -> None:
     run(checkpoint(), tiny_task, tmp_path / "out", target_params=share, seq_len=10, refit=False)
-    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(load_model(checkpoint()))
+    shape, dense = model_shape(load_model(tmp_path / "out")), model_shape(tiny.make_model())
     biases = 2 * tiny.HIDDEN * tiny.LAYERS
     assert shape.params() - biases <= share * (dense.params() - biases)
 
@@ -149,7 +149,7 @@ def test_layers_are_not_chosen_without_labels(tiny_task: dict[str, Any], checkpo
 
 def test_an_onnx_artifact_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     (tmp_path / "artifact").mkdir()
-    write_artifact(build_graph(load_model(checkpoint())), checkpoint(), tmp_path / "artifact")
+    write_artifact(build_graph(tiny.make_model()), checkpoint(), tmp_path / "artifact")
     with pytest.raises(ModelError, match="is an ONNX artifact") as caught:
         run(tmp_path / "artifact", tiny_task, tmp_path / "out", target_flops=0.5)
     assert caught.value.exit_code == 4
@@ -161,7 +161,7 @@ def test_a_model_of_another_task_is_refused(tiny_task: dict[str, Any], own_check
 
 
 def test_a_model_without_units_is_refused(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    model = load_model(checkpoint())
+    model = tiny.make_model()
     slice_model(model, [Kept([], [])] * tiny.LAYERS)
     (tmp_path / "empty").mkdir()
     save_model(model, tmp_path / "empty", checkpoint())

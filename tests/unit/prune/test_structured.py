@@ -14,6 +14,7 @@ from compress.prune import structured as module
 from compress.prune.context import PruneContext
 from compress.prune.refitter import Refitter
 from compress.settings import PruneSettings
+from tests import tiny
 from tests.unit.prune.fakes import FIXED, Maker, fake_cost, rough_costs, run
 
 
@@ -26,14 +27,14 @@ def test_a_speedup_is_searched_until_it_is_measured(tiny_task: dict[str, Any], c
 
 
 def test_a_latency_is_reached(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
-    dense_ms = 1e-3 * fake_cost(model_shape(load_model(checkpoint())))
+    dense_ms = 1e-3 * fake_cost(model_shape(tiny.make_model()))
     result = run(checkpoint(), tiny_task, tmp_path / "out", target_latency_ms=dense_ms / 2, calib_samples=24)
     assert result["measured"]["latency_ms"] == pytest.approx(dense_ms / 2, rel=0.12)
 
 
 def test_measurements_on_the_way_correct_the_prediction(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
     result = run(checkpoint(), tiny_task, tmp_path / "out", target_speedup=[3.0], calib_samples=24)
-    dense, shape = model_shape(load_model(checkpoint())), model_shape(load_model(tmp_path / "out"))
+    dense, shape = model_shape(tiny.make_model()), model_shape(load_model(tmp_path / "out"))
     costs = rough_costs(dense)
     uncorrected = costs.total(dense) / costs.total(shape)
     error = abs(result["predicted_speedup"] / result["measured_speedup"] - 1)
@@ -44,7 +45,7 @@ def test_an_accuracy_budget_leads_to_the_fastest_model_within_it(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the share of FLOPs kept as the score, a drop of d points allows a share of 1 - d / 100."""
-    dense = model_shape(load_model(checkpoint())).flops(20)
+    dense = model_shape(tiny.make_model()).flops(20)
     monkeypatch.setattr(Refitter, "refit_whole", lambda refitter, model, origins: {"joint": {"flops": model_shape(model).flops(20)}})
     monkeypatch.setattr(PruneContext, "validate", lambda self, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
     result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=50.0, calib_samples=24, seq_len=20)
@@ -59,7 +60,7 @@ def test_an_unlimited_accuracy_budget_ends_where_nothing_is_left_to_remove(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path
 ) -> None:
     run(checkpoint(), tiny_task, tmp_path / "out", max_drop=100.0, method="magnitude")
-    dense, shape = model_shape(load_model(checkpoint())), model_shape(load_model(tmp_path / "out"))
+    dense, shape = model_shape(tiny.make_model()), model_shape(load_model(tmp_path / "out"))
     assert shape.flops(20) < 0.1 * dense.flops(20)
     assert rough_costs(dense).total(shape) > FIXED
 

@@ -154,7 +154,7 @@ def test_a_speedup_out_of_reach_is_refused_before_anything_is_scored(
     tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"uniform": True, "calib_samples": 24}
-    dense = model_shape(load_model(checkpoint()))
+    dense = model_shape(tiny.make_model())
     costs = rough_costs(dense)
     limit = costs.total(dense) / costs.total(least_plain(dense))
     near = run(checkpoint(), tiny_task, tmp_path / "near", target_speedup=0.999 * limit, **options)  # the clock measures less
@@ -166,7 +166,7 @@ def test_a_speedup_out_of_reach_is_refused_before_anything_is_scored(
 
 def test_a_drop_is_a_target_too(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the accuracy is the kept share of the FLOPs, a drop of 70 points keeps three tenths of them at least."""
-    dense = model_shape(load_model(checkpoint())).flops(20)
+    dense = model_shape(tiny.make_model()).flops(20)
     monkeypatch.setattr(PruneContext, "validate", lambda self, model, *_: {"n": 1, "accuracy": model_shape(model).flops(20) / dense})
     result = run(checkpoint(), tiny_task, tmp_path / "out", max_drop=70.0, uniform=True, calib_samples=24, seq_len=20)
     assert is_plain(tmp_path / "out")

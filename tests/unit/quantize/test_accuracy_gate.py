@@ -24,7 +24,7 @@ from tests.unit.quantize.stage import run
 
 export = importlib.import_module("compress.export").run
 GROWN = 3000.0
-STEPS = 120
+STEPS = 60
 LIMIT = 3.0
 
 
@@ -38,14 +38,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[
     import torch
 
     folder = tmp_path_factory.mktemp("gate")
-    document = tiny.write_task(folder / "task", train=300, validation=200, test=0)
+    document = tiny.write_task(folder / "task", train=300, validation=120, test=0)
     model = tiny.make_model("bert")
     data = tiny.encoded(count=300, seed=1)
     rng = np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
     for _ in range(STEPS):
-        some = rng.integers(0, len(data), 48)
+        some = rng.integers(0, len(data), 32)
         batch = {name: torch.from_numpy(array) for name, array in data.batch(some).items()}
         model(**batch, labels=torch.from_numpy(data.labels[some])).loss.backward()
         optimizer.step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 
-import compress
 from compress.core.errors import ModelError
 from compress.export.graph import build_graph
 from compress.inference.openvino_session import has_openvino, openvino_forward
-from compress.models.checkpoint import load_model
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.calibrate import activation_histograms
@@ -26,8 +24,6 @@ from compress.quantize.ranges import calibrated_range
 from compress.quantize.smooth import inputs_to_smooth, smooth_graph
 from compress.quantize.static import static_graph
 from tests import tiny
-
-Maker = Callable[..., Path]
 
 
 def static_of(model: onnx.ModelProto, data: Any, symmetric: bool = False, keep_float: Collection[str] = ()) -> onnx.ModelProto:
@@ -48,18 +44,9 @@ def quantized(model: onnx.ModelProto) -> list[str]:
     return [makers[node.input[0]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
 
 
-def with_gains(checkpoint: Path) -> object:
-    """A model whose norms' gains and biases are not ones and zeros, as they are after training."""
-    model, rng = load_model(checkpoint), np.random.default_rng(0)
-    for name, parameter in model.named_parameters():
-        if "norm" in name.lower():
-            parameter.data += parameter.new_tensor(rng.normal(0, 0.2, parameter.shape))
-    return model
-
-
 @pytest.mark.parametrize("smooth", [False, True])
-def test_it_computes_the_same(checkpoint: Maker, family: str, smooth: bool) -> None:
-    graph, data = build_graph(with_gains(checkpoint(family))), tiny.encoded(family)
+def test_it_computes_the_same(family: str, smooth: bool) -> None:
+    graph, data = build_graph(tiny.make_model(family)), tiny.encoded(family)
     if smooth:
         seen = activation_histograms(graph, [matmul.rows for matmul in find_matmuls(graph)], data)
         graph = smooth_graph(graph, {name: seen[name].channels for name in inputs_to_smooth(graph)}, 0.5)  # pyright: ignore[reportArgumentType]
@@ -73,8 +60,8 @@ def test_it_computes_the_same(checkpoint: Maker, family: str, smooth: bool) -> N
 
 
 @pytest.mark.parametrize("heads", [[4, 1, 2], [0, 2, 0]])
-def test_it_computes_the_same_for_pruned_shapes(checkpoint: Maker, heads: list[int]) -> None:
-    model = load_model(checkpoint())
+def test_it_computes_the_same_for_pruned_shapes(heads: list[int]) -> None:
+    model = tiny.make_model()
     slice_model(model, [Kept(list(range(count)), list(range(width))) for count, width in zip(heads, (64, 0, 16), strict=True)])
     graph, data = build_graph(model), tiny.encoded()
     static = static_of(graph, data)
@@ -83,8 +70,8 @@ def test_it_computes_the_same_for_pruned_shapes(checkpoint: Maker, heads: list[i
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
 
 
-def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> None:
-    graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
+def test_groups_that_stay_float_and_a_norm_without_bias() -> None:
+    graph, data = build_graph(tiny.make_model()), tiny.encoded()
     norms = [node for node in graph.graph.node if node.op_type == "LayerNormalization"]
     norms[1].input.pop()
     groups = sorted({matmul.group for matmul in find_matmuls(graph)})
@@ -94,49 +81,46 @@ def test_groups_that_stay_float_and_a_norm_without_bias(checkpoint: Maker) -> No
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
 
 
-def test_signed_integers(checkpoint: Maker) -> None:
-    graph, data = build_graph(with_gains(checkpoint())), tiny.encoded()
+def test_signed_integers() -> None:
+    graph, data = build_graph(tiny.make_model()), tiny.encoded()
     static = static_of(graph, data, symmetric=True)
     batch = data.batch(range(6))
     found, wanted = logits(openvino_graph(static), batch)[0], logits(static, batch)[0]
     assert np.abs(found - wanted).mean() < 0.02 * np.abs(wanted).max()
 
 
-def test_a_graph_without_integers_computes_the_same(checkpoint: Maker) -> None:
-    graph, batch = build_graph(load_model(checkpoint())), tiny.encoded().batch(range(6))
+def test_a_graph_without_integers_computes_the_same() -> None:
+    graph, batch = build_graph(tiny.make_model()), tiny.encoded().batch(range(6))
     np.testing.assert_array_equal(logits(openvino_graph(graph), batch)[0], logits(graph, batch)[0])
 
 
 @pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
-def test_openvino_computes_what_it_did(checkpoint: Maker, tmp_path: Path) -> None:
-    compress.export(checkpoint(), tmp_path / "float")
+def test_openvino_computes_what_it_did(graph: Path) -> None:
     data = tiny.encoded()
-    static = static_of(onnx.load(tmp_path / "float" / "model.onnx"), data)
-    onnx.save(static, tmp_path / "float" / "model.onnx")
+    static = static_of(onnx.load(graph / "model.onnx"), data)
+    onnx.save(static, graph / "model.onnx")
     batch = data.batch(range(6))
-    before = openvino_forward(tmp_path / "float")(batch)
-    save_sharing_weights(openvino_graph(static), tmp_path / "float" / "openvino.onnx")
-    after = openvino_forward(tmp_path / "float")(batch)
+    before = openvino_forward(graph)(batch)
+    save_sharing_weights(openvino_graph(static), graph / "openvino.onnx")
+    after = openvino_forward(graph)(batch)
     assert np.abs(after - before).mean() < 0.02 * np.abs(before).max()
 
 
 @pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
-def test_weights_of_any_other_file_are_refused(checkpoint: Maker, tmp_path: Path) -> None:
-    folder = tmp_path / "float"
-    compress.export(checkpoint(), folder)
-    form = openvino_graph(static_of(onnx.load(folder / "model.onnx"), tiny.encoded()))
-    (folder / "other.bin").write_bytes((folder / "model.onnx").read_bytes())
-    save_sharing_weights(form, folder / "openvino.onnx")
-    read = onnx.load(folder / "openvino.onnx", load_external_data=False)
+def test_weights_of_any_other_file_are_refused(graph: Path) -> None:
+    form = openvino_graph(static_of(onnx.load(graph / "model.onnx"), tiny.encoded()))
+    (graph / "other.bin").write_bytes((graph / "model.onnx").read_bytes())
+    save_sharing_weights(form, graph / "openvino.onnx")
+    read = onnx.load(graph / "openvino.onnx", load_external_data=False)
     outside = next(tensor for tensor in read.graph.initializer if tensor.data_location == onnx.TensorProto.EXTERNAL)
     next(entry for entry in outside.external_data if entry.key == "location").value = "other.bin"
-    (folder / "openvino.onnx").write_bytes(read.SerializeToString())
+    (graph / "openvino.onnx").write_bytes(read.SerializeToString())
     with pytest.raises(ModelError, match="weights in another file than"):
-        openvino_forward(folder)
+        openvino_forward(graph)
 
 
-def test_every_norm_that_a_product_reads_is_applied_on_three_axes(checkpoint: Maker) -> None:
-    static = static_of(build_graph(load_model(checkpoint())), tiny.encoded())
+def test_every_norm_that_a_product_reads_is_applied_on_three_axes() -> None:
+    static = static_of(build_graph(tiny.make_model()), tiny.encoded())
     before, after = quantized(static), quantized(openvino_graph(static))
     assert before.count("LayerNormalization") >= 5  # both of three layers, but where first tokens are taken
     assert after.count("LayerNormalization") == 0
@@ -145,8 +129,8 @@ def test_every_norm_that_a_product_reads_is_applied_on_three_axes(checkpoint: Ma
     assert len(after) == len(before)
 
 
-def test_weights_are_left_in_the_other_file(checkpoint: Maker, tmp_path: Path) -> None:
-    static = static_of(build_graph(load_model(checkpoint())), tiny.encoded())
+def test_weights_are_left_in_the_other_file(tmp_path: Path) -> None:
+    static = static_of(build_graph(tiny.make_model()), tiny.encoded())
     onnx.save(static, tmp_path / "model.onnx")
     form = openvino_graph(static)
     save_sharing_weights(form, tmp_path / "openvino.onnx")
@@ -161,17 +145,16 @@ def test_weights_are_left_in_the_other_file(checkpoint: Maker, tmp_path: Path) -
 
 
 @pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
-def test_it_opens_where_files_are_links(checkpoint: Maker, tmp_path: Path) -> None:
+def test_it_opens_where_files_are_links(graph: Path, tmp_path: Path) -> None:
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshot"
     blobs.mkdir()
     snapshot.mkdir()
-    compress.export(checkpoint(), tmp_path / "float")
-    static = static_of(onnx.load(tmp_path / "float" / "model.onnx"), tiny.encoded())
+    static = static_of(onnx.load(graph / "model.onnx"), tiny.encoded())
     onnx.save(static, blobs / "model.onnx")
     save_sharing_weights(openvino_graph(static), blobs / "openvino.onnx")
     for name in ("model.onnx", "openvino.onnx"):
         os.symlink(blobs / name, snapshot / name)
-    (snapshot / "config.json").write_bytes((tmp_path / "float" / "config.json").read_bytes())
-    (blobs / "config.json").write_bytes((tmp_path / "float" / "config.json").read_bytes())
+    (snapshot / "config.json").write_bytes((graph / "config.json").read_bytes())
+    (blobs / "config.json").write_bytes((graph / "config.json").read_bytes())
     batch = tiny.encoded().batch(range(6))
     np.testing.assert_array_equal(openvino_forward(snapshot)(batch), openvino_forward(blobs)(batch))

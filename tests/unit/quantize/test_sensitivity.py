@@ -88,37 +88,38 @@ def test_the_fastest_that_passes(passing: list[str], drops: Losses, interval: An
 FACTOR = 3000.0
 
 
-@pytest.fixture
-def planted(tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A model two neurons of whose second layer are thousands of times too large, and taken back by the next weights.
 
     Compared with them all other neurons of the layer are rounded to nothing. The task's labels are the float model's predictions,
     so that int8 loses exactly what it changes.
     """
+    home = tmp_path_factory.mktemp("planted")
     model = tiny.make_model("bert")
     layer = model.bert.encoder.layer[1]
     layer.intermediate.dense.weight.data[:2] *= FACTOR
     layer.intermediate.dense.bias.data[:2] = FACTOR
     layer.output.dense.weight.data[:, :2] /= FACTOR
     layer.output.dense.weight.data[:, 2:] *= 3
-    folder = tmp_path / "planted"
+    folder = home / "model"
     folder.mkdir()
     tiny.save_pretrained(model, folder)
     tiny.write_tokenizer(folder)
-    (tmp_path / "graph").mkdir()
+    (home / "graph").mkdir()
     from compress.settings import ExportSettings
     from compress.stage import Inputs
 
     export = __import__("importlib").import_module("compress.export").run
-    export(Inputs({"model": folder}), ExportSettings.model_validate({"tolerance": 0.1}), tmp_path / "graph")
+    export(Inputs({"model": folder}), ExportSettings.model_validate({"tolerance": 0.1}), home / "graph")
     texts = [text for text, _ in tiny.sentences(300, seed=9)]
-    answers = OnnxModel(tmp_path / "graph", hints={})(texts)
+    answers = OnnxModel(home / "graph", hints={})(texts)
     rows = [(text, answer.label) for text, answer in zip(texts, answers, strict=True)]  # pyright: ignore[reportAttributeAccessIssue]
     document: dict[str, Any] = {"name": "own", "text": ["text"], "labels": tiny.LABELS, "max_length": 32}
     for split, part in {"train": rows[:100], "validation": rows[100:]}.items():
-        pd.DataFrame(part, columns=["text", "label"]).to_parquet(tmp_path / f"{split}.parquet")
-        document[split] = str(tmp_path / f"{split}.parquet")
-    return tmp_path / "graph", document
+        pd.DataFrame(part, columns=["text", "label"]).to_parquet(home / f"{split}.parquet")
+        document[split] = str(home / f"{split}.parquet")
+    return home / "graph", document
 
 
 def test_the_gate_finds_the_planted_layer(planted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def run(
 ) -> Any:  # fmt: skip
     """Fit a tiny model whose every step takes `each` seconds and every validation `validation`, after `earlier` seconds of other work."""
     clock = clock or Clock()
-    budget, model, data = TimeBudget(seconds, clock), tiny.make_model(), tiny.encoded("bert", 24)
+    budget, model, data = TimeBudget(seconds, clock), tiny.make_static(), tiny.encoded("bert", 24)
     clock.now += earlier
     budget.reserve(validation, 0.0)
     labels, steps = torch.from_numpy(data.labels), 0

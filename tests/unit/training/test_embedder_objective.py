@@ -33,7 +33,7 @@ from tests.unit.training.retrieval_task import write_retrieval
 def finetune(source: Path, document: dict[str, Any], output: Path, **settings: Any) -> dict[str, Any]:
     """Run the stage."""
     output.mkdir()
-    options = FinetuneSettings(**{"precision": "fp32", "device": "cpu", "batch_size": 6, "lr": 2e-3, "epochs": 6, **settings})
+    options = FinetuneSettings(**{"precision": "fp32", "device": "cpu", "batch_size": 6, "lr": 3e-3, "epochs": 3, **settings})
     return training.run(Inputs({"model": source}, 0, Task(resolve(document))), options, output)
 
 
@@ -109,7 +109,7 @@ def test_a_mode_trains_its_weights_and_the_model_is_the_same_reloaded_and_in_onn
 ) -> None:
     source, document = tiny.write_embedder(tmp_path / "a", family, **options), write_retrieval(tmp_path / "beir")
     settings: dict[str, Any] = {"lr": 2e-3, "adapter_size": 8} if mode == "adapter" else {"lr": 1e-2}
-    result = finetune(source, document, tmp_path / "out", mode=mode, epochs=4, **settings)
+    result = finetune(source, document, tmp_path / "out", mode=mode, epochs=3, **settings)
     assert result["training"]["trained_share"] < 0.5
     assert loss_of(tmp_path / "out", document) < loss_of(source, document) or mode == "adapter"  # validation chooses the epoch
     before, model = load_model(source), load_model(tmp_path / "out")

@@ -26,7 +26,7 @@ MODES = ("frozen", "lora", "adapter")
 def finetune(source: Path, document: dict[str, Any], output: Path, **settings: Any) -> dict[str, Any]:
     """Run the stage."""
     output.mkdir()
-    options = FinetuneSettings(**{"precision": "fp32", "device": "cpu", "batch_size": 8, "epochs": 1, **settings})
+    options = FinetuneSettings(**{"precision": "fp32", "device": "cpu", "batch_size": 8, "epochs": 1, "max_examples": 24, **settings})
     return training.run(Inputs({"model": source}, 0, Task(resolve(document))), options, output)
 
 
@@ -85,7 +85,7 @@ def test_trained_parameters_are_counted(tiny_task: dict[str, Any], tmp_path: Pat
 @pytest.mark.parametrize("mode", MODES)
 def test_modes_learn(mode: str, tiny_task: dict[str, Any], tmp_path: Path) -> None:
     source = tiny.write_encoder(tmp_path / "encoder")
-    result = finetune(source, tiny_task, tmp_path / "out", mode=mode, epochs=12, lr=1e-2)
+    result = finetune(source, tiny_task, tmp_path / "out", mode=mode, epochs=8, lr=1e-2, max_examples=None)
     assert result["metrics"]["validation"]["accuracy"] >= 0.5  # chance is 1/3
 
 

@@ -17,7 +17,7 @@ from compress.settings.base import SECTIONS, Section, flag, help_of, section_of
 
 Decorated = Callable[..., object] | click.Command
 Decorator = Callable[[Decorated], Decorated]
-METAVARS = {"unlabeled": "FILE", "augment_model": "MODEL"}
+METAVARS = {"unlabeled": "FILE", "augment_model": "MODEL", "tokens": "off|auto|SHARES"}
 NUMBER = re.compile(r"\d+(\.\d+)?")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from compress.distill.features import Feature, feature_width, forward_with_features
+from compress.distill.features import Feature, computed_tokens, feature_width, forward_with_features
 from compress.distill.layer_matching import LayerMatch
 from compress.distill.losses import dkd_logits_loss, hidden_mse, hidden_nmse, logits_loss
 from compress.distill.losses_attention import attention_mse, attention_scores, relation_kl
@@ -66,6 +66,7 @@ class DistillationLoss:
         positions = self.data.rows(positions)
         matches = self.matches if self.terms != "outputs" else []
         outputs, features = forward_with_features(self.student, batch, {feature for match in matches for feature in match.student_features})
+        computed = computed_tokens(self.student, features)
         logits = logits_of(outputs).float()
         loss = logits.new_zeros(()) if self.terms == "layers" else self._of_outputs(logits, batch["attention_mask"], positions)
         if matches:
@@ -73,7 +74,10 @@ class DistillationLoss:
             mask = batch["attention_mask"] * torch.from_numpy(self.data.same_tokens[positions]).to(self.device).unsqueeze(1)
             with torch.autocast(self.device.type, enabled=False):  # sums over whole batches need full precision
                 for match, projection in zip(matches, self.projections, strict=True):
-                    loss = loss + match.weight * self._of_layers(match, projection, features, teacher_features, mask)
+                    seen = mask
+                    for feature in match.student_features if computed else ():
+                        seen = seen * computed[feature]
+                    loss = loss + match.weight * self._of_layers(match, projection, features, teacher_features, seen)
         return loss
 
     def _of_outputs(self, logits: torch.Tensor, mask: torch.Tensor, positions: np.ndarray) -> torch.Tensor:

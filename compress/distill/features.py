@@ -11,6 +11,7 @@ from torch import nn
 from compress.models.device import Batch
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
+from compress.models.token_reduction import kept_tokens_by_layer
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ def forward_with_features(
         for hook in hooks:
             hook.remove()
     return outputs, {feature: outputs.hidden_states[feature[1]] if feature[0] == "hidden" else projected[feature] for feature in features}
+
+
+def computed_tokens(model: TransformersModel, features: Collection[Feature]) -> dict[Feature, torch.Tensor]:
+    """Return the tokens for which the last forward pass computed each feature, (batch, tokens) bool; empty if it dropped none.
+
+    Args:
+        model: that ran last.
+        features: of its layers.
+    """
+    kept = kept_tokens_by_layer(model)
+    return {} if kept is None else {(kind, number): kept[number if kind == "hidden" else number - 1] for kind, number in features}
 
 
 def feature_width(model: TransformersModel, feature: Feature) -> int:

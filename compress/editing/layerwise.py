@@ -13,6 +13,7 @@ from compress.editing.encoder_layers import hidden_states, replaced_layers
 from compress.models.device import Batch
 from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers, layer_list
+from compress.models.token_reduction import token_pass, token_share
 from compress.models.types import TransformersModel
 
 
@@ -29,11 +30,26 @@ class LayerInputs:
 
     states: list[torch.Tensor]  # (batch, length, hidden) each
     arguments: list[dict[str, Arguments]]  # of each batch, by the kind of layer (`Layer.kind`)
+    masks: list[torch.Tensor]  # the tokens of the texts, (batch, length) bool each
+    kept: list[torch.Tensor]  # those that the layers below have not dropped, the same shape
 
     def run(self, layer: Layer, number: int) -> torch.Tensor:
         """Run a layer on batch `number` and return its output, (batch, length, hidden)."""
+        return self._run(layer, number)[0]
+
+    def kept_after(self, layer: Layer, number: int) -> torch.Tensor:
+        """Return the tokens of batch `number` that a layer leaves, (batch, length) bool."""
+        return self._run(layer, number)[1] if token_share(layer.module) < 1 else self.kept[number]
+
+    def advance(self, layer: Layer, number: int) -> None:
+        """Run a layer on batch `number`: its output is the input of the next one."""
+        self.states[number], self.kept[number] = self._run(layer, number)
+
+    def _run(self, layer: Layer, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         positional, keywords = self.arguments[number][layer.kind]
-        return hidden_states(layer.module(self.states[number], *positional, **keywords))
+        with token_pass(self.masks[number], self.kept[number]) as tokens:
+            output = hidden_states(layer.module(self.states[number], *positional, **keywords))
+        return output, tokens.kept
 
     def attention_context(self, layer: Layer, number: int) -> torch.Tensor:
         """Run a layer on batch `number` up to its attention's output projection; return that input, (batch, length, heads * head_size)."""
@@ -68,7 +84,7 @@ class _Recorder(nn.Module):
 
 def first_layer_inputs(model: TransformersModel, batches: Iterable[Batch]) -> LayerInputs:
     """Run the embeddings only; return the first layer's hidden states, and the arguments of every kind of layer, for every batch."""
-    inputs = LayerInputs([], [])
+    inputs = LayerInputs([], [], [], [])
     position_bias = bool(family_of(model.config.model_type).position_bias)
     kinds = list(dict.fromkeys(layer.kind for layer in encoder_layers(model)))
     recorders = [_Recorder(kind, kind == kinds[-1]) for kind in kinds]
@@ -80,7 +96,9 @@ def first_layer_inputs(model: TransformersModel, batches: Iterable[Batch]) -> La
                 (mask, bias, *rest), keywords = recorders[0].arguments
                 recorders[0].arguments = (mask, bias[:1].clone(), *rest), keywords
             inputs.states.append(recorders[0].states)
+            inputs.masks.append(batch["attention_mask"].bool())
             inputs.arguments.append({recorder.attention_type: recorder.arguments for recorder in recorders})
+    inputs.kept = list(inputs.masks)
     return inputs
 
 

@@ -65,7 +65,7 @@ class DenseTargets:
         sums: list[Sums] = []
         for number, mask in enumerate(self.masks):
             with captured_inputs(layer.attention_norm, layer.output_norm) as captured:
-                inputs.states[number] = inputs.run(layer, number)
+                inputs.advance(layer, number)
             first, second = (captured[1], inputs.states[number]) if layer.norms_first else captured
             sums.append((first[mask].float(), second[mask].float()))
         return sums
@@ -108,15 +108,21 @@ def reconstruct(
 
 
 def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor], intercept: bool) -> Errors:
-    """Refit the attention's output projection; afterwards the states are what the FFN sublayer gets."""
+    """Refit the attention's output projection; afterwards the states are what the FFN sublayer gets.
+
+    Tokens that the layer drops are not fitted: nothing reads them.
+    """
     contexts = [inputs.attention_context(layer, number) for number in range(len(masks))]
+    kept = [inputs.kept_after(layer, number) for number in range(len(masks))]  # does not depend on the projection that is fitted
     first, last = fitted_part(layer.attention_output)
     fit = HeldOutFit(last, intercept)
     for number, mask in enumerate(masks):
-        fit.add(number, first(contexts[number][mask]), sums[number] - inputs.states[number][mask])
+        left = kept[number]
+        fit.add(number, first(contexts[number][left]), sums[number][left[mask]] - inputs.states[number][left])
     before, after = fit.refit()
     for number, context in enumerate(contexts):
         inputs.states[number] = layer.after_attention(layer.attention_output(context) + inputs.states[number])
+    inputs.kept = kept
     return {"before": before, "after": after}
 
 
@@ -132,8 +138,9 @@ def _refit_ffn(
     first, last = fitted_part(layer.ffn_out)
     fit = HeldOutFit(last, intercept)
     for number, mask in enumerate(masks):
-        state = inputs.states[number][mask]
-        fit.add(number, first(layer.ffn_hidden(state, activation)), sums[number] - state)
+        kept = inputs.kept[number]
+        state = inputs.states[number][kept]
+        fit.add(number, first(layer.ffn_hidden(state, activation)), sums[number][kept[mask]] - state)
     before, after = fit.refit()
     for number, state in enumerate(inputs.states):
         inputs.states[number] = layer.after_ffn(layer.ffn_out(layer.ffn_hidden(state, activation)) + state)

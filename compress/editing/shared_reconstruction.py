@@ -37,7 +37,7 @@ class SharedFit:
 
     def __init__(self, model: TransformersModel, inputs: LayerInputs, masks: list[torch.Tensor], sums: Mapping[int, list[Sums]]) -> None:
         self.model, self.inputs, self.masks = model, inputs, masks
-        self.owners, self.start = all_owners(model), list(inputs.states)
+        self.owners, self.start = all_owners(model), (list(inputs.states), list(inputs.kept))
         self.layers = dict(enumerate(encoder_layers(model)))
         self.sums = {number: [(first.half(), second.half()) for first, second in parts] for number, parts in sums.items()}
         self.activation = ffn_activation(model)
@@ -78,7 +78,7 @@ class SharedFit:
 
     def _run(self, fits: Mapping[int, HeldOutFit], sublayer: str = "") -> dict[int, Errors]:
         """Run all layers of the span from its inputs; returns their errors, and adds the rows of a sublayer to the owners' fits."""
-        self.inputs.states[:] = self.start
+        self.inputs.states[:], self.inputs.kept[:] = self.start
         errors: dict[int, Errors] = {}
         for number, sums in self.sums.items():
             layer, fit = self.layers[number], fits.get(self.owners[number])
@@ -92,23 +92,25 @@ class SharedFit:
         """Run a layer's attention; afterwards the states are what its FFN gets."""
         error, states = _HeldOutError(), self.inputs.states
         for number, mask in enumerate(self.masks):
-            context, wanted = self.inputs.attention_context(layer, number), sums[number][0].float()
+            context, kept = self.inputs.attention_context(layer, number), self.inputs.kept_after(layer, number)
+            wanted = sums[number][0].float()[kept[mask]]
             if fit is not None:
-                fit.add(number, fitted_part(layer.attention_output)[0](context[mask]), wanted - states[number][mask])
+                fit.add(number, fitted_part(layer.attention_output)[0](context[kept]), wanted - states[number][kept])
             total = layer.attention_output(context) + states[number]
-            error.add(number, total[mask] - wanted)
-            states[number] = layer.after_attention(total)
+            error.add(number, total[kept] - wanted)
+            states[number], self.inputs.kept[number] = layer.after_attention(total), kept
         return error.mean
 
     def _ffn(self, layer: Layer, sums: list[Sums], fit: HeldOutFit | None) -> float:
         """Run a layer's FFN; afterwards the states are its outputs."""
         error, states = _HeldOutError(), self.inputs.states
         for number, mask in enumerate(self.masks):
-            hidden, wanted = layer.ffn_hidden(states[number], self.activation), sums[number][1].float()
+            hidden, kept = layer.ffn_hidden(states[number], self.activation), self.inputs.kept[number]
+            wanted = sums[number][1].float()[kept[mask]]
             if fit is not None:
-                fit.add(number, fitted_part(layer.ffn_out)[0](hidden[mask]), wanted - states[number][mask])
+                fit.add(number, fitted_part(layer.ffn_out)[0](hidden[kept]), wanted - states[number][kept])
             total = layer.ffn_out(hidden) + states[number]
-            error.add(number, total[mask] - wanted)
+            error.add(number, total[kept] - wanted)
             states[number] = layer.after_ffn(total)
         return error.mean
 

@@ -20,7 +20,7 @@ from compress.export.layout import lay_out_artifact, move_graph
 from compress.export.runtime_hints import RUNTIME_HINTS
 from compress.export.tolerance import BF16_TOLERANCE, TOLERANCE, TRIED_EXAMPLES, difference, is_relative
 from compress.export.tune import TunableGraphs, tune_graph
-from compress.export.verify import announce_verification, cached_forward, subsample, verify
+from compress.export.verify import announce_verification, cached_forward, subsample, verify, without_close_calls
 from compress.inference.batches import Forward
 from compress.inference.forward import torch_forward
 from compress.inference.routes import ONNXRUNTIME, OPENVINO
@@ -31,6 +31,7 @@ from compress.models.family import STATIC
 from compress.models.inputs import input_spec_of
 from compress.models.layout import GRAPH, is_graph
 from compress.models.model_shape import count_params, model_shape
+from compress.models.token_reduction import reduces_tokens
 from compress.models.types import TransformersModel
 from compress.results import ExportDocument
 from compress.results.graphs import VerificationDocument
@@ -55,6 +56,8 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         return lay_out_artifact(inputs, settings, output)
     model = load_model(source, target=inputs.target_or_none, pooling=inputs.pooling)
     data, texts = verification_data(inputs, source)
+    if reduces_tokens(model):
+        data = without_close_calls(data, torch_forward(model))
     reference = cached_forward(torch_forward(model))
     embedder = is_embedder_model(model)
     target = "vector" if embedder else input_spec_of(read_config(source), artifacts.read_manifest(source)).target
@@ -66,7 +69,7 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
         return difference(verify(reference, forward, tried, target), precisions[runtime], settings.tolerance)
 
     longest = max_tokens(read_config(source))
-    _check_token_vectors(settings, embedder, is_static=model.config.model_type == STATIC.model_type)
+    _check_token_vectors(settings, embedder, model.config.model_type == STATIC.model_type, reduces_tokens(model))
     tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
     input_spec = recorded_input_spec(inputs)
     write_artifact(tuned.graph, source, output, inputs.pooling, input_spec)
@@ -96,12 +99,14 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
     return document
 
 
-def _check_token_vectors(settings: ExportSettings, embedder: bool, is_static: bool) -> None:
-    """Refuse a graph with the vectors of tokens of a model that has none.
+def _check_token_vectors(settings: ExportSettings, embedder: bool, is_static: bool, drops_tokens: bool) -> None:
+    """Refuse a graph with the vectors of tokens of a model that has none, or not of all tokens.
 
     Raises:
-        UsageError: no embedder, or a static one.
+        UsageError: no embedder, a static one, or one that drops tokens.
     """
+    if drops_tokens and (settings.token_embeddings or settings.layout == "sentence-transformers"):
+        raise UsageError("this embedder drops tokens, and has no vectors of them", "leave --token-embeddings and --layout out")
     if settings.token_embeddings and not embedder:
         raise UsageError("--token-embeddings is for embedders, and this model is another one", "leave it out")
     if embedder and is_static and (settings.token_embeddings or settings.layout == "sentence-transformers"):

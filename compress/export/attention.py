@@ -54,6 +54,7 @@ class GraphForm:
 
 
 PLAIN = GraphForm()
+INT32_MASK, MASK_BIAS = "mask.int32", "mask.bias"  # names of the mask in its two forms, before the suffix of a stage
 
 
 def attention_mask_bias(graph: RowGraph, form: GraphForm, relative: bool) -> str:
@@ -62,14 +63,15 @@ def attention_mask_bias(graph: RowGraph, form: GraphForm, relative: bool) -> str
     MultiHeadAttention reads the mask itself, (batch, sequence) int32, unless there is something `relative` to add to it: a position
     bias, or a window.
     """
+    stage = graph.stage
     if form.attention == "mha" and not relative:
-        return graph.shared("Cast", ["attention_mask"], "mask.int32", to=onnx.TensorProto.INT32)
-    if graph.has("mask.bias"):
-        return "mask.bias"
-    mask = graph.node("Cast", ["attention_mask"], "mask.float", to=onnx.TensorProto.FLOAT)
-    absent = graph.node("Sub", [graph.number(1.0, "one"), mask], "mask.absent")
-    bias = graph.node("Mul", [absent, graph.number(MASKED, "masked")], "mask.scaled")
-    return graph.node("Unsqueeze", [bias, graph.integers([1, 2], "axes.1.2")], "mask.bias")
+        return graph.shared("Cast", [graph.mask], f"{INT32_MASK}{stage}", to=onnx.TensorProto.INT32)
+    if graph.has(f"{MASK_BIAS}{stage}"):
+        return f"{MASK_BIAS}{stage}"
+    mask = graph.shared("Cast", [graph.mask], f"mask.float{stage}", to=onnx.TensorProto.FLOAT)
+    absent = graph.node("Sub", [graph.number(1.0, "one"), mask], f"mask.absent{stage}")
+    bias = graph.node("Mul", [absent, graph.number(MASKED, "masked")], f"mask.scaled{stage}")
+    return graph.node("Unsqueeze", [bias, graph.integers([1, 2], "axes.1.2")], f"{MASK_BIAS}{stage}")
 
 
 def attention(
@@ -119,17 +121,17 @@ def attention(
         query = query if first_only else _rotated(graph, query, rotation, (heads, size), form)
         key = _rotated(graph, key, rotation, (heads, size), form)
     if form.attention == "mha":
-        masks = ["", mask] if mask == "mask.int32" else ["", "", mask]
+        masks = ["", mask] if mask == f"{INT32_MASK}{graph.stage}" else ["", "", mask]
         mixed = graph.node(
             "MultiHeadAttention", [query, key, value, *masks], f"{name}.mixed", domain=MICROSOFT, num_heads=heads, scale=scale,
             mask_filter_value=MASKED,
         )  # fmt: skip
     else:
-        if mask == "mask.bias" and not first_only:  # ONNX Runtime does not broadcast it to the queries
-            length = graph.shared("Shape", ["input_ids"], "mask.length", start=1, end=2)
+        if mask == f"{MASK_BIAS}{graph.stage}" and not first_only:  # ONNX Runtime does not broadcast it to the queries
+            length = graph.length("mask.length")
             ones = graph.integers([1, 1], "mask.ones"), graph.integers([1], "mask.one")
-            shape = graph.shared("Concat", [ones[0], length, ones[1]], "mask.shape", axis=0)
-            mask = graph.shared("Expand", [mask, shape], "mask.queries")
+            shape = graph.shared("Concat", [ones[0], length, ones[1]], f"mask.shape{graph.stage}", axis=0)
+            mask = graph.shared("Expand", [mask, shape], f"mask.queries{graph.stage}")
         mixed = graph.node("Attention", [query, key, value, mask], f"{name}.mixed", q_num_heads=heads, kv_num_heads=heads, scale=scale)
     return graph.node("Reshape", [mixed, graph.integers([-1, width], f"merged.{width}")], f"{name}.context")
 

@@ -152,12 +152,34 @@ class GraphBuilder:
 
 
 class RowGraph(GraphBuilder):
-    """A graph whose hidden states are rows, one per token of each text: (batch * sequence, hidden)."""
+    """A graph whose hidden states are rows, one per token of each text: (batch * sequence, hidden).
+
+    Where tokens are dropped, a new stage begins: its texts have fewer tokens. What is shared within a stage has its suffix in its name.
+
+    Attributes:
+        tokens: a value with the axes (batch, sequence) of this stage.
+        mask: 1 for tokens and 0 for padding, (batch, sequence) int64.
+        positions: of the tokens in their text, (batch, sequence) int64; empty: all of them in their order.
+        stage: the suffix, empty before tokens are dropped.
+    """
+
+    def __init__(self, opset: int = OPSET) -> None:
+        super().__init__(opset)
+        self.tokens, self.mask, self.positions, self.stage = "input_ids", "attention_mask", "", ""
+
+    def begin_stage(self, mask: str, positions: str) -> None:
+        """Continue with the tokens of another mask, (batch, sequence) int64, and their positions."""
+        number = int(self.stage.rpartition(".")[2] or 0) + 1
+        self.tokens, self.mask, self.positions, self.stage = mask, mask, positions, f".stage.{number}"
+
+    def length(self, name: str) -> str:
+        """Return the number of tokens of the longest text, (1,) int64, under a name of this stage."""
+        return self.shared("Shape", [self.tokens], f"{name}{self.stage}", start=1, end=2)
 
     def shaped(self, rows: str, tail: list[int], name: str) -> str:
         """Reshape rows to (batch, sequence, *tail)."""
-        shape = "shape." + ".".join(map(str, tail))
-        ends = self.shared("Shape", ["input_ids"], "batch_and_sequence")
+        shape = "shape." + ".".join(map(str, tail)) + self.stage
+        ends = self.shared("Shape", [self.tokens], f"batch_and_sequence{self.stage}")
         size = self.shared("Concat", [ends, self.integers(tail, f"{shape}.tail")], shape, axis=0)
         return self.node("Reshape", [rows, size], name)
 

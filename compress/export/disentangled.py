@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from compress.export.builder import RowGraph
+from compress.export.positions import token_distances
 from compress.export.weights import array_of
 from compress.models.disentangled import buckets_by_distance
 from compress.models.types import TransformersModel
@@ -74,10 +75,11 @@ class PositionTerms:
             name: of the sublayer.
         """
         terms = []
+        of_keys, of_queries = (self._kept_of_keys, self._kept_of_queries) if graph.positions else (self._of_keys, self._of_queries)
         if self.keys is not None:
-            terms.append(self._of_keys(graph, query, shape, first_only, f"{name}.c2p"))
+            terms.append(of_keys(graph, query, shape, first_only, f"{name}.c2p"))
         if self.queries is not None:
-            terms.append(self._of_queries(graph, key, shape, first_only, f"{name}.p2c"))
+            terms.append(of_queries(graph, key, shape, first_only, f"{name}.p2c"))
         total = terms[0] if len(terms) == 1 else graph.add(terms[0], terms[1], f"{name}.positions")
         if self.scale != 1.0:
             total = graph.node("Mul", [total, graph.number(self.scale, "positions.scale")], f"{name}.positions.scaled")
@@ -109,6 +111,51 @@ class PositionTerms:
         columns = _by_head(graph, table, _window(graph, self.rows.rising, "rising"), shape, name)
         wide = graph.node("MatMul", [_heads_of(graph, key, shape, f"{name}.key"), columns], f"{name}.wide")
         return graph.node("Transpose", [_skewed(graph, wide, f"{name}.by_key")], name, perm=[0, 1, 3, 2])
+
+    def _kept_of_keys(self, graph: RowGraph, query: str, shape: tuple[int, int], first_only: bool, name: str) -> str:
+        """Add the scores of contents with the keys of positions where tokens were dropped."""
+        assert self.keys is not None  # noqa: S101 (the caller checks)
+        heads, size = shape
+        if first_only:
+            queries = graph.node("Reshape", [query, graph.integers([-1, heads, 1, size], f"first.{heads}")], f"{name}.query")
+        else:
+            queries = _heads_of(graph, query, shape, f"{name}.query")
+        wide = graph.node("MatMul", [queries, _all_buckets(graph, self.keys, shape, name)], f"{name}.wide")
+        # keys of the distances L … 1 - L from query to key are in falling order: that of -d has the index L + d
+        return _picked(graph, wide, self.rows.falling, token_distances(graph, first_only), heads, name)
+
+    def _kept_of_queries(self, graph: RowGraph, key: str, shape: tuple[int, int], first_only: bool, name: str) -> str:
+        """Add the scores of the queries of positions with contents where tokens were dropped."""
+        assert self.queries is not None  # noqa: S101 (the caller checks)
+        table = (self.queries * self.query_scale).astype(np.float32)
+        keys = _heads_of(graph, key, shape, f"{name}.key")
+        wide = graph.node("MatMul", [keys, _all_buckets(graph, table, shape, name)], f"{name}.wide")
+        turned = graph.node("Transpose", [token_distances(graph, first_only)], f"{name}.distances", perm=[0, 2, 1])
+        back = graph.node("Neg", [turned], f"{name}.distances.negative")
+        return graph.node("Transpose", [_picked(graph, wide, self.rows.rising, back, shape[0], f"{name}.by_key")], name, perm=[0, 1, 3, 2])
+
+
+def _all_buckets(graph: RowGraph, table: np.ndarray, shape: tuple[int, int], name: str) -> str:
+    """Add a table, (buckets, heads * size), as (heads, size, buckets)."""
+    return graph.constant(np.ascontiguousarray(table.reshape(len(table), *shape).transpose(1, 2, 0)), f"{name}.buckets")
+
+
+def _picked(graph: RowGraph, wide: str, rows: np.ndarray, distances: str, heads: int, name: str) -> str:
+    """Return of (batch, heads, n, buckets) the bucket of each distance, (batch, heads, n, m).
+
+    Args:
+        graph: that gets the nodes.
+        wide: scores with all buckets.
+        rows: the bucket of the distance d at the index `L + d`, (2 L,).
+        distances: (batch, n, m).
+        heads: their number.
+        name: of the result.
+    """
+    index = graph.add(distances, graph.integers([len(rows) // 2], "positions.longest"), f"{name}.index")
+    buckets = graph.node("Gather", [graph.constant(rows, f"{name}.bucket_rows"), index], f"{name}.bucket")
+    by_head = graph.node("Unsqueeze", [buckets, graph.integers([1], "axis.1")], f"{name}.bucket.heads")
+    copies = graph.node("Expand", [by_head, graph.integers([1, heads, 1, 1], f"positions.copies.{heads}")], f"{name}.bucket.copies")
+    return graph.node("GatherElements", [wide, copies], name, axis=3)
 
 
 def _length(graph: RowGraph) -> str:

@@ -8,7 +8,7 @@ attention on, no other token is computed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.rotary import SLIDING, rotation, window_mask
 from compress.export.static_model import static_rows
+from compress.export.token_selection import select_tokens
 from compress.export.weights import (
     AdapterWeights,
     EncoderWeights,
@@ -35,6 +36,7 @@ from compress.export.weights import (
     encoder_weights,
 )
 from compress.inference.onnx_session import STATES, VECTOR
+from compress.models.config import max_tokens
 from compress.models.disentangled import has_position_terms, score_parts
 from compress.models.embedder import head_of, is_embedder_model, state_width, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
@@ -51,6 +53,7 @@ from compress.models.layers import (
 from compress.models.low_rank import FactoredEmbedding, FactoredLinear, word_embeddings
 from compress.models.model_shape import model_shape
 from compress.models.shape import Shape
+from compress.models.token_reduction import reduces_tokens
 from compress.models.types import TransformersModel
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     """Return the ONNX model: token ids (and types) and mask in, `logits` out (`start_logits`, `end_logits` of a span).
 
     An embedder's outputs are `sentence_embedding`, its vectors, pooled with the mask; and `last_hidden_state`, the vectors of all
-    tokens, unless its pooling reads the first token only.
+    tokens, unless its pooling reads the first token only or tokens are dropped.
 
     Args:
         model: in evaluation mode, of any shape.
@@ -79,7 +82,7 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
         if every_token:
             read = graph.shaped(read, [hidden], "tokens")
         outputs: dict[str, Output] = {VECTOR: (sentence_vectors(graph, model, read, every_token), ["batch", vector_size(model)])}
-        if every_token:
+        if every_token and not reduces_tokens(model):
             outputs[STATES] = (read, ["batch", "sequence", hidden])
         return graph.model(inputs, outputs)
     head = type(model).__name__.removeprefix(family.prefix)
@@ -113,9 +116,12 @@ def _encoder(graph: RowGraph, model: TransformersModel, form: GraphForm, every_t
     last_mixing = None if every_token else mixing[-1] if mixing else -1
     hidden = _embeddings(graph, model, weights, first_only=last_mixing == -1)
     layers = _Layers(graph, model, weights, form, shape)
-    for number, (block, size) in enumerate(zip(weights.blocks, shape.layers, strict=True)):
+    left = 1.0
+    for number, (block, size, share) in enumerate(zip(weights.blocks, shape.layers, shape.token_shares, strict=True)):
         name = f"layer.{number}"
-        hidden = layers.attention(hidden, block, size.heads, number == last_mixing, f"{name}.attention")
+        select = share if share < left and number != last_mixing else None
+        left = share
+        hidden = layers.attention(hidden, block, size.heads, number == last_mixing, f"{name}.attention", select)
         hidden = layers.ffn(hidden, block, f"{name}.ffn")
     return hidden if weights.final_norm is None else graph.layer_norm(hidden, weights.final_norm, "final.norm")
 
@@ -135,8 +141,8 @@ class _Layers:
         """Whether a norm precedes its sublayer."""
         return self.weights.final_norm is not None
 
-    def attention(self, hidden: str, block: LayerWeights, heads: int, first_only: bool, name: str) -> str:
-        """Add self-attention; with `first_only` it returns the first token of every text."""
+    def attention(self, hidden: str, block: LayerWeights, heads: int, first_only: bool, name: str, share: float | None = None) -> str:
+        """Add self-attention; with `first_only` it returns the first token of every text, with a `share` only so many tokens."""
         graph, shape = self.graph, self.shape
         residual = read = hidden
         if block.projections is not None:
@@ -149,10 +155,15 @@ class _Layers:
                 if read != hidden:
                     queries = graph.first_token(read, shape.hidden, f"{prefix}.normed.first")
             turned = rotation(graph, self.model, block.kind) if family_of(self.model.config.model_type).rotary else None
-            mask = self._mask(block, first_only)
+            form = self.form if share is None else replace(self.form, attention="plain")  # the only one that shows its weights
+            mask = self._mask(block, first_only, form)
             size = shape.head_size
             parts, terms = score_parts(self.model), self._position_terms(block)
-            context = attention(graph, block.projections, (queries, read), mask, heads, size, name, self.form, turned, terms, parts)
+            context = attention(graph, block.projections, (queries, read), mask, heads, size, name, form, turned, terms, parts)
+            if share is not None:
+                rows = select_tokens(graph, f"{name}.weights", share, max_tokens(self.model.config.to_dict()), self._has_positions)
+                context = graph.node("Gather", [context, rows], f"{name}.context.kept")
+                residual = graph.node("Gather", [residual, rows], f"{name}.residual.kept")
             residual = self._shifted(residual, block.mixed_bias, name)
             residual = _finish(graph, context, block.mixed, block.mixed_adapter, residual, f"{name}.out")
         else:
@@ -183,11 +194,17 @@ class _Layers:
             opened, value = graph.linear(read, gate, names[0]), graph.linear(read, inner, names[1])
         return graph.node("Mul", [_activation(graph, opened, activation, f"{name}.act"), value], f"{name}.gated")
 
-    def _mask(self, block: LayerWeights, first_only: bool) -> str:
+    @property
+    def _has_positions(self) -> bool:
+        """Whether attention depends on the positions of tokens, and not only on what the embeddings made of them."""
+        rotary = family_of(self.model.config.model_type).rotary
+        return rotary or self.weights.position_bias is not None or has_position_terms(self.model)
+
+    def _mask(self, block: LayerWeights, first_only: bool, form: GraphForm) -> str:
         """Return what is added to the scores of a layer: for padding, and relative positions or a window if it has them."""
         graph, by_distance = self.graph, self.weights.position_bias
         relative = by_distance is not None or block.kind == SLIDING or has_position_terms(self.model)
-        mask = attention_mask_bias(graph, self.form, relative)
+        mask = attention_mask_bias(graph, form, relative)
         if by_distance is not None:
             return position_bias(graph, by_distance, block.bias_heads, mask, first_only)
         return window_mask(graph, self.model.config.sliding_window, mask, first_only) if block.kind == SLIDING else mask

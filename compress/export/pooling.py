@@ -45,7 +45,7 @@ def pooled_rows(graph: RowGraph, states: str, mode: Pooling) -> str:
         return graph.first_of(states, "pooling.cls")
     if mode == "max":
         return _maximum(graph, states)
-    mask = graph.shared("Cast", ["attention_mask"], "pooling.mask", to=FLOAT)
+    mask = graph.shared("Cast", [graph.mask], "pooling.mask", to=FLOAT)
     weights = mask if mode in ("mean", "mean_sqrt_len") else _weights(graph, mask, mode)
     row = graph.shared("Unsqueeze", [weights, graph.integers([1], "axis.1")], f"{weights}.row")  # (batch, 1, sequence)
     name = f"pooling.{mode}"
@@ -76,7 +76,7 @@ def _weights(graph: RowGraph, mask: str, mode: Pooling) -> str:
 
 def _maximum(graph: RowGraph, states: str) -> str:
     """Return the largest value of each dimension over the tokens that are no padding."""
-    mask = graph.shared("Cast", ["attention_mask"], "pooling.mask", to=FLOAT)
+    mask = graph.shared("Cast", [graph.mask], "pooling.mask", to=FLOAT)
     padding = graph.node("Sub", [graph.number(1.0, "one"), mask], "pooling.padding")
     bias = graph.node("Mul", [padding, graph.number(LOWEST, "pooling.lowest")], "pooling.bias")
     column = graph.node("Unsqueeze", [bias, graph.integers([-1], "axis.last")], "pooling.bias.column")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from compress.export.builder import GraphBuilder
+from compress.export.builder import RowGraph
 
 END = 2**40  # beyond the last entry of every axis
 
 
-def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int, ...], mask: str, first_only: bool) -> str:
+def position_bias(graph: RowGraph, by_distance: np.ndarray, heads: tuple[int, ...], mask: str, first_only: bool) -> str:
     """Add the bias of some heads to the mask: (batch, heads, sequence, sequence). Layers with the same heads share it.
 
     Args:
@@ -19,9 +19,13 @@ def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int
         mask: the mask's bias, (batch, 1, 1, sequence).
         first_only: only for the queries of the first token, (batch, heads, 1, sequence).
     """
-    name = ".".join(["position_bias", "first" if first_only else "all", *map(str, heads)])
+    name = ".".join(["position_bias", "first" if first_only else "all", *map(str, heads)]) + graph.stage
     if graph.has(name):
         return name
+    if graph.positions:
+        table = graph.constant(by_distance[list(heads)], f"{name}.table")
+        rows = graph.node("Gather", [table, token_distances(graph, first_only)], f"{name}.rows", axis=1)  # (heads, batch, queries, keys)
+        return graph.add(graph.node("Transpose", [rows], f"{name}.bias", perm=[1, 0, 2, 3]), mask, name)
     length = graph.shared("Shape", ["input_ids"], "position_bias.length", start=1, end=2)
     zero, axes = graph.integers([0], "position_bias.zero"), graph.integers([1], "position_bias.heads_axis")
     if first_only:  # the distances of its keys are 0, 1, …
@@ -35,7 +39,19 @@ def position_bias(graph: GraphBuilder, by_distance: np.ndarray, heads: tuple[int
     return graph.add(bias, mask, name)
 
 
-def _matrix(graph: GraphBuilder, by_distance: np.ndarray, length: str) -> str:
+def token_distances(graph: RowGraph, first_only: bool) -> str:
+    """Return the distance from each query to each key where tokens were dropped, (batch, queries, keys) int64.
+
+    With `first_only` the queries are the first tokens, (batch, 1, keys).
+    """
+    keys = graph.shared("Unsqueeze", [graph.positions, graph.integers([1], "axis.1")], f"positions.keys{graph.stage}")
+    if first_only:
+        return keys
+    queries = graph.shared("Unsqueeze", [graph.positions, graph.integers([2], "axis.2")], f"positions.queries{graph.stage}")
+    return graph.shared("Sub", [keys, queries], f"positions.distances{graph.stage}")
+
+
+def _matrix(graph: RowGraph, by_distance: np.ndarray, length: str) -> str:
     """Expand distances to (1, heads, sequence, sequence); entry (i, j) is the bias of the distance j - i of key j and query i.
 
     The biases of the distances 0 … s - 1 and -s … -1 form a ring of 2s. Repeated s times and cut into rows of 2s - 1, each row

@@ -45,6 +45,7 @@ from compress.models.relative_positions import check_bias_columns
 from compress.models.resize import resize, resize_linear, resize_norm
 from compress.models.sentence_head import EMBEDDING_KEY, head_with_pooling
 from compress.models.sharing import owners_of, share_parameters, shared_names
+from compress.models.token_reduction import set_token_shares
 from compress.models.tokenizer import save_tokenizer
 from compress.models.types import Config, TransformersModel
 
@@ -200,6 +201,7 @@ def _load_compressed(
         if shapes.BIASES_KEY in entry:
             add_biases(model)
         share_parameters(model, shape.shared)
+        set_token_shares(model, [layer.tokens for layer in shape.layers])
         if size := entry.get(shapes.ADAPTER_KEY):
             add_adapters(model, size)
         record_shape(model, model_shape(model))

@@ -9,7 +9,7 @@ from compress.models.config_keys import check_keys
 from compress.models.family import BILSTM, STATIC, Family, family_of
 from compress.models.layer_groups import GROUPS, count_layers
 from compress.models.published_names import CODE, names_own_classes
-from compress.models.shape import ADAPTER_KEY, BIASES_KEY, CONFIG_KEY, EMBEDDING_RANK_KEY, RANKS_KEY, ROLES, SHARED_KEY, VERSION
+from compress.models.shape import ADAPTER_KEY, BIASES_KEY, CONFIG_KEY, EMBEDDING_RANK_KEY, RANKS_KEY, ROLES, SHARED_KEY, TOKENS_KEY, VERSION
 from compress.models.types import Config
 
 HARMLESS = {"_name_or_path", "_num_labels", "_attn_implementation_autoset", "_commit_hash"}  # written by older libraries
@@ -120,6 +120,9 @@ def _check_entry(entry: object, config: Config, family: Family, where: str) -> N
             raise ModelError(f"{where} has a layer with malformed ranks: {ranks!r}")
         for role, rank in ranks.items():
             _check_size(rank, f"the rank of {role}", where)
+        share = layer.get(TOKENS_KEY, 1.0)
+        if not isinstance(share, int | float) or isinstance(share, bool) or not 0 < share <= 1:
+            raise ModelError(f"{where}: a layer keeps {share!r} of the tokens, not a share above 0, up to 1")
     if entry.get(BIASES_KEY, True) is not True or (BIASES_KEY in entry and not family.never_biased):
         raise ModelError(f"{where}: {BIASES_KEY} is {entry[BIASES_KEY]!r}, which a {family.model_type} cannot have")
     _check_shared(entry.get(SHARED_KEY, list(range(len(layers)))), layers, where)
@@ -139,5 +142,6 @@ def _check_shared(owners: object, layers: list[object], where: str) -> None:
     valid = isinstance(owners, list) and len(owners) == len(layers) and all(type(owner) is int for owner in owners)
     if not valid or not all(0 <= owner <= number and owners[owner] == owner for number, owner in enumerate(owners)):  # pyright: ignore
         raise ModelError(f"{where}: {SHARED_KEY} does not name one of its layers for each of {len(layers)}")
-    if any(layers[owner] != layer for owner, layer in zip(owners, layers, strict=True)):  # pyright: ignore
+    sizes = [{key: value for key, value in layer.items() if key != TOKENS_KEY} for layer in layers if isinstance(layer, dict)]
+    if any(sizes[owner] != layer for owner, layer in zip(owners, sizes, strict=True)):  # pyright: ignore
         raise ModelError(f"{where}: layers of different shapes cannot share weights")

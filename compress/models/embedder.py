@@ -24,6 +24,7 @@ from compress.models.layout import WEIGHTS
 from compress.models.pretrained import quiet_transformers
 from compress.models.sentence_folder import dense_folders, step_folder, write_sentence_head
 from compress.models.sentence_head import EMBEDDING_KEY, NORMALIZE, DenseStep, Pooling, SentenceHead
+from compress.models.token_reduction import kept_after
 from compress.models.types import Config, TransformersModel
 from compress.models.weights_file import check_weights
 
@@ -60,8 +61,9 @@ class SentenceEmbedder(PreTrainedModel):
             states, mask = encoder.token_states(input_ids, mask)
             return SequenceClassifierOutput(logits=self.vectors(states, mask))
         outputs = encoder(input_ids=input_ids, attention_mask=mask, **others)
+        kept = kept_after(encoder, mask)
         return SequenceClassifierOutput(
-            logits=self.vectors(outputs.last_hidden_state, mask), hidden_states=outputs.hidden_states, attentions=outputs.attentions
+            logits=self.vectors(outputs.last_hidden_state, kept), hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
     def vectors(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

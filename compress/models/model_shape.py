@@ -15,18 +15,21 @@ from compress.models.layers import encoder_layers
 from compress.models.low_rank import factored_embedding_size, layer_ranks
 from compress.models.shape import CONFIG_KEY, LayerShape, Shape, config_entry, shape_of_config
 from compress.models.sharing import owners_of
+from compress.models.token_reduction import token_share
 from compress.models.types import TransformersModel
 
 
 def model_shape(model: TransformersModel) -> Shape:
-    """Return the shape of a model from its weights."""
+    """Return the shape of a model from its weights, with the shares of tokens that its layers keep."""
     family = family_of(model.config.model_type)
     config = model.config.to_dict()
     if not family.has_layers:
         return shape_of_config(config)
     head_size = (config.get(CONFIG_KEY) or {}).get("head_size") or config[family.hidden_key] // config[family.heads_key]
     layers = tuple(
-        LayerShape(layer.attention_output.in_features // head_size, layer.ffn_in.out_features, layer_ranks(layer))
+        LayerShape(
+            layer.attention_output.in_features // head_size, layer.ffn_in.out_features, layer_ranks(layer), token_share(layer.module)
+        )
         for layer in encoder_layers(model)
     )
     embedding, owners = factored_embedding_size(model), owners_of(model)

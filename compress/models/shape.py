@@ -19,6 +19,8 @@ RANKS_KEY = "ranks"  # in a layer of the entry: ranks of factorized linears by r
 EMBEDDING_RANK_KEY = "embedding_rank"  # in the entry: rank of factorized word embeddings
 BIASES_KEY = "biases"  # in the entry: whether the linears of layers have biases that the family never has
 SHARED_KEY = "shared"  # in the entry: for each layer, the first layer that has the same weights
+TOKENS_KEY = "tokens"  # in a layer of the entry: the share of a text's tokens that it keeps
+LEAST_TOKENS = 8  # of a text, whatever the share
 VERSION = 1
 ROLES = ("query", "key", "value", "attention_output", "ffn_in", "ffn_gate", "ffn_out")  # a layer's linears, as `Family` names them
 
@@ -30,11 +32,16 @@ class LayerShape:
     heads: int
     ffn: int
     ranks: tuple[tuple[str, int], ...] = ()  # (role, rank) of factorized linears, in the order of `ROLES`
+    tokens: float = 1.0  # share of a text's tokens that its FFN and the layers after it compute; a layer without heads selects none
 
     def as_json(self) -> LayerDocument:
-        """Return `{"heads": h, "ffn": f}`, with `ranks` if linears are factorized."""
+        """Return `{"heads": h, "ffn": f}`, with `ranks` if linears are factorized, and `tokens` if it keeps fewer than all."""
         document: LayerDocument = {"heads": self.heads, "ffn": self.ffn}
-        return {**document, "ranks": dict(self.ranks)} if self.ranks else document
+        if self.ranks:
+            document["ranks"] = dict(self.ranks)
+        if self.tokens < 1:
+            document["tokens"] = self.tokens
+        return document
 
 
 @dataclass(frozen=True)
@@ -106,12 +113,22 @@ class Shape:
         if self.without_layers is not None:
             return self.without_layers.flops(seq_len)
         projection = 2 * seq_len * self.embedding[0] * self.embedding[1] if self.embedding else 0
+        tokens = [kept_tokens(seq_len, share) for share in (1.0, *self.token_shares)]
         return projection + sum(
-            layer.heads * head_flops(self.hidden, self.head_size, seq_len)
-            + layer.ffn * neuron_flops(self.hidden, seq_len, self.gated)
-            + 2 * seq_len * self._extra_weights(layer)
-            for layer in self.layers
+            layer.heads * head_flops(self.hidden, self.head_size, before, after)
+            + layer.ffn * neuron_flops(self.hidden, after, self.gated)
+            + 2 * before * self._extra_weights(layer)
+            for layer, before, after in zip(self.layers, tokens, tokens[1:], strict=False)
         )
+
+    @property
+    def token_shares(self) -> tuple[float, ...]:
+        """The share of a text's tokens that is left after each layer's attention: never more than after the layer below."""
+        shares, left = [], 1.0
+        for layer in self.layers:
+            left = min(left, layer.tokens) if layer.heads else left
+            shares.append(left)
+        return tuple(shares)
 
     def params(self) -> int:
         """Return weights and biases of the layers' linears, shared ones once; embeddings, LayerNorms and head do not count.
@@ -151,9 +168,26 @@ def factor_weights(in_features: int, out_features: int, rank: int) -> int:
     return rank * (in_features + out_features)
 
 
-def head_flops(hidden: int, head_size: int, seq_len: int) -> int:
-    """Return the FLOPs of one head: its slices of query, key, value and output, the scores, and the weighted sum."""
-    return 8 * seq_len * hidden * head_size + 4 * seq_len * seq_len * head_size
+def kept_tokens(length: int, share: float) -> int:
+    """Return how many tokens of a text of `length` tokens a share of them is: rounded up, at least `LEAST_TOKENS` if there are as many.
+
+    Shares count in thousandths, so that whole numbers decide: PyTorch and every runtime keep equally many.
+    """
+    return max(min(length, LEAST_TOKENS), -(-length * per_mille(share) // 1000))
+
+
+def per_mille(share: float) -> int:
+    """Return a share in thousandths."""
+    return round(1000 * share)
+
+
+def head_flops(hidden: int, head_size: int, seq_len: int, kept: int | None = None) -> int:
+    """Return the FLOPs of one head: its slices of query, key, value and output, the scores, and the weighted sum.
+
+    With `kept`, only so many tokens reach the output projection.
+    """
+    kept = seq_len if kept is None else kept
+    return (6 * seq_len + 2 * kept) * hidden * head_size + 4 * seq_len * seq_len * head_size
 
 
 def neuron_flops(hidden: int, seq_len: int, gated: bool = False) -> int:
@@ -202,7 +236,8 @@ def static_shape(static: StaticShape) -> Shape:
 
 def _layer_of(document: LayerDocument) -> LayerShape:
     ranks = document.get("ranks") or {}
-    return LayerShape(document["heads"], document["ffn"], tuple((role, ranks[role]) for role in ROLES if role in ranks))
+    kept = tuple((role, ranks[role]) for role in ROLES if role in ranks)
+    return LayerShape(document["heads"], document["ffn"], kept, document.get("tokens", 1.0))
 
 
 def config_entry(shape: Shape, adapter_size: int = 0, biased: bool = False) -> Config:

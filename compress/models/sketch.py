@@ -9,9 +9,16 @@ from compress.results.checkpoints import CurvePoint
 
 
 def sketch_layers(layers: Sequence[LayerDocument]) -> str:
-    """Return two lines: the heads and the FFN neurons of each layer, from the first to the last."""
+    """Return two lines: the heads and the FFN neurons of each layer, from the first to the last.
+
+    A third one says what share of a text's tokens is left after each layer's attention, if tokens are dropped.
+    """
     heads = " ".join(f"{layer['heads']:>5}" for layer in layers)
-    return f"  heads {heads}\n  ffn   " + " ".join(f"{layer['ffn']:>5}" for layer in layers)
+    lines = f"  heads {heads}\n  ffn   " + " ".join(f"{layer['ffn']:>5}" for layer in layers)
+    if not any("tokens" in layer for layer in layers):
+        return lines
+    shares = [f"{100 * layer.get('tokens', 1.0):g}%" for layer in layers]
+    return f"{lines}\n  tokens" + " ".join(f"{share:>5}" for share in shares)
 
 
 def sketch_curve(points: Sequence[CurvePoint]) -> str:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from compress.prune.smaller_file import write_smaller_file
 from compress.prune.strategy import fastest_within, reach
 from compress.prune.structured import TOLERANCE, StructuredPruning
 from compress.prune.targets import targets_of
+from compress.prune.token_schedules import drop_tokens
 from compress.prune.uniform import REMOVED, solve_uniform
 from compress.results.checkpoints import PrunedModel, PruneDocument, PrunePlan, PrunePlanEntry
 from compress.settings import PruneSettings
@@ -92,12 +92,18 @@ def plan_targets(context: PruneContext, cost_model: CostModel) -> PrunePlan:
     """Return the plan of heads and neurons with given costs; see `plan`."""
     settings, dense = context.settings, context.dense
     targets = targets_of(settings, cost_model, dense.source.name)
-    ranked = rank_units(context, copy.deepcopy(dense.model))
+    model = context.starting_model()
+    ranked = rank_units(context, model)
     plans: list[PrunePlanEntry] = []
     for target in targets:
-        kept = (solve_uniform if settings.uniform else solve)(ranked, cost_model.costs, target.budget)
+        if settings.tokens == "auto":
+            drop_tokens(context, model, ranked, cost_model.costs, target.budget)
+        before = model_shape(model)
+        costs = cost_model.costs.with_token_shares(before.token_shares)
+        kept = (solve_uniform if settings.uniform else solve)(ranked, costs, target.budget)
         remaining = [number for number, layer in enumerate(kept) if not settings.uniform or layer != REMOVED]
-        layers = tuple(shapes.LayerShape(len(kept[number].heads), len(kept[number].neurons)) for number in remaining)
+        sizes = [(kept[number], before.layers[number].tokens) for number in remaining]
+        layers = tuple(shapes.LayerShape(len(units.heads), len(units.neurons), tokens=share) for units, share in sizes)
         shape = replace(dense.shape, layers=layers, shared=share_as_before(dense.shape.shared, remaining))
         speedup = cost_model.predicted(shape)
         plans.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.device import pick_device
 from compress.models.inputs import MAX_TOKENS
+from compress.models.token_reduction import refuse_token_reduction, set_token_shares
 from compress.models.types import TransformersModel
 from compress.prune.methods import REFITTING
 from compress.prune.refitter import Refitter
@@ -58,6 +60,9 @@ class PruneContext:
             console.warn(
                 f"an embedder is pruned on {len(self.calibration.data)} texts only, which costs accuracy: give {MIN_VECTOR_TEXTS:,} or more"
             )
+        self.token_shares = shares_of(settings.tokens, len(self.dense.shape.layers)) if settings.tokens not in ("auto", "off") else []
+        if settings.tokens != "off":
+            refuse_token_reduction(self.dense.model)
         self.device = pick_device(settings.device)
         self.seq_len = settings.seq_len or self.calibration.mean_length
         self.serving = Serving(
@@ -66,6 +71,18 @@ class PruneContext:
         check_serving(self.serving)
         self.refitter = Refitter(self.dense, self.calibration, settings.refit_epochs, self.device)
         self._evaluators: dict[int | None, Evaluator] = {}  # by the number of examples
+
+    def starting_model(self) -> TransformersModel:
+        """Return a copy of the dense model whose layers keep the shares of tokens that the settings name."""
+        model = copy.deepcopy(self.dense.model)
+        if self.token_shares:
+            set_token_shares(model, self.token_shares)
+        return model
+
+    @property
+    def drops_tokens(self) -> bool:
+        """Whether layers of this run's models see different numbers of tokens."""
+        return self.settings.tokens != "off" or any(share < 1 for share in self.dense.shape.token_shares)
 
     @property
     def refits(self) -> bool:
@@ -113,3 +130,15 @@ class PruneContext:
     def main_metric(self) -> str:
         """The name of the metric that a drop is measured in."""
         return self.dense.task.spec.main_metric
+
+
+def shares_of(text: str, layers: int) -> list[float]:
+    """Return the shares of tokens that a setting names, one for each layer.
+
+    Raises:
+        UsageError: not as many as there are layers.
+    """
+    shares = [float(part) for part in text.split(",")]
+    if len(shares) != layers:
+        raise UsageError(f"--tokens has {len(shares)} shares, and the model {layers} layers", "give one share for each layer")
+    return shares

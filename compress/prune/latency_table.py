@@ -23,6 +23,7 @@ from compress.models.family import TOKEN_HEADS, family_of
 from compress.models.layers import reads_every_token, repeated_kinds
 from compress.models.model_shape import model_shape
 from compress.models.resize import resize
+from compress.models.shape import kept_tokens
 from compress.models.sharing import Owners, share_parameters
 from compress.models.types import TransformersModel
 from compress.prune.costs import ALIGNMENT, Costs
@@ -35,6 +36,7 @@ ROUNDS = 40
 # Shares of a sublayer's units; between them time is a straight line. Its smallest width is one, too: what is around its matmuls costs as
 # much there as at ten times the width, so a line from a removed sublayer to a wider one would make the smallest too cheap.
 KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)
+TOKEN_SHARES = (0.15, 0.4)  # of the tokens, at which layers that see fewer of them are timed
 MIXTURES = 24  # timed models of heads and neurons of all sizes
 Measured = TypeVar("Measured")
 LayerSizes = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
@@ -72,6 +74,39 @@ class Table(TypedDict):
     error: float
 
 
+def token_latency_table(model: TransformersModel, serving: Serving, once: Once | None = None) -> Costs:
+    """Return the same as `latency_table`, with what layers cost that see a share of the tokens: measured at other lengths of texts.
+
+    Between the shares that are measured, the time of a sublayer is a straight line.
+    """
+    shares = [*TOKEN_SHARES, 1.0]
+    tables = [
+        latency_table(model, replace(serving, seq_len=kept_tokens(serving.seq_len, share)), once)
+        for share in shares
+    ]  # fmt: skip
+    whole = tables[-1]
+
+    def at_shares(before: float, after: float) -> Costs:
+        entering, leaving = (_between(tables, shares, share) for share in (before, after))
+        last = (entering.last[0], entering.last[1]) if entering.last else None
+        return Costs(entering.heads, leaving.neurons, whole.fixed, last)
+
+    return replace(whole, at_shares=at_shares)
+
+
+def _between(tables: Sequence[Costs], shares: Sequence[float], share: float) -> Costs:
+    """Return the costs at a share of the tokens, on the straight line between the two measured ones."""
+    upper = int(np.clip(np.searchsorted(shares, share), 1, len(shares) - 1))
+    weight = float(np.clip((share - shares[upper - 1]) / (shares[upper] - shares[upper - 1]), 0, 1))
+    low, high = tables[upper - 1], tables[upper]
+
+    def mixed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return (1 - weight) * first + weight * second
+
+    last = (mixed(low.last[0], high.last[0]), mixed(low.last[1], high.last[1])) if low.last and high.last else None
+    return Costs(mixed(low.heads, high.heads), mixed(low.neurons, high.neurons), high.fixed, last)
+
+
 def latency_table(model: TransformersModel, serving: Serving, once: Once | None = None) -> Costs:
     """Return what a model's sublayers cost in milliseconds, from the cache or measured now.
 
@@ -97,7 +132,7 @@ def latency_table(model: TransformersModel, serving: Serving, once: Once | None 
     def cached() -> dict[str, object]:
         return measured_once("latency", [VERSION, dimensions, asdict(serving)], measure)[0]
 
-    table = once("latency table", cached) if once else cached()
+    table = once(f"latency table, {serving.seq_len} tokens", cached) if once else cached()
     return interpolated(cast("Table", table), heads, ffn)
 
 

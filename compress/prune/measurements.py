@@ -17,7 +17,7 @@ from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
 from compress.prune.cost_model import Clock, CostModel, SpeedupInterval, Unit
 from compress.prune.costs import counted_costs
-from compress.prune.latency_table import Measured, latency_table
+from compress.prune.latency_table import Measured, latency_table, token_latency_table
 from compress.prune.serving_clock import ServingClock
 
 FILE = "measurements.json"
@@ -95,10 +95,7 @@ def measured_cost_model(context: PruneContext) -> CostModel:
     settings, dense = context.settings, context.dense
     unit: Unit = "flops" if settings.target_flops else "params" if settings.target_params else "time"
     measurements = Measurements(context.inputs.resume)
-    costs = (
-        latency_table(dense.model, context.serving, measurements.once)
-        if unit == "time"
-        else counted_costs(dense.shape, unit, context.seq_len)
-    )
+    table = token_latency_table if context.drops_tokens else latency_table
+    costs = table(dense.model, context.serving, measurements.once) if unit == "time" else counted_costs(dense.shape, unit, context.seq_len)
     clock = RecordedClock(ServingClock(dense.model, context.serving, dense.seed), measurements)
     return CostModel(dense.shape, unit, context.seq_len, costs, clock, context.serving.describe())

@@ -24,8 +24,10 @@ from compress.editing.least_squares import split_held_out
 from compress.models.biases import require_bias
 from compress.models.device import to_tensors
 from compress.models.embedder import Dense, head_of, pooled
+from compress.models.family import family_of
 from compress.models.layers import last_norm
 from compress.models.norms import is_rms_norm, standardized
+from compress.models.token_reduction import kept_after
 from compress.models.types import TransformersModel
 from compress.prune.head_refit import fit_parameters
 
@@ -117,7 +119,8 @@ def _rows(
         own = model(**batch).logits
     fits_norm = readout_parameters(model)[0] is norm.weight
     states = standardized(norm, seen[0].float()) if fits_norm else norm(seen[0].float())
-    ones, mask = torch.ones_like(states[..., :1]), batch["attention_mask"]
+    encoder = getattr(model, family_of(model.config.model_type).encoder)
+    ones, mask = torch.ones_like(states[..., :1]), kept_after(encoder, batch["attention_mask"])
     parts, factors = (torch.stack([pooled(value, mask, mode) for mode in modes], dim=1) for value in (states, ones))
     return ReadoutRows(parts, factors, dense_outputs.logits_batch(positions, own).to(device))
 

@@ -42,11 +42,7 @@ def rank_units(context: PruneContext, model: TransformersModel) -> list[LayerRan
 def _ranked(context: PruneContext, model: TransformersModel) -> list[LayerRanking]:
     method, owners = context.settings.method, all_owners(model)
     model.to(context.device)
-    flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)
-    share = min(1.0, DENSE_SHARE / max(flops_kept, 1e-6))
-    if context.dense.target == "vector":  # there may be more texts than scores need
-        share *= context.calibration.share_of(MAX_TOKENS)
-    batches = context.calibration.batches(share)
+    batches = scored_batches(context, model)
     with console.progress("scoring units", len(batches)) as advance:
         counted = counting(batches, advance)
         if method == "obs":
@@ -62,6 +58,15 @@ def _ranked(context: PruneContext, model: TransformersModel) -> list[LayerRankin
             return rank_by_scores(torch_pruning_scores(model.to("cpu"), method, seed=context.dense.seed), owners)
         mean_loss = context.loss(model, summed=False)
         return rank_by_scores(torch_pruning_scores(model.to("cpu"), "taylor", counted, mean_loss), owners)
+
+
+def scored_batches(context: PruneContext, model: TransformersModel) -> list[np.ndarray]:
+    """Return the positions of the calibration texts that a model's units are scored on."""
+    flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)
+    share = min(1.0, DENSE_SHARE / max(flops_kept, 1e-6))
+    if context.dense.target == "vector":  # there may be more texts than scores need
+        share *= context.calibration.share_of(MAX_TOKENS)
+    return context.calibration.batches(share)
 
 
 def counting(batches: Sequence[np.ndarray], advance: Callable[[], None]) -> Iterator[np.ndarray]:

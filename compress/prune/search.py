@@ -43,7 +43,7 @@ def solve(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[K
 
     Args:
         layers: one ranking a layer.
-        costs: of the sublayers.
+        costs: of the sublayers, with the shares of tokens that the layers keep.
         budget: the most that the model may cost, `costs.fixed` included.
 
     Raises:
@@ -72,7 +72,8 @@ def solve(layers: Sequence[LayerRanking], costs: Costs, budget: float) -> list[K
 def _knapsacks(layers: Sequence[LayerRanking], costs: Costs) -> Iterator[list[_Options]]:
     """Yield the knapsacks to solve: one, or one for each layer that may be the last with attention."""
     if costs.last is None:
-        yield [options for layer in layers for options in _layer_options(layer, costs.heads, costs.neurons)]
+        every = [_layer_options(layer, *costs.of_layer(number, len(layers))) for number, layer in enumerate(layers)]
+        yield [options for pair in every for options in pair]
         return
     for last, last_layer in enumerate(layers):
         sublayers = []

@@ -46,12 +46,11 @@ def sparsify(
     Returns:
         The share of zeros by the role of the linear.
     """
-    masks = [batch["attention_mask"].bool() for batch in batches]
     stream = first_layer_inputs(model, batches)
     counts: dict[str, list[int]] = {}  # zeros and weights by role
     owners, layers = all_owners(model), list(encoder_layers(model))
     for span in spans(owners):
-        for owner, grams in _grams(stream, layers, owners, span, masks).items():
+        for owner, grams in _grams(stream, layers, owners, span).items():
             for gram, linears in zip(grams, _by_input(layers[owner]), strict=True):
                 for role, linear in linears:
                     if linear.weight.numel():
@@ -60,29 +59,26 @@ def sparsify(
                     zeros[0] += int((linear.weight == 0).sum())
                     zeros[1] += linear.weight.numel()
         for layer in span:
-            for number in range(len(masks)):
-                stream.states[number] = stream.run(layers[layer], number)
+            for number in range(len(stream.states)):
+                stream.advance(layers[layer], number)
             advance()
     return {role: zeros / max(1, total) for role, (zeros, total) in counts.items()}
 
 
-def _grams(
-    stream: LayerInputs, layers: Sequence[Layer], owners: Sequence[int], span: range, masks: Sequence[torch.Tensor]
-) -> dict[int, list[torch.Tensor]]:
+def _grams(stream: LayerInputs, layers: Sequence[Layer], owners: Sequence[int], span: range) -> dict[int, list[torch.Tensor]]:
     """Return X'X of the inputs of the linears, in the order of `_by_input`, by owner: the sums over all layers with its weights."""
-    states, found = list(stream.states), {}
+    start, found = (list(stream.states), list(stream.kept)), {}
     for position in span:
         layer, groups = layers[position], _by_input(layers[position])
         sizes = [linears[0][1].in_features for linears in groups]
         grams = found.setdefault(owners[position], [torch.zeros(size, size, dtype=torch.float64) for size in sizes])
-        for number, mask in enumerate(masks):
+        for number, kept in enumerate(list(stream.kept)):
             with captured_inputs(*(linears[0][1] for linears in groups)) as seen:
-                output = stream.run(layer, number)
+                stream.advance(layer, number)
             for gram, rows in zip(grams, seen, strict=True):
-                tokens = rows[mask].float()
+                tokens = rows[kept].float()
                 gram += (tokens.T @ tokens).double().cpu()
-            stream.states[number] = output
-    stream.states[:] = states
+    stream.states[:], stream.kept[:] = start
     return found
 
 

@@ -12,6 +12,7 @@ from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
 from compress.prune.cost_model import CostModel
+from compress.prune.costs import Costs
 from compress.prune.curve import Curve, PruneCandidate
 from compress.prune.methods import REFITTING
 from compress.prune.ranking import LayerRanking
@@ -21,6 +22,7 @@ from compress.prune.scoring import rank_units
 from compress.prune.search import Kept, solve
 from compress.prune.surgery import slice_model
 from compress.prune.targets import PruneTarget, smallest_shape
+from compress.prune.token_schedules import drop_tokens
 from compress.prune.uniform import REMOVED, solve_uniform
 
 TOLERANCE = 0.025  # of the speedup, within which a measurement ends the search for a budget
@@ -39,7 +41,8 @@ class StructuredPruning:
     def __init__(self, context: PruneContext, cost_model: CostModel, curve: Curve) -> None:
         self.context, self.settings, self.cost_model, self.curve = context, context.settings, cost_model, curve
         self._select = solve_uniform if self.settings.uniform else solve
-        self._model = copy.deepcopy(context.dense.model)
+        self._start = context.starting_model()
+        self._model = copy.deepcopy(self._start)
 
     def cut_to(self, target: PruneTarget) -> PruneCandidate:
         """Cut the current model to a target in steps, with recovery between or after them."""
@@ -68,12 +71,12 @@ class StructuredPruning:
         share = DROP_STRIDE
         for _ in range(rejections):
             share = math.sqrt(share)
-        model = copy.deepcopy(self.context.dense.model if accepted is None else accepted.model)
+        model = copy.deepcopy(self._start if accepted is None else accepted.model)
         costs = self.cost_model.costs
         budget = costs.fixed + share * (costs.total(model_shape(model)) - costs.fixed)
-        ranked = self._rank(model)
+        ranked = self._rank(model, budget)
         try:
-            kept = self._select(ranked, costs, budget)
+            kept = self._select(ranked, self._costs_of(model), budget)
         except UsageError:  # no unit is left that could be removed
             return None
         self._cut(model, kept)
@@ -99,24 +102,30 @@ class StructuredPruning:
         share = (budget - fixed) / removable
         if self.settings.method not in REFITTING or not 0 < share < 1:
             return [budget]
-        return [fixed + part * removable for part in step_shares(share, steps, shape == self.context.dense.shape)]
+        return [fixed + part * removable for part in step_shares(share, steps, shape == model_shape(self._start))]
 
     # Steps
 
     def _step(self, model: TransformersModel, budget: float, speedup: float | None = None) -> dict[str, object]:
         """Cut a model to a budget, in place, and refit its layers; with `speedup` the budget moves until that is measured."""
-        ranked = self._rank(model)
+        ranked = self._rank(model, budget)
         if speedup is None:
-            kept = self._select(ranked, self.cost_model.costs, budget)
+            kept = self._select(ranked, self._costs_of(model), budget)
         else:
             kept = self._timed_selection(model, ranked, budget, speedup)
         self._cut(model, kept)
         return self._refit(model)
 
-    def _rank(self, model: TransformersModel) -> list[LayerRanking]:
-        """Rank a model's units; leaves it on the CPU."""
+    def _costs_of(self, model: TransformersModel) -> Costs:
+        """Return the costs of units at the numbers of tokens that a model's layers see."""
+        return self.cost_model.costs.with_token_shares(model_shape(model).token_shares)
+
+    def _rank(self, model: TransformersModel, budget: float) -> list[LayerRanking]:
+        """Rank a model's units, and let it drop the tokens that are worth less than units; leaves it on the CPU."""
         ranked = rank_units(self.context, model)
         model.to("cpu")
+        if self.settings.tokens == "auto":
+            drop_tokens(self.context, model, ranked, self.cost_model.costs, budget)
         return ranked
 
     def _timed_selection(self, model: TransformersModel, ranked: list[LayerRanking], budget: float, speedup: float) -> list[Kept]:
@@ -127,7 +136,7 @@ class StructuredPruning:
         """
         attempts: list[tuple[float, list[Kept]]] = []
         for _ in range(ATTEMPTS):
-            kept = self._select(ranked, self.cost_model.costs, budget)
+            kept = self._select(ranked, self._costs_of(model), budget)
             candidate = copy.deepcopy(model)
             self._cut(candidate, kept)
             measured = self.cost_model.calibrated(candidate)[0]

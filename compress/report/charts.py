@@ -37,6 +37,7 @@ def draw_charts(run: Run, rows: Sequence[Document]) -> dict[str, str]:
         "curve": curve_chart(steps_of_pruning, metric) if steps_of_pruning else None,
         "heads": layer_chart(kept, before, "heads", "attention heads") if kept else None,
         "ffn": layer_chart(kept, before, "ffn", "FFN neurons") if kept else None,
+        "tokens": layer_chart(kept, None, "tokens", "share of tokens") if any("tokens" in layer for layer in kept) else None,
     }
     config = {"displayModeBar": False, "responsive": True, "showTips": False}
     drawn = {name: figure for name, figure in figures.items() if figure is not None}

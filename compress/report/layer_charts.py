@@ -42,19 +42,19 @@ def curve_chart(points: Sequence[Document], metric: str) -> go.Figure:
 
 
 def layer_chart(kept: Sequence[Document], before: Sequence[Document] | None, key: str, unit: str) -> go.Figure:
-    """Draw how many heads or FFN neurons (`key`) each layer keeps, in front of how many it had."""
+    """Draw how many heads or FFN neurons, or what share of the tokens (`key`) each layer keeps, in front of how many it had."""
     numbers = list(range(1, len(kept) + 1))
     figure = empty_figure(height=260, barmode="overlay")
     if before is not None:
         figure.add_bar(x=numbers, y=[layer[key] for layer in before], marker_color="#dfe4ea", name="before", hovertemplate="%{y} before")
     figure.add_bar(
         x=numbers,
-        y=[layer[key] for layer in kept],
+        y=[layer.get(key, 1) for layer in kept],
         marker_color=PALETTE[0],
         name="kept",
         hovertemplate="%{y} kept",
         width=0.55,
-        text=[layer[key] for layer in kept] if len(kept) <= 12 else None,
+        text=[layer.get(key, 1) for layer in kept] if len(kept) <= 12 else None,
         textposition="outside",
         textfont={"size": 11, "color": INK},
         cliponaxis=False,

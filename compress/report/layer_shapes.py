@@ -21,9 +21,9 @@ def layer_shapes(run: Run) -> tuple[list[Document], list[Document] | None]:
     return kept, None if same else before
 
 
-def _drawn(layers: Sequence[Document]) -> list[tuple[object, object]]:
-    """Return what is drawn of the layers: heads and neurons, not the ranks of factorized linears."""
-    return [(layer.get("heads"), layer.get("ffn")) for layer in layers]
+def _drawn(layers: Sequence[Document]) -> list[tuple[object, ...]]:
+    """Return what is drawn of the layers: heads, neurons and tokens, not the ranks of factorized linears."""
+    return [(layer.get("heads"), layer.get("ffn"), layer.get("tokens", 1)) for layer in layers]
 
 
 def _shapes_on_the_way(run: Run, name: str) -> list[list[Document]]:

@@ -145,6 +145,7 @@ def layer_section(run: Run, charts: dict[str, str]) -> str:
     grey = "; grey: before pruning" if before else ""
     drawn = figure(charts.get("heads"), f"Attention heads kept in each layer{grey}.")
     drawn += figure(charts.get("ffn"), f"FFN neurons kept in each layer{grey}.")
+    drawn += figure(charts.get("tokens"), "Share of a text's tokens that is left after each layer's attention.")
     way = figure(charts.get("curve"), "Intermediate models of pruning, on validation, before recovery.")
     return f'<h2>Layers after pruning</h2>\n<div class="columns">{drawn}</div>\n{tables}\n{way}'
 

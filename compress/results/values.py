@@ -17,6 +17,8 @@ class LayerDocument(TypedDict):
     """Neurons of the feed-forward network."""
     ranks: NotRequired[dict[str, int]]
     """Ranks of the factorized linear layers by role; other roles are dense."""
+    tokens: NotRequired[float]
+    """Share of a text's tokens that this layer's FFN and the layers after it still compute; 1 without it."""
 
 
 class Ratio(TypedDict):

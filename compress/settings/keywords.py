@@ -46,6 +46,7 @@ class PruneKeywords(TypedDict, total=False):
     uniform: bool
     refit: bool
     refit_epochs: int
+    tokens: str
     calib_samples: int
     unlabeled: str | None
     recover_epochs: int

@@ -83,6 +83,11 @@ class PruneSettings(Settings):
     refit_epochs: Annotated[Annotated[int, Field(ge=0, le=1000)], METHOD, STEPWISE, Only("refit")] = Field(
         2, description="Passes over the calibration texts of the final joint refit; 0: closed-form refits only."
     )
+    tokens: Annotated[str, METHOD, STEPWISE, Without("uniform"), Without("runtime", "pytorch")] = Field(
+        "off",
+        description="Share of each text's tokens that is left after each layer, such as 1,0.7,0.4 for three layers: those that receive "
+        "most attention stay; auto: searched together with heads and neurons; off: all tokens.",
+    )
     calib_samples: Annotated[Positive, CALIBRATION, READS_TEXTS] = Field(
         2048,
         description="Training examples for scores and refits; fewer if they exceed 50,000 tokens (embedders: 400,000).",
@@ -119,6 +124,17 @@ class PruneSettings(Settings):
     def _valid_steps(cls, value: object) -> object:
         if isinstance(value, int) and not 1 <= value <= 50:
             raise ValueError("should be from 1 to 50, or auto")
+        return value
+
+    @field_validator("tokens")
+    @classmethod
+    def _valid_tokens(cls, value: str) -> str:
+        try:
+            shares = [] if value in ("auto", "off") else [float(part) for part in value.split(",")]
+        except ValueError:
+            shares = [0.0]
+        if not all(0 < share <= 1 for share in shares) or sorted(shares, reverse=True) != shares:
+            raise ValueError("should be off, auto, or falling shares above 0, up to 1, separated by commas, such as 1,0.7,0.4")
         return value
 
     @model_validator(mode="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -31,7 +32,7 @@ def can_share(model: TransformersModel, owners: Sequence[int]) -> bool:
     columns = [bias_columns(model, find_submodule(layer.module, attention)) for layer in encoder_layers(model)]
     names = [[name for name, _ in layer.module.named_parameters()] for layer in encoder_layers(model)]
     kinds = [
-        (shape, parameters, None if used is None else tuple(used.tolist()))
+        (replace(shape, tokens=1.0), parameters, None if used is None else tuple(used.tolist()))
         for shape, parameters, used in zip(model_shape(model).layers, names, columns, strict=True)
     ]
     return all(kinds[owner] == kinds[number] for number, owner in enumerate(owners))

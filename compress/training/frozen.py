@@ -27,6 +27,7 @@ from compress.models.device import to_tensors
 from compress.models.embedder import is_embedder_model
 from compress.models.family import HEAD_CLASSES, TOKEN_HEADS, family_of
 from compress.models.layers import find_submodule, reads_every_token
+from compress.models.token_reduction import kept_after
 from compress.models.types import TransformersModel
 from compress.training.trainable import head_modules, train_only
 
@@ -126,7 +127,7 @@ def _states(model: TransformersModel, encoder: nn.Module, data: Encoded, every_t
         with torch.inference_mode():
             states = encoder(**inputs)[0]
             if is_embedder_model(model):
-                states = embedder.pooled_states(states, inputs["attention_mask"])
+                states = embedder.pooled_states(states, kept_after(encoder, inputs["attention_mask"]))
         return (states if every_token or states.ndim == 2 else states[:, 0]).cpu().numpy()
 
     return run_batches(forward, data, label="encoding", dtype=np.float16 if every_token else np.float32)

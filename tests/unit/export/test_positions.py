@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnxruntime import InferenceSession
 
-from compress.export.builder import GraphBuilder
+from compress.export.builder import RowGraph
 from compress.export.graph import build_graph
 from compress.export.positions import position_bias
 from compress.prune.search import Kept
@@ -19,7 +19,7 @@ LONGEST, HEADS = 40, 3
 
 def test_every_entry_is_the_bias_of_its_distance_plus_the_mask() -> None:
     by_distance = np.random.default_rng(0).normal(size=(HEADS, 2 * LONGEST)).astype(np.float32)
-    graph = GraphBuilder()
+    graph = RowGraph()
     as_float = graph.node("Cast", ["attention_mask"], "float", to=onnx.TensorProto.FLOAT)
     mask = graph.node("Unsqueeze", [as_float, graph.integers([1, 2], "axes")], "mask")
     kept = {"all": (0, 1, 2), "some": (2, 0)}

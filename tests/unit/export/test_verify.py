@@ -18,10 +18,11 @@ from compress.core import console
 from compress.core.errors import ModelError
 from compress.data.encoded import Encoded
 from compress.export.graph import build_graph
-from compress.export.verify import Verification, announce_verification, batches_to_try, cached_forward, verify
+from compress.export.verify import Verification, announce_verification, batches_to_try, cached_forward, verify, without_close_calls
 from compress.inference.artifact import OnnxModel
 from compress.inference.forward import torch_forward
 from compress.models.checkpoint import save_model
+from compress.models.token_reduction import set_token_shares
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import ExportSettings
@@ -221,3 +222,15 @@ def test_the_widest_batch_is_bounded(lengths: list[int]) -> None:
     assert 1 <= len(chosen) <= 32
     assert len(chosen) == 1 or len(chosen) * data.lengths[chosen].max() <= 4096
     assert len(set(chosen.tolist())) == len(chosen)
+
+
+def test_texts_whose_tokens_are_chosen_by_a_rounding_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = tiny.make_model(), tiny.encoded("bert", 40)
+    set_token_shares(model, [0.7, 0.5, 0.4])
+    tried = np.unique(np.concatenate(list(batches_to_try(data).values())))
+    assert len(without_close_calls(data, torch_forward(model))) == len(tried)
+    monkeypatch.setattr(importlib.import_module("compress.export.verify"), "CLOSE_CALL", 0.02)
+    decided = without_close_calls(data, torch_forward(model))
+    assert 0 < len(decided) < len(tried)
+    monkeypatch.setattr(importlib.import_module("compress.export.verify"), "CLOSE_CALL", 2.0)
+    assert len(without_close_calls(data.take([0, 1]), torch_forward(model))) == 2  # rather those than none

@@ -15,7 +15,7 @@ def edge_batches(family: str) -> list[dict[str, np.ndarray]]:
     """Return batches of real tokens: of mixed lengths, one alone, with much padding, and of the longest text."""
     data = tiny.encoded(family)
     longest = {"input_ids": np.tile(np.arange(8, 72), (1, 2)), "attention_mask": np.ones((1, tiny.POSITIONS), dtype=np.int64)}
-    longest["token_type_ids"] = np.repeat([[0, 1]], tiny.POSITIONS // 2, axis=1)
+    longest["token_type_ids"] = np.repeat([[0, 1]], tiny.POSITIONS // 2, axis=1) * (tiny.CONFIGS[family].get("type_vocab_size", 0) > 1)
     one = {name: array[:1, :1] for name, array in data.batch([0]).items()}
     return [data.batch(range(12)), one, data.batch(range(4), pad_to=tiny.POSITIONS), longest]
 

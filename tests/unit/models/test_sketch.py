@@ -12,6 +12,12 @@ def test_sketch_has_a_column_a_layer() -> None:
     assert len(heads) == len(ffn)
 
 
+def test_sketch_shows_tokens_where_they_are_dropped() -> None:
+    heads, _, tokens = sketch_layers([{"heads": 12, "ffn": 16}, {"heads": 12, "ffn": 16, "tokens": 0.45}]).splitlines()
+    assert tokens.split() == ["tokens", "100%", "45%"]
+    assert len(tokens) == len(heads)
+
+
 def test_steps_keep_their_order_and_say_what_was_measured() -> None:
     steps = [
         {"predicted_speedup": 2.5, "score": 0.875, "layers": []},

@@ -21,6 +21,8 @@ def test_layers_of_a_shallower_student_are_not_drawn_over_its_teacher() -> None:
         "layers": [{**layer, "ranks": {"query": 4}} for layer in DENSE],
     }
     assert layer_shapes(Run({}, {"small": ranks}, {}, "")) == ([], None)  # heads and neurons are what they were
+    fewer = {**ranks, "layers": [{**layer, "tokens": 0.5} for layer in DENSE]}
+    assert layer_shapes(Run({}, {"small": fewer}, {}, "")) == (fewer["layers"], DENSE)
 
 
 def test_a_model_outside_of_the_run_is_no_ancestor() -> None:

@@ -130,9 +130,10 @@ def kept_after(encoder: nn.Module, mask: torch.Tensor) -> torch.Tensor:
 def kept_tokens_by_layer(model: TransformersModel) -> list[torch.Tensor] | None:
     """Return the tokens that were left after the embeddings and after each layer, (batch, length) bool each, in the last forward pass.
 
-    None for a model that drops no tokens.
+    None for a model that drops no tokens, and for one that ran with the layers of another.
     """
-    return _current.tokens.after if reduces_tokens(model) and _current.tokens is not None else None
+    tokens = _current.tokens if reduces_tokens(model) else None
+    return tokens.after if tokens is not None and len(tokens.after) == 1 + len(list(encoder_layers(model))) else None
 
 
 def closest_margins() -> torch.Tensor | None:

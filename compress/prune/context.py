@@ -15,7 +15,7 @@ from compress.inference.evaluator import Evaluator
 from compress.inference.forward import torch_forward
 from compress.models.device import pick_device
 from compress.models.inputs import MAX_TOKENS
-from compress.models.token_reduction import refuse_token_reduction, set_token_shares
+from compress.models.token_reduction import reduces_tokens, refuse_token_reduction, set_token_shares
 from compress.models.types import TransformersModel
 from compress.prune.methods import REFITTING
 from compress.prune.refitter import Refitter
@@ -50,6 +50,8 @@ class PruneContext:
             )
         check_augmentation(settings.augment, inputs.task.spec.target)
         self.dense = load_dense_model(inputs.source, inputs.task, inputs.seed, "prune")
+        if settings.method == "hidden" and reduces_tokens(self.dense.model):
+            raise UsageError("method hidden does not support models that drop tokens", "narrow the model first, then drop its tokens")
         if settings.uniform:
             check_plain(self.dense.shape, self.dense.source.name)
         fits_vectors = inputs.task.spec.target == "vector" and self.refits and settings.refit_epochs > 0

@@ -46,7 +46,7 @@ class _Attention:
         heads: of the layer.
         scale: of the scores.
         ends: the value that holds (batch, tokens).
-        mask: the input that is 1 at tokens and 0 at padding, and what is added to the scores of padding.
+        mask: what is 1 at tokens and 0 at padding, and what is added to the scores of padding.
         merge: the Reshape after it, to rows of (heads * size).
     """
 
@@ -119,12 +119,15 @@ def _split_of(editor: GraphEditor, value: str, order: list[int]) -> tuple[str, s
 
 
 def _padding(editor: GraphEditor, value: str, inputs: set[str]) -> tuple[str, float] | None:
-    """Return the input that `(1 - mask) * penalty` was computed from, and the penalty; None if it is another value."""
+    """Return the mask that `(1 - mask) * penalty` was computed from, and the penalty; None if it is another value."""
     lifted = editor.producer(value, "Unsqueeze")
     scaled = None if lifted is None else editor.producer(lifted.input[0], "Mul")
     absent = None if scaled is None else editor.producer(scaled.input[0], "Sub")
     cast = None if absent is None else editor.producer(absent.input[1], "Cast")
-    if scaled is None or absent is None or cast is None or cast.input[0] not in inputs:
+    if scaled is None or absent is None or cast is None:
+        return None
+    of_kept = editor.producer(cast.input[0], "Cast")  # of a mask that is no input: where tokens were dropped
+    if cast.input[0] not in inputs and (of_kept is None or attribute_values(of_kept).get("to") != onnx.TensorProto.INT64):
         return None
     one, penalty = editor.constant(absent.input[0]), editor.constant(scaled.input[1])
     if one is None or penalty is None or one.size != 1 or penalty.size != 1 or float(one) != 1.0:
@@ -197,11 +200,11 @@ def _fuse(editor: GraphEditor, attention: _Attention) -> None:
         np.concatenate([getattr(linear, part) for linear in attention.projections], axis=-1) for part in ("codes", "scales", "bias")
     )
     hidden, mask, rows = len(codes), f"{attention.mask[0]}.int32", f"{first.rows[0]}.texts"
-    tail = editor.add_constant(np.array([hidden], dtype=np.int64), f"texts.{hidden}.tail")
+    tail, texts = editor.add_constant(np.array([hidden], dtype=np.int64), f"texts.{hidden}.tail"), f"{attention.ends}.{hidden}"
     prepared = [
         helper.make_node("Cast", [attention.mask[0]], [mask], name=mask, to=onnx.TensorProto.INT32),
-        helper.make_node("Concat", [attention.ends, tail], [f"texts.{hidden}"], name=f"texts.{hidden}", axis=0),
-        helper.make_node("Reshape", [first.rows[0], f"texts.{hidden}"], [rows], name=rows),
+        helper.make_node("Concat", [attention.ends, tail], [texts], name=texts, axis=0),
+        helper.make_node("Reshape", [first.rows[0], texts], [rows], name=rows),
     ]
     known = {node.name for node in editor.nodes}
     editor.nodes += [node for node in prepared if node.name not in known]

@@ -11,6 +11,7 @@ import pytest
 
 from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
+from compress.models.token_reduction import set_token_shares
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.dynamic import count_quantized, dynamic_graph
@@ -109,3 +110,14 @@ def test_its_products_are_exact_where_processors_saturate(tmp_path: Any) -> None
     types = {tensor.name: tensor.data_type for tensor in optimized.initializer}
     weights = [types[node.input[1]] for node in optimized.node if node.op_type == OPERATOR]
     assert weights == [onnx.TensorProto.UINT8] * (tiny.LAYERS - 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_layers_that_see_fewer_tokens_have_masks_of_their_own(method: str) -> None:
+    model = tiny.make_model(num_hidden_layers=5)
+    set_token_shares(model, [1.0, 0.7, 0.7, 0.5, 0.5])
+    graph = int8(model, method, GraphForm())
+    fused = fuse_attention(graph)
+    assert fused is not None
+    assert count(fused, OPERATOR) == 2  # not where tokens are chosen by the weights, nor in the last layer
+    assert_same(run(fused, "bert"), run(graph, "bert"))

@@ -15,6 +15,7 @@ from compress.models.config import read_config
 from compress.models.family import family_of
 from compress.models.int8_ranges import Range
 from compress.models.int8_rounding import Int8Rounding, round_to_int8
+from compress.models.named_linears import named_linears
 from compress.models.shape import ADAPTER_KEY, CONFIG_KEY
 from compress.models.types import TransformersModel
 from compress.quantize.calibrate import activation_histograms
@@ -50,7 +51,8 @@ def calibrated_ranges(model: TransformersModel, data: Encoded) -> dict[str, Rang
         data: training examples; 512 of them are used.
     """
     graph = build_graph(model)
-    rows = {matmul.node: matmul.rows for matmul in quantizable_matmuls(GraphEditor(graph))}
+    linears = named_linears(model)
+    rows = {matmul.node: matmul.rows for matmul in quantizable_matmuls(GraphEditor(graph)) if matmul.node in linears}
     histograms = activation_histograms(graph, list(dict.fromkeys(rows.values())), subsample(data, CALIBRATED_TEXTS))
     return {node: calibrated_range(histograms[value], METHOD) for node, value in rows.items()}
 

@@ -106,7 +106,8 @@ def kept_groups(model: TransformersModel, size: int) -> Iterator[None]:
         for linear in (layer.key, layer.value):
             if isinstance(linear, nn.Linear) and linear.weight.requires_grad:
                 first = equal_heads(linear.weight, linear.bias, linear.out_features // size)
-                tied += [(parameter, first) for parameter in linear.parameters() if len(set(first)) < len(first)]
+                own = [linear.weight, *([] if linear.bias is None else [linear.bias])]
+                tied += [(parameter, first) for parameter in own if len(set(first)) < len(first)]
     hooks = [parameter.register_hook(lambda gradient, first=first: _group_means(gradient, first)) for parameter, first in tied]
     try:
         yield

@@ -9,7 +9,7 @@ from torch import nn
 
 from compress.models.embedder import head_of, is_embedder_model
 from compress.models.family import TOKEN_HEADS, family_of
-from compress.models.layers import Layer, encoder_layers, reads_every_token
+from compress.models.layers import Layer, encoder_layers, pools_logits, reads_every_token
 from compress.models.low_rank import FactoredLinear
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
@@ -58,12 +58,19 @@ def computes_every_token(model: TransformersModel) -> bool:
     """Return whether a graph computes all tokens in the last layers: its outputs, or what they are pooled from, need them."""
     if is_embedder_model(model):
         return not head_of(model.config).first_token_only
-    head = type(model).__name__.removeprefix(family_of(model.config.model_type).prefix)
-    return head in TOKEN_HEADS or reads_every_token(model.config)
+    return _has_token_head(model) or reads_every_token(model.config)
+
+
+def _has_token_head(model: TransformersModel) -> bool:
+    """Return whether a model has logits for each token."""
+    return type(model).__name__.removeprefix(family_of(model.config.model_type).prefix) in TOKEN_HEADS
 
 
 def named_linears(model: TransformersModel) -> dict[str, NamedLinear]:
-    """Return the linears of a model with transformer layers and without adapters by the names of their nodes in its graph."""
+    """Return the linears of a model with transformer layers and without adapters by the names of their nodes in its graph.
+
+    A last linear that the graph applies to the mean of the tokens, and the model to each of them (EuroBERT), is left out.
+    """
     family, shape = family_of(model.config.model_type), model_shape(model)
     mixing = [number for number, size in enumerate(shape.layers) if size.heads]
     last = len(shape.layers) if computes_every_token(model) else mixing[-1] if mixing else -1
@@ -85,9 +92,10 @@ def named_linears(model: TransformersModel) -> dict[str, NamedLinear]:
                 found[name] = NamedLinear(f"{path}.up", f"{name}.up", "", (by, down) if by else (), first_only, adds_bias)
             else:
                 found[name] = NamedLinear(path, read, by, (by,) if by else (), first_only, adds_bias)
+    pooled = pools_logits(model.config) and not _has_token_head(model) and not is_embedder_model(model)
     embeddings = {f"{family.word_embeddings}.project": "embeddings.words.project", family.embedding_projection: "embeddings.project"}
     for path, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not path.startswith(layers):
+        if isinstance(module, nn.Linear) and not path.startswith(layers) and not (pooled and path == family.logits):
             inner = path.removeprefix(f"{family.encoder}.")
             name = embeddings.get(inner) or _name_of_head(inner)
             found[name] = NamedLinear(path, name, adds_bias=name != "embeddings.words.project")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from compress.core.errors import ModelError, UsageError
+from compress.core.errors import UsageError
 from compress.data.encoded import Encoded
 from compress.export.graph_editing import GraphEditor, name_nodes
 from compress.models.int8_ranges import Range
@@ -145,22 +145,19 @@ class GraphVariants:
         return self._ranges[method]
 
     def _trained_ranges(self) -> dict[str, Range]:
-        """Return the ranges that the model was trained with by the values that the matmuls read.
+        """Return the ranges that the model was trained with by the values that the matmuls read."""
+        ranges = {matmul.rows: self._trained_range(matmul.node) for matmul in quantizable_matmuls(GraphEditor(self.model))}
+        return {value: limits for value, limits in ranges.items() if limits is not None}
 
-        Raises:
-            ModelError: the graph has another matmul.
-        """
-        ranges: dict[str, Range] = {}
-        for matmul in quantizable_matmuls(GraphEditor(self.model)):
-            packed = next((suffix for suffix in PACKED if matmul.node.endswith(suffix)), None)
-            name = matmul.node.removesuffix(packed) + PACKED[packed] if packed else matmul.node
-            if name not in self.trained:
-                raise ModelError(
-                    f"the int8 ranges in config.json do not fit the graph: they have none for '{name}'",
-                    "give the checkpoint that distill --quantize int8 wrote, or the graph that was exported from it",
-                )
-            ranges[matmul.rows] = self.trained[name]
-        return ranges
+    def _trained_range(self, node: str) -> Range | None:
+        """Return the range that the input of a matmul was trained with; None: it was float in training."""
+        packed = next((suffix for suffix in PACKED if node.endswith(suffix)), None)
+        return self.trained.get(node.removesuffix(packed) + PACKED[packed] if packed else node)
+
+    def _float_in_training(self) -> set[str]:
+        """Return the groups of matmuls that were float when the model was trained with int8 rounding."""
+        matmuls = quantizable_matmuls(GraphEditor(self.model)) if self.trained else []
+        return {matmul.group for matmul in matmuls if self._trained_range(matmul.node) is None}
 
     def graph(self, method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto:
         """Return the graph of a method, with groups of matmuls kept in float (fp16 and bf16 ignore `keep_float`).
@@ -175,6 +172,8 @@ class GraphVariants:
             return dynamic_int8_graph(self.plain_model, self.target.seven_bits, keep_float, self._weights)
         else:
             model, gpu = self.calibrated(method)[0], self.target.gpu
+            if method == "static":
+                keep_float = {*keep_float, *self._float_in_training()}
             weights = self._smoothed_weights if method == "smooth" else self._weights
             graph = static_graph(model, self.ranges(method), weights, self.target.symmetric, keep_float, float_biases=gpu)
             if not gpu:

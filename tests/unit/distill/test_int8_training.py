@@ -140,6 +140,16 @@ def test_every_kind_of_head_is_trained(target: Any, tmp_path: Path) -> None:
     assert made["calibration"]["method"] == "trained"
 
 
+@pytest.mark.parametrize("family", tiny.OTHER_BLOCKS)
+def test_families_with_blocks_of_their_own_are_trained(checkpoint: Maker, tiny_task: dict[str, Any], family: str, tmp_path: Path) -> None:
+    run(inputs(checkpoint(family), "layers=2", tiny_task), tmp_path / "out", quantize="int8", max_examples=32)
+    quantize(tmp_path / "out", tmp_path / "int8", method="static")
+    data = tiny.encoded(family, 24)
+    exact, rounded = (run_batches(open_forward(tmp_path / "out", rounded=flag), data) for flag in (False, True))
+    int8 = run_batches(OnnxModel(tmp_path / "int8").logits, data)
+    assert np.abs(int8 - rounded).mean() < 0.1 * np.abs(int8 - exact).mean()
+
+
 class Killed(Exception):
     """Stands for a signal."""
 

@@ -37,8 +37,10 @@ SAME_ROUNDING = 0.1  # of the error of int8: values at the middle of two levels 
 
 def int8_graph(model: Any, ranges: dict[str, Range]) -> onnx.ModelProto:
     graph = build_graph(model)
-    rows = {matmul.node: matmul.rows for matmul in find_matmuls(graph)}
-    return quantize_embeddings(static_graph(graph, {rows[name]: limits for name, limits in ranges.items()}))
+    matmuls = find_matmuls(graph)
+    floats = {matmul.group for matmul in matmuls if matmul.node not in ranges}
+    rows = {matmul.node: matmul.rows for matmul in matmuls}
+    return quantize_embeddings(static_graph(graph, {rows[name]: limits for name, limits in ranges.items()}, keep_float=floats))
 
 
 def onnx_forward(graph: onnx.ModelProto) -> Forward:

@@ -26,8 +26,15 @@ def test_the_weights_are_those_of_the_graph(family: str) -> None:
     for target in ("class", "tags"):
         model = tiny.make_model(family, target=target)
         linears = named_linears(model)
-        for name, weight in weights_of_matmuls(model).items():
+        matmuls = weights_of_matmuls(model)
+        assert matmuls.keys() - linears.keys() <= ({"classifier"} if (family, target) == ("eurobert", "class") else set())
+        for name, weight in matmuls.items():
+            if name not in linears:
+                continue
             own = model.get_submodule(linears[name].path).weight.detach().numpy().T
+            if weight.shape != own.shape:  # keys and values that heads share are computed once
+                own = np.unique(own, axis=1)
+                weight = np.unique(weight, axis=1)
             factor = weight.ravel()[0] / own.ravel()[0]  # queries are scaled
             np.testing.assert_allclose(weight, own * factor, rtol=1e-5, err_msg=name)
 

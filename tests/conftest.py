@@ -21,7 +21,7 @@ import pytest
 from compress.core import console, hub
 from tests import tiny
 
-hypothesis.settings.register_profile("unit", deadline=None, derandomize=True, max_examples=30, database=None)
+hypothesis.settings.register_profile("unit", deadline=None, derandomize=True, max_examples=20, database=None)
 hypothesis.settings.load_profile("unit")
 
 # The libraries and the collected tests are a million objects that live to the end: without them a collection takes a hundredth of the time.

@@ -24,6 +24,7 @@ from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.settings import DistillSettings, PruneSettings
 from compress.stage import Inputs
+from compress.training.loop import TrainingResult
 from tests import tiny
 
 Maker = Callable[..., Path]
@@ -79,19 +80,20 @@ def test_a_student_of_another_width_learns_through_a_projection(tiny_task: dict[
     assert model_shape(load_model(tmp_path / "out")).hidden == 16
 
 
-def test_augmented_and_unlabeled_texts_are_learned_from(tiny_task: dict[str, Any], checkpoint: Maker, tmp_path: Path) -> None:
+def test_augmented_and_unlabeled_texts_are_learned_from(checkpoint: Maker, tmp_path: Path) -> None:
     """A student can learn from the teacher's logits only; neither labels nor a training split are needed."""
     (tmp_path / "texts.txt").write_text("\n".join(text for text, _ in tiny.sentences(30)), encoding="utf-8")
     texts = {"unlabeled": str(tmp_path / "texts.txt")}
-    alone = {key: value for key, value in tiny_task.items() if key != "train"}
+    whole = tiny.write_task(tmp_path / "task", train=24, validation=12, test=0)
+    alone = {key: value for key, value in whole.items() if key != "train"}
     steps = {}
     for name, task, settings in (
-        ("plain", tiny_task, {}),
-        ("variants", tiny_task, {"augment": 2}),
-        ("texts", tiny_task, texts),
+        ("plain", whole, {}),
+        ("variants", whole, {"augment": 2}),
+        ("texts", whole, texts),
         ("alone", alone, texts),
         ("both", alone, {**texts, "augment": 3}),
-        ("written", tiny_task, {"augment": 2, "augment_model": str(tiny.write_masked_lm(tmp_path / "writer"))}),
+        ("written", whole, {"augment": 2, "augment_model": str(tiny.write_masked_lm(tmp_path / "writer"))}),
     ):
         result = run(checkpoint(), "layers=2", task, tmp_path / name, batch_size=6, **settings)
         steps[name] = result["training"]["steps"]
@@ -163,11 +165,10 @@ def test_dropout_is_off_by_default(
 ) -> None:
     """Except with theseus; the student's config keeps its dropout for later trainings."""
     seen: list[float] = []
-    real = student_training.fit
 
-    def fit(student: Any, *arguments: Any, **options: Any) -> Any:
+    def fit(student: Any, *arguments: Any, **options: Any) -> TrainingResult:
         seen.append(max(module.p for module in student.modules() if isinstance(module, torch.nn.Dropout)))
-        return real(student, *arguments, **options)
+        return TrainingResult(epochs=1, steps=1, best_epoch=1, loss=0.5, score=0.5, precision="fp32", seconds=0.1)
 
     monkeypatch.setattr(student_training, "fit", fit)
     run(checkpoint(), "layers=2", tiny_task, tmp_path / "out", epochs=1, **given)

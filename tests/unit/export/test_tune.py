@@ -66,27 +66,28 @@ def test_the_winner_is_written_and_recorded(checkpoint: Maker, family: str, cloc
 
 
 def test_a_second_run_takes_what_was_measured_and_other_shapes_do_not(checkpoint: Maker, clock: Any, tmp_path: Path) -> None:
+    searched = {"tune": True, "attention": "plain"}
     timed = clock(lambda name, tokens: 1.0 - 0.2 * ("packed" in name))
-    first = export(checkpoint(), tmp_path / "a", tune=True)
+    first = export(checkpoint(), tmp_path / "a", **searched)
     count = len(timed)
-    again = export(tiny.write_checkpoint(tmp_path / "model", seed=7), tmp_path / "b", tune=True)  # other weights, same shape
+    again = export(tiny.write_checkpoint(tmp_path / "model", seed=7), tmp_path / "b", **searched)  # other weights, same shape
     assert len(timed) == count
     assert again["tuning"] == {**first["tuning"], "cached": True}
     assert again["form"] == first["form"]
     assert first["tuning"]["cached"] is False
-    export(tiny.write_checkpoint(tmp_path / "wide", intermediate_size=32), tmp_path / "c", tune=True)
+    export(tiny.write_checkpoint(tmp_path / "wide", intermediate_size=32), tmp_path / "c", **searched)
     assert len(timed) == 2 * count
-    export(checkpoint(), tmp_path / "d", tune=True, seq_len=[4])
+    export(checkpoint(), tmp_path / "d", **searched, seq_len=[4])
     assert len(timed) > 2 * count
 
 
 def test_a_damaged_cache_is_measured_again(checkpoint: Maker, clock: Any, tmp_path: Path) -> None:
     timed = clock(lambda name, tokens: 1.0)
-    export(checkpoint(), tmp_path / "a", tune=True)
+    export(checkpoint(), tmp_path / "a", tune=True, attention="plain")
     count = len(timed)
     for path in (tmp_path / "cache" / "tuning").iterdir():
         path.write_text("{", encoding="utf-8")
-    export(checkpoint(), tmp_path / "b", tune=True)
+    export(checkpoint(), tmp_path / "b", tune=True, attention="plain")
     assert len(timed) == 2 * count
 
 
@@ -137,12 +138,12 @@ def test_auto_records_which_runtime_takes_which_batches(checkpoint: Maker, clock
 
 
 @needs_openvino
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_openvino_alone(checkpoint: Maker, clock: Any, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("precision", "tune"), [("fp32", True), ("bf16", False)])
+def test_openvino_alone(checkpoint: Maker, clock: Any, precision: str, tune: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock(lambda name, tokens: 1.0 - 0.2 * ("packed" in name))
     monkeypatch.setattr("compress.core.machine.has_fast_bf16", lambda: precision == "bf16")
-    result = export(checkpoint(), tmp_path / "out", runtime="openvino", tune=True)
-    assert result["form"]["qkv"] == "packed"
+    result = export(checkpoint(), tmp_path / "out", runtime="openvino", tune=tune)
+    assert result["form"]["qkv"] == ("packed" if tune else "separate")
     assert result["precision"] == "fp32"  # the graph's; what OpenVINO computes in is a hint
     assert result["runtime"]["openvino"] == {"precision": precision}
     assert result["runtime"]["routes"] == [{"up_to": None, "runtime": "openvino"}]

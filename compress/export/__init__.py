@@ -15,7 +15,7 @@ from compress.data.input_spec import Target
 from compress.export.artifact import recorded_input_spec, served_forwards, verification_data, write_artifact
 from compress.export.attention import ATTENTION_OPSET, GraphForm
 from compress.export.canaries import write_canaries
-from compress.export.graph import build_graph
+from compress.export.graph import attends_by_parts, build_graph
 from compress.export.layout import lay_out_artifact, move_graph
 from compress.export.runtime_hints import RUNTIME_HINTS
 from compress.export.tolerance import BF16_TOLERANCE, TOLERANCE, TRIED_EXAMPLES, difference, is_relative
@@ -38,6 +38,7 @@ from compress.results.graphs import VerificationDocument
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 
+LONG_TEXT = 1024  # tokens: from here on attention in parts is faster, too
 __all__ = ["RUNTIME_HINTS", "run", "write_artifact"]
 
 
@@ -70,8 +71,9 @@ def run(inputs: Inputs, settings: ExportSettings, output: Path) -> ExportDocumen
 
     longest = max_tokens(read_config(source))
     _check_token_vectors(settings, embedder, model.config.model_type == STATIC.model_type, reduces_tokens(model))
-    tuned = tune_graph(tunable_graphs(model, settings), settings, openvino_floats, check, model.config.vocab_size, longest)
     input_spec = recorded_input_spec(inputs)
+    graphs = tunable_graphs(model, settings, input_spec.max_length)
+    tuned = tune_graph(graphs, settings, openvino_floats, check, model.config.vocab_size, longest)
     write_artifact(tuned.graph, source, output, inputs.pooling, input_spec)
     served = served_forwards(output, tuned.hints)
     verifications = _verify(served, reference, data, texts, target, precisions, settings.tolerance)
@@ -154,8 +156,13 @@ def openvino_precision(settings: ExportSettings) -> str:
     return "bf16" if settings.precision == "auto" and machine.has_fast_bf16() else "fp32"
 
 
-def tunable_graphs(model: TransformersModel, settings: ExportSettings) -> TunableGraphs:
+def tunable_graphs(model: TransformersModel, settings: ExportSettings, served: int) -> TunableGraphs:
     """Return the forms of a model's graph that the settings leave open, the default one first.
+
+    Args:
+        model: to export.
+        settings: of the graph.
+        served: the most tokens of a text. Of `LONG_TEXT` and more, attention is computed in parts: other forms need memory for the square.
 
     Raises:
         UsageError: `attention` is given, and the model has none.
@@ -165,6 +172,8 @@ def tunable_graphs(model: TransformersModel, settings: ExportSettings) -> Tunabl
         # OpenVINO reads standard operators only.
         fused = ["mha"] if settings.runtime == ONNXRUNTIME else []
         attention = ["plain", *fused, *(["onnx"] if settings.opset >= ATTENTION_OPSET else [])]
+        if served >= LONG_TEXT and attends_by_parts(model):
+            attention = ["blocks"]
     axes = {"attention": attention, "qkv": ["separate", "packed"], "scale": ["folded", "scores"]}
     if sizes := model_shape(model).without_layers:
         if settings.attention != "auto":

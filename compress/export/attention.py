@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 
 from compress.core.errors import UsageError
+from compress.export.block_attention import Parts, by_heads, within_window
 from compress.export.builder import IR_VERSIONS, MICROSOFT, OPSET, RowGraph
 from compress.export.disentangled import PositionTerms
 from compress.export.rotary import MASKED, Rotation
 from compress.export.weights import LinearWeights
 
 ATTENTION_OPSET = 23  # the first with Attention as one operator
-Attention = Literal["plain", "mha", "onnx"]
+Attention = Literal["plain", "blocks", "mha", "onnx"]
 Qkv = Literal["separate", "packed"]
 Scale = Literal["folded", "scores"]
 
@@ -25,8 +26,8 @@ class GraphForm:
     """How a graph is written.
 
     Args:
-        attention: `plain` is matmuls and softmax; `mha` is ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx` is the
-            standard Attention of opset 23.
+        attention: `plain` is matmuls and softmax; `blocks` is the same in parts, for long texts (compress.export.block_attention);
+            `mha` is ONNX Runtime's com.microsoft.MultiHeadAttention; `onnx` is the standard Attention of opset 23.
         qkv: query, key and value from `separate` matmuls, or from one whose output is split (`packed`).
         scale: `1/sqrt(head size)` `folded` into the query's weights, or applied to the `scores`.
         opset: of the standard operators.
@@ -86,6 +87,7 @@ def attention(
     rotation: Rotation | None = None,
     terms: PositionTerms | None = None,
     parts: int = 1,
+    in_parts: Parts | None = None,
 ) -> str:
     """Add softmax(Q K' + bias) V for every head; returns rows of (heads * size).
 
@@ -101,6 +103,7 @@ def attention(
         rotation: of queries and keys; the first token has the position 0, so its query stays as it is.
         terms: of relative positions in the scores.
         parts: of how many terms the scores are sums.
+        in_parts: how the form `blocks` computes the layer; the mask is then one of blocks if it has a window.
     """
     first_only = read[0] != read[1]
     query, *shared = _projected(graph, projections, read, name, form)
@@ -109,7 +112,9 @@ def attention(
     scale = (parts * size) ** -0.5 if form.scale == "scores" else 1.0
     if terms is not None:
         mask = terms.add_to(graph, mask, rows[0], rows[1], (heads, size), first_only, name)
-    if form.attention == "plain":
+    if in_parts is not None and not first_only:
+        return _in_parts(graph, rows, mask, (heads, size), scale, name, rotation, in_parts)
+    if form.attention in ("plain", "blocks"):
         return _plain(graph, rows, mask, (heads, size), scale, first_only, name, rotation)
     width = heads * size
     if first_only:
@@ -184,6 +189,33 @@ def packed(graph: RowGraph, linears: tuple[LinearWeights, ...], rows: str, names
     together = LinearWeights((weight,), np.concatenate([one.bias for one in linears]))
     sizes = graph.integers([len(one.bias) for one in linears], f"{name}.sizes")
     return graph.split(graph.linear(rows, together, name), sizes, names, f"{name}.split")
+
+
+def _in_parts(
+    graph: RowGraph,
+    rows: tuple[str, str, str],
+    mask: str,
+    shape: tuple[int, int],
+    scale: float,
+    name: str,
+    rotation: Rotation | None,
+    in_parts: Parts,
+) -> str:
+    """Add attention by blocks of tokens within a window, or without one by a few heads; `shape` is (heads, size)."""
+    heads, size = shape
+    query, key, value = (graph.shaped(part, [heads, size], f"{part}.split") for part in rows)
+    if rotation is not None:
+        query, key = (rotation.of_heads(graph, part, size, f"{part}.rotated") for part in (query, key))
+    if in_parts.window is not None:
+        mixed = within_window(graph, (query, key, value), mask, shape, in_parts.window, scale, name)
+    else:
+        orders = ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3])
+        query, key, value = (
+            graph.node("Transpose", [part], f"{part}.heads", perm=order) for part, order in zip((query, key, value), orders, strict=True)
+        )
+        mixed = by_heads(graph, (query, key, value), mask, heads, in_parts.heads, scale, name)
+        mixed = graph.node("Transpose", [mixed], f"{name}.mixed.tokens", perm=[0, 2, 1, 3])
+    return graph.node("Reshape", [mixed, graph.integers([-1, heads * size], f"merge.{heads}")], f"{name}.context")
 
 
 def _plain(

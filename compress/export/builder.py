@@ -64,9 +64,9 @@ class GraphBuilder:
         """Add an int64 initializer."""
         return self.constant(np.array(values, dtype=np.int64), name)
 
-    def split(self, value: str, sizes: str, names: list[str], name: str) -> list[str]:
-        """Split the last axis into parts; returns their names."""
-        self.nodes.append(helper.make_node("Split", [value, sizes], names, name=name, axis=-1))
+    def split(self, value: str, sizes: str, names: list[str], name: str, axis: int = -1) -> list[str]:
+        """Split an axis into parts; returns their names."""
+        self.nodes.append(helper.make_node("Split", [value, sizes], names, name=name, axis=axis))
         return names
 
     def add(self, first: str, second: str, name: str) -> str:

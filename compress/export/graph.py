@@ -7,7 +7,6 @@ attention on, no other token is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from compress.core.errors import ModelError
+from compress.core.errors import UsageError
 from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias, packed
+from compress.export.block_attention import Parts, block_mask, heads_at_once
 from compress.export.builder import GraphBuilder, Output, RowGraph
 from compress.export.disentangled import DistanceRows, PositionTerms
-from compress.export.pooling import pooled_rows, sentence_vectors
+from compress.export.heads import HEADS, add_activation, add_linear, modernbert_transform
+from compress.export.pooling import sentence_vectors
 from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.rotary import SLIDING, rotation, window_mask
@@ -31,7 +32,6 @@ from compress.export.weights import (
     Factors,
     LayerWeights,
     LinearWeights,
-    NormWeights,
     array_of,
     encoder_weights,
 )
@@ -41,16 +41,11 @@ from compress.models.disentangled import has_position_terms, score_parts
 from compress.models.embedder import head_of, is_embedder_model, state_width, vector_size
 from compress.models.family import BILSTM, STATIC, TOKEN_HEADS, family_of
 from compress.models.layers import (
-    ACTIVATIONS,
-    GELU,
-    PLAIN_ACTIVATIONS,
-    SWISH,
     activation_name,
     find_submodule,
-    pools_logits,
     reads_every_token,
 )
-from compress.models.low_rank import FactoredEmbedding, FactoredLinear, word_embeddings
+from compress.models.low_rank import FactoredEmbedding, word_embeddings
 from compress.models.model_shape import model_shape
 from compress.models.shape import Shape
 from compress.models.token_reduction import reduces_tokens
@@ -72,8 +67,14 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
 
     Raises:
         ModelError: the activation or the position scheme is not supported.
+        UsageError: a form that the model's attention does not have.
     """
     family, graph = family_of(model.config.model_type), RowGraph(form.opset)
+    if form.attention == "blocks" and not attends_by_parts(model):
+        raise UsageError(
+            f"attention of this {family.prefix} has no form in blocks: its scores have terms of positions, or it drops tokens",
+            "use --attention plain",
+        )
     inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if family.token_types else [])]
     if is_embedder_model(model):
         every_token = family is not STATIC and (form.token_embeddings or not head_of(model.config).first_token_only)
@@ -92,12 +93,18 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
     if not every_token:
         return graph.model(inputs, {"logits": (HEADS[family.head](graph, model, hidden), ["batch", labels])})
     if family.token_head_modules:
-        hidden = _modernbert_transform(graph, model, hidden)
+        hidden = modernbert_transform(graph, model, hidden)
     last = family.last_linear("span" if head == "ForQuestionAnswering" else "tags")
-    logits = graph.shaped(_linear(graph, hidden, find_submodule(model, last), last), [labels], f"{last}.tokens")
+    logits = graph.shaped(add_linear(graph, hidden, find_submodule(model, last), last), [labels], f"{last}.tokens")
     if head == "ForQuestionAnswering":
         return graph.model(inputs, _ends(graph, logits))
     return graph.model(inputs, {"logits": (logits, ["batch", "sequence", labels])})
+
+
+def attends_by_parts(model: TransformersModel) -> bool:
+    """Return whether a model's attention has the form `blocks`: no position adds something to the scores, and no token is dropped."""
+    family = family_of(model.config.model_type)
+    return not family.position_bias and not has_position_terms(model) and not reduces_tokens(model)
 
 
 def _states(graph: RowGraph, model: TransformersModel, form: GraphForm, every_token: bool) -> str:
@@ -159,7 +166,9 @@ class _Layers:
             mask = self._mask(block, first_only, form)
             size = shape.head_size
             parts, terms = score_parts(self.model), self._position_terms(block)
-            context = attention(graph, block.projections, (queries, read), mask, heads, size, name, form, turned, terms, parts)
+            context = attention(
+                graph, block.projections, (queries, read), mask, heads, size, name, form, turned, terms, parts, self._parts(block)
+            )
             if share is not None:
                 rows = select_tokens(graph, f"{name}.weights", share, max_tokens(self.model.config.to_dict()), self._has_positions)
                 context = graph.node("Gather", [context, rows], f"{name}.context.kept")
@@ -179,7 +188,7 @@ class _Layers:
         if block.inner is not None:
             read = graph.layer_norm(hidden, block.output_norm, f"{name}.norm") if self.norms_first else hidden
             if block.gate is None:
-                inner = _activation(graph, graph.linear(read, block.inner, f"{name}.in"), activation, f"{name}.act")
+                inner = add_activation(graph, graph.linear(read, block.inner, f"{name}.in"), activation, f"{name}.act")
             else:
                 inner = self._gated(read, block.gate, block.inner, activation, name)
             residual = _finish(graph, inner, block.outer, block.outer_adapter, residual, f"{name}.out")
@@ -192,7 +201,7 @@ class _Layers:
             opened, value = packed(graph, (gate, inner), read, names, f"{name}.in.packed")
         else:
             opened, value = graph.linear(read, gate, names[0]), graph.linear(read, inner, names[1])
-        return graph.node("Mul", [_activation(graph, opened, activation, f"{name}.act"), value], f"{name}.gated")
+        return graph.node("Mul", [add_activation(graph, opened, activation, f"{name}.act"), value], f"{name}.gated")
 
     @property
     def _has_positions(self) -> bool:
@@ -207,7 +216,21 @@ class _Layers:
         mask = attention_mask_bias(graph, form, relative)
         if by_distance is not None:
             return position_bias(graph, by_distance, block.bias_heads, mask, first_only)
-        return window_mask(graph, self.model.config.sliding_window, mask, first_only) if block.kind == SLIDING else mask
+        window = self._window(block)
+        if window is None:
+            return mask
+        in_blocks = form.attention == "blocks" and not first_only
+        return block_mask(graph, window) if in_blocks else window_mask(graph, window, mask, first_only)
+
+    def _window(self, block: LayerWeights) -> int | None:
+        """Return the largest distance that a layer sees; None if it sees the whole text."""
+        return self.model.config.sliding_window if block.kind == SLIDING else None
+
+    def _parts(self, block: LayerWeights) -> Parts | None:
+        """Return how the form `blocks` computes a layer's attention."""
+        if self.form.attention != "blocks":
+            return None
+        return Parts(self._window(block), heads_at_once(self.model.config.max_position_embeddings))
 
     @cached_property
     def _distance_rows(self) -> DistanceRows:
@@ -239,26 +262,12 @@ def _ends(graph: GraphBuilder, logits: str) -> dict[str, Output]:
     return outputs
 
 
-def _linear(graph: GraphBuilder, value: str, linear: nn.Linear | FactoredLinear, name: str) -> str:
-    return graph.linear(value, LinearWeights.of(linear), name)
-
-
-def _activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str:
-    if kind in GELU:
-        return graph.gelu(value, name, GELU[kind])
-    if kind in PLAIN_ACTIVATIONS:
-        return graph.node(PLAIN_ACTIVATIONS[kind], [value], name)
-    if kind in SWISH:
-        return graph.node("Mul", [value, graph.node("Sigmoid", [value], f"{name}.sigmoid")], name)
-    raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
-
-
 def _finish(graph: GraphBuilder, rows: str, factors: Factors, adapter: AdapterWeights | None, residual: str, name: str) -> str:
     """Add an output projection, with its adapter if it has one, to the residual, which contains the last bias already."""
     if adapter is None:
         return graph.gemm(rows, factors, residual, name)
     projected = graph.linear(rows, LinearWeights(factors, adapter.bias), name)
-    inner = _activation(graph, graph.linear(projected, adapter.down, f"{name}.adapter.down"), "gelu", f"{name}.adapter.gelu")
+    inner = add_activation(graph, graph.linear(projected, adapter.down, f"{name}.adapter.down"), "gelu", f"{name}.adapter.gelu")
     return graph.gemm(inner, adapter.up, graph.add(projected, residual, f"{name}.residual"), f"{name}.adapter.up")
 
 
@@ -313,81 +322,3 @@ def _roberta_positions(graph: GraphBuilder, pad: int) -> str:
     real = graph.node("Cast", [graph.node("Not", [is_pad], "is_real")], "real", to=onnx.TensorProto.INT64)
     counted = graph.node("CumSum", [real, graph.constant(np.array(1, dtype=np.int64), "axis.sequence")], "count")
     return graph.add(graph.node("Mul", [counted, real], "count.real"), padding, "position_ids")
-
-
-def _bert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooler = find_submodule(model, f"{family_of(model.config.model_type).encoder}.pooler.dense")
-    pooled = _activation(graph, _linear(graph, first, pooler, "pooler"), "tanh", "pooler.tanh")
-    return _linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
-
-
-def _albert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooler = find_submodule(model, f"{family_of(model.config.model_type).encoder}.pooler")
-    pooled = _activation(graph, _linear(graph, first, pooler, "pooler"), "tanh", "pooler.tanh")
-    return _linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
-
-
-def _roberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    inner = _activation(
-        graph, _linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "tanh", "classifier.tanh"
-    )
-    return _linear(graph, inner, find_submodule(model, "classifier.out_proj"), "classifier.out")
-
-
-def _electra_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    inner = _activation(
-        graph, _linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "gelu", "classifier.gelu"
-    )
-    return _linear(graph, inner, find_submodule(model, "classifier.out_proj"), "classifier.out")
-
-
-def _distilbert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    inner = _activation(
-        graph, _linear(graph, first, find_submodule(model, "pre_classifier"), "pre_classifier"), "relu", "pre_classifier.relu"
-    )
-    return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
-
-
-def _deberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooler: Any = model.pooler
-    inner = _activation(graph, _linear(graph, first, pooler.dense, "pooler"), model.config.pooler_hidden_act, "pooler.act")
-    return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
-
-
-def _modernbert_transform(graph: GraphBuilder, model: TransformersModel, rows: str) -> str:
-    """Add the head's hidden layer: linear, activation, norm."""
-    head = find_submodule(model, "head")
-    inner = _activation(graph, _linear(graph, rows, head.dense, "head.dense"), model.config.classifier_activation, "head.act")
-    return graph.layer_norm(inner, NormWeights.of(head.norm), "head.norm")
-
-
-def _modernbert_head(graph: RowGraph, model: TransformersModel, rows: str) -> str:
-    if reads_every_token(model.config):
-        rows = pooled_rows(graph, graph.shaped(rows, [model_shape(model).hidden], "pooling.states"), "mean")
-    return _linear(graph, _modernbert_transform(graph, model, rows), find_submodule(model, "classifier"), "classifier")
-
-
-def _eurobert_head(graph: RowGraph, model: TransformersModel, rows: str) -> str:
-    if reads_every_token(model.config) and not pools_logits(model.config):
-        rows = pooled_rows(graph, graph.shaped(rows, [model_shape(model).hidden], "pooling.states"), "mean")
-    inner = _activation(graph, _linear(graph, rows, find_submodule(model, "dense"), "dense"), "gelu", "dense.gelu")
-    if pools_logits(model.config):  # the last linear and the mean change places: a row for each text, not for each token
-        inner = pooled_rows(graph, graph.shaped(inner, [find_submodule(model, "dense").out_features], "pooling.states"), "mean")
-    return _linear(graph, inner, find_submodule(model, "classifier"), "classifier")
-
-
-def _plain_head(graph: GraphBuilder, model: TransformersModel, read: str) -> str:
-    return _linear(graph, read, find_submodule(model, "classifier"), "classifier")
-
-
-HEADS: dict[str, Callable[[RowGraph, TransformersModel, str], str]] = {  # by `Family.head`
-    "bert": _bert_head,
-    "roberta": _roberta_head,
-    "electra": _electra_head,
-    "distilbert": _distilbert_head,
-    "modernbert": _modernbert_head,
-    "deberta": _deberta_head,
-    "albert": _albert_head,
-    "eurobert": _eurobert_head,
-    "plain": _plain_head,
-}

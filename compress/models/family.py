@@ -69,7 +69,7 @@ class Family:
     kv_heads_key: str = ""  # of config.json: heads of keys and values, which groups of heads share
     never_biased: bool = False  # whether the linears of layers have no bias, and no key of config.json gives them one
     published_code: bool = False  # whether configs name code of the authors (`auto_map`) that transformers has had itself since
-    head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.graph
+    head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.heads
     logits: str = "classifier"  # last linear of the sequence-classification head: one row per class
     token_head_modules: tuple[str, ...] = ()  # parts of the heads for tags and spans besides their last linear
     span_logits: str = "qa_outputs"  # last linear of the head for spans

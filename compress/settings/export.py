@@ -30,10 +30,11 @@ class TuneSettings(Settings):
 class ExportSettings(TuneSettings):
     """`export`: write a verified fp32 ONNX artifact."""
 
-    attention: Annotated[Literal["auto", "plain", "mha", "onnx"], METHOD] = Field(
+    attention: Annotated[Literal["auto", "plain", "blocks", "mha", "onnx"], METHOD] = Field(
         "auto",
-        description="Attention in the graph: plain: matmuls and softmax; mha: ONNX Runtime's MultiHeadAttention; onnx: the standard "
-        "Attention operator (opset 23); auto: plain, or the fastest with --tune.",
+        description="Attention in the graph: plain: matmuls and softmax; blocks: the same in parts, for long texts; mha: ONNX Runtime's "
+        "MultiHeadAttention; onnx: the standard Attention operator (opset 23); auto: blocks for texts of 1024 tokens or more, else plain, "
+        "or the fastest with --tune.",
     )
     opset: Annotated[Literal[17, 20, 21, 23], METHOD] = Field(20, description="Version of the standard ONNX operators.")
     precision: Annotated[Literal["auto", "fp32"], HARDWARE, Only("runtime", "openvino", "auto")] = Field(

@@ -126,7 +126,7 @@ class ExportKeywords(TypedDict, total=False):
     batch_size: list[int]
     seq_len: list[int]
     threads: list[int]
-    attention: Literal["auto", "plain", "mha", "onnx"]
+    attention: Literal["auto", "plain", "blocks", "mha", "onnx"]
     opset: Literal[17, 20, 21, 23]
     precision: Literal["auto", "fp32"]
     tolerance: float | None

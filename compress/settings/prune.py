@@ -126,6 +126,14 @@ class PruneSettings(Settings):
             raise ValueError("should be from 1 to 50, or auto")
         return value
 
+    @field_validator("tokens", mode="before")
+    @classmethod
+    def _tokens_as_text(cls, value: object) -> object:
+        """Read what YAML makes of `off` and of a list."""
+        if value is False:
+            return "off"
+        return ",".join(map(str, value)) if isinstance(value, list) else value
+
     @field_validator("tokens")
     @classmethod
     def _valid_tokens(cls, value: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,26 @@ def test_counts_are_those_of_whole_numbers() -> None:
     for share in (0.1, 0.7, 0.333, 1.0):
         assert kept_counts(mask, share).tolist() == [kept_tokens(int(length), share) for length in lengths]
     assert [kept_tokens(length, 0.7) for length in (3, 8, 10, 20, 100)] == [3, 8, 8, 14, 70]
+
+
+def test_threads_keep_their_own_tokens() -> None:
+    model, data = tiny.make_model(), tiny.encoded(count=32)
+    set_token_shares(model, SHARES)
+    forward = torch_forward(model)
+    batches = [data.batch(range(start, start + 4)) for start in range(0, 32, 4)] * 4
+    expected = [forward(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(forward, batches))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_gradients_reach_weights_through_the_tokens_that_are_left() -> None:
+    model = tiny.make_model()
+    set_token_shares(model, SHARES)
+    batch = {name: torch.from_numpy(array) for name, array in tiny.encoded().batch(range(12)).items()}
+    embedded = model.bert.embeddings(batch["input_ids"]).detach().requires_grad_()
+    model(inputs_embeds=embedded, attention_mask=batch["attention_mask"]).logits.square().sum().backward()
+    assert embedded.grad is not None
+    assert (embedded.grad[batch["attention_mask"].bool()].abs().sum(-1) > 0).all()  # every token is read before any is dropped
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.bert.encoder.parameters())

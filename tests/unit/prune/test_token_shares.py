@@ -65,6 +65,11 @@ def test_malformed_shares_are_refused(value: str) -> None:
         PruneSettings(target_flops=0.5, tokens=value)
 
 
+@pytest.mark.parametrize(("value", "read"), [(False, "off"), ([1, 0.7], "1,0.7"), ("auto", "auto")], ids=str)
+def test_shares_are_read_from_yaml(value: Any, read: str) -> None:
+    assert PruneSettings(target_flops=0.5, tokens=value).tokens == read
+
+
 def test_costs_of_a_shape_are_its_flops() -> None:
     costs = counted_costs(DENSE, "flops", 100)
     for shares in ([1.0, 1.0, 1.0], [1.0, 0.5, 0.5], [0.7, 0.4, 0.1]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,22 @@ class Judgements:
         """Return the grades of documents for the query in a row, (m,) float32: not negative, and 0 without a judgement."""
         judged = dict(zip(self.documents[row].tolist(), self.grades[row].tolist(), strict=True))
         return np.array([max(0, judged.get(document, 0)) for document in documents.tolist()], dtype=np.float32)
+
+
+def part_of_corpus(judgements: Judgements, count: int) -> Judgements:
+    """Return the same judgements of a corpus with about `count` documents: all that are judged, and others at equal distances.
+
+    Rankings of it are easier, so that its scores compare with each other only.
+    """
+    corpus = judgements.corpus
+    if len(corpus) <= count:
+        return judgements
+    judged = np.unique(np.concatenate(judgements.documents))
+    others = np.setdiff1d(np.arange(len(corpus)), judged)
+    spaced = np.linspace(0, len(others) - 1, min(len(others), max(0, count - len(judged)))).astype(np.int64)
+    kept = np.union1d(judged, others[spaced])
+    smaller = Collection([corpus.ids[position] for position in kept.tolist()], corpus.take(kept), corpus.where)
+    return replace(judgements, corpus=smaller, documents=[np.searchsorted(kept, documents) for documents in judgements.documents])
 
 
 def read_judgements(source: Source, queries: Collection, corpus: Collection) -> Judgements:

@@ -11,7 +11,7 @@ import numpy as np
 
 from compress.data.encoded import Encoded
 from compress.data.input_spec import Activation
-from compress.data.judgements import Judgements
+from compress.data.judgements import Judgements, part_of_corpus
 from compress.data.metrics import compute
 from compress.data.task import Task
 from compress.inference.batches import Forward, run_batches
@@ -21,6 +21,8 @@ from compress.inference.decoding import decode_predictions
 from compress.models.activation import value_activation
 from compress.models.config import read_config
 from compress.models.inputs import encode_for
+
+DOCUMENTS = 5  # of a corpus for each example of a limit
 
 
 class Evaluator:
@@ -33,7 +35,7 @@ class Evaluator:
         split: `train`, `validation` or `test`.
         tokenizer: the model folder whose tokenizer and length limit encode the split.
         classes: the task's class of each logit, as `compress.models.label_mapping.map_labels` returns it.
-        limit: use the first examples only, at most this many; queries are all used, because the corpus costs most.
+        limit: use the first examples only, at most this many; of a corpus all queries, and `DOCUMENTS` documents for each that is allowed.
         activation: from a logit to the value; by default that of the model in `tokenizer`.
         reference: the model whose vectors are the expected ones if the texts have no judgements, and the folder of its tokenizer.
 
@@ -49,10 +51,12 @@ class Evaluator:
         self._activation: Activation = value_activation(read_config(tokenizer)) if activation is None else activation
         examples = task.split(split)
         judged = task.retrieval if isinstance(examples.labels, Judgements) else None
+        if limit is not None and isinstance(examples.labels, Judgements) and task.spec.target == "vector":
+            examples = replace(examples, labels=part_of_corpus(examples.labels, DOCUMENTS * limit))
         self._search: CorpusSearch | CandidateRanking | None = None
         if judged:
             reranks = task.spec.target == "value"
-            self._search = CandidateRanking(judged.corpus, judged.candidates(split)) if reranks else CorpusSearch(judged.corpus)
+            self._search = CandidateRanking(judged.corpus, judged.candidates(split)) if reranks else CorpusSearch(examples.labels.corpus)
         self.examples = examples if limit is None or len(examples) <= limit or judged else examples.take(np.arange(limit))
         self._encoded: dict[Path, Encoded] = {}
         self._reference = reference

@@ -9,7 +9,7 @@ import pytest
 
 from compress.core.errors import DataError
 from compress.data.collection import Collection, read_collection
-from compress.data.judgements import Judgements, read_judgements, split_by_query
+from compress.data.judgements import Judgements, part_of_corpus, read_judgements, split_by_query
 from compress.data.sources import FileSource
 from tests.unit.data.retrieval_files import GRADES, write_beir, write_judgements
 
@@ -92,3 +92,16 @@ def test_a_part_without_queries_is_refused() -> None:
 
 def test_grades_are_those_of_the_file(tmp_path: Path) -> None:
     assert sum(len(documents) for documents in read(write_beir(tmp_path)).documents) == len(GRADES) - 1
+
+
+def test_a_part_of_a_corpus_keeps_what_is_judged() -> None:
+    corpus = Collection([f"d{number}" for number in range(100)], [(f"text {number}",) for number in range(100)], "corpus")
+    grades = [np.array([1, 0]), np.array([2])]
+    judgements = Judgements(corpus, np.array([0, 1]), [np.array([90, 3]), np.array([41])], grades)
+    assert part_of_corpus(judgements, 100) is judgements
+    part = part_of_corpus(judgements, 10)
+    assert len(part.corpus) == 10
+    assert [[part.corpus.ids[i] for i in of_query] for of_query in part.documents] == [["d90", "d3"], ["d41"]]
+    assert part.corpus.texts[int(part.documents[1][0])] == ("text 41",)
+    assert part.grades is grades
+    assert len(part_of_corpus(judgements, 2).corpus) == 3

@@ -19,6 +19,7 @@ from compress.models.config import read_config
 from compress.models.inputs import encode_for
 from compress.models.label_mapping import map_labels
 from tests import tiny
+from tests.unit.data.retrieval_files import write_beir
 
 Maker = Callable[..., Path]
 
@@ -111,3 +112,11 @@ def test_predictions_of_a_class_that_the_file_lacks_count_as_wrong(checkpoint: M
 
     assert evaluator.score(always([2, 0])) == {"entity_f1": 1.0}
     assert evaluator.score(always([2, 1])) == {"entity_f1": pytest.approx(2 / 3)}
+
+
+def test_a_limit_takes_a_part_of_the_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, documents = tiny.write_embedder(tmp_path / "model"), str(write_beir(tmp_path / "beir", dev=[("q1", "d2", 1)]))
+    monkeypatch.setattr(module, "DOCUMENTS", 1)
+    whole, part = (evaluator_of(folder, {"kind": "sentence-embedding", "beir": documents}, limit) for limit in (None, 2))
+    assert [len(evaluator.data) for evaluator in (whole, part)] == [4, 3]  # a query and its documents
+    assert part.score(open_forward(folder))["recall@100"] == 1.0

@@ -20,6 +20,7 @@ from compress.models.types import TransformersModel
 from compress.prune.head_refit import refit_head
 from compress.prune.joint_refit import refit_jointly
 from compress.prune.readout_refit import refit_readout
+from compress.prune.vector_map import refit_vector_map
 
 FITTED_TOKENS = 25_000  # of the calibration texts, for least squares: sixteen to each input of a MiniLM's FFN output
 
@@ -93,9 +94,16 @@ class Refitter:
         return {"layers": layers, "head": head}
 
     def refit_whole(self, model: TransformersModel, origins: Sequence[int]) -> dict[str, object]:
-        """Fit all weights but the embeddings', in place, if the settings ask for it; returns the errors on held-out texts."""
-        if not self.epochs:
-            return {}
-        errors = refit_jointly(model, self.dense, self.calibration, self.dense_outputs, origins, self.epochs, self.device)
+        """Fit all weights but the embeddings', in place, if the settings ask for it, then map an embedder's vectors to the dense ones.
+
+        Returns:
+            The errors on held-out texts before and after: `joint` and, of an embedder, `vectors`.
+        """
+        errors: dict[str, object] = {}
+        if self.epochs:
+            errors["joint"] = refit_jointly(model, self.dense, self.calibration, self.dense_outputs, origins, self.epochs, self.device)
+        if self.dense.target == "vector":
+            batches = self.calibration.shuffled_batches()
+            errors["vectors"] = refit_vector_map(model, self.calibration.data, batches, self.dense_outputs, self.device)
         model.to("cpu")
-        return {"joint": errors}
+        return errors

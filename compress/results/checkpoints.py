@@ -154,7 +154,7 @@ class PrunedModel(TypedDict):
     layers: list[LayerDocument]
     """The layers that are kept."""
     refits: NotRequired[dict[str, object]]
-    """Errors on held-out texts before and after the refits: `layers`, `head` (the last linear), `joint` (the whole model)."""
+    """Errors on held-out texts before and after refits: `layers`, `head` (last linear), `joint` (all weights), `vectors` (embedders)."""
     metrics: dict[str, Metrics]
     """Metrics by split."""
     vocab_before: NotRequired[int]

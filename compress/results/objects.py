@@ -114,7 +114,7 @@ class PruneResult(ArtifactResult):
     layers: list[LayerDocument]
     """The layers that are kept."""
     refits: dict[str, object]
-    """Errors on held-out texts before and after the refits: `layers`, `head` (the last linear), `joint` (the whole model)."""
+    """Errors on held-out texts before and after refits: `layers`, `head` (last linear), `joint` (all weights), `vectors` (embedders)."""
     metrics: dict[str, Metrics]
     """Metrics by split."""
     vocab_before: int

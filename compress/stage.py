@@ -71,13 +71,3 @@ class Inputs:
         if self.task_or_none is None:
             raise UsageError("this needs a task", "give --task T, or --kind, --train, --validation, --text and --label")
         return self.task_or_none
-
-
-def refuse_vectors(target: Target, verb: str, hint: str) -> None:
-    """Refuse a task that asks for vectors.
-
-    Raises:
-        UsageError: it does.
-    """
-    if target == "vector":
-        raise UsageError(f"{verb} does not support the kind sentence-embedding yet", hint)

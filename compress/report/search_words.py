@@ -28,7 +28,7 @@ def choice_sentence(answer: CandidateRow, probability: float) -> str:
     measured, expected, most = answer["drop_points"], answer["expected_points"], answer["corrected_points"]
     if measured is None or most is None:
         return f"the answer is {answer['candidate']}"
-    family = "" if expected is None else f", {expected:.2f} were expected by what its family lost"
+    family = "" if expected is None else f", {expected:.2f} were expected"
     return f"the answer is {answer['candidate']}: {describe_drop(measured)}{family}; with {100 * probability:.0f} % at most {most:.2f}"
 
 

@@ -27,7 +27,6 @@ from compress.search.outlook import later_steps
 from compress.search.prepare import LEDGER, Prepared, Question, prepare
 from compress.search.store import Store, check_one_process
 from compress.search.strategy import Search
-from compress.stage import refuse_vectors
 
 DOCUMENT = "auto.json"  # in the output: the result; its presence says that the folder is ours
 EVENTS = "events.jsonl"
@@ -103,9 +102,8 @@ def checked_folders(question: Question, output: Path, store: Path | None) -> tup
     """Check what needs no reading, and return the output and the store.
 
     Raises:
-        UsageError: a kind of task that cannot be searched, several processes, an output or a store that is something else.
+        UsageError: several processes, an output or a store that is something else.
     """
-    refuse_vectors(question.task.target, "auto", "prune, distill and quantize it by hand, or by a recipe")
     check_one_process()
     output = outputs.nameable(output)
     outputs.check_output(output, [locate(name) for name in (question.model, question.teacher) if name])

@@ -37,7 +37,8 @@ def student_specs(facts: TaskFacts) -> dict[str, str]:
     depths = sorted({max(1, round(facts.layers * share)) for share in (1 / 6, 1 / 3, 1 / 2)} - {facts.layers})
     specs = {f"layers={count}": "shallow" for count in depths}
     width = facts.hidden // 2
-    specs[f"layers={max(1, round(facts.layers * 2 / 3))},hidden={width},ffn={2 * width}"] = "narrow"
+    if facts.target != "vector":  # vectors of another size are not compared
+        specs[f"layers={max(1, round(facts.layers * 2 / 3))},hidden={width},ffn={2 * width}"] = "narrow"
     if facts.target in BILSTM_TARGETS and not facts.pairs:
         specs[BILSTM] = BILSTM
     return specs

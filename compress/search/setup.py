@@ -42,8 +42,13 @@ def with_judge(spec: TaskSpec, task: Task | None = None) -> TaskSpec:
 
 
 def is_finetuned(folder: Path, task: Task) -> bool:
-    """Return whether a model has a head that is trained for the task's labels, as `eval` decides it."""
+    """Return whether a model has a head that is trained for the task's labels, as `eval` decides it.
+
+    On texts without judgements nothing can be trained by labels: an embedder's own vectors are what counts.
+    """
     config = read_config(folder)
+    if task.spec.compares_vectors:
+        return True
     if agreed_target(config, task.spec.target) != task.spec.target:
         return False
     try:

@@ -28,7 +28,7 @@ FIXED_STEP = 0.25  # share of a training step that does not shrink with the enco
 INT8_DROP = 1.0  # points; a smaller loss of 872 examples is within the noise, and matmuls in float cost speed
 SMALL, SMALL_BATCH = 4000, 16  # fewer training texts than this are fine-tuned on in smaller batches
 FEATURE_BYTES = 3 << 30  # of a teacher's hidden states, which distill caches up to this size
-VARIANTS: dict[Target, int] = {"class": 3, "labels": 3, "value": 3, "tags": 1, "span": 0, "mentions": 0}
+VARIANTS: dict[Target, int] = {"class": 3, "labels": 3, "value": 3, "tags": 1, "span": 0, "vector": 0, "mentions": 0}
 WHOLE_TEXT: tuple[Target, ...] = ("class", "labels", "value")  # what students without an encoder can predict well
 
 

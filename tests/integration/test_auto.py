@@ -77,3 +77,18 @@ def test_tags_are_pruned_trained_and_quantized(tmp_path: Path, monkeypatch: pyte
     assert result.answer["model"].startswith(("int8", "baseline"))  # pruning may find that it cannot make so small a model faster
     again = package.auto(model, task, tmp_path / "out", max_drop=90.0, budget="5m", seq_len=16)
     assert again.answer == result.answer
+
+
+def test_an_embedder_is_searched_on_texts_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is its own teacher, and what counts is how near the vectors stay to its own."""
+    monkeypatch.setattr(strategy, "FEWER_TARGETS", ((1.3, 2.0),))
+    monkeypatch.setattr(strategy, "CLOCK_SECONDS", 1e9)  # no students of other shapes
+    monkeypatch.setattr(space, "UNIT_STEPS", 4)
+    embedder = tiny.write_embedder(tmp_path / "embedder")
+    task = tiny.write_texts(tmp_path / "texts", 60, 60)
+    result = package.auto(embedder, task, tmp_path / "out", max_drop=30.0, budget="20m", seq_len=16)
+    assert result.kept
+    assert result.metric == "cosine"
+    assert result.baseline_score == pytest.approx(1.0)
+    assert any(row["candidate"].endswith("trained, 1 unit") for row in result.candidates)
+    assert package.evaluate([embedder, tmp_path / "out" / "model"], task).n == 60

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from eval import auto, auto_resume
+from eval import auto, auto_latency, auto_resume
 
 ROW = auto.Row(
     data="sst2", seed=0, teacher=89.35, answer="4.75x, int8", speedup=16.0, speedup_ci95=[15.5, 16.5], points=0.6, points_ci95=[-0.4, 1.6],
@@ -73,3 +73,29 @@ def test_a_killed_command_is_started_again(tmp_path: Path, monkeypatch: pytest.M
     assert document["starts"] >= 1
     again, _ = auto_resume.searched(options, [], "1", tmp_path / "out", tmp_path / "store")
     assert again == document  # a finished search is not run again
+
+
+@pytest.mark.parametrize(("ratio", "code"), [(9.8, 0), (9.4, 1)])
+def test_an_answer_that_is_slower_than_promised_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ratio: float, code: int
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def ended(log: object, *command: str) -> tuple[int, Any]:
+        asked.append(command)
+        if command[0] == "auto":
+            folder = Path(command[command.index("-o") + 1])
+            folder.mkdir()
+            serving = {"batch_size": 1, "seq_len": 16, "threads": 2, "runtime": "auto"}
+            verdict = {"drop_points": 0.6, "drop_ci95": [-0.4, 1.6], "n": 400}
+            document = {"serving": serving, "verdict": verdict, "answer": {"candidate": "4x, int8", "latency_ms": 1.9}, "kept": True}
+            document |= {"speedup": {"ratio": 10.0}, "spent_seconds": 90.0}
+            (folder / "auto.json").write_text(json.dumps(document), encoding="utf-8")
+        return 0, {"results": [{}, {"speedup": {"ratio": ratio}, "latency_ms": {"p50": 2.0}}]}
+
+    monkeypatch.setattr(auto_latency, "compress", ended)
+    given = ["m", "--target-latency-ms", "2", "-o", str(tmp_path), "--", "--task", "sst2"]
+    assert auto_latency.main(given) == code
+    assert asked[0][:4] == ("auto", "m", "--task", "sst2")
+    assert asked[1][1:] == ("m", str(tmp_path / "2ms" / "model"), "--batch-size", "1", "--seq-len", "16", "--threads", "2", "--no-memory")
+    assert f"| 2 | 4x, int8 | 1.9 | 2 | {1000 / ratio - 100:+.1f} % | 0.60 [-0.4, 1.6] | 400 | 1.5 |" in capsys.readouterr().out

@@ -40,7 +40,7 @@ def test_the_verdict_its_flattery_and_the_limit() -> None:
 def test_the_choice_names_what_was_measured_and_what_was_expected() -> None:
     row = cast("CandidateRow", {"candidate": "6x, int8", "drop_points": 0.57, "expected_points": 1.1, "corrected_points": 1.4})
     known = "the answer is 6x, int8: 0.57 points lost"
-    assert choice_sentence(row, 0.9) == f"{known}, 1.10 were expected by what its family lost; with 90 % at most 1.40"
+    assert choice_sentence(row, 0.9) == f"{known}, 1.10 were expected; with 90 % at most 1.40"
     alone = cast("CandidateRow", {**row, "expected_points": None})
     assert choice_sentence(alone, 0.9) == f"{known}; with 90 % at most 1.40"
 

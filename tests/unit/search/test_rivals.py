@@ -27,6 +27,7 @@ def test_students_are_shallower_narrower_and_without_layers() -> None:
     assert list(student_specs(FACTS)) == ["layers=1", "layers=2", "layers=3", "layers=4,hidden=192,ffn=384", "bilstm"]
     assert "bilstm" not in student_specs(replace(FACTS, pairs=True))
     assert "bilstm" not in student_specs(replace(FACTS, target="tags"))
+    assert list(student_specs(replace(FACTS, target="vector"))) == ["layers=1", "layers=2", "layers=3"]
     assert list(student_specs(replace(FACTS, layers=12, hidden=768)))[:3] == ["layers=2", "layers=4", "layers=6"]
 
 

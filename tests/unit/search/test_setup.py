@@ -51,6 +51,12 @@ def test_a_model_is_fine_tuned_if_its_head_fits_the_task(
     assert setup.is_finetuned(folder, Task(resolve(task))) is expected
 
 
+@pytest.mark.parametrize("write", [tiny.write_embedder, tiny.write_encoder])
+def test_an_embedder_of_texts_without_judgements_is_its_own_teacher(tmp_path: Path, write: Any) -> None:
+    task = Task(resolve({**tiny.write_texts(tmp_path / "texts"), "pooling": "mean"}))
+    assert setup.is_finetuned(write(tmp_path / "model"), task)
+
+
 def test_an_encoder_is_not_fine_tuned(tmp_path: Path, task: dict[str, Any]) -> None:
     assert not setup.is_finetuned(tiny.write_encoder(tmp_path / "model"), Task(resolve(task)))
 

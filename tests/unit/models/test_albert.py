@@ -28,6 +28,7 @@ from compress.models.sharing import owners_of
 from compress.prune.search import Kept
 from compress.prune.sparse import sparsify
 from compress.prune.surgery import mask_model, slice_model
+from compress.quantize.dynamic import dynamic_graph
 from tests import tiny
 from tests.unit.models.edge_batches import assert_same, calibration
 
@@ -120,7 +121,10 @@ def test_weights_are_stored_and_exported_once(tmp_path: Path) -> None:
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("one", "own")]
     assert sizes[1] - sizes[0] >= 4 * 2 * layer
     matrices = sum(parameter.numel() for parameter in next(encoder_layers(one)).module.parameters() if parameter.ndim == 2)
-    assert build_graph(own).ByteSize() - build_graph(one).ByteSize() >= 4 * 2 * matrices
+    graphs = build_graph(own), build_graph(one)
+    assert graphs[0].ByteSize() - graphs[1].ByteSize() >= 4 * 2 * matrices
+    int8 = [dynamic_graph(graph, seven_bits=False) for graph in graphs]
+    assert int8[0].ByteSize() - int8[1].ByteSize() >= 2 * matrices
 
 
 @pytest.mark.parametrize(

@@ -25,3 +25,11 @@ def test_shapes_are_timed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert found["layers=1"].params > found["layers=1,hidden=16,ffn=32"].params > found["lstm=4,embedding=8,ffn=8"].params
     monkeypatch.setattr(serving_clock.ServingClock, "speedup", None)  # not timed again
     assert time_shapes(folder, tiny.LABELS, "class", space, specs[:3]) == found
+
+
+def test_weights_of_several_uses_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMPRESS_CACHE", str(tmp_path / "cache"))
+    folder = tiny.write_encoder(tmp_path / "encoder", "albert")
+    space = Space(FACTS, ServingPoint(1, 16, 1, "onnxruntime"), trains_baseline=True)
+    found = time_shapes(folder, tiny.LABELS, "class", space, ["layers=1", "layers=2"])
+    assert found["layers=1"].params == found["layers=2"].params

@@ -33,12 +33,12 @@ from compress.models.layout import GRAPH, is_graph
 from compress.models.model_shape import count_params, model_shape
 from compress.models.token_reduction import reduces_tokens
 from compress.models.types import TransformersModel
+from compress.models.windows import LONG_TEXT
 from compress.results import ExportDocument
 from compress.results.graphs import VerificationDocument
 from compress.settings import ExportSettings
 from compress.stage import Inputs
 
-LONG_TEXT = 1024  # tokens: from here on attention in parts is faster, too
 __all__ = ["RUNTIME_HINTS", "run", "write_artifact"]
 
 

@@ -18,6 +18,7 @@ from compress.models.joined_linear import split_joined
 from compress.models.layer_groups import grouping_of_config, stored_places
 from compress.models.layers import find_submodule
 from compress.models.types import TransformersModel
+from compress.models.windows import use_blocks
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
@@ -34,6 +35,7 @@ def arrange(model: ModelT) -> ModelT:
     if family and family.grouped:
         _unroll(getattr(model, family.encoder, model), config, family)
     repeat_groups(model)
+    use_blocks(config)
     return split_joined(model)
 
 

@@ -43,8 +43,7 @@ from compress.results.objects import (
     SweepResult,
 )
 from compress.results.search import SearchPlan
-from compress.search.auto import plan_auto as plan_search
-from compress.search.auto import run_auto
+from compress.search.auto import plan_search, run_auto
 from compress.search.prepare import Question
 from compress.search.sweep import load_sweep, run_sweep
 from compress.settings.auto import AutoSettings

@@ -27,7 +27,7 @@ ROUNDS = 40  # per cell and axis
 SECONDS = 6.0  # for all cells of an axis
 MIN_GAIN = 1.01  # a speedup below 1 % is not worth another form
 Point = dict[str, str]
-Measurements = list[Times]
+CellTimes = list[Times]
 """The times of each point in each cell, in the order of `by_threads`."""
 
 
@@ -97,7 +97,7 @@ def search(space: SearchSpace, cells: Sequence[Cell], seed: int = 0) -> SearchRe
     return SearchResult(best, table, _by_cell(times, start, best, cells))
 
 
-def _fastest(times: Measurements, best: Point, points: Sequence[Point]) -> Point:
+def _fastest(times: CellTimes, best: Point, points: Sequence[Point]) -> Point:
     """Return the fastest of the points if it is faster than the best so far, by `MIN_GAIN` and beyond the noise; else the best."""
     speedups = [_speedup(times, best, point) for point in points]
     top = max(range(len(points)), key=lambda number: speedups[number][0])
@@ -124,10 +124,10 @@ def _verified(space: SearchSpace, points: Sequence[Point], threads: int) -> tupl
 
 def time_points(
     space: SearchSpace, points: Sequence[Point], cells: Sequence[Cell], rng: np.random.Generator, advance: Callable[[], None]
-) -> Measurements:
+) -> CellTimes:
     """Time points in turns in every cell, equal points once; their times are under `describe_point`."""
     distinct = {describe_point(point): point for point in points}
-    measurements: Measurements = []
+    measurements: CellTimes = []
     for threads in dict.fromkeys(cell.threads for cell in cells):
         runners: dict[str, Runner] = {name: ClockRunner(space.open_point(point, threads)) for name, point in distinct.items()}
         for cell in (cell for cell in cells if cell.threads == threads):
@@ -148,17 +148,17 @@ def describe_point(point: Point) -> str:
     return ", ".join(f"{axis} {value}" for axis, value in point.items())
 
 
-def _speedup(times: Measurements, before: Point, after: Point) -> tuple[float, tuple[float, float]]:
+def _speedup(times: CellTimes, before: Point, after: Point) -> tuple[float, tuple[float, float]]:
     """Return the geometric mean of the speedups over the cells, and its 95 % interval."""
     return geometric_ratio([cell[describe_point(before)] for cell in times], [cell[describe_point(after)] for cell in times])
 
 
-def _row(times: Measurements, start: Point, point: Point) -> TuningRow:
+def _row(times: CellTimes, start: Point, point: Point) -> TuningRow:
     ratio, interval = _speedup(times, start, point)
     return {"point": point, "speedup": ratio, "ci95": list(interval)}
 
 
-def _by_cell(times: Measurements, start: Point, best: Point, cells: Sequence[Cell]) -> list[dict[str, object]]:
+def _by_cell(times: CellTimes, start: Point, best: Point, cells: Sequence[Cell]) -> list[dict[str, object]]:
     """Return the latency of start and winner in each cell, in milliseconds, and their ratio."""
     names = {"start_ms": describe_point(start), "winner_ms": describe_point(best)}
     return [compare_cell(cell, measured, names) for cell, measured in zip(by_threads(cells), times, strict=True)]

@@ -37,7 +37,7 @@ OUTPUT = "Folder to write; a stopped search resumes in it."
 @settings_options(AutoSettings)
 @option("--ray", section=HARDWARE, metavar="ADDRESS", help=RAY)
 @common.seed_option
-def command(
+def auto_command(
     model: str, output: str, teacher: str | None, store: str | None, dry_run: bool, ray: str | None, seed: int, **values: Any
 ) -> None:
     """Find the best model for an accuracy budget or a latency, and prove it.

@@ -25,7 +25,7 @@ KEYS = ("machine", "results", "control", "waterfall", "corpus", "seconds")
 @click.argument("models", nargs=-1, required=True)
 @task_options
 @settings_options(BenchSettings, skip=("task_lengths",))
-def command(models: tuple[str, ...], **values: object) -> None:
+def bench_command(models: tuple[str, ...], **values: object) -> None:
     """Measure latency, throughput, memory and size, interleaved.
 
     Checkpoints run in PyTorch, ONNX artifacts in ONNX Runtime (or in OpenVINO with --runtime). In every round each model runs

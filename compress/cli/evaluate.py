@@ -32,7 +32,7 @@ KEYS = ("task", "split", "n", "results", "errors", "seconds")
     metavar="FILE",
     help="Write all misclassified examples to FILE (JSON lines); those on which the models disagree come first.",
 )
-def command(models: tuple[str, ...], per_class: bool, errors: str | None, **values: object) -> None:
+def eval_command(models: tuple[str, ...], per_class: bool, errors: str | None, **values: object) -> None:
     """Measure accuracy with confidence intervals, paired against the first model.
 
     Takes any mix of checkpoints and ONNX artifacts. Intervals are 95 %. The p-value is from McNemar's exact test if the metric

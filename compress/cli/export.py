@@ -16,7 +16,7 @@ from compress.settings import ExportSettings
 @task_options
 @settings_options(ExportSettings)
 @common.overwrite_option
-def command(model: str, output: str, overwrite: bool, **values: object) -> None:
+def export_command(model: str, output: str, overwrite: bool, **values: object) -> None:
     """Write a verified ONNX artifact.
 
     The graph is compared with PyTorch on real texts (the task's, or built-in samples): single and batched, short and long,

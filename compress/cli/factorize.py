@@ -17,7 +17,7 @@ from compress.settings import FactorizeSettings
 @settings_options(FactorizeSettings)
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
+def factorize_command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
     """Replace linears and token embeddings by low-rank factors.
 
     Chooses the ranks of all linears together, so that they meet the target and change the logits least. No training; follow

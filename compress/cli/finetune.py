@@ -17,7 +17,7 @@ from compress.settings import FinetuneSettings
 @settings_options(FinetuneSettings)
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
+def finetune_command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
     """Train a pre-trained encoder on a task.
 
     Keeps the epoch with the best validation score.

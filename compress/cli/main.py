@@ -93,10 +93,11 @@ class LazyGroup(cloup.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb's module, `compress.cli.VERB`, and return its `command`."""
+        """Import a verb's module, `compress.cli.VERB`, and return its `VERB_command`."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = importlib.import_module(f"compress.cli.{MODULES.get(cmd_name, cmd_name)}").command
+        module = importlib.import_module(f"compress.cli.{MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         # Also on the verb itself: click keeps the help option of the first context that a command gets, whatever its parent.
         command.context_settings = {**SETTINGS, **command.context_settings}
         return command
@@ -134,7 +135,7 @@ def cli(json_output: bool, quiet: bool, debug: bool, offline: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the documented exit code."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):
+        with contextlib.suppress(AttributeError):  # a replaced stream without an encoding
             stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     json_output = "--json" in (sys.argv[1:] if arguments is None else arguments)
     signals.install(json_output)

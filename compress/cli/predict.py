@@ -46,7 +46,7 @@ LINE_ENDS = {ord("\n"): " ", ord("\r"): " "}  # of a text or a label, which must
 @option("--pair", section=INPUT, is_flag=True, help="Read text pairs: two arguments, or two tab-separated columns on stdin.")
 @option("--device", section=HARDWARE, type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to compute.")
 @option("--check/--no-check", section=HARDWARE, default=True, show_default=True, help=CHECK)
-def command(
+def predict_command(
     model: str,
     texts: tuple[str, ...],
     query: str | None,

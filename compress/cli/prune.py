@@ -33,7 +33,7 @@ KEYS = (
 @option("--dry-run", section=INPUT, is_flag=True, help="Print the plan and the predicted latency; write nothing.")
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: object) -> None:
+def prune_command(model: str, output: str | None, dry_run: bool, seed: int, overwrite: bool, **values: object) -> None:
     """Remove attention heads and FFN neurons; or layers, hidden dimensions, tokens, weights.
 
     Writes a small, fast checkpoint, not a mask; 'compress.load_model(DIR)' and every other verb load it. The methods obs and

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @task_options
 @settings_options(QuantizeSettings)
 @common.overwrite_option
-def command(model: str, output: str, overwrite: bool, **values: object) -> None:
+def quantize_command(model: str, output: str, overwrite: bool, **values: object) -> None:
     """Write an int8 ONNX artifact (or int4, fp16, bf16).
 
     MODEL is a checkpoint or an fp32 ONNX artifact. With a task, it writes the fastest int8 graph that keeps the accuracy, with

@@ -12,11 +12,11 @@ from compress.recipe import load
 
 
 @click.group("recipes", short_help="List, show or copy the ready recipes.")
-def command() -> None:
+def recipes_command() -> None:
     """List, show or copy the ready recipes."""
 
 
-@command.command("list")
+@recipes_command.command("list")
 def list_recipes() -> None:
     """List the ready recipes."""
     rows = [[name, str(yaml_file.read(path).get("description", ""))] for name, path in load.ready_recipes().items()]
@@ -25,7 +25,7 @@ def list_recipes() -> None:
     )
 
 
-@command.command("show")
+@recipes_command.command("show")
 @click.argument("name")
 def show_recipe(name: str) -> None:
     """Print a recipe."""
@@ -34,7 +34,7 @@ def show_recipe(name: str) -> None:
     console.result({"name": name, "text": text}, lambda: print(text, end=""))
 
 
-@command.command("copy")
+@recipes_command.command("copy")
 @click.argument("name")
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 def copy_recipe(name: str, target: Path | None) -> None:

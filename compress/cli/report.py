@@ -12,7 +12,7 @@ from compress.core import console
 
 @click.command("report", short_help="Write a run's HTML report again and print its table.")
 @click.argument("run", type=click.Path())
-def command(run: str) -> None:
+def report_command(run: str) -> None:
     """Write a run's HTML report again and print its table.
 
     RUN is the folder of 'compress run'.

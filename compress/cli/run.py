@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @option("--train", section=TASK, metavar="FILE", help="Local training file instead of the task's, with the same columns.")
 @option("--validation", section=TASK, metavar="FILE", help="Local validation file instead of the task's, with the same columns.")
 @option("--test", section=TASK, metavar="FILE", help="Local test file instead of the task's, with the same columns.")
-def command(
+def run_command(
     recipe: str, output: str | None, overrides: tuple[str, ...], train: str | None, validation: str | None, test: str | None, dry_run: bool
 ) -> None:
     """Run a whole recipe; resumes where it stopped.

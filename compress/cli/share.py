@@ -17,7 +17,7 @@ from compress.settings import ShareSettings
 @settings_options(ShareSettings)
 @common.seed_option
 @common.overwrite_option
-def command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
+def share_command(model: str, output: str, seed: int, overwrite: bool, **values: object) -> None:
     """Let groups of layers share one copy of the weights.
 
     Makes the file smaller, not the model faster. Recover the accuracy with distill afterwards.

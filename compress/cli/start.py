@@ -1,6 +1,6 @@
-"""The start of a process of the command line: before anything else is imported.
+"""Start the command line: what must happen before other modules are imported.
 
-Closed standard streams, a locale that is not UTF-8 and an early Ctrl-C would else fail somewhere in a library.
+Without it, closed standard streams, a locale other than UTF-8 and an early Ctrl-C would fail inside some library.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def open_standard_streams() -> None:
-    """Open closed standard streams on /dev/null: else the next file would get their number, and what is printed."""
+    """Open closed standard streams on /dev/null; otherwise the next opened file would get their number, and the output with it."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
@@ -55,18 +55,18 @@ def use_utf8() -> None:
     if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1":
         return
     os.environ["PYTHONUTF8"] = "1"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # continue in the locale's encoding
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
 
 def flushed(code: int) -> int:
-    """Flush stdout, and return the exit code: that of missing resources if the output cannot be written."""
+    """Flush stdout and return the exit code: 5 instead of 0 if the output cannot be written."""
     try:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if code == 0:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # stderr is full or closed, too
                 print(f"error: cannot write to stdout: {error.strerror}", file=sys.stderr, flush=True)
             return 5
     except ValueError:  # closed

@@ -33,7 +33,7 @@ STORE = "Folder with finished stages, which several sweeps may share.  [default:
 @option("--validation", section=TASK, metavar="FILE", help="Local validation file instead of the task's, with the same columns.")
 @option("--test", section=TASK, metavar="FILE", help="Local test file instead of the task's, with the same columns.")
 @option("--ray", section=HARDWARE, metavar="ADDRESS", help=RAY)
-def command(
+def sweep_command(
     recipe: str,
     output: str,
     store: str | None,

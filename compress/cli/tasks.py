@@ -9,11 +9,11 @@ from compress.data.presets import presets
 
 
 @click.group("tasks", short_help="List the task presets.")
-def command() -> None:
+def tasks_command() -> None:
     """List the task presets."""
 
 
-@command.command("list")
+@tasks_command.command("list")
 def list_tasks() -> None:
     """List the task presets with their data and metrics."""
     documents = [

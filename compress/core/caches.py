@@ -73,7 +73,7 @@ def measured_once(kind: str, facts: Sequence[object], measure: Callable[[], Docu
         if stored is not None:
             return stored, True
         for unfinished in path.parent.glob(f".{path.name}.tmp-*"):  # its writer was killed
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it does no harm
                 unfinished.unlink()
         measured = measure()
         try:

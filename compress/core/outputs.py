@@ -17,7 +17,7 @@ def check_output(target: Path, sources: list[Path]) -> None:
     """Refuse an output that is a file, lies inside one of the inputs, or would replace a folder that holds one.
 
     Raises:
-        UsageError: one of the above.
+        UsageError: the output is one of these.
     """
     resolved = target.resolve()
     if resolved.exists() and not resolved.is_dir():
@@ -41,7 +41,7 @@ def check_output_file(target: Path) -> None:
 
 
 def unwritable(target: Path, error: OSError | None = None) -> UsageError:
-    """Return the error of a file that cannot be written, with the system's reason."""
+    """Return the error for a file that cannot be written, with the system's reason."""
     reason = f": {error.strerror}" if error and error.strerror else ""
     return UsageError(f"{target} cannot be written{reason}", "name a file in a folder that exists and may be written")
 
@@ -49,7 +49,7 @@ def unwritable(target: Path, error: OSError | None = None) -> UsageError:
 def resume_folder(target: Path, key: str) -> Path:
     """Return the folder next to `target` with the state that an interrupted run of this cache key resumes from.
 
-    It need not exist. Folders of other keys are removed (with an empty key, all of them). The caller holds the lock of `target`, and
+    It may not exist yet. Folders of other keys are removed (with an empty key, all of them). The caller holds the lock of `target`, and
     removes the folder at the end.
     """
     folder = target.with_name(f".{target.name}.resume-{key[:32]}")
@@ -60,18 +60,18 @@ def resume_folder(target: Path, key: str) -> Path:
 
 
 def clean_up(target: Path) -> None:
-    """Remove what earlier runs that were killed have left next to a finished output. The caller holds the lock of `target`."""
+    """Remove files that killed runs left next to a finished output. The caller holds the lock of `target`."""
     remove_leftovers(followed(target))
     resume_folder(target, "")
 
 
 def check_content(output: Path, marks: Collection[str], other: str) -> None:
-    """Refuse a folder that is not empty and that another command wrote, or a person.
+    """Refuse a folder that is not empty and was not written by this command.
 
     Args:
         output: the folder.
-        marks: names of files, one of which is in every folder that this command began.
-        other: what is wrong with any other folder, to complete "is not empty and ...".
+        marks: names of files; every folder that this command has started to write contains at least one.
+        other: what is wrong with other folders; completes the message "is not empty and ...".
 
     Raises:
         UsageError: the folder has none of the marks. The temporary file of a mark whose writer was killed counts as the mark.
@@ -84,7 +84,7 @@ def check_content(output: Path, marks: Collection[str], other: str) -> None:
 
 
 def nameable(output: Path) -> Path:
-    """Return the real path of an output folder whose name cannot be used to name siblings: `.`, `..`, a symbolic link.
+    """Resolve an output folder whose name cannot be extended to name its siblings: `.`, `..`, a symbolic link.
 
     Raises:
         UsageError: a name that no folder can have.

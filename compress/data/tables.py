@@ -107,7 +107,7 @@ def column_names(path: Path, expected: Sequence[str] = ()) -> list[str]:
 
 
 def read_batches(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch]:
-    """Yield the rows of a table in order, `BATCH_ROWS` or fewer at a time; a value that is missing is None or NaN.
+    """Yield the rows of a table in order, `BATCH_ROWS` or fewer at a time; missing values are None or NaN.
 
     Args:
         path: of the file.
@@ -141,7 +141,7 @@ def _parquet_batches(path: Path, columns: Sequence[str]) -> Iterator[ColumnBatch
     from pyarrow.dataset import ParquetFragmentScanOptions
 
     features = storage_features(pq.read_schema(path), columns)
-    unbuffered = ParquetFragmentScanOptions(pre_buffer=False)  # else what was read stays in memory until the end of the file
+    unbuffered = ParquetFragmentScanOptions(pre_buffer=False)  # otherwise everything read stays in memory until the end of the file
     options = {"columns": list(columns), "batch_size": BATCH_ROWS, "fragment_scan_options": unbuffered}
     expected, count = pq.read_metadata(path).num_rows, 0
     for table in _stream("parquet", path, features, **options):
@@ -188,7 +188,7 @@ def recorded_class_names(path: Path, column: str) -> list[str]:
         schema = pq.read_schema(path)
         return class_label_names(Features.from_arrow_schema(schema).get(column))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, NotImplementedError):
-        return []  # another writer's metadata, or none
+        return []  # no metadata, or another writer's
 
 
 def storage_features(schema: pa.Schema, columns: Sequence[str]) -> Features:
@@ -217,7 +217,7 @@ def _stream(builder: str, path: Path, features: Features, **options: Any) -> Ite
 class _Quiet:
     """Keeps `datasets` from logging and from sending requests while files are read.
 
-    Several may be read in turns, and one that is not read to its end ends late: what was set before returns with the last.
+    Several files may be open at once, and one that is not read to its end closes late: the settings are restored when the last one closes.
     """
 
     def __init__(self) -> None:
@@ -230,8 +230,8 @@ class _Quiet:
         with self._lock:
             if not self._readers:
                 self._before = (config.HF_UPDATE_DOWNLOAD_COUNTS, logging.get_verbosity())
-                config.HF_UPDATE_DOWNLOAD_COUNTS = False  # else every call sends a request
-                logging.set_verbosity(logging.CRITICAL)  # a failure is told once, as a DataError
+                config.HF_UPDATE_DOWNLOAD_COUNTS = False  # otherwise every call sends a request
+                logging.set_verbosity(logging.CRITICAL)  # a failure is reported once, as a DataError
             self._readers += 1
 
     def __exit__(self, *error: object) -> None:
@@ -256,9 +256,10 @@ def _as_data_errors(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except MemoryError as error:  # Arrow's is one, too
+    except MemoryError as error:  # Arrow's too
         raise ResourceError(
-            f"{path} does not fit in memory: {(str(error).splitlines() or ['no reason given'])[0]}", "is it damaged? else split its rows"
+            f"{path} does not fit in memory: {(str(error).splitlines() or ['no reason given'])[0]}",
+            "if the file is not damaged, split its rows into several files",
         ) from error
     except UnicodeDecodeError as error:
         raise not_text(path) from error

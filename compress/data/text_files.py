@@ -1,4 +1,4 @@
-"""Open text files: encoding by byte order mark, gzip, and bounds on lines and on what a file unpacks to."""
+"""Open text files: encoding by byte order mark, gzip, limits on line length and unpacked size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from compress.core.errors import DataError
 
 MAX_LINE = 256 << 20  # characters
 MAX_RATIO = 64  # of unpacked to packed bytes; text has 3 to 20
-FREE_BYTES = 256 << 20  # that any file may unpack to
+FREE_BYTES = 256 << 20  # any file may unpack to this size
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @lru_cache(maxsize=256)
 def _check_unpacked(path: Path, _time: int, size: int, free: int) -> None:
-    """Unpack a gzip file without keeping it.
+    """Check the unpacked size of a gzip file; the contents are discarded.
 
     Raises:
         DataError: it unpacks to more than `MAX_RATIO` times its size.
@@ -33,7 +33,7 @@ def _check_unpacked(path: Path, _time: int, size: int, free: int) -> None:
             if count > limit:
                 raise DataError(
                     f"{path} unpacks to more than {limit >> 20} MB, {MAX_RATIO} times its size: it is damaged or a bomb",
-                    "if it is meant, unpack it with gunzip and give the unpacked file",
+                    "if this size is right, unpack it with gunzip and pass the unpacked file",
                 )
 
 
@@ -74,7 +74,7 @@ def lines_of(path: Path) -> Iterator[str]:
 
 
 def _undecodable_line(path: Path) -> int:
-    """Return the number of the first line of a file that is not UTF-8 (of a UTF-16 file 1)."""
+    """Return the number of the first line of a file that is not UTF-8; 1 for a UTF-16 file."""
     decoder, line = codecs.getincrementaldecoder("utf-8")(), 1
     with _opened(path) as raw:
         try:
@@ -87,5 +87,5 @@ def _undecodable_line(path: Path) -> int:
 
 
 def not_text(path: Path) -> DataError:
-    """Return the error of a file that is not UTF-8, with the line."""
+    """Return the error for a file that is not UTF-8; it names the line."""
     return DataError(f"line {_undecodable_line(path)} of {path} is not UTF-8 text", "save it as UTF-8")

@@ -11,14 +11,14 @@ from torch import nn
 
 from compress.models.types import TransformersModel
 
-Item = TypeVar("Item")
+BatchT = TypeVar("BatchT")  # whatever a loss takes
 
 
 def activation_gradients(
     model: TransformersModel,
     modules: Sequence[nn.Module],
-    batches: Iterable[Item],
-    loss_of: Callable[[Item], torch.Tensor],
+    batches: Iterable[BatchT],
+    loss_of: Callable[[BatchT], torch.Tensor],
     outputs: bool = False,
 ) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
     """Run forward and backward; yield for each batch every module's input and the loss's gradient by it.

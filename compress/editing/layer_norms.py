@@ -20,7 +20,7 @@ from compress.models.types import TransformersModel
 
 FLAT = 1e-6  # variance of a normalised dimension below which its gain stays
 Outputs = Sequence[LayerOutput | None]  # of one layer, per batch; None for a model that runs from its embeddings
-LayerInputs = tuple[torch.Tensor, ...]
+ModuleInputs = tuple[torch.Tensor, ...]
 
 
 def hidden_norms(model: TransformersModel) -> list[nn.LayerNorm]:
@@ -124,7 +124,7 @@ def _match(
             require_bias(small).copy_(y - gain * x)
 
 
-def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[LayerInputs, LayerOutput]:
+def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: LayerOutput | None) -> tuple[ModuleInputs, LayerOutput]:
     """Run a model up to a module and return that module's positional inputs and its output.
 
     Args:
@@ -133,9 +133,9 @@ def _run_to(model: TransformersModel, module: nn.Module, batch: Batch, below: La
         batch: the inputs.
         below: what the `CachedOutput` returns.
     """
-    captured: list[tuple[LayerInputs, LayerOutput]] = []
+    captured: list[tuple[ModuleInputs, LayerOutput]] = []
 
-    def catch(_: nn.Module, args: LayerInputs, output: LayerOutput) -> None:
+    def catch(_: nn.Module, args: ModuleInputs, output: LayerOutput) -> None:
         captured.append((args, output))
         raise Stop
 

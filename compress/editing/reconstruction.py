@@ -18,7 +18,7 @@ from compress.editing.least_squares import HeldOutFit, fitted_part
 from compress.editing.shared_reconstruction import SharedFit, Sums
 from compress.models.biases import may_add_biases
 from compress.models.device import Batch
-from compress.models.layers import Activation, Layer, encoder_layers, ffn_activation
+from compress.models.layers import ActivationFunction, Layer, encoder_layers, ffn_activation
 from compress.models.model_shape import model_shape
 from compress.models.sharing import all_owners, spans
 from compress.models.types import TransformersModel
@@ -129,7 +129,7 @@ def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor]
 def _refit_ffn(
     inputs: LayerInputs,
     layer: Layer,
-    activation: Activation,
+    activation: ActivationFunction,
     sums: list[torch.Tensor],
     masks: list[torch.Tensor],
     intercept: bool,

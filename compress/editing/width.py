@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from compress.core.errors import UsageError
 from compress.editing.dependency_graph import dependency_graph
-from compress.editing.gradients import activation_gradients_only
+from compress.editing.gradients import BatchT, activation_gradients_only
 from compress.editing.layer_norms import hidden_norms
 from compress.models.disentangled import position_embeddings
 from compress.models.family import family_of
@@ -30,7 +29,6 @@ from compress.models.sharing import share_parameters
 from compress.models.types import TransformersModel
 
 ALIGNMENT = 16  # widths are multiples of this, so that vector units are full
-Item = TypeVar("Item")
 
 
 def fitting_width(hidden: int, heads: int, share: float) -> int:
@@ -50,7 +48,7 @@ def fitting_width(hidden: int, heads: int, share: float) -> int:
     return hidden if share == 1 else min(hidden, max(1, round(share * hidden / unit)) * unit)
 
 
-def hidden_scores(model: TransformersModel, batches: Iterable[Item], loss_of: Callable[[Item], torch.Tensor]) -> torch.Tensor:
+def hidden_scores(model: TransformersModel, batches: Iterable[BatchT], loss_of: Callable[[BatchT], torch.Tensor]) -> torch.Tensor:
     """Score hidden dimensions by the squared change of the loss that a first-order Taylor expansion expects of their removal.
 
     With `h` the hidden states wherever they are read (after the embeddings and after each LayerNorm), the score is the

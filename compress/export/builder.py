@@ -18,7 +18,7 @@ GELU_OPSET = 20  # the first with Gelu as one operator
 AXES_AS_INPUT = 18  # the first whose ReduceMax and ReduceMean take their axes as an input
 MICROSOFT = "com.microsoft"
 Attribute = int | float | str | list[int]
-Output = tuple[str, list[str | int]]  # a value, and its axes: names or sizes
+GraphOutput = tuple[str, list[str | int]]  # a value, and its axes: names or sizes
 WORTH_SHARING = 1024  # bytes; smaller constants are not shared
 
 
@@ -121,7 +121,7 @@ class GraphBuilder:
         shifted = self.add(mean, self.number(epsilon, f"rms.epsilon.{epsilon:g}"), f"{name}.shifted")
         return self.node("Div", [value, self.node("Sqrt", [shifted], f"{name}.root")], f"{name}.normal")
 
-    def model(self, inputs: list[str], outputs: Mapping[str, Output]) -> onnx.ModelProto:
+    def model(self, inputs: list[str], outputs: Mapping[str, GraphOutput]) -> onnx.ModelProto:
         """Return the finished model.
 
         Args:

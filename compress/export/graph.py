@@ -17,7 +17,7 @@ import onnx
 from compress.core.errors import UsageError
 from compress.export.attention import PLAIN, GraphForm, attention, attention_mask_bias, packed
 from compress.export.block_attention import Parts, block_mask, heads_at_once
-from compress.export.builder import GraphBuilder, Output, RowGraph
+from compress.export.builder import GraphBuilder, GraphOutput, RowGraph
 from compress.export.disentangled import DistanceRows, PositionTerms
 from compress.export.heads import HEADS, add_activation, add_linear, modernbert_transform
 from compress.export.pooling import sentence_vectors
@@ -82,7 +82,7 @@ def build_graph(model: TransformersModel, form: GraphForm = PLAIN) -> onnx.Model
         hidden = state_width(model.config)
         if every_token:
             read = graph.shaped(read, [hidden], "tokens")
-        outputs: dict[str, Output] = {VECTOR: (sentence_vectors(graph, model, read, every_token), ["batch", vector_size(model)])}
+        outputs: dict[str, GraphOutput] = {VECTOR: (sentence_vectors(graph, model, read, every_token), ["batch", vector_size(model)])}
         if every_token and not reduces_tokens(model):
             outputs[STATES] = (read, ["batch", "sequence", hidden])
         return graph.model(inputs, outputs)
@@ -251,10 +251,10 @@ class _Layers:
         return self.graph.add(residual, self.graph.constant(bias.astype(np.float32), f"{name}.shift"), f"{name}.shifted")
 
 
-def _ends(graph: GraphBuilder, logits: str) -> dict[str, Output]:
+def _ends(graph: GraphBuilder, logits: str) -> dict[str, GraphOutput]:
     """Split (batch, sequence, 2) into the logits of a span's first and last token, (batch, sequence) each."""
     axis = graph.integers([2], "axis.2")
-    outputs: dict[str, Output] = {}
+    outputs: dict[str, GraphOutput] = {}
     for position, name in enumerate(("start", "end")):
         begin, end = graph.integers([position], f"{name}.from"), graph.integers([position + 1], f"{name}.to")
         part = graph.node("Slice", [logits, begin, end, axis], f"{name}.slice")

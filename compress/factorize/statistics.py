@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import nn
 
-from compress.editing.gradients import activation_gradients
+from compress.editing.gradients import BatchT, activation_gradients
 from compress.editing.layerwise import captured_inputs
 from compress.models.device import Batch
 from compress.models.low_rank import encoder_linears
 from compress.models.types import TransformersModel
-
-BatchT = TypeVar("BatchT")  # whatever a loss takes
 
 
 @dataclass

@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 OneInput = str | tuple[str, ...] | MentionPair
 ManyTexts = list[str] | list[tuple[str, str]] | list[MentionPair] | list[OneInput]
-MAX_THREADS, MAX_BATCH = 1024, 65_536  # far more than any machine makes use of
+MAX_THREADS, MAX_BATCH = 1024, 65_536  # far more than any machine uses
 BATCH_SIZE = 64  # texts of a micro-batch
-BATCH_TOKENS = 4096  # of a micro-batch, with padding, at most: bounds the memory of long texts
-# Of a micro-batch for one thread of a processor: more no longer fit into its caches, fewer waste time between operators.
+BATCH_TOKENS = 4096  # most tokens of a micro-batch, padding included: limits the memory for long texts
+# Tokens of a micro-batch per thread: more do not fit into the processor's caches, fewer waste time between operators.
 TOKENS_PER_THREAD = {ONNXRUNTIME: 768, OPENVINO: 1024}
 
 
@@ -58,7 +58,7 @@ class OnnxModel:
         threads: of one inference; by default the runtime's choice.
         device: `cpu`, `cuda` or `tensorrt`; there is no silent fallback. GPUs always use ONNX Runtime.
         hints: as in `compress.inference.routes`, instead of the recorded ones, for an artifact that has no manifest yet.
-        check: compare each runtime, when it is opened, with the outputs that the artifact carries (`compress.inference.canaries`).
+        check: compare each runtime, when it is opened, with the outputs recorded in the artifact (`compress.inference.canaries`).
         streams: micro-batches of a list that are computed at the same time, each by `threads` threads.
 
     Raises:
@@ -101,17 +101,17 @@ class OnnxModel:
         return self._session
 
     def _check_canaries(self, forward: Callable[[], Forward], runtime: str, half: bool) -> None:
-        """Compare a runtime's outputs with those that the artifact carries, if it carries any.
+        """Compare a runtime's outputs with those recorded in the artifact, if there are any.
 
         Raises:
-            ModelError: they are wrong, or the artifact's file of them is malformed.
+            ModelError: the outputs are wrong, or the file of recorded outputs is malformed.
         """
         if not self._check:
             return
         config = self.config
         canaries = read_canaries(self.folder, config["vocab_size"], longest_input(config, self.target), self._pad_id)
         if canaries is None:
-            console.debug(f"{self.folder.name} carries no {CANARIES}: an earlier version made it, and its outputs are not checked")
+            console.debug(f"{self.folder.name} has no {CANARIES}: it was written by an earlier version, and its outputs are not checked")
             return
         check_outputs(canaries, forward(), runtime, half, self.folder.name, lacking_instruction_sets(self._manifest))
 
@@ -170,7 +170,7 @@ class OnnxModel:
         return softmax(outputs) if self.target == "class" else sigmoid(outputs)
 
     def _outputs(self, examples: Examples, batch_size: int) -> tuple[np.ndarray, Encoded]:
-        """Return the logits of examples, and the examples as they were encoded."""
+        """Return the logits of examples, and the encoded examples."""
         check_count("batch_size", batch_size, MAX_BATCH)
         if self.target == "vector":
             examples = single_texts(examples, prompts_of(self.config, self.input_spec))
@@ -179,7 +179,7 @@ class OnnxModel:
 
     @cached_property
     def batch_tokens(self) -> int:
-        """The most tokens of a micro-batch, padding included."""
+        """Largest number of tokens of a micro-batch, padding included."""
         if self._device != "cpu":
             return BATCH_TOKENS
         runtime = recorded_runtimes(self._hints)[-1]  # of the largest batches
@@ -208,10 +208,10 @@ class OnnxModel:
 
 
 def check_count(name: str, value: object, most: int) -> None:
-    """Refuse a number that is not whole or out of bounds.
+    """Check that a value is a whole number from 1 to `most`.
 
     Raises:
-        UsageError: it is.
+        UsageError: it is not.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value <= most:
         raise UsageError(f"{name} is {value!r}, not a whole number from 1 to {most}")
@@ -232,7 +232,7 @@ def load_onnx(
         threads: of one inference; by default the runtime's choice.
         device: `cpu`, `cuda` or `tensorrt`.
         runtime: `onnxruntime` or `openvino`, instead of what the artifact records.
-        check: compare its outputs, when it is opened, with those that the artifact carries.
+        check: compare its outputs, when it is opened, with those recorded in the artifact.
         streams: micro-batches of a list that are computed at the same time, each by `threads` threads (by default a share of the cores).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Exact search: the documents whose vectors have the largest dot products with a query's, in bounded memory."""
+"""Exact search in bounded memory: for each query, the documents with the largest dot products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from compress.core.errors import ModelError
 from compress.data.rankings import DocumentRanking, ranked, score_order
 
 QUERY_TILE = 256  # rows of a matrix product
-CORPUS_TILE = 4096  # columns of one
+CORPUS_TILE = 4096  # columns of a matrix product
 ALIGNMENT = 16  # a tile of queries is padded to a multiple, so that every row goes through the same kernel
 
 
@@ -28,7 +28,7 @@ def nearest_documents(queries: np.ndarray, blocks: Iterable[np.ndarray], ranks: 
 
     Raises:
         ModelError: vectors of different sizes, or a number that is not finite.
-        ValueError: not as many vectors as ranks.
+        ValueError: the number of vectors differs from the number of ranks.
     """
     _check_finite(queries, "query", 0)
     tiles = [queries[start : start + QUERY_TILE] for start in range(0, len(queries), QUERY_TILE)]
@@ -86,12 +86,12 @@ class _Best:
         self._queries[: self._rows] = queries
         self._ranks, self._count = ranks, count
         self._products = np.empty((len(self._queries), CORPUS_TILE), dtype=np.float32)
-        self._lowest = np.full(self._rows, -np.inf, dtype=np.float32)  # below it a document is not among the best
+        self._lowest = np.full(self._rows, -np.inf, dtype=np.float32)  # lower scores are not among the best
         self._kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # rows, documents, scores
         self._size = 0
 
     def add(self, first: int, tile: np.ndarray, filled: int) -> None:
-        """Take the documents of a tile, `first` being the position of the first one."""
+        """Add the documents of a tile; `first` is the position of its first document."""
         np.matmul(self._queries, tile.T, out=self._products)
         scores = self._products[: self._rows, :filled]
         candidates = scores >= self._lowest[:, None]
@@ -106,7 +106,7 @@ class _Best:
             self._compact()
 
     def _compact(self) -> None:
-        """Drop what cannot be among the best of a query; ties with the last one stay, unless they are many."""
+        """Drop documents that cannot be among the best of a query; ties with the last one are kept unless there are many."""
         documents, scores = self._by_row()
         for row, of_row in enumerate(scores):
             if len(of_row) <= self._count:

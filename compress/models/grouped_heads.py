@@ -15,9 +15,8 @@ from torch import nn
 from compress.models.family import FAMILIES, Family, family_of
 from compress.models.layers import encoder_layers
 from compress.models.shape import CONFIG_KEY
-from compress.models.types import TransformersModel
+from compress.models.types import StateDict, TransformersModel
 
-State = dict[str, torch.Tensor]
 GROUPS = "num_key_value_groups"  # of transformers' attention modules: heads of each key and value
 
 
@@ -68,7 +67,7 @@ def _are_copies(model: TransformersModel, groups: int) -> bool:
     return all(torch.equal(part, part[:, :1].expand_as(part)) for part in parts)
 
 
-def without_copies(state: State, family: Family, heads: int, groups: int) -> State:
+def without_copies(state: StateDict, family: Family, heads: int, groups: int) -> StateDict:
     """Return weights with one key and value for each of the groups."""
     if groups in (0, heads):
         return state

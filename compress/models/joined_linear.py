@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from compress.models.family import FAMILIES, Family
+from compress.models.types import StateDict
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
-State = dict[str, torch.Tensor]
 
 
 class JoinedLinear(nn.Module):
@@ -58,7 +58,7 @@ def _split(linear: nn.Linear, names: tuple[str, ...]) -> JoinedLinear:
     return JoinedLinear(parts).train(linear.training)
 
 
-def join_state(state: State, family: Family) -> State:
+def join_state(state: StateDict, family: Family) -> StateDict:
     """Return weights by the names that transformers has for them; a linear of which some part is factorized keeps its parts."""
     joined = dict(state)
     for name, parts in family.joined:
@@ -71,7 +71,7 @@ def join_state(state: State, family: Family) -> State:
     return joined
 
 
-def split_state(state: State, family: Family) -> State:
+def split_state(state: StateDict, family: Family) -> StateDict:
     """Return weights by their names in memory; the inverse of `join_state`."""
     split = dict(state)
     for name, parts in family.joined:

@@ -21,7 +21,7 @@ GELU = {  # transformers' names, by the approximation of ONNX's Gelu
 PLAIN_ACTIVATIONS = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid"}
 SWISH = ("silu", "swish")
 ACTIVATIONS = {*GELU, *PLAIN_ACTIVATIONS, *SWISH}
-Activation = Callable[["torch.Tensor"], "torch.Tensor"]
+ActivationFunction = Callable[["torch.Tensor"], "torch.Tensor"]
 PARTS = (
     "query", "key", "value", "attention_output", "attention_norm", "ffn_in", "ffn_gate", "ffn_out", "output_norm",
 )  # fmt: skip
@@ -63,7 +63,7 @@ class Layer:
         """Return the residual stream after the sum of the attention sublayer, the same shape."""
         return total if self.norms_first else self.attention_norm(total)
 
-    def ffn_hidden(self, states: torch.Tensor, activation: Activation) -> torch.Tensor:
+    def ffn_hidden(self, states: torch.Tensor, activation: ActivationFunction) -> torch.Tensor:
         """Return the input of `ffn_out`, (..., ffn), for the residual stream before the FFN, (..., hidden)."""
         states = self.output_norm(states) if self.norms_first else states
         inner = self.ffn_in(states)
@@ -149,7 +149,7 @@ def activation_name(model: TransformersModel) -> str:
     return getattr(model.config, family_of(model.config.model_type).activation_key, "gelu")
 
 
-def ffn_activation(model: TransformersModel) -> Activation:
+def ffn_activation(model: TransformersModel) -> ActivationFunction:
     """Return the activation function of the FFNs."""
     from transformers.activations import ACT2FN
 

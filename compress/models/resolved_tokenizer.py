@@ -132,6 +132,6 @@ def _config(folder: Path) -> Config:
 def _read(path: Path) -> TokenizerSettings:
     try:
         document = files.read_json(path)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):  # missing or damaged: loading the tokenizer reports it
         return {}
     return document if isinstance(document, dict) else {}

@@ -117,7 +117,7 @@ def pad_id(folder: Path) -> int:
 def _model_config(folder: Path) -> dict[str, Any]:
     try:
         config = files.read_json(folder / "config.json")
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError):  # missing or damaged: `read_config` reports it
         return {}
     return config if isinstance(config, dict) else {}
 

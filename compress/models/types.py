@@ -10,6 +10,7 @@ Config = dict[str, Any]
 if TYPE_CHECKING:
     from typing import Self
 
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     class TransformersModel(PreTrainedModel):
@@ -18,5 +19,8 @@ if TYPE_CHECKING:
         def to(self, *args: object, **options: object) -> Self:  # transformers' own signature hides `self`
             """Move or cast the model in place and return it."""
             ...
+
+    StateDict = dict[str, Tensor]
+    """Weights by their names."""
 else:
-    TransformersModel = object
+    TransformersModel = StateDict = object

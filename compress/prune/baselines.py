@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from compress.editing.dependency_graph import dependency_graph, group_of_units, group_within
-from compress.editing.gradients import preserved_requires_grad
+from compress.editing.gradients import BatchT, preserved_requires_grad
 from compress.models.family import family_of
 from compress.models.layers import Layer, encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
-from compress.prune.scores import BatchT, LayerScores
+from compress.prune.scores import LayerScores
 
 if TYPE_CHECKING:
     from torch_pruning.pruner.importance import Importance

@@ -9,7 +9,7 @@ from compress.models.shape import Shape
 from compress.models.types import TransformersModel
 from compress.prune.costs import Costs
 
-Unit = Literal["time", "flops", "params"]
+CostUnit = Literal["time", "flops", "params"]
 SpeedupInterval = tuple[float, list[float]]  # a ratio of times, and its 95 % interval
 
 
@@ -41,7 +41,7 @@ class CostModel:
         conditions: how models are timed, for messages.
     """
 
-    def __init__(self, dense: Shape, unit: Unit, seq_len: int, costs: Costs, clock: Clock, conditions: str = "") -> None:
+    def __init__(self, dense: Shape, unit: CostUnit, seq_len: int, costs: Costs, clock: Clock, conditions: str = "") -> None:
         self.dense, self.unit, self.seq_len = dense, unit, seq_len
         self.costs, self.clock, self.conditions = costs, clock, conditions
         self.dense_cost = costs.total(dense)

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from compress.editing.encoder_layers import CachedOutput, LayerOutput, replaced_layers
+from compress.editing.gradients import BatchT
 from compress.models.family import family_of
 from compress.models.layers import layer_list
 from compress.models.types import TransformersModel
-from compress.prune.scores import BatchT
 
 
 def drop_order(

@@ -38,15 +38,15 @@ ROUNDS = 40
 KNOTS = (1 / 32, 1 / 12, 1 / 6, 1 / 3, 2 / 3)
 TOKEN_SHARES = (0.15, 0.4)  # of the tokens, at which layers that see fewer of them are timed
 MIXTURES = 24  # timed models of heads and neurons of all sizes
-Measured = TypeVar("Measured")
+MeasuredT = TypeVar("MeasuredT")
 LayerSizes = tuple[tuple[int, int], ...]  # (heads, ffn) of each layer
-Times = Callable[[Sequence[LayerSizes]], np.ndarray]  # seconds of models of given sizes, (models,)
+TimeModels = Callable[[Sequence[LayerSizes]], np.ndarray]  # seconds of models of given sizes, (models,)
 
 
 class Once(Protocol):
     """Returns what this run has measured under a name, or measures now; a JSON value."""
 
-    def __call__(self, name: str, measure: Callable[[], Measured], /) -> Measured:
+    def __call__(self, name: str, measure: Callable[[], MeasuredT], /) -> MeasuredT:
         """Return the measurement."""
         ...
 
@@ -136,7 +136,7 @@ def latency_table(model: TransformersModel, serving: Serving, once: Once | None 
     return interpolated(cast("Table", table), heads, ffn)
 
 
-def measure_table(times: Times, heads: int, ffn: int, first_token: bool) -> Table:
+def measure_table(times: TimeModels, heads: int, ffn: int, first_token: bool) -> Table:
     """Fit the times of sublayers to the times of small models.
 
     A model's time is the sum of a fixed part, of its sublayers' times by their numbers of units (others where only the first

@@ -15,9 +15,9 @@ from compress.core import console, digests, files
 from compress.models.model_shape import model_shape
 from compress.models.types import TransformersModel
 from compress.prune.context import PruneContext
-from compress.prune.cost_model import Clock, CostModel, SpeedupInterval, Unit
+from compress.prune.cost_model import Clock, CostModel, CostUnit, SpeedupInterval
 from compress.prune.costs import counted_costs
-from compress.prune.latency_table import Measured, latency_table, token_latency_table
+from compress.prune.latency_table import MeasuredT, latency_table, token_latency_table
 from compress.prune.serving_clock import ServingClock
 
 FILE = "measurements.json"
@@ -34,7 +34,7 @@ class Measurements:
         self._path = folder / FILE if folder else None
         self._known = self._read()
 
-    def once(self, name: str, measure: Callable[[], Measured]) -> Measured:
+    def once(self, name: str, measure: Callable[[], MeasuredT]) -> MeasuredT:
         """Return what was measured under a name before, or measure now and keep it; a JSON value."""
         if name not in self._known:
             self._known[name] = measure()
@@ -46,7 +46,7 @@ class Measurements:
             return {}
         try:
             document = files.read_json(self._path)
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, RecursionError):  # a damaged file: everything is measured again
             return {}
         return document if isinstance(document, dict) else {}
 
@@ -93,7 +93,7 @@ def measured_cost_model(context: PruneContext) -> CostModel:
     Measurements are kept in the run's resume folder.
     """
     settings, dense = context.settings, context.dense
-    unit: Unit = "flops" if settings.target_flops else "params" if settings.target_params else "time"
+    unit: CostUnit = "flops" if settings.target_flops else "params" if settings.target_params else "time"
     measurements = Measurements(context.inputs.resume)
     table = token_latency_table if context.drops_tokens else latency_table
     costs = table(dense.model, context.serving, measurements.once) if unit == "time" else counted_costs(dense.shape, unit, context.seq_len)

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from compress.editing.gradients import BatchT
 from compress.models.layers import Layer, encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.sharing import all_owners
 from compress.models.types import TransformersModel
 from compress.prune.costs import ALIGNMENT
 from compress.prune.ranking import LayerRanking, Ranking, rank_owners
-from compress.prune.scores import BatchT, projection_gradients
+from compress.prune.scores import projection_gradients
 
 DAMPING = 0.01  # of the mean diagonal, added to the inputs' Gram matrix
 FLOOR = 1e-3  # of the mean diagonal, added to the outputs' Fisher matrix: a direction without gradients is not free

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
-from compress.editing.gradients import activation_gradients
+from compress.editing.gradients import BatchT, activation_gradients
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.sharing import owners_of
 from compress.models.types import TransformersModel
 
-BatchT = TypeVar("BatchT")  # whatever a loss takes
 Captured = list[list[tuple[torch.Tensor, torch.Tensor]]]  # by layer and sublayer: a projection's input, and a gradient
 
 

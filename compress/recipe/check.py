@@ -13,7 +13,7 @@ from compress.recipe.schema import SCHEMA, Recipe, RecipeDocument, Stage
 from compress.recipe.verbs import VERBS
 
 
-def check(document: Mapping[str, object], resolve_task: Callable[[TaskLike], TaskSpec], where: str) -> Recipe:
+def check_recipe(document: Mapping[str, object], resolve_task: Callable[[TaskLike], TaskSpec], where: str) -> Recipe:
     """Check a recipe's document.
 
     Args:

@@ -9,7 +9,7 @@ from compress.core import yaml_file
 from compress.core.errors import RecipeError, did_you_mean
 from compress.data import presets
 from compress.data.spec import TaskSpec
-from compress.recipe.check import check
+from compress.recipe.check import check_recipe
 from compress.recipe.overrides import overridden
 from compress.recipe.paths import anchored
 from compress.recipe.schema import Recipe
@@ -86,4 +86,4 @@ def checked(document: Mapping[str, object], where: str, files: dict[str, str] | 
 
     if files and document.get("task") is None:
         raise RecipeError(f"{where}: local files were given and the recipe has no task")
-    return check(document, resolve_task, where)
+    return check_recipe(document, resolve_task, where)

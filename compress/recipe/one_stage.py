@@ -10,7 +10,7 @@ from compress.core.validation import validate
 from compress.data.dataset_objects import is_dataset
 from compress.data.presets import TaskLike, resolve
 from compress.models.reference import LEGACY
-from compress.recipe.check import check
+from compress.recipe.check import check_recipe
 from compress.recipe.schema import MODEL, SCHEMA, Recipe
 from compress.recipe.verbs import VERBS
 from compress.stage import is_spec
@@ -57,7 +57,7 @@ def one_stage(
         document["model"], stage["from"] = names[0], MODEL
     if task is not None:
         document["task"] = {"data": task} if is_dataset(task) else dict(task) if isinstance(task, Mapping) else task
-    return check(document, resolve, verb)
+    return check_recipe(document, resolve, verb)
 
 
 def as_reference(model: ModelLike) -> str:

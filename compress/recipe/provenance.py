@@ -156,6 +156,6 @@ def git_commit() -> str | None:
         for arguments in (["ls-files", "--error-unmatch", here.name], ["rev-parse", "HEAD"]):  # our repository, not one around it
             command = ["git", "-C", str(here.parent), *arguments]
             done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, subprocess.SubprocessError):  # no git, no repository, or no answer in time
         return None
     return done.stdout.strip()

@@ -15,7 +15,7 @@ from compress.results.search import CandidateRow, SearchDocument
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Point = tuple[float, float, float, float]  # latency in ms, score, and its interval, in points
+ChartPoint = tuple[float, float, float, float]  # latency in ms, score, and its interval, in points
 ANSWER, LIMIT, FRONT = PALETTE[1], "#b3341f", "#97a2ae"
 PALE = "#a9bfd8"
 BASELINE = "baseline, PyTorch"
@@ -87,7 +87,7 @@ def _labels(rows: Sequence[CandidateRow]) -> list[str]:
     ]
 
 
-def _point(row: CandidateRow, baseline: float) -> Point:
+def _point(row: CandidateRow, baseline: float) -> ChartPoint:
     """Return where a candidate is drawn; the interval of its score is that of the paired difference."""
     drop = row["drop_ci95"] or [0.0, 0.0]
     return row["latency_ms"] or 0.0, 100 * (row["score"] or 0.0), 100 * baseline - drop[1], 100 * baseline - drop[0]
@@ -126,7 +126,7 @@ def _add_limit(figure: go.Figure, document: SearchDocument) -> None:
         )  # fmt: skip
 
 
-def _scale(figure: go.Figure, points: Sequence[Point], document: SearchDocument) -> tuple[list[float], list[float]]:
+def _scale(figure: go.Figure, points: Sequence[ChartPoint], document: SearchDocument) -> tuple[list[float], list[float]]:
     """Choose the axes, and return their ranges; candidates far below the limit may fall out of the picture, the table has them."""
     x_range = padded_range(math.log10(min(x for x, *_ in points)), math.log10(max(x for x, *_ in points)), 0.1)
     ticks = log_ticks(10 ** x_range[0], 10 ** x_range[1])

@@ -361,7 +361,7 @@ class AutoResult(Result):
     output: str
     """The folder that was written."""
     objective: str
-    """What was asked for, in words."""
+    """The objective, as text."""
     kept: bool
     """Whether the answer keeps what was asked for, on validation."""
     interrupted: bool
@@ -375,7 +375,7 @@ class AutoResult(Result):
     baseline_ms: float
     """Its latency in PyTorch fp32: the median of its timings."""
     limit: dict[str, float | None]
-    """`max_drop`, `confidence` and `target_latency_ms`; null for what was not asked."""
+    """`max_drop`, `confidence` and `target_latency_ms`; null if not set."""
     serving: dict[str, int | str]
     """The serving point: `batch_size`, `seq_len`, `threads`, `runtime`."""
     answer: CandidateRow
@@ -387,9 +387,9 @@ class AutoResult(Result):
     candidates: list[CandidateRow]
     """Everything that was tried."""
     tradeoffs: list[Tradeoff]
-    """What other limits would bring, by what was tried."""
+    """The best tried candidates for other limits."""
     log: list[str]
-    """The plan, the steps and the stop, in words."""
+    """The plan, the steps and the reason for stopping, as text."""
     budget_seconds: float
     """The budget."""
     spent_seconds: float

@@ -1,4 +1,4 @@
-"""What `auto` returns."""
+"""The documents of `auto`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class CandidateRow(TypedDict):
     """A model that a search tried."""
 
     candidate: str
-    """What it is, in words."""
+    """What it is, as text."""
     model: str
     """The stage that made it, or one of several models of a stage (`slim/4x`)."""
     score: float | None
@@ -21,11 +21,11 @@ class CandidateRow(TypedDict):
     drop_ci95: Interval | None
     """95 % interval of the drop."""
     expected_points: float | None
-    """Points that its family let expect before it was measured; null if only the measurement counts."""
+    """Points of drop predicted from similar models before it was measured; null if only the measurement counts."""
     corrected_points: float | None
-    """Points that an artifact does not exceed with a probability of 90 %, by what was measured and expected; null for others."""
+    """Upper bound (90 %) of an artifact's drop in points, from its measured and predicted drop; null for other models."""
     latency_ms: float | None
-    """Median latency of a batch in milliseconds, as it was timed; of a predicted speedup the baseline's divided by it."""
+    """Median latency of a batch in milliseconds; for a predicted speedup the baseline's latency divided by it."""
     speedup: float | None
     """Speedup over the baseline in PyTorch fp32; predicted if it has no interval."""
     speedup_ci95: Interval | None
@@ -37,14 +37,14 @@ class CandidateRow(TypedDict):
     verdict: str
     """`answer`, `kept` (it keeps the limit) or `dropped`."""
     why: str
-    """Why, in words."""
+    """The reason, as text."""
 
 
 class SearchVerdict(TypedDict):
-    """The answer on examples that chose nothing."""
+    """The answer's scores on examples that were not used to choose it."""
 
     split: str
-    """`test`, or `validation` if there is no other (then it flatters the answer)."""
+    """`test`, or `validation` if there is no test split (then the answer looks better than it is)."""
     n: int
     """Examples."""
     score: float
@@ -64,16 +64,16 @@ class SearchVerdict(TypedDict):
     choices: int
     """Candidates that it was chosen from."""
     flattery_points: float
-    """By how much a choice of the best among so many flatters, if all were equally good."""
+    """Points by which the best of so many candidates looks better than it is, if all were equally good."""
     examples_needed: int | None
-    """Examples that would show with the confidence that such a drop is within the limit; null if none would, or nothing was asked."""
+    """Examples that show such a drop to be within the limit with the given confidence; null without one, or if none are enough."""
 
 
 class Tradeoff(TypedDict):
-    """What another limit would bring."""
+    """The best candidate for another limit."""
 
     limit: float
-    """The limit: points, or milliseconds."""
+    """The limit, in points or milliseconds."""
     candidate: str
     """The best candidate that was tried for it."""
     speedup: float
@@ -99,17 +99,17 @@ class SearchPlan(TypedDict):
     output: str
     """The folder that would be written."""
     objective: str
-    """What is asked for, in words."""
+    """The objective, as text."""
     budget_seconds: float
     """The budget."""
     least_seconds: float
-    """What the start and the verdict take, which every search needs."""
+    """Seconds for the start and the verdict, which every search needs."""
     start: list[SearchStep]
     """Their steps."""
     later: list[SearchStep]
-    """What the rest of the time is spent on, as far as it goes: one step of each kind."""
+    """How the remaining time is spent: one step of each kind."""
     log: list[str]
-    """The plan in words."""
+    """The plan, as text."""
 
 
 class SearchDocument(TypedDict):
@@ -120,7 +120,7 @@ class SearchDocument(TypedDict):
     output: str
     """The folder that was written."""
     objective: str
-    """What was asked for, in words."""
+    """The objective, as text."""
     kept: bool
     """Whether the answer keeps what was asked for, on validation."""
     interrupted: bool
@@ -134,7 +134,7 @@ class SearchDocument(TypedDict):
     baseline_ms: float
     """Its latency in PyTorch fp32: the median of its timings."""
     limit: dict[str, float | None]
-    """`max_drop`, `confidence` and `target_latency_ms`; null for what was not asked."""
+    """`max_drop`, `confidence` and `target_latency_ms`; null if not set."""
     serving: dict[str, int | str]
     """The serving point: `batch_size`, `seq_len`, `threads`, `runtime`."""
     answer: CandidateRow
@@ -146,9 +146,9 @@ class SearchDocument(TypedDict):
     candidates: list[CandidateRow]
     """Everything that was tried."""
     tradeoffs: list[Tradeoff]
-    """What other limits would bring, by what was tried."""
+    """The best tried candidates for other limits."""
     log: list[str]
-    """The plan, the steps and the stop, in words."""
+    """The plan, the steps and the reason for stopping, as text."""
     budget_seconds: float
     """The budget."""
     spent_seconds: float

@@ -15,7 +15,7 @@ from compress.report.search_page import write_search_report
 from compress.report.search_words import choice_sentence, verdict_sentences
 from compress.results.search import SearchDocument, SearchPlan, SearchStep, SearchVerdict
 from compress.search import verdict
-from compress.search.baseline import Step, least_seconds
+from compress.search.baseline import ExpectedStep, least_seconds
 from compress.search.candidates import SearchCandidate
 from compress.search.choice import choose
 from compress.search.delivery import deliver_answer
@@ -72,7 +72,7 @@ def run_auto(question: Question, output: Path, store: Path | None = None, ray: s
     return document
 
 
-def plan_auto(question: Question, output: Path, store: Path | None = None) -> SearchPlan:
+def plan_search(question: Question, output: Path, store: Path | None = None) -> SearchPlan:
     """Return what a search would do, with what its steps are expected to take; nothing runs but a first timing, nothing is written.
 
     Raises:
@@ -84,7 +84,7 @@ def plan_auto(question: Question, output: Path, store: Path | None = None) -> Se
     trials = prepared.search.trials
     least = least_seconds(trials, prepared.steps)
 
-    def rows(steps: list[Step]) -> list[SearchStep]:
+    def rows(steps: list[ExpectedStep]) -> list[SearchStep]:
         return [{"what": step.what, "seconds": step.seconds, "stored": step.stored} for step in steps]
 
     return {

@@ -24,7 +24,7 @@ ROOMY = 1.2  # times that: the budget that a refusal suggests
 
 
 @dataclass(frozen=True)
-class Step:
+class ExpectedStep:
     """A planned step.
 
     Attributes:
@@ -54,7 +54,7 @@ class FineTuning:
         return f"{self.epochs} epoch{'s'[: self.epochs - 1]}" + (f" on {self.sample:,} of the texts" if self.sample else "")
 
 
-def first_steps(trials: Trials) -> list[Step]:
+def first_steps(trials: Trials) -> list[ExpectedStep]:
     """Return what every search does, the least that a budget must hold: the baseline, its int8 form, the verdict.
 
     What the start of the process has taken already comes first. Nothing runs.
@@ -74,17 +74,17 @@ def first_steps(trials: Trials) -> list[Step]:
     ]
     stored = trials.lab.stored(space.stages)
     space.stages.clear()
-    steps = [Step(what, kind, 0.0 if name in stored else seconds, name in stored) for what, kind, seconds, name in planned]
-    return [Step("reading the data, a first timing", "start", trials.lab.spent()), *steps]
+    steps = [ExpectedStep(what, kind, 0.0 if name in stored else seconds, name in stored) for what, kind, seconds, name in planned]
+    return [ExpectedStep("reading the data, a first timing", "start", trials.lab.spent()), *steps]
 
 
-def least_seconds(trials: Trials, steps: list[Step], doubtful: bool = False) -> float:
+def least_seconds(trials: Trials, steps: list[ExpectedStep], doubtful: bool = False) -> float:
     """Return what the first steps take; with `doubtful`, what they may take where nothing of their kind was timed here yet."""
     known = {"start", *trials.costs.observed}
     return sum(step.seconds * (DOUBT if doubtful and step.kind not in known else 1.0) for step in steps)
 
 
-def check_budget(trials: Trials, steps: list[Step]) -> None:
+def check_budget(trials: Trials, steps: list[ExpectedStep]) -> None:
     """Check that the budget holds the first steps.
 
     Raises:

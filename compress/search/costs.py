@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-State = dict[str, dict[str, list[float]]]  # as it is stored
+LearnedCosts = dict[str, dict[str, list[float]]]  # as it is stored
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class SearchCosts:
             drop, trained = drop * self.remaining_share("first"), 1.0
         return drop * self.remaining_share("doubled") ** max(0.0, math.log2(planned / trained))
 
-    def as_json(self) -> State:
+    def as_json(self) -> LearnedCosts:
         """Return what was learned, to carry over."""
         return {"observed": dict(self.observed), "remains": dict(self.remains)}
 

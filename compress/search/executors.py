@@ -14,9 +14,9 @@ def check_ray(address: str) -> None:
     Raises:
         ResourceError, UsageError: as `opened` raises them, within seconds.
     """
-    from compress.search.ray_cluster import check
+    from compress.search.ray_cluster import check_cluster
 
-    check(address)
+    check_cluster(address)
 
 
 @contextmanager

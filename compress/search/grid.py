@@ -18,7 +18,7 @@ Grid = Mapping[str, Sequence[object]]  # values by path, such as slim.target_spe
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One recipe of a sweep. `values` are those of the grid, by path."""
 
     values: dict[str, object]
@@ -68,7 +68,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, list[object]]:
 
 def grid_points(
     document: Mapping[str, object], where: str, grid: Grid, seeds: Sequence[int] | None, files: Mapping[str, str] | None = None
-) -> list[Point]:
+) -> list[GridPoint]:
     """Return the points of a sweep, seeds innermost, every recipe checked.
 
     Args:
@@ -93,7 +93,7 @@ def grid_points(
             at = f"{where} with {setting_of(values)}" if values else where
             seeded = changed if seed is None else {**changed, "seed": seed}
             recipe = loading.checked(seeded, at, dict(files) if files else None)
-            points.append(Point(values, recipe.seed, recipe))
+            points.append(GridPoint(values, recipe.seed, recipe))
     return points
 
 

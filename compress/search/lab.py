@@ -6,25 +6,25 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, TypeVar, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from compress.core import console, files
 from compress.core.errors import CompressError, ResourceError
 from compress.core.system_errors import typed_errors
 from compress.data.spec import TaskSpec
 from compress.recipe.cache_key import cache_key
-from compress.recipe.check import check
+from compress.recipe.check import check_recipe
 from compress.recipe.schema import SCHEMA, Recipe, Stage
 from compress.recipe.workspace import Workspace
 from compress.results import RuntimeHints
-from compress.search.costs import SearchCosts, State
+from compress.search.costs import LearnedCosts, SearchCosts
 from compress.search.executor import Executor, JobEvent
 from compress.search.jobs import job_graph
 from compress.search.space import Stages
 from compress.search.store import FinishedStage, Store, stored_stages
+from compress.search.trials import ResultT
 
 LEDGER_SCHEMA = 1
-Result = TypeVar("Result")
 
 
 class Entry(TypedDict):
@@ -58,13 +58,13 @@ class Ledger:
     asked: str
     startup: float = 0.0
     scale: float = 1.0
-    known: State = field(default_factory=dict)
+    known: LearnedCosts = field(default_factory=dict)
     entries: dict[str, Entry] = field(default_factory=dict)
     visited: set[str] = field(default_factory=set)
     results: dict[str, object] = field(default_factory=dict)
 
     @staticmethod
-    def open(path: Path, asked: str, begin: Callable[[], tuple[float, float, State]]) -> Ledger:
+    def open(path: Path, asked: str, begin: Callable[[], tuple[float, float, LearnedCosts]]) -> Ledger:
         """Read the ledger of an interrupted search that was asked the same, or begin a new one, which is written with its first stage.
 
         Args:
@@ -77,7 +77,7 @@ class Ledger:
             if document["schema"] == LEDGER_SCHEMA and document["asked"] == asked:
                 times = document["startup"], document["scale"], document["known"]
                 return Ledger(path, asked, *times, document["entries"], results=document.get("results", {}))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):  # no ledger yet, or a damaged one: a new one is begun
             pass
         return Ledger(path, asked, *begin())
 
@@ -128,7 +128,7 @@ class StoreLab:
     def recipe(self, stages: Stages, **more: object) -> Recipe:
         """Return stages as a recipe; `more` are further keys of its top."""
         document = {**self.top, **more, "task": self.task.name, "stages": {name: dict(fields) for name, fields in stages.items()}}
-        return check(document, lambda _: self.task, "search")
+        return check_recipe(document, lambda _: self.task, "search")
 
     def run(self, stages: Stages, name: str) -> Mapping[str, object]:
         """Run a stage, whose inputs are finished, and return its manifest.
@@ -207,7 +207,7 @@ class StoreLab:
         """Return the seconds of this search so far."""
         return self.ledger.spent()
 
-    def timed(self, name: str, work: Callable[[], Result]) -> Result:
+    def timed(self, name: str, work: Callable[[], ResultT]) -> ResultT:
         """Do work that is no stage, and count its time. Its result, JSON, is kept: a resumed search decides by the same numbers."""
         ledger = self.ledger
         ledger.visited.add(name)
@@ -216,7 +216,7 @@ class StoreLab:
             ledger.results[name] = work()
             ledger.entries[name] = {"reused": False, "seconds": None, "before": started - self._ended}
             self._note(ledger.entries[name], time.monotonic() - started)
-        return cast("Result", ledger.results[name])
+        return cast("ResultT", ledger.results[name])
 
     def reused_seconds(self) -> float:
         """Return what the stages took that earlier searches had left in the store."""

@@ -1,4 +1,4 @@
-"""What a search looks for: the objective, the accuracy budget, and the point at which the model is served."""
+"""The goal of a search: its objective, the accuracy budget, and the conditions under which the model is served."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from compress.search.estimates import Drop
 from compress.settings.auto import AutoSettings
 
-Kind = Literal["fastest", "most accurate", "smallest"]
+ObjectiveKind = Literal["fastest", "most accurate", "smallest"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Objective:
         confidence: the probability with which the drop must be within `max_drop`; None: the best estimate counts.
     """
 
-    kind: Kind
+    kind: ObjectiveKind
     max_drop: float | None = None
     target_latency_ms: float | None = None
     confidence: float | None = None
@@ -30,17 +30,17 @@ class Objective:
     @staticmethod
     def of(settings: AutoSettings) -> Objective:
         """Return the objective of the settings."""
-        kind: Kind = "most accurate" if settings.max_drop is None else "smallest" if settings.smallest else "fastest"
+        kind: ObjectiveKind = "most accurate" if settings.max_drop is None else "smallest" if settings.smallest else "fastest"
         return Objective(kind, settings.max_drop, settings.target_latency_ms, settings.confidence)
 
     def keeps(self, drop: Drop | None, latency_ms: float | None) -> bool:
-        """Return whether a model keeps the limit, as far as it was measured."""
+        """Return whether a model is within the limit; False if what the limit needs was not measured."""
         if self.target_latency_ms is not None:
             return latency_ms is not None and latency_ms <= self.target_latency_ms
         return drop is not None and drop.within(self.limit, self.confidence)
 
     def excess(self, drop: Drop | None, latency_ms: float | None) -> str:
-        """Return in words why a model does not keep the limit."""
+        """Return the reason why a model is not within the limit, as text."""
         if self.target_latency_ms is not None:
             return "not timed" if latency_ms is None else f"{latency_ms:.3g} ms at the usual load are more than {self.target_latency_ms:g}"
         if drop is None:
@@ -51,11 +51,11 @@ class Objective:
 
     @property
     def limit(self) -> float:
-        """The points that may be lost; without an accuracy budget all."""
+        """Points that may be lost; 100 without an accuracy budget."""
         return 100.0 if self.max_drop is None else self.max_drop
 
     def describe(self) -> str:
-        """Return the objective in words."""
+        """Return the objective as text."""
         if self.target_latency_ms is not None:
             return f"the most accurate model within {self.target_latency_ms:g} ms"
         sure = f", with {100 * self.confidence:g} % confidence" if self.confidence else ""
@@ -79,6 +79,6 @@ class ServingPoint:
     runtime: str
 
     def describe(self) -> str:
-        """Return the point in words."""
+        """Return the point as text."""
         threads = "one thread" if self.threads == 1 else f"{self.threads} threads"
         return f"batch {self.batch_size}, {self.seq_len} tokens, {threads}"

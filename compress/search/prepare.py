@@ -15,8 +15,8 @@ from compress.models.layout import is_graph
 from compress.models.reference import digest_model, locate
 from compress.recipe.preflight import check_inputs
 from compress.search import setup
-from compress.search.baseline import Step, check_budget, first_steps, least_seconds
-from compress.search.costs import SearchCosts, State
+from compress.search.baseline import ExpectedStep, check_budget, first_steps, least_seconds
+from compress.search.costs import LearnedCosts, SearchCosts
 from compress.search.lab import Ledger, StoreLab
 from compress.search.objective import Objective, ServingPoint
 from compress.search.shape_clock import time_shapes
@@ -66,7 +66,7 @@ class Prepared:
     search: Search
     lab: StoreLab
     learned: Path
-    steps: list[Step]
+    steps: list[ExpectedStep]
 
     def plan(self) -> list[str]:
         """Return the plan in words."""
@@ -83,7 +83,7 @@ class Prepared:
         ]
 
 
-def _expected(step: Step) -> str:
+def _expected(step: ExpectedStep) -> str:
     return "is in the store" if step.stored else console.duration(step.seconds)
 
 
@@ -118,7 +118,7 @@ def prepare(question: Question, output: Path, store: Store) -> Prepared:
     # Another model, other texts or another machine take another time.
     learned = store.folder / LEARNED.format(digests.digest_json([*subject, settings.device, machine.identity()])[:KEY_DIGITS])
 
-    def begin() -> tuple[float, float, State]:
+    def begin() -> tuple[float, float, LearnedCosts]:
         scale = setup.machine_scale(folder, task, facts.tokens)
         if (expected := setup.expected_scale(facts)) * SLOW < scale:
             console.warn(f"this machine is slow or busy: the model takes {scale / expected:.0f} times as long here as on an idle core")
@@ -143,10 +143,10 @@ def _check_checkpoint(model: str) -> None:
         raise ModelError(f"{model} is an ONNX artifact, which cannot be pruned or trained", "give the checkpoint that it was exported from")
 
 
-def _read_learned(path: Path) -> State:
+def _read_learned(path: Path) -> LearnedCosts:
     try:
         return SearchCosts.from_json(files.read_json(path)).as_json()
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError):  # no earlier search, or a damaged file: costs are learned again
         return {}
 
 

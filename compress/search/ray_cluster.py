@@ -25,7 +25,7 @@ SAME = "install the same versions of compress and its libraries on every node"
 PROBE_SECONDS = 120.0
 
 
-def check(address: str) -> None:
+def check_cluster(address: str) -> None:
     """Check that Ray is installed and that a cluster answers at an address, see `check_address`.
 
     Raises:
@@ -47,7 +47,7 @@ def connect(address: str) -> bool:
         ResourceError: Ray is not installed, or there is no such cluster.
         UsageError: the text is no address, or that of a Ray client.
     """
-    check(address)
+    check_cluster(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     import ray
 

@@ -75,7 +75,7 @@ def work(job: Job, store: str, folder: str, offline: bool, board: ActorProxy[Boa
     by_id = dict(zip(job.needs.values(), inputs, strict=True))
     if (stopped := blocked(job, by_id)) is not None:
         return stopped
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # the folder is missing on this node: absolute paths still work
         os.chdir(folder)
     scratch.adopt()
     hub.set_offline(offline)

@@ -53,7 +53,7 @@ def is_finetuned(folder: Path, task: Task) -> bool:
         return False
     try:
         map_labels(config, task, folder.name)
-    except DataError:
+    except DataError:  # the head has other labels
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""How fast students of other shapes would be on this machine, and how large: timed with random weights, before anything is trained."""
+"""Speed and size of students of other shapes on this machine, timed with random weights before anything is trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 40
 
 @dataclass(frozen=True)
 class ShapeFacts:
-    """A shape that is not trained yet.
+    """Speed and size of a shape that is not trained yet.
 
     Attributes:
         speedup: of its int8 form over the unpruned model's int8 form.
@@ -36,7 +36,7 @@ class ShapeFacts:
 
 
 def time_shapes(folder: Path, labels: list[str], target: Target, space: Space, specs: Sequence[str]) -> dict[str, ShapeFacts]:
-    """Return what students of SPECs would be; those that the model cannot initialise or that cannot be timed are left out.
+    """Return speed and size of students by their SPEC, without those that the model cannot initialise or that cannot be timed.
 
     Measurements are cached by machine, as latency tables are.
 
@@ -61,15 +61,15 @@ def time_shapes(folder: Path, labels: list[str], target: Target, space: Space, s
     dense = skeleton(model, tuple((layer.heads, layer.ffn) for layer in shape.layers))
     dimensions = [model.config.model_type, type(model).__name__, shape.hidden, shape.head_size, shape.as_json(), vocabulary]
     clock = ServingClock(dense, serving)
-    found: dict[str, ShapeFacts] = {}
+    facts: dict[str, ShapeFacts] = {}
     for spec in specs:
 
         def measure(spec: str = spec) -> dict[str, object]:
-            wanted = shape_of_student(STUDENTS.get(spec, spec), shape)
-            if family_of(model.config.model_type).grouped and not wanted.without_layers:
-                wanted = shared_as_teacher(wanted, shape)
-            student = _untrained(dense, wanted)
-            width = getattr(student.config, "embedding_size", None) or wanted.hidden
+            student_shape = shape_of_student(STUDENTS.get(spec, spec), shape)
+            if family_of(model.config.model_type).grouped and not student_shape.without_layers:
+                student_shape = shared_as_teacher(student_shape, shape)
+            student = _untrained(dense, student_shape)
+            width = getattr(student.config, "embedding_size", None) or student_shape.hidden
             entries = vocabulary - student.config.vocab_size
             return {"speedup": clock.speedup(student, ROUNDS)[0], "params": count_params(student) + entries * width}
 
@@ -78,12 +78,12 @@ def time_shapes(folder: Path, labels: list[str], target: Target, space: Space, s
         except CompressError as error:
             console.info(f"  no student {spec}: {error.message}")
             continue
-        found[spec] = ShapeFacts(float(measured["speedup"]), int(measured["params"]))
-    return found
+        facts[spec] = ShapeFacts(float(measured["speedup"]), int(measured["params"]))
+    return facts
 
 
 def _untrained(dense: TransformersModel, shape: Shape) -> TransformersModel:
-    """Return a model of a shape with random weights, and the vocabulary and head of another."""
+    """Return a model of a shape with random weights, and the vocabulary and head of `dense`."""
     from compress.distill.bilstm_student import create_bilstm
     from compress.distill.importance_init import randomly_initialized
     from compress.models.model_shape import model_shape

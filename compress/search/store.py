@@ -50,7 +50,7 @@ class StageEvent:
     text: str = ""  # waiting: who holds the lock; log and warning, from another process: the line
 
 
-Observer = Callable[[StageEvent], None]
+StageObserver = Callable[[StageEvent], None]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Store:
         """Return a stage if it is in the store; its inputs must be finished in `workspace`."""
         return self._find(stage, cache_key(stage, workspace))
 
-    def obtain(self, stage: Stage, workspace: Workspace, observer: Observer | None = None) -> FinishedStage:
+    def obtain(self, stage: Stage, workspace: Workspace, observer: StageObserver | None = None) -> FinishedStage:
         """Return a stage from the store, running it first if it is missing; its inputs must be finished in `workspace`.
 
         An interrupted training resumes, whichever process began it.
@@ -171,7 +171,7 @@ def check_one_process() -> None:
 
 
 def run_stages(
-    recipe: Recipe, store: Store, *, upto: Collection[str] | None = None, observer: Observer | None = None
+    recipe: Recipe, store: Store, *, upto: Collection[str] | None = None, observer: StageObserver | None = None
 ) -> dict[str, FinishedStage]:
     """Run the stages of a recipe in a store, one after the other in this process; gates are not checked, nothing is delivered.
 

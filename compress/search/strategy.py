@@ -31,7 +31,7 @@ CLOCK_SECONDS = 120.0  # that must be left to time other shapes
 STATIC_UNITS = 8  # units of its training, at most
 
 
-Clock = Callable[[Sequence[str]], Mapping[str, ShapeFacts]]
+ShapeTimer = Callable[[Sequence[str]], Mapping[str, ShapeFacts]]
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Search:
 
     trials: Trials
     students: Sequence[str] = ()
-    clock: Clock | None = None
+    clock: ShapeTimer | None = None
     vocabulary: int = 0
     family: list[Arm] = field(default_factory=list)
     others: list[Arm] = field(default_factory=list)

@@ -18,7 +18,7 @@ from compress.recipe.workspace import external_models
 from compress.results.sweeps import SweepDocument
 from compress.search.executor import Executor, RecipeOutcome, check_recipes, run_recipes
 from compress.search.executors import check_ray, opened
-from compress.search.grid import Grid, Point, grid_points
+from compress.search.grid import Grid, GridPoint, grid_points
 from compress.search.jobs import job_graph
 from compress.search.progress import SweepProgress
 from compress.search.run_folder import write_run_folder
@@ -34,7 +34,7 @@ class Sweep:
     """What is swept."""
 
     grid: Grid
-    points: list[Point]
+    points: list[GridPoint]
 
     @property
     def recipe(self) -> str:
@@ -133,7 +133,7 @@ def different_stages(sweep: Sweep) -> int:
     return len(job_graph({point.label: point.recipe for point in sweep.points}).jobs)
 
 
-def _finish_point(point: Point, outcome: RecipeOutcome, store: Store, output: Path) -> PointRun:
+def _finish_point(point: GridPoint, outcome: RecipeOutcome, store: Store, output: Path) -> PointRun:
     """Write the run folder of a point whose stages are finished."""
     if outcome.error is not None:
         return PointRun(point, outcome)

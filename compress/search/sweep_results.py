@@ -19,20 +19,20 @@ from compress.results import RunDocument
 from compress.results.checkpoints import Spread
 from compress.results.sweeps import SweepDocument, SweepFailure, SweepPoint, SweepSetting, SweepStage
 from compress.search.executor import RecipeOutcome
-from compress.search.grid import Grid, Point, setting_of
+from compress.search.grid import Grid, GridPoint, setting_of
 from compress.search.jobs import Job, JobGraph, is_timed
 from compress.search.store import FinishedStage
 
 ID_DIGITS = 12
-Measured = Literal["score", "delta_points", "p50_ms", "speedup", "size_mb", "params"]
-MEASURED: tuple[Measured, ...] = ("score", "delta_points", "p50_ms", "speedup", "size_mb", "params")
+MeasuredKey = Literal["score", "delta_points", "p50_ms", "speedup", "size_mb", "params"]
+MEASURED: tuple[MeasuredKey, ...] = ("score", "delta_points", "p50_ms", "speedup", "size_mb", "params")
 
 
 @dataclass(frozen=True)
 class PointRun:
     """How a point ended; `run` is the manifest of its run folder, if it is finished."""
 
-    point: Point
+    point: GridPoint
     outcome: RecipeOutcome
     run: RunDocument | None = None
 
@@ -132,7 +132,7 @@ def _setting(points: Sequence[SweepPoint]) -> SweepSetting:
     }
 
 
-def _spread(points: Sequence[SweepPoint], name: Measured) -> Spread | None:
+def _spread(points: Sequence[SweepPoint], name: MeasuredKey) -> Spread | None:
     """Return mean, sample standard deviation and range of a value over the points that have it."""
     from compress.training.seeds import summarize_metrics
 

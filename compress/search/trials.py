@@ -19,8 +19,7 @@ from compress.search.objective import Objective
 from compress.search.race import Arm
 from compress.search.space import Space, Stages, Unit, stage_name
 
-Manifest = Mapping[str, object]
-Result = TypeVar("Result")
+ResultT = TypeVar("ResultT")
 MEASURING = ("eval", "bench")
 BY_LAYERS = ("train", "shallow")  # kinds of training in which layers are compared with the teacher's
 WORSE = 0.95  # probability from which an arm is worse than another
@@ -34,7 +33,7 @@ class Lab(Protocol):
     as it would have decided without the interruption.
     """
 
-    def run(self, stages: Stages, name: str) -> Manifest:
+    def run(self, stages: Stages, name: str) -> Mapping[str, object]:
         """Run a stage, whose inputs are finished, and return its manifest."""
         ...
 
@@ -54,7 +53,7 @@ class Lab(Protocol):
         """Return the seconds of this search so far."""
         ...
 
-    def timed(self, name: str, work: Callable[[], Result]) -> Result:
+    def timed(self, name: str, work: Callable[[], ResultT]) -> ResultT:
         """Do work that is no stage, and count its time."""
         ...
 
@@ -136,7 +135,7 @@ class Trials:
 
     # Stages
 
-    def do(self, name: str, kind: str, units: float = 0.0, must: bool = False) -> Manifest:
+    def do(self, name: str, kind: str, units: float = 0.0, must: bool = False) -> Mapping[str, object]:
         """Run a stage, and learn what it cost.
 
         Args:
@@ -282,7 +281,7 @@ class Trials:
             return units * unit.texts
         return 0 if (arm.kind, unit.variants) in self.outputs else unit.texts
 
-    def _learn_training(self, name: str, manifest: Manifest, kind: str, work: float, texts: int) -> None:
+    def _learn_training(self, name: str, manifest: Mapping[str, object], kind: str, work: float, texts: int) -> None:
         """Learn from a training: its steps, and what came before them: mostly the teacher's outputs."""
         total = self.lab.seconds_of(name)
         training = cast("Mapping[str, float]", manifest.get("training") or {}).get("seconds", total)

@@ -14,11 +14,11 @@ from compress.results.checkpoints import SeedDocument, Spread
 from compress.settings import TrainSettings
 from compress.stage import Inputs
 
-StageSettings = TypeVar("StageSettings", bound=TrainSettings)
+SeededSettings = TypeVar("SeededSettings", bound=TrainSettings)
 
 
 def run_seeds(
-    run: Callable[[Inputs, StageSettings, Path], TrainedDocument], inputs: Inputs, settings: StageSettings, output: Path
+    run: Callable[[Inputs, SeededSettings, Path], TrainedDocument], inputs: Inputs, settings: SeededSettings, output: Path
 ) -> TrainedDocument:
     """Run a stage once for each of `settings.seeds`, into the folders `seed-0` and so on.
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from compress.data.spec import TaskSpec
-from compress.recipe.check import check
+from compress.recipe.check import check_recipe
 from compress.search.space import FEATURE_BYTES, TARGETS, Space, references, stage_name
 from tests.unit.search.landscape import FACTS, SERVING
 
@@ -23,7 +23,7 @@ def checked(space: Space, task: TaskSpec = SPEC) -> Any:
         "task": "t",
         "stages": {name: dict(fields) for name, fields in space.stages.items()},
     }
-    return check(document, lambda _: task, "search")
+    return check_recipe(document, lambda _: task, "search")
 
 
 @pytest.mark.parametrize("trained", [False, True])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,18 @@ VERBS = {
 
 
 def hints() -> list[tuple[str, str]]:
-    """Return (place, text) of every constant string of a call that makes one of our errors."""
+    """Return (place, text) of every constant string of a call that makes one of our errors, in files that name a command."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)) if COMMAND.search(source) else ():
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) in ERRORS:
                 strings = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
                 found += [(f"{path.relative_to(PACKAGE)}:{node.lineno}", text) for text in strings]
     return found
 
 
+@cache
 def commands() -> list[tuple[str, str]]:
     """Return (place, command) of every command in a hint, each command once."""
     found: dict[str, str] = {}

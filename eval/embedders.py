@@ -3,10 +3,10 @@
     python eval/embedders.py embedder --data DIR -o runs/embedders
     python eval/embedders.py reranker --data DIR -o runs/embedders
 
-DIR has corpora in BEIR's layout (`--corpora`), and for texts and STS folders with train.parquet and test.parquet. Texts are the documents
-of the corpora and every text column of the training files; no query of the corpora and no label is used. What is finished is not made
-again. Prints the table and writes it to OUTPUT/NAME.md. The share that is kept is the mean over the corpora; its interval is from a
-paired bootstrap over the queries.
+DIR has corpora in BEIR's layout (`--corpora`), and for texts and STS folders with train.parquet and test.parquet. Models are pruned on
+the documents of the corpora, and distilled on these and every text column of the training files; no query of the corpora and no label is
+used. What is finished is not made again. Prints the table and writes it to OUTPUT/NAME.md. The share that is kept is the mean over the
+corpora; its interval is from a paired bootstrap over the queries.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 def embedders(options: argparse.Namespace) -> list[str]:
     """Prune and distil the embedder; return the table of what each keeps."""
-    task = texts_task(options)
+    task, documents = (texts_task(options, name) for name in ("texts", "documents"))
     models = {"dense": Path(MODEL)}
     for speedup in options.pruned:
-        models[f"{speedup:g}x, pruned"] = pruned(options, MODEL, task, speedup, "slim")
+        models[f"{speedup:g}x, pruned"] = pruned(options, MODEL, documents, speedup, "slim")
     for speedup in options.distilled:
-        slim, folder = pruned(options, MODEL, task, speedup, "slim"), options.output / f"student-{speedup:g}x"
+        slim, folder = pruned(options, MODEL, documents, speedup, "slim"), options.output / f"student-{speedup:g}x"
         compress.distill(MODEL, slim, task, folder, epochs=options.epochs, max_examples=options.max_texts)
         models[f"{speedup:g}x, distilled"] = folder
     tasks = [{"kind": "sentence-embedding", "beir": str(options.data / name), "max_length": LENGTH} for name in options.corpora]
@@ -112,26 +112,37 @@ def pruned(options: argparse.Namespace, model: str, task: dict[str, Any], speedu
     return folder
 
 
-def texts_task(options: argparse.Namespace) -> dict[str, Any]:
-    """Write the texts as two files, and return the task of texts alone."""
-    paths = {split: options.output / f"{split}.jsonl" for split in ("train", "validation")}
+def texts_task(options: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Write the texts as two files, and return the task of texts alone.
+
+    Args:
+        options: of the command line.
+        name: `documents` of the corpora, or all `texts`.
+    """
+    paths = {split: options.output / f"{name}-{split}.jsonl" for split in ("train", "validation")}
     if not all(path.is_file() for path in paths.values()):
-        texts = list(dict.fromkeys(text for text in read_texts(options.data, options.corpora) if text))
+        read = read_documents(options.data, options.corpora) if name == "documents" else read_texts(options.data, options.corpora)
+        texts = list(dict.fromkeys(text for text in read if text))
         order, held_out = np.random.default_rng(0).permutation(len(texts)).tolist(), min(HELD_OUT, len(texts) // 10)
         for split, places in (("validation", order[:held_out]), ("train", order[held_out:])):
             rows = (json.dumps({"text": texts[place]}, ensure_ascii=False) + "\n" for place in places)
             paths[split].write_text("".join(rows), encoding="utf-8")
     files = {split: str(path) for split, path in paths.items()}
-    return {"name": "texts", "kind": "sentence-embedding", **files, "text": ["text"], "max_length": LENGTH}
+    return {"name": name, "kind": "sentence-embedding", **files, "text": ["text"], "max_length": LENGTH}
 
 
-def read_texts(data: Path, corpora: Iterable[str]) -> Iterator[str]:
-    """Yield the documents of the corpora, with their titles, and every text of the training files."""
+def read_documents(data: Path, corpora: Iterable[str]) -> Iterator[str]:
+    """Yield the documents of the corpora, with their titles."""
     for name in corpora:
         with (data / name / "corpus.jsonl").open(encoding="utf-8") as lines:
             for line in lines:
                 row = json.loads(line)
                 yield f"{row.get('title') or ''} {row['text']}".strip()
+
+
+def read_texts(data: Path, corpora: Iterable[str]) -> Iterator[str]:
+    """Yield the documents of the corpora and every text of the training files."""
+    yield from read_documents(data, corpora)
     for path in sorted(data.glob("*/train.parquet")):
         rows = pq.read_table(path)
         for field in rows.schema:

@@ -6,7 +6,28 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from compress.core import digests
+from compress.data.beir import BeirSources
+from compress.data.collection import Collection
 from compress.data.tables import existing_file
+
+
+class SearchedData(Protocol):
+    """Queries and the corpus that is searched for them, read when they are first needed."""
+
+    @property
+    def sources(self) -> BeirSources:
+        """Where they come from."""
+        ...
+
+    @property
+    def queries(self) -> Collection:
+        """The queries."""
+        ...
+
+    @property
+    def corpus(self) -> Collection:
+        """The documents."""
+        ...
 
 
 class CandidateSource(Protocol):
@@ -22,11 +43,11 @@ class CandidateSource(Protocol):
         """Whether every query has candidates, which is known before they are searched."""
         ...
 
-    def file(self) -> str:
-        """Return the path of the run file, in TREC's format."""
+    def file(self, data: SearchedData) -> str:
+        """Return the path of the run file, in TREC's format, for the queries of `data`."""
         ...
 
-    def digest(self) -> str:
+    def digest(self, data: SearchedData) -> str:
         """Return a digest that changes with the candidates; nothing is searched for it."""
         ...
 
@@ -47,10 +68,10 @@ class RunFile:
         """A file may leave queries out."""
         return False
 
-    def file(self) -> str:
+    def file(self, data: SearchedData) -> str:
         """Return its path."""
         return self.path
 
-    def digest(self) -> str:
+    def digest(self, data: SearchedData) -> str:
         """Return the digest of its contents."""
         return digests.digest_file(existing_file(self.path))

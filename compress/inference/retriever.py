@@ -12,6 +12,7 @@ from compress.core import artifacts, caches, digests, machine
 from compress.core.disk_cache import cached_folder, is_cached
 from compress.core.errors import ModelError
 from compress.core.outputs import check_output_file, unwritable
+from compress.data.candidate_source import SearchedData
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.rankings import DocumentRanking
@@ -33,7 +34,7 @@ LINE_BYTES = 64  # of a run file, roughly
 
 def open_task(spec: TaskSpec) -> Task:
     """Return a task; the candidates of its retriever, if it names one, are found when they are first needed."""
-    return Task(spec, find_candidates=lambda spec: FoundCandidates(str(spec.retriever), str(spec.beir)))
+    return Task(spec, find_candidates=lambda spec: FoundCandidates(str(spec.retriever)))
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,6 @@ class FoundCandidates:
 
     Attributes:
         reference: the embedder: a folder, a hub id, or a builtin.
-        data: a folder or repository in BEIR's layout.
 
     Raises (from `digest` and `file`):
         ModelError: the model is no embedder, damaged or not supported.
@@ -51,7 +51,6 @@ class FoundCandidates:
     """
 
     reference: str
-    data: str
 
     @property
     def where(self) -> str:
@@ -67,27 +66,22 @@ class FoundCandidates:
     def _folder(self) -> Path:
         return locate(self.reference)
 
-    @cached_property
-    def _retrieval(self) -> Retrieval:
-        return Retrieval(self.data)
-
-    def digest(self) -> str:
-        """Return a digest of the embedder, the data and the libraries that compute."""
+    def digest(self, data: SearchedData) -> str:
+        """Return a digest of the embedder, its longest input, the data and the libraries that compute."""
         libraries = [machine.version_of(name) for name in ("torch", "transformers", "onnxruntime")]
         longest = embedder_spec(self._folder).max_length
-        data = self._retrieval.sources.digest()
-        return digests.digest_json([VERSION, digest_model(self._folder), longest, data, MAX_CANDIDATES, libraries])
+        return digests.digest_json([VERSION, digest_model(self._folder), longest, data.sources.digest(), MAX_CANDIDATES, libraries])
 
-    def file(self) -> str:
+    def file(self, data: SearchedData) -> str:
         """Return the path of a run file in the cache."""
-        entry = caches.writable_root() / "candidates" / self.digest()
+        entry = caches.writable_root() / "candidates" / self.digest(data)
 
         def compute(folder: Path) -> dict[str, object]:
-            rankings = rank_corpus(self._folder, self._retrieval)
-            write_trec_run(folder / FILE, rankings, self._retrieval.queries, self._retrieval.corpus, TAG)
+            rankings = rank_corpus(self._folder, data)
+            write_trec_run(folder / FILE, rankings, data.queries, data.corpus, TAG)
             return {"kind": "candidates"}
 
-        needed = 0 if is_cached(entry) else LINE_BYTES * MAX_CANDIDATES * len(self._retrieval.queries)
+        needed = 0 if is_cached(entry) else LINE_BYTES * MAX_CANDIDATES * len(data.queries)
         with cached_folder(entry, needed, compute, "candidates of the queries"):
             return str(entry / FILE)
 
@@ -110,7 +104,7 @@ def embedder_spec(folder: Path, pooling: str | None = None, hint: str = "give an
 
 
 def rank_corpus(
-    folder: Path, retrieval: Retrieval, device: str = "cpu", pooling: str | None = None, check: bool = True
+    folder: Path, retrieval: SearchedData, device: str = "cpu", pooling: str | None = None, check: bool = True
 ) -> list[DocumentRanking]:
     """Return the first candidates of every query, judged or not.
 

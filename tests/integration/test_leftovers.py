@@ -96,9 +96,10 @@ def words_replaced(folder: Path) -> object:
 
 
 def candidates_found(folder: Path) -> object:
+    from compress.data.retrieval import Retrieval
     from compress.inference.retriever import FoundCandidates
 
-    return FoundCandidates(str(tiny.write_embedder(folder / "embedder")), str(write_beir(folder / "beir"))).file()
+    return FoundCandidates(str(tiny.write_embedder(folder / "embedder"))).file(Retrieval(str(write_beir(folder / "beir"))))
 
 
 def graph_tuned(folder: Path) -> object:

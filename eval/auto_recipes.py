@@ -99,8 +99,9 @@ def compared(name: str, options: argparse.Namespace) -> Pair:
     recipe = recipe_document(name, options.data, options.seed)
     path = run.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-    manifest = finished(run.with_suffix(".log"), "run", str(path), "-o", str(run))
-    minutes = sum(stage["seconds"] for stage in manifest["stages"].values()) / 60
+    finished(run.with_suffix(".log"), "run", str(path), "-o", str(run))
+    manifests = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "stages").glob("*/compress.json")]
+    minutes = sum(manifest["seconds"] for manifest in manifests) / 60
     (teacher,) = (run / "stages").glob("*-teacher")
     limit, model, task = recipe["gates"]["max_drop"], run / "model", task_options(name, options.data)
     asked = [*task, *SERVED, "--max-drop", str(limit), "--budget", f"{math.ceil(TIME * minutes)}m", "--seed", str(options.seed)]

@@ -38,8 +38,11 @@ def test_both_are_timed_in_the_same_rounds(tmp_path: Path, monkeypatch: pytest.M
     def ended(log: object, *command: str) -> tuple[int, Any]:
         asked.append(command)
         if command[0] == "run":
-            (tmp_path / "sst2-recipe" / "stages" / "01-teacher").mkdir(parents=True, exist_ok=True)
-            return 6, {"stages": {"teacher": {"seconds": 300.0}, "slim": {"seconds": 330.0}}}
+            for name, seconds in (("01-teacher", 300.0), ("02-slim", 330.0)):
+                stage = tmp_path / "sst2-recipe" / "stages" / name
+                stage.mkdir(parents=True, exist_ok=True)
+                (stage / "compress.json").write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
+            return 6, {"gates": []}
         if command[0] == "auto":
             (tmp_path / "sst2-auto").mkdir()
             document = {"verdict": VERDICT, "spent_seconds": 1200.0, "kept": True}

@@ -24,6 +24,7 @@ from compress.models.int8_rounding import ActivationRounding, round_to_int8
 from compress.models.layers import encoder_layers
 from compress.models.low_rank import FactoredLinear, replace_linear
 from compress.models.sharing import share_parameters
+from compress.models.token_reduction import set_token_shares
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.quantize.embeddings import quantize_embeddings
@@ -99,7 +100,14 @@ def large_vocabulary() -> Any:
     return tiny.make_model(vocab_size=1100)
 
 
-@pytest.mark.parametrize("make", [pruned, factorized, shared, large_vocabulary])
+def fewer_tokens() -> Any:
+    """Return a model that drops tokens."""
+    model = tiny.make_model()
+    set_token_shares(model, [0.75, 0.5, 0.5])
+    return model
+
+
+@pytest.mark.parametrize("make", [pruned, factorized, shared, large_vocabulary, fewer_tokens])
 def test_every_shape_rounds_as_its_graph(make: Any) -> None:
     assert unequal_share(make()) < SAME_ROUNDING
 

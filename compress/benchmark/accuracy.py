@@ -74,8 +74,8 @@ def run(inputs: Inputs, settings: EvalSettings, output: Path) -> EvalDocument:
         entry: EvalEntry = {"model": name, **score_rows(task.spec.metrics, rows, first), **class_metrics(examples, predictions[name], task)}
         console.info(f"  {name}: {task.spec.main_metric} {100 * entry['metrics'][task.spec.main_metric]:.2f}")
         if old_index is not None and first is not None:
-            found = old_index.rankings(outputs, folder)
-            by_index = None if found is None else [METRICS[metric].rows(labels, found, task.class_names) for metric in task.spec.metrics]
+            ranked = old_index.rankings(outputs, folder)
+            by_index = None if ranked is None else [METRICS[metric].rows(labels, ranked, task.class_names) for metric in task.spec.metrics]
             entry["index"] = index_document(task.spec.metrics, old_index.model, by_index, first, rows)
         elif first is None and evaluator.corpus_search:
             old_index = OldIndex(name, evaluator.corpus_search, outputs[len(examples) :], folder)

@@ -34,5 +34,5 @@ class OldIndex:
         if vectors.shape[1] != self._documents.shape[1]:
             return None
         queries = len(vectors) - len(self._documents)
-        own = np.concatenate(list(comparable(vectors[:queries], folder)))
-        return self._search.nearest(own, comparable(self._documents, self._folder))
+        query_vectors = np.concatenate(list(comparable(vectors[:queries], folder)))
+        return self._search.nearest(query_vectors, comparable(self._documents, self._folder))

@@ -82,9 +82,9 @@ def predict_command(
 
     single = query is None and not pair
     predict = open_predictor(model, device, pooling, query_first=query is not None, single=single, check=check)
-    collected, vectors, found = [], [], False
+    collected, vectors, has_results = [], [], False
     for chunk in _chunks(_inputs(texts, pair)):
-        found = True
+        has_results = True
         rows: list[OneInput] = [(query, text) if query is not None else _split(text) if pair else text for text in chunk]
         for text, prediction in zip(chunk, predict(rows), strict=True):
             if query is not None or output:
@@ -95,7 +95,7 @@ def predict_command(
                 collected.append({**_given(text, prediction), **as_document(prediction)})
             else:
                 print(_printed(text, prediction).translate(LINE_ENDS), flush=True)
-    if not found:
+    if not has_results:
         what = "texts" if query is None else "passages for --query"
         raise UsageError(f"no {what} were given", "give them as arguments, or one per line on stdin")
     if output:
@@ -150,8 +150,8 @@ def _check_kind(prediction: Output, field: str, option: str) -> None:
         UsageError: it is a classifier, for example.
     """
     if not hasattr(prediction, field):
-        wanted = "a reranker or an embedder, which score pairs" if field == "value" else "an embedder, whose predictions are vectors"
-        raise UsageError(f"{option} needs {wanted}, and this model does something else", f"leave {option} out, or give another model")
+        needed = "a reranker or an embedder, which score pairs" if field == "value" else "an embedder, whose predictions are vectors"
+        raise UsageError(f"{option} needs {needed}, and this model does something else", f"leave {option} out, or give another model")
 
 
 def _write_vectors(path: Path, vectors: list[np.ndarray]) -> None:

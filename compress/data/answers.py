@@ -51,12 +51,12 @@ def place_answers(
     for position, (context, row) in enumerate(zip(contexts, rows, strict=True)):
         if not row and not no_answer:
             raise DataError(f"row {position + 1} of {where} has no answer", "for questions without an answer give --no-answer")
-        found = [place for answer in row if (place := _place(context, answer)) is not None]
-        if found != row:
-            (lost if len(found) < len(row) else moved).append(position)
-        if found or not row:
+        places = [place for answer in row if (place := _place(context, answer)) is not None]
+        if places != row:
+            (lost if len(places) < len(row) else moved).append(position)
+        if places or not row:
             kept.append(position)
-            placed.append(found)
+            placed.append(places)
     if 2 * (len(rows) - len(kept)) > len(rows):
         raise DataError(
             f"{_describe(contexts, rows, lost[0], where)}, nor do those of {len(lost) - 1} more of {len(rows)} rows",

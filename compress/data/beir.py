@@ -112,17 +112,17 @@ def _table(folder: Path, name: str) -> Source:
 def _judgements(folder: Path, where: Path) -> dict[str, Source]:
     """Return the judgements of each split by the names of the files."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")) if folder.is_dir() else []
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for split, marks in SPLIT_NAMES.items():
         of_split = tuple(path for path in files if re.split(r"[.-]", path.name.lower())[0] in marks and _is_table(path))
         if of_split:
-            found[split] = FileSource(of_split)
-    if not found:
+            sources[split] = FileSource(of_split)
+    if not sources:
         raise DataError(f"{where} has no judgements (qrels/train.tsv, dev.tsv or test.tsv)", LAYOUT)
-    unused = [path.name for path in files if not any(path in source.paths for source in found.values() if isinstance(source, FileSource))]
+    unused = [path.name for path in files if not any(path in source.paths for source in sources.values() if isinstance(source, FileSource))]
     if unused and folder.name == "qrels":
         console.warn_once(f"these judgements are not used: {', '.join(unused)}; names start with train, dev or test")
-    return found
+    return sources
 
 
 def _is_table(path: Path) -> bool:

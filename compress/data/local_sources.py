@@ -29,10 +29,10 @@ def local_source(path: str, split: str) -> Source:
         return _saved(folder, split) or FileSource(_shards(folder, split))
     if any(mark in path for mark in PATTERN) and not folder.is_file():
         root = Path(folder.anchor) if folder.anchor else Path()
-        found = sorted(file for file in root.glob(str(folder.relative_to(root))) if file.is_file())
-        if not found:
+        matches = sorted(file for file in root.glob(str(folder.relative_to(root))) if file.is_file())
+        if not matches:
             raise DataError(f"no file fits {path}")
-        return FileSource(_of_one_kind(found, path))
+        return FileSource(_of_one_kind(matches, path))
     return FileSource((existing_file(path),))
 
 

@@ -149,8 +149,8 @@ def _place(text: str, row: Mapping[str, object], mention: str, where: str) -> tu
     if not 0 <= start <= len(text) - len(name):
         raise DataError(f"{where}: {mention}_offset is {start}, outside of a text of {len(text)} characters", COUNTED)
     if not text.startswith(name, start):
-        found = text[start : start + len(name)]
-        raise DataError(f"{where}: at character {start} of the text stands {found[:60]!r}, not the {mention} {name[:60]!r}", COUNTED)
+        name_there = text[start : start + len(name)]
+        raise DataError(f"{where}: at character {start} of the text stands {name_there[:60]!r}, not the {mention} {name[:60]!r}", COUNTED)
     return start, start + len(name)
 
 
@@ -212,11 +212,11 @@ def encode_mentions(tokenizer: Tokenizer, texts: Sequence[Texts], labels: np.nda
 def _mention_of_token(encoding: Encoding, label: np.ndarray) -> np.ndarray:
     """Return 0, 1 or 2 for tokens of pronoun, A or B, and -1 for others, (tokens,)."""
     offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
-    found = np.full(len(offsets), NO_PLACE, dtype=np.int64)
+    mention = np.full(len(offsets), NO_PLACE, dtype=np.int64)
     for number, (start, end) in enumerate(label[:CHOICE].reshape(-1, 2)):
-        found[(offsets[:, 1] > start) & (offsets[:, 0] < end)] = number
-    found[np.array(encoding.special_tokens_mask, dtype=bool)] = NO_PLACE
-    return found
+        mention[(offsets[:, 1] > start) & (offsets[:, 0] < end)] = number
+    mention[np.array(encoding.special_tokens_mask, dtype=bool)] = NO_PLACE
+    return mention
 
 
 def _nearest(of_mention: np.ndarray, special: np.ndarray, count: int) -> np.ndarray:

@@ -30,7 +30,7 @@ def better_separator(cells: Sequence[object], separator: str) -> Better | None:
     for mark in MARKS:
         with_mark = {text: {part.strip() for part in text.split(mark)} - {""} for text in sorted(texts) if mark in text}
         counts = Counter(part for text in texts for part in with_mark.get(text, {text}))
-        parts = {part for found in with_mark.values() for part in found}
+        parts = {part for parts_of_cell in with_mark.values() for part in parts_of_cell}
         recurring = {part for part in parts if counts[part] > 1}
         if recurring and (mark != " " or recurring == parts):
             return Better(mark, next(iter(with_mark)))

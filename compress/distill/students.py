@@ -178,10 +178,10 @@ def _initialized(spec: StudentSpec, teacher: TransformersModel, init: StudentIni
     count = spec.layers or len(shape.layers)
     grouped = family_of(teacher.config.model_type).grouped
     if init.method == "random":
-        wanted = shape_of_spec(spec, shape, may_be_larger=True)
-        return randomly_initialized(teacher, shared_as_teacher(wanted, shape) if grouped else wanted)
+        student_shape = shape_of_spec(spec, shape, may_be_larger=True)
+        return randomly_initialized(teacher, shared_as_teacher(student_shape, shape) if grouped else student_shape)
     if takes_whole_layers(spec, shape, init.method, bool(adapter_size(teacher))):
         return take_layers(teacher, choose_layers(teacher, count, init.texts) if init.method == "auto" else count)
     source = take_layers(teacher, choose_layers(teacher, count, init.texts))
-    wanted = shape_of_spec(spec, shape)
-    return initialize_by_importance(source, replace(wanted, shared=owners_of(source)) if grouped else wanted, init.texts)
+    student_shape = shape_of_spec(spec, shape)
+    return initialize_by_importance(source, replace(student_shape, shared=owners_of(source)) if grouped else student_shape, init.texts)

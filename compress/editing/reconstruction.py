@@ -15,7 +15,7 @@ import torch
 
 from compress.editing.layerwise import LayerInputs, captured_inputs, first_layer_inputs
 from compress.editing.least_squares import HeldOutFit, fitted_part
-from compress.editing.shared_reconstruction import SharedFit, Sums
+from compress.editing.shared_reconstruction import SharedFit, SublayerErrors, Sums
 from compress.models.biases import may_add_biases
 from compress.models.device import Batch
 from compress.models.layers import ActivationFunction, Layer, encoder_layers, ffn_activation
@@ -24,7 +24,6 @@ from compress.models.sharing import all_owners, spans
 from compress.models.types import TransformersModel
 
 CACHED_BYTES = 1 << 30  # of the targets in half precision; larger ones are computed again for each model
-Errors = dict[str, float]
 
 
 class DenseTargets:
@@ -74,7 +73,7 @@ class DenseTargets:
 @torch.no_grad()
 def reconstruct(
     model: TransformersModel, targets: DenseTargets, origins: Sequence[int] | None = None, advance: Callable[[], None] = lambda: None
-) -> list[Errors]:
+) -> list[SublayerErrors]:
     """Refit every output projection of a pruned or factorized model to the dense model's sums, in place.
 
     Args:
@@ -92,7 +91,7 @@ def reconstruct(
     layers = list(encoder_layers(model))
     positions = set(range(len(layers)) if origins is None else origins)
     selected = (sums for number, sums in enumerate(targets.sums()) if number in positions)
-    report: list[Errors] = []
+    report: list[SublayerErrors] = []
     owners = all_owners(model)
     for span in spans(owners):
         if len(span) > 1:
@@ -107,7 +106,9 @@ def reconstruct(
     return report
 
 
-def _refit_attention(inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor], intercept: bool) -> Errors:
+def _refit_attention(
+    inputs: LayerInputs, layer: Layer, sums: list[torch.Tensor], masks: list[torch.Tensor], intercept: bool
+) -> SublayerErrors:
     """Refit the attention's output projection; afterwards the states are what the FFN sublayer gets.
 
     Tokens that the layer drops are not fitted: nothing reads them.
@@ -133,7 +134,7 @@ def _refit_ffn(
     sums: list[torch.Tensor],
     masks: list[torch.Tensor],
     intercept: bool,
-) -> Errors:
+) -> SublayerErrors:
     """Refit the FFN's output projection; afterwards the states are the layer's outputs."""
     first, last = fitted_part(layer.ffn_out)
     fit = HeldOutFit(last, intercept)

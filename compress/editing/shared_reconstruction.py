@@ -22,7 +22,7 @@ ROUNDS = 2  # fits of each sublayer
 STEPS = (1.0, 0.5)  # towards a fit: the half of it, if the whole makes the error larger
 SUBLAYERS = ("attention", "ffn")
 Sums = tuple[torch.Tensor, torch.Tensor]  # of residual and attention, and of residual and FFN, (tokens, hidden) each
-Errors = dict[str, float]  # of a layer by sublayer, the mean squared error on held-out texts
+SublayerErrors = dict[str, float]  # of a layer by sublayer, the mean squared error on held-out texts
 
 
 class SharedFit:
@@ -42,7 +42,7 @@ class SharedFit:
         self.sums = {number: [(first.half(), second.half()) for first, second in parts] for number, parts in sums.items()}
         self.activation = ffn_activation(model)
 
-    def refit(self, advance: Callable[[], None]) -> list[Errors]:
+    def refit(self, advance: Callable[[], None]) -> list[SublayerErrors]:
         """Fit the projections, in place; returns each layer's errors before and after, as `reconstruct` does."""
         before = errors = self._run({})
         for _ in range(ROUNDS):
@@ -56,7 +56,7 @@ class SharedFit:
             advance()
         return report
 
-    def _fit(self, sublayer: str, before: dict[int, Errors]) -> dict[int, Errors]:
+    def _fit(self, sublayer: str, before: dict[int, SublayerErrors]) -> dict[int, SublayerErrors]:
         """Fit one sublayer of every owner, in place, unless that makes the layers worse; returns the errors then."""
         linears = {self.owners[number]: _projection(self.layers[self.owners[number]], sublayer) for number in self.sums}
         fits = {owner: HeldOutFit(fitted_part(linear)[1], may_add_biases(self.model)) for owner, linear in linears.items()}
@@ -76,10 +76,10 @@ class SharedFit:
             _move(fit.linear, old[owner], new[owner], 0.0)
         return before
 
-    def _run(self, fits: Mapping[int, HeldOutFit], sublayer: str = "") -> dict[int, Errors]:
+    def _run(self, fits: Mapping[int, HeldOutFit], sublayer: str = "") -> dict[int, SublayerErrors]:
         """Run all layers of the span from its inputs; returns their errors, and adds the rows of a sublayer to the owners' fits."""
         self.inputs.states[:], self.inputs.kept[:] = self.start
-        errors: dict[int, Errors] = {}
+        errors: dict[int, SublayerErrors] = {}
         for number, sums in self.sums.items():
             layer, fit = self.layers[number], fits.get(self.owners[number])
             errors[number] = {
@@ -93,11 +93,11 @@ class SharedFit:
         error, states = _HeldOutError(), self.inputs.states
         for number, mask in enumerate(self.masks):
             context, kept = self.inputs.attention_context(layer, number), self.inputs.kept_after(layer, number)
-            wanted = sums[number][0].float()[kept[mask]]
+            target = sums[number][0].float()[kept[mask]]
             if fit is not None:
-                fit.add(number, fitted_part(layer.attention_output)[0](context[kept]), wanted - states[number][kept])
+                fit.add(number, fitted_part(layer.attention_output)[0](context[kept]), target - states[number][kept])
             total = layer.attention_output(context) + states[number]
-            error.add(number, total[kept] - wanted)
+            error.add(number, total[kept] - target)
             states[number], self.inputs.kept[number] = layer.after_attention(total), kept
         return error.mean
 
@@ -106,11 +106,11 @@ class SharedFit:
         error, states = _HeldOutError(), self.inputs.states
         for number, mask in enumerate(self.masks):
             hidden, kept = layer.ffn_hidden(states[number], self.activation), self.inputs.kept[number]
-            wanted = sums[number][1].float()[kept[mask]]
+            target = sums[number][1].float()[kept[mask]]
             if fit is not None:
-                fit.add(number, fitted_part(layer.ffn_out)[0](hidden[kept]), wanted - states[number][kept])
+                fit.add(number, fitted_part(layer.ffn_out)[0](hidden[kept]), target - states[number][kept])
             total = layer.ffn_out(hidden) + states[number]
-            error.add(number, total[kept] - wanted)
+            error.add(number, total[kept] - target)
             states[number] = layer.after_ffn(total)
         return error.mean
 
@@ -152,5 +152,5 @@ def _move(
             linear.bias.copy_(start + step * (new[1] - start))
 
 
-def _total(errors: Mapping[int, Errors]) -> float:
+def _total(errors: Mapping[int, SublayerErrors]) -> float:
     return sum(sum(layer.values()) for layer in errors.values())

@@ -45,11 +45,11 @@ def write_canaries(folder: Path, served: Mapping[str, Forward], reference: Forwa
     """
     batches = canary_batches(folder, reference, precision, target)
     expected = [text_outputs(reference, batch) for batch in batches]
-    found = {runtime: [text_outputs(forward, batch) for batch in batches] for runtime, forward in served.items()}
+    computed = {runtime: [text_outputs(forward, batch) for batch in batches] for runtime, forward in served.items()}
     largest = max(largest, *(float(np.abs(output).max()) for batch in expected for output in batch))
     noise = max(
         float(np.abs(output - of_reference).max())
-        for of_text, of_texts in zip(found[ONNXRUNTIME], expected, strict=True)
+        for of_text, of_texts in zip(computed[ONNXRUNTIME], expected, strict=True)
         for output, of_reference in zip(of_text, of_texts, strict=True)
     )
     half = BF16_TOLERANCE * largest + HALF_NOISE_SHARE * noise
@@ -58,7 +58,7 @@ def write_canaries(folder: Path, served: Mapping[str, Forward], reference: Forwa
         "tolerance": _rounded(half if precision in ("fp16", "bf16") else FLOAT_SHARE * largest + NOISE_SHARE * noise, 3),
         "tolerance_half": _rounded(half, 3),
         "batches": [
-            [_text(batch, row, {runtime: outputs[number][row] for runtime, outputs in found.items()}) for row in range(len(batch))]
+            [_text(batch, row, {runtime: outputs[number][row] for runtime, outputs in computed.items()}) for row in range(len(batch))]
             for number, batch in enumerate(batches)
         ],
     }

@@ -25,7 +25,7 @@ from compress.export.positions import position_bias
 from compress.export.recurrent import lstm_rows
 from compress.export.rotary import SLIDING, rotation, window_mask
 from compress.export.static_model import static_rows
-from compress.export.token_selection import select_tokens
+from compress.export.token_selection import token_selection
 from compress.export.weights import (
     AdapterWeights,
     EncoderWeights,
@@ -170,7 +170,7 @@ class _Layers:
                 graph, block.projections, (queries, read), mask, heads, size, name, form, turned, terms, parts, self._parts(block)
             )
             if share is not None:
-                rows = select_tokens(graph, f"{name}.weights", share, max_tokens(self.model.config.to_dict()), self._has_positions)
+                rows = token_selection(graph, f"{name}.weights", share, max_tokens(self.model.config.to_dict()), self._has_positions)
                 context = graph.node("Gather", [context, rows], f"{name}.context.kept")
                 residual = graph.node("Gather", [residual, rows], f"{name}.residual.kept")
             residual = self._shifted(residual, block.mixed_bias, name)

@@ -86,8 +86,8 @@ def _check_token_vectors(graph: onnx.ModelProto, settings: ExportSettings) -> No
         ModelError: it is one.
     """
     outputs = [entry.name for entry in graph.graph.output]
-    wanted = settings.layout == "sentence-transformers" or settings.token_embeddings
-    if wanted and VECTOR in outputs and STATES not in outputs:
+    asked = settings.layout == "sentence-transformers" or settings.token_embeddings
+    if asked and VECTOR in outputs and STATES not in outputs:
         raise ModelError(
             "the graph of this artifact computes the first token only, and the vectors of all tokens are wanted",
             "export the checkpoint with --token-embeddings, and quantize that artifact",

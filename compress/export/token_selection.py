@@ -18,7 +18,7 @@ FLOAT, INT64 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64
 FIRST = 3e4  # added to the attention of the first token, more than any token receives; a number in float16, too
 
 
-def select_tokens(graph: RowGraph, weights: str, share: float, longest: int, positions: bool) -> str:
+def token_selection(graph: RowGraph, weights: str, share: float, longest: int, positions: bool) -> str:
     """Choose the tokens that stay, and begin the stage of the graph in which texts have only these.
 
     Args:

@@ -72,12 +72,12 @@ class Canaries:
         """
         worst = 0.0
         for texts, recorded in zip(self.batches, self.expected, strict=True):
-            for found, of_text in zip(text_outputs(forward, texts), recorded, strict=True):
+            for computed, of_text in zip(text_outputs(forward, texts), recorded, strict=True):
                 expected = of_text.get(runtime, of_text[ONNXRUNTIME])
-                if found.shape != expected.shape:
+                if computed.shape != expected.shape:
                     return float("inf")
                 # A NaN compares false with everything, so it becomes the largest difference.
-                worst = max(worst, float(np.nan_to_num(np.abs(found - expected), nan=np.inf).max()))
+                worst = max(worst, float(np.nan_to_num(np.abs(computed - expected), nan=np.inf).max()))
         return worst
 
 

@@ -61,8 +61,8 @@ def add_biases(model: TransformersModel) -> None:
 
 
 def _layer_linears(model: TransformersModel) -> list[nn.Linear]:
-    found = [getattr(layer, role) for layer in encoder_layers(model) for role in ROLES]
-    return [linear for linear in found if isinstance(linear, nn.Linear)]
+    linears = [getattr(layer, role) for layer in encoder_layers(model) for role in ROLES]
+    return [linear for linear in linears if isinstance(linear, nn.Linear)]
 
 
 def _is_one_of(name: str, paths: tuple[str, ...]) -> bool:

@@ -8,19 +8,17 @@ those of transformers.
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import nn
 
 from compress.models.family import FAMILIES, Family
 from compress.models.grouped_heads import repeat_groups
-from compress.models.joined_linear import split_joined
+from compress.models.joined_linear import ModelT, split_joined
 from compress.models.layer_groups import grouping_of_config, stored_places
 from compress.models.layers import find_submodule
 from compress.models.types import TransformersModel
 from compress.models.windows import use_blocks
-
-ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def build_model(model_class: Any, config: Any, **options: object) -> TransformersModel:

@@ -74,7 +74,7 @@ def named_linears(model: TransformersModel) -> dict[str, NamedLinear]:
     family, shape = family_of(model.config.model_type), model_shape(model)
     mixing = [number for number, size in enumerate(shape.layers) if size.heads]
     last = len(shape.layers) if computes_every_token(model) else mixing[-1] if mixing else -1
-    found: dict[str, NamedLinear] = {}
+    linears: dict[str, NamedLinear] = {}
     layers = f"{family.encoder}.{family.layers}."
     for number, layer in enumerate(encoder_layers(model)):
         prefix = f"layer.{number}."
@@ -88,18 +88,18 @@ def named_linears(model: TransformersModel) -> dict[str, NamedLinear]:
             read = name if first_only and role == "query" else prefix + value
             if isinstance(linear, FactoredLinear):
                 down = f"{path}.down"
-                found[f"{name}.down"] = NamedLinear(down, f"{read}.down", by, (), first_only)
-                found[name] = NamedLinear(f"{path}.up", f"{name}.up", "", (by, down) if by else (), first_only, adds_bias)
+                linears[f"{name}.down"] = NamedLinear(down, f"{read}.down", by, (), first_only)
+                linears[name] = NamedLinear(f"{path}.up", f"{name}.up", "", (by, down) if by else (), first_only, adds_bias)
             else:
-                found[name] = NamedLinear(path, read, by, (by,) if by else (), first_only, adds_bias)
+                linears[name] = NamedLinear(path, read, by, (by,) if by else (), first_only, adds_bias)
     pooled = pools_logits(model.config) and not _has_token_head(model) and not is_embedder_model(model)
     embeddings = {f"{family.word_embeddings}.project": "embeddings.words.project", family.embedding_projection: "embeddings.project"}
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and not path.startswith(layers) and not (pooled and path == family.logits):
             inner = path.removeprefix(f"{family.encoder}.")
             name = embeddings.get(inner) or _name_of_head(inner)
-            found[name] = NamedLinear(path, name, adds_bias=name != "embeddings.words.project")
-    return found
+            linears[name] = NamedLinear(path, name, adds_bias=name != "embeddings.words.project")
+    return linears
 
 
 def _linears(layer: Layer) -> Iterator[tuple[str, nn.Linear | FactoredLinear]]:

@@ -49,5 +49,5 @@ def _class_of(config: Config) -> str:
 
 def _hub_name(folder: Path) -> str | None:
     """Return the `owner/name` of a folder in the Hub's cache; None for other folders."""
-    found = [part for part in folder.parts if part.startswith(_HUB_FOLDER)]
-    return found[-1].removeprefix(_HUB_FOLDER).replace("--", "/", 1) if found and "snapshots" in folder.parts else None
+    names = [part for part in folder.parts if part.startswith(_HUB_FOLDER)]
+    return names[-1].removeprefix(_HUB_FOLDER).replace("--", "/", 1) if names and "snapshots" in folder.parts else None

@@ -84,8 +84,8 @@ def mark_resolved(folder: Path, settings: TokenizerSettings) -> None:
 
 
 def _digest(folder: Path, settings: TokenizerSettings) -> str:
-    found = {name: digest_file(folder / name) for name in DECIDING if (folder / name).is_file()}
-    return digest_json({"settings": {key: value for key, value in settings.items() if key != MARKER}, **found})
+    digests = {name: digest_file(folder / name) for name in DECIDING if (folder / name).is_file()}
+    return digest_json({"settings": {key: value for key, value in settings.items() if key != MARKER}, **digests})
 
 
 def _by_transformers(folder: Path, settings: TokenizerSettings, config: Config) -> ResolvedTokenizer:

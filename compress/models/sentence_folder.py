@@ -56,9 +56,9 @@ def sentence_files(folder: Path) -> list[Path]:
         places = sorted({place for _, place in _modules(folder) if place})
     except ModelError:  # it is no embedder then
         places = []
-    found = [folder / name for name in (MODULES, *LENGTH_FILES, PROMPTS_FILE)]
-    found += [folder / place / name for place in places for name in ("config.json", "model.safetensors")]
-    return [path for path in found if path.is_file()]
+    candidates = [folder / name for name in (MODULES, *LENGTH_FILES, PROMPTS_FILE)]
+    candidates += [folder / place / name for place in places for name in ("config.json", "model.safetensors")]
+    return [path for path in candidates if path.is_file()]
 
 
 def dense_folders(folder: Path) -> list[Path]:

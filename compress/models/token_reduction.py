@@ -32,7 +32,7 @@ from compress.models.types import TransformersModel
 SHARE = "token_share"  # attribute of a layer: the share of the text's tokens that it keeps
 HOOKED = "selects_tokens"  # attribute of modules that have the hooks of this file
 POOLINGS = ("cls", "mean", "max", "mean_sqrt_len")  # of embedders; the others depend on the positions of tokens
-Arguments = tuple[tuple[object, ...], dict[str, object]]
+CallArguments = tuple[tuple[object, ...], dict[str, object]]
 
 
 @dataclass
@@ -237,7 +237,7 @@ def _begin(encoder: nn.Module, args: tuple[torch.Tensor, ...], kwargs: Mapping[s
     _current.tokens = TokenPass(real, real, [real])
 
 
-def _mask_dropped(layer: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> Arguments | None:
+def _mask_dropped(layer: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict[str, torch.Tensor]) -> CallArguments | None:
     """Hide dropped tokens from a layer."""
     tokens = _current.tokens
     if tokens is None or tokens.kept is tokens.mask:
@@ -248,7 +248,7 @@ def _mask_dropped(layer: nn.Module, args: tuple[torch.Tensor, ...], kwargs: dict
     return args, {**kwargs, "attention_mask": without_dropped(kwargs.get("attention_mask"), tokens.kept, states)}
 
 
-def _ask_for_weights(attention: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> Arguments:
+def _ask_for_weights(attention: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> CallArguments:
     """Ask an attention that returns its weights only on request (MPNet, DeBERTa) for them."""
     if len(args) > 2 and isinstance(args[2], bool):
         return (*args[:2], True, *args[3:]), kwargs

@@ -150,8 +150,8 @@ def _write(context: PruneContext, cost_model: CostModel, pruned: Pruned, folder:
 
 def _missed(pruned: Pruned) -> str:
     """Return what to do about a model that is slower than its target by more than the tolerance; empty if it is not."""
-    wanted = pruned.target.speedup
-    if wanted is None or pruned.measured >= wanted * (1 - TOLERANCE):
+    target = pruned.target.speedup
+    if target is None or pruned.measured >= target * (1 - TOLERANCE):
         return ""
     return "run again on a quiet machine, or ask for more"
 

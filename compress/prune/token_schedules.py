@@ -29,21 +29,21 @@ from compress.prune.search import Kept, solve
 
 LAST_SHARES = (0.75, 0.5, 0.35, 0.25, 0.15)
 TRIED_TOKENS = 8_000  # of the texts that each schedule is tried on
-Shares = tuple[float, ...]
+TokenShares = tuple[float, ...]
 
 
-def schedules(layers: int) -> list[Shares]:
+def schedules(layers: int) -> list[TokenShares]:
     """Return the schedules to try: each falls geometrically from 1 before a layer to a share after the last one.
 
     >>> schedules(2)[:2]
     [(0.866, 0.75), (1.0, 0.75)]
     """
-    found: list[Shares] = []
+    result: list[TokenShares] = []
     for last in LAST_SHARES:
         for start in sorted({0, layers // 4, layers // 2}):
             steps = layers - start
-            found.append((*(1.0 for _ in range(start)), *(round(last ** (step / steps), 3) for step in range(1, steps + 1))))
-    return found
+            result.append((*(1.0 for _ in range(start)), *(round(last ** (step / steps), 3) for step in range(1, steps + 1))))
+    return result
 
 
 def drop_tokens(context: PruneContext, model: TransformersModel, ranked: Sequence[LayerRanking], costs: Costs, budget: float) -> None:
@@ -83,7 +83,7 @@ def _loss(layer: LayerRanking, units: Kept) -> float:
 
 
 @torch.no_grad()
-def _divergences(context: PruneContext, model: TransformersModel, tried: Sequence[Shares]) -> dict[Shares, float]:
+def _divergences(context: PruneContext, model: TransformersModel, tried: Sequence[TokenShares]) -> dict[TokenShares, float]:
     """Return the mean divergence of a text's prediction from the dense model's, by schedule."""
     calibration, dense = context.calibration, context.dense.model
     batches = calibration.batches(calibration.share_of(TRIED_TOKENS))
@@ -91,7 +91,7 @@ def _divergences(context: PruneContext, model: TransformersModel, tried: Sequenc
     expected = [logits_of(dense(**calibration.inputs(batch, dense, context.device))).float() for batch in batches]
     dense.to("cpu")
     model.to(context.device)
-    found: dict[Shares, float] = {}
+    divergences: dict[TokenShares, float] = {}
     with console.progress("trying shares of tokens", len(tried)) as advance:
         for shares in tried:
             set_token_shares(model, shares)
@@ -99,10 +99,10 @@ def _divergences(context: PruneContext, model: TransformersModel, tried: Sequenc
             for batch, wanted in zip(batches, expected, strict=True):
                 logits = logits_of(model(**calibration.inputs(batch, model, context.device))).float()
                 total += len(batch) * divergence(logits, wanted, context.dense.target)
-            found[shares] = total / sum(map(len, batches))
+            divergences[shares] = total / sum(map(len, batches))
             advance()
     model.to("cpu")
-    return found
+    return divergences
 
 
 def divergence(logits: torch.Tensor, expected: torch.Tensor, target: Target) -> float:

@@ -55,13 +55,13 @@ def fp16_graph(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _in_float32(editor: GraphEditor) -> list[onnx.NodeProto]:
     """Return the nodes of RMSNorms from the square to the root: no other part of a graph has a power."""
-    found: list[onnx.NodeProto] = []
+    nodes: list[onnx.NodeProto] = []
     for square in [node for node in editor.nodes if node.op_type == "Pow"]:
         chain: list[onnx.NodeProto | None] = [square]
         while chain[-1] is not None and chain[-1].op_type != "Sqrt":
             chain.append(editor.only_consumer(chain[-1].output[0]))
-        found += [node for node in chain if node is not None]
-    return found
+        nodes += [node for node in chain if node is not None]
+    return nodes
 
 
 def _to_fp16(array: np.ndarray, name: str) -> onnx.TensorProto:

@@ -70,10 +70,10 @@ def fuse_attention(model: onnx.ModelProto) -> onnx.ModelProto | None:
         return None
     editor = GraphEditor(model)
     inputs = {entry.name for entry in model.graph.input}
-    found = [attention for node in editor.nodes if node.op_type == "Softmax" and (attention := _attention(editor, node, inputs))]
-    if not found:
+    attentions = [attention for node in editor.nodes if node.op_type == "Softmax" and (attention := _attention(editor, node, inputs))]
+    if not attentions:
         return None
-    for attention in found:
+    for attention in attentions:
         _fuse(editor, attention)
     editor.require_domain(MICROSOFT, 1)
     return editor.finish(sort=True)
@@ -93,11 +93,11 @@ def _attention(editor: GraphEditor, softmax: onnx.NodeProto, inputs: set[str]) -
     merge = None if tokens is None or _order(tokens) != SWAPPED else editor.only_consumer(tokens.output[0], "Reshape")
     if mask is None or scores is None or not scale or merge is None:
         return None
-    wanted = (scores.input[0], SWAPPED), (scores.input[1], KEYS), (mixed.input[1], SWAPPED)
-    splits = [_split_of(editor, value, order) for value, order in wanted]
+    expected = (scores.input[0], SWAPPED), (scores.input[1], KEYS), (mixed.input[1], SWAPPED)
+    splits = [_split_of(editor, value, order) for value, order in expected]
     parts = [split[0] for split in splits if split]
     shapes = {split[1] for split in splits if split}
-    if len(parts) < len(wanted) or len(shapes) > 1:
+    if len(parts) < len(expected) or len(shapes) > 1:
         return None
     shape = editor.producer(shapes.pop(), "Concat")
     tail = None if shape is None or len(shape.input) != 2 else editor.constant(shape.input[1])  # heads and size

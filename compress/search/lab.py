@@ -194,8 +194,8 @@ class StoreLab:
 
     def stored(self, stages: Stages) -> set[str]:
         """Return which stages an earlier search left in the store; nothing runs."""
-        found = {name: done.manifest.get("key", "") for name, done in stored_stages(self.recipe(stages), self.store).items()}
-        return {name for name, key in found.items() if (entry := self.ledger.entries.get(key)) is None or entry["reused"]}
+        keys = {name: done.manifest.get("key", "") for name, done in stored_stages(self.recipe(stages), self.store).items()}
+        return {name for name, key in keys.items() if (entry := self.ledger.entries.get(key)) is None or entry["reused"]}
 
     def seconds_of(self, name: str) -> float:
         """Return how long a stage took when it ran."""

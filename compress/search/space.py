@@ -231,11 +231,11 @@ class Space:
 
     def needed(self, name: str) -> Stages:
         """Return a stage and all stages that it depends on, in the order in which they were added."""
-        wanted = {name}
+        names = {name}
         for stage in reversed(self.stages):
-            if stage in wanted:
-                wanted |= references(self.stages[stage])
-        return {stage: fields for stage, fields in self.stages.items() if stage in wanted}
+            if stage in names:
+                names |= references(self.stages[stage])
+        return {stage: fields for stage, fields in self.stages.items() if stage in names}
 
 
 def references(fields: Fields) -> set[str]:

@@ -56,8 +56,8 @@ def fast_steps(model: TransformersModel, device: torch.device, seed: int) -> Ite
     rng = np.random.Generator(np.random.SFC64(seed))
     attention = family_of(model.config.model_type).attention
     places = [f"{attention}.{name}" for name in ("dropout", "attention_dropout")]
-    found = (find_submodule(layer.module, place) for layer in encoder_layers(model) for place in places)
-    attention_dropouts = [module for module in found if isinstance(module, nn.Dropout)]
+    modules = (find_submodule(layer.module, place) for layer in encoder_layers(model) for place in places)
+    attention_dropouts = [module for module in modules if isinstance(module, nn.Dropout)]
     probabilities = [module.p for module in attention_dropouts]
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     for parent in list(model.modules()):

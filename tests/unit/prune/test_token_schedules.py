@@ -15,7 +15,7 @@ from compress.prune import plan_targets
 from compress.prune import token_schedules as module
 from compress.prune.costs import counted_costs
 from compress.prune.scoring import rank_units
-from compress.prune.token_schedules import Shares, divergence, drop_tokens, schedules, units_loss
+from compress.prune.token_schedules import TokenShares, divergence, drop_tokens, schedules, units_loss
 from tests import tiny
 from tests.unit.prune.fakes import Maker, context_of, fake_cost_model, run
 
@@ -44,14 +44,14 @@ def test_fewer_tokens_leave_more_for_units(tiny_task: dict[str, Any], checkpoint
 
 @pytest.mark.parametrize("wanted", [ALL, schedules(tiny.LAYERS)[0], schedules(tiny.LAYERS)[-1]], ids=str)
 def test_the_schedule_that_loses_least_with_its_units_is_taken(
-    tiny_task: dict[str, Any], checkpoint: Maker, wanted: Shares, monkeypatch: pytest.MonkeyPatch
+    tiny_task: dict[str, Any], checkpoint: Maker, wanted: TokenShares, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = context_of(checkpoint(), tiny_task, target_flops=0.5, tokens="auto")
     model = context.starting_model()
     ranked = rank_units(context, model)
     costs = counted_costs(context.dense.shape, "flops", 100)
 
-    def losses(_: object, __: object, tried: Sequence[Shares]) -> dict[Shares, float]:
+    def losses(_: object, __: object, tried: Sequence[TokenShares]) -> dict[TokenShares, float]:
         return {shares: 0.0 if shares == wanted else 1e6 for shares in tried}
 
     monkeypatch.setattr(module, "_divergences", losses)

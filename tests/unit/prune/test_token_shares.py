@@ -62,12 +62,12 @@ def test_shares_of_another_number_of_layers_are_refused(tiny_task: dict[str, Any
 @pytest.mark.parametrize("value", ["half", "0.5,0.8", "0,0", "1.2,1", ""])
 def test_malformed_shares_are_refused(value: str) -> None:
     with pytest.raises((UsageError, ValueError), match="should be off, auto, or falling shares"):
-        PruneSettings(target_flops=0.5, tokens=value)
+        PruneSettings(**{"target_flops": 0.5, "tokens": value})
 
 
 @pytest.mark.parametrize(("value", "read"), [(False, "off"), ([1, 0.7], "1,0.7"), ("auto", "auto")], ids=str)
 def test_shares_are_read_from_yaml(value: Any, read: str) -> None:
-    assert PruneSettings(target_flops=0.5, tokens=value).tokens == read
+    assert PruneSettings(**{"target_flops": 0.5, "tokens": value}).tokens == read
 
 
 def test_costs_of_a_shape_are_its_flops() -> None:

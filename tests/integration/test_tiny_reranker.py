@@ -68,7 +68,7 @@ def test_what_does_not_fit(beir: Path, tmp_path: Path) -> None:
     classifier = tiny.write_checkpoint(tmp_path / "classifier")
     with pytest.raises(RecipeError, match="needs the candidates of the queries"):
         compress.evaluate([classifier], {"kind": "text-ranking", "beir": str(beir)})
-    with pytest.raises(DataError, match="needs the train split, and task custom has only: test"):
+    with pytest.raises(DataError, match="needs the train split, and task beir has only: test"):
         compress.finetune(tiny.write_encoder(tmp_path / "encoder"), task_of(beir, shares=None), tmp_path / "out")
 
 

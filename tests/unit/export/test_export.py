@@ -135,7 +135,7 @@ def test_an_embedder_with_judgements_is_verified_on_documents(tmp_path: Path) ->
     task = Task(resolve({"kind": "sentence-embedding", "beir": str(folder), "shares": [0, 0.5, 0.5]}))
     data, name = verification_data(Inputs({"model": source}, 0, task), source)
     assert "validation" in task.available
-    assert (len(data), name) == (len(DOCUMENTS), "custom, train")
+    assert (len(data), name) == (len(DOCUMENTS), "beir, train")
 
 
 def test_samples_have_many_lengths() -> None:

@@ -15,6 +15,7 @@ from compress.inference.predictor import open_predictor
 from compress.models.checkpoint import save_model
 from compress.models.layers import encoder_layers
 from tests import tiny
+from tests.unit.quantize.stage import run
 
 CHANNEL, SCALE, LIFT = 5, 80.0, 4.0
 
@@ -84,10 +85,10 @@ def test_the_planted_model_predicts_as_before(planted: tuple[Path, dict[str, Any
 
 def test_int8_with_outliers_keeps_the_accuracy(planted: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     model, task = planted
-    careless = compress.quantize(model, task, tmp_path / "static", method="static", calib_method="minmax", calib_samples=60, max_drop=100)
-    careful = compress.quantize(model, task, tmp_path / "auto", method="auto", calib_samples=60, max_drop=1.0)
-    assert accuracy(Path(careless["output"]), task) <= 0.97
-    assert accuracy(Path(careful["output"]), task) >= 0.99
+    careless = run(model, tmp_path / "static", task, method="static", calib_method="minmax", calib_samples=60, max_drop=100)
+    careful = run(model, tmp_path / "auto", task, method="auto", calib_samples=60, max_drop=1.0)
+    assert careless["metrics"]["validation"]["accuracy"] <= 0.97
+    assert careful["metrics"]["validation"]["accuracy"] >= 0.99
     named = {group["group"] for group in careful["float_groups"]}
     assert careful["method"] == "smooth" or named & {
         f"layer.{number} {part}" for number in range(3) for part in ("qkv", "ffn in", "ffn out")

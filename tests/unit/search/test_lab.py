@@ -107,7 +107,7 @@ def test_a_failed_stage_has_spent_its_time(tmp_path: Path, document: dict[str, A
     lab = lab_of(tmp_path / "out", document)
     stages: Stages = {
         "teacher": dict(STAGES["teacher"]),
-        "slim": {"do": "prune", "from": "teacher", "target_speedup": 99.0, "device": "cpu"},
+        "slim": {"do": "prune", "from": "teacher", "target_flops": 1e-6, "steps": 1, "device": "cpu"},
     }
     lab.run(stages, "teacher")
     before = lab.spent()

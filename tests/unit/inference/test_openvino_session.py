@@ -40,3 +40,16 @@ def test_openvino_reads_its_own_graph(checkpoint: Maker, tmp_path: Path) -> None
     batch = tiny.encoded().batch([0, 1])
     result, plain = load_onnx(folder).logits(batch), load_onnx(folder, runtime="onnxruntime").logits(batch)
     np.testing.assert_allclose(result, plain + 3, atol=1e-4)
+
+
+@needs_openvino
+@pytest.mark.parametrize("target", ["class", "span"])
+def test_logits_outlive_the_next_batch(own_checkpoint: Maker, tmp_path: Path, target: str) -> None:
+    """A request overwrites its outputs; those of a span keep their order."""
+    folder = write(own_checkpoint(target=target), tmp_path / "a", {"routes": single_route("openvino")})
+    forward, data = load_onnx(folder).logits, tiny.encoded()
+    first = forward(data.batch([0, 1]))
+    kept = first.copy()
+    forward(data.batch([2, 1]))
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_allclose(first, load_onnx(folder, runtime="onnxruntime").logits(data.batch([0, 1])), atol=1e-4)

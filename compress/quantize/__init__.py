@@ -74,7 +74,7 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
         choice = _choose_method(method, variants, gate, reference, data)
         precision = choice.method if choice.method in WEIGHTS else "int8"
         tunable = precision == "int8" and not target.gpu
-        tuned = tuned_serving(choice, settings, reference, data, target.here) if tunable else fixed_serving(choice, target.gpu)
+        tuned = tuned_serving(choice, variants, settings, reference, data, target.here) if tunable else fixed_serving(choice, target.gpu)
         method = tuned.point["method"]
         input_spec = recorded_input_spec(inputs)
         _write(tuned, source, output, input_spec)

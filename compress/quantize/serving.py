@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property
 
 import onnx
@@ -24,11 +25,13 @@ from compress.models.config import max_tokens
 from compress.quantize.fused_attention import fuse_attention
 from compress.quantize.method_search import MethodChoice, open_graph
 from compress.quantize.openvino import openvino_graph
-from compress.quantize.variants import CALIBRATED
+from compress.quantize.variants import CALIBRATED, GraphVariants
 from compress.results.graphs import RuntimeHints
 from compress.settings import QuantizeSettings
 
-FUSED = "fused"  # the form in which attention is one operator of ONNX Runtime
+PLAIN = "plain"
+FUSED = "fused"  # attention as one operator of ONNX Runtime
+RMS = "rms"  # norms that divide by the root mean square
 SLACK = 1.5  # how much larger the difference to the float graph may be than that of the most different passing graph
 ROUNDING = 1e-3
 
@@ -51,13 +54,16 @@ def _fixed_hints(method: str, gpu: bool) -> RuntimeHints:
     return RUNTIME_HINTS
 
 
-def tuned_serving(choice: MethodChoice, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool) -> TunedGraph:
+def tuned_serving(
+    choice: MethodChoice, variants: GraphVariants, settings: QuantizeSettings, reference: OnnxModel, data: Encoded, here: bool
+) -> TunedGraph:
     """Return the fastest int8 graph within the accuracy budget, with the runtime and options that suit it.
 
     OpenVINO only gets a calibrated graph: it runs dynamic int8 several times slower than ONNX Runtime.
 
     Args:
         choice: the method, and the graphs within the accuracy budget.
+        variants: makes further forms of these graphs.
         settings: `tune`, `runtime` and the shapes that are timed.
         reference: the float graph.
         data: texts to verify on.
@@ -82,22 +88,41 @@ def tuned_serving(choice: MethodChoice, settings: QuantizeSettings, reference: O
         methods = [calibrated]
     elif not settings.tune:
         methods = [choice.method]
-    graphs, fused = choice.passing, {}
-    if settings.tune and settings.runtime != OPENVINO:
-        fused = {method: graph for method in methods if (graph := fuse_attention(choice.passing[method])) is not None}
-
-    def build(point: Point) -> onnx.ModelProto:
-        forms = fused if point.get("attention") == FUSED else graphs
-        return forms.get(point["method"], graphs[point["method"]])
-
-    tunable = TunableGraphs(
-        {"method": methods} | ({"attention": ["plain", FUSED]} if fused else {}),
-        build,
-        None if calibrated is None else cache(lambda: openvino_graph(graphs[calibrated])),
-    )
+    graphs = choice.passing
+    forms = _Forms(choice, variants)
+    axes = forms.axes(methods) if settings.tune and settings.runtime != OPENVINO else {}
+    openvino = None if calibrated is None else cache(lambda: openvino_graph(graphs[calibrated]))
+    tunable = TunableGraphs({"method": methods} | axes, forms.build, openvino)
     floats, config = "bf16" if has_fast_bf16() else "fp32", reference.config
     check = _CloseToFloat(choice, reference, data, floats)
     return tune_graph(tunable, settings, floats, check, config["vocab_size"], max_tokens(config))
+
+
+class _Forms:
+    """The forms of the passing graphs that ONNX Runtime alone reads."""
+
+    def __init__(self, choice: MethodChoice, variants: GraphVariants) -> None:
+        self.graphs, self.variants = choice.passing, variants
+        self.keep_float = {entry["group"] for entry in choice.float_groups}
+        self._rms_graph = cache(self._rms_graph_of)
+
+    def axes(self, methods: Sequence[str]) -> dict[str, list[str]]:
+        """Return the axes that some of the methods' graphs have."""
+        axes: dict[str, list[str]] = {}
+        if any(fuse_attention(self.graphs[method]) is not None for method in methods):
+            axes["attention"] = [PLAIN, FUSED]
+        if self.variants.centered_model is not None:
+            axes["norms"] = [PLAIN, RMS]
+        return axes
+
+    def build(self, point: Point) -> onnx.ModelProto:
+        """Return the graph of a point."""
+        method = point["method"]
+        graph = (self._rms_graph(method) if point.get("norms") == RMS else None) or self.graphs[method]
+        return (fuse_attention(graph) if point.get("attention") == FUSED else None) or graph
+
+    def _rms_graph_of(self, method: str) -> onnx.ModelProto | None:
+        return self.variants.rms_graph(method, self.keep_float)
 
 
 class _CloseToFloat:

@@ -15,6 +15,7 @@ from compress.export.graph_editing import GraphEditor, name_nodes
 from compress.models.int8_ranges import Range
 from compress.quantize.bf16 import bf16_graph
 from compress.quantize.calibrate import activation_histograms
+from compress.quantize.centered_norms import center_norms, use_rms_norms
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.embeddings import quantize_embeddings
 from compress.quantize.fp16 import fp16_graph
@@ -180,6 +181,26 @@ class GraphVariants:
                 return _with_int8_embeddings(graph)
         onnx.checker.check_model(graph)
         return graph
+
+    @cached_property
+    def centered_model(self) -> onnx.ModelProto | None:
+        """The float graph of dynamic and static int8 with norms that may divide by the root mean square; None if it has none."""
+        return center_norms(self.plain_model)
+
+    def rms_graph(self, method: str, keep_float: Collection[str] = ()) -> onnx.ModelProto | None:
+        """Return the graph of a method with norms by the root mean square, for ONNX Runtime.
+
+        None where no norm can be such, with smoothing, and where the ranges were trained, for these norms change what they are ranges of.
+        """
+        model = self.centered_model
+        if model is None or method not in ("dynamic", "static") or (method == "static" and self.trained):
+            return None
+        if method == "dynamic":
+            return use_rms_norms(dynamic_int8_graph(model, self.target.seven_bits, keep_float, self._weights))
+        calib_method, symmetric = self.settings.calib_method, self.target.symmetric
+        histograms = self._histograms(model, self.calibration).items()
+        ranges = {name: calibrated_range(histogram, calib_method, symmetric) for name, histogram in histograms}
+        return use_rms_norms(_with_int8_embeddings(static_graph(model, ranges, self._weights, symmetric, keep_float)))
 
     def calibration_document(self, method: str) -> CalibrationDocument | None:
         """Return how the ranges of a method were calibrated, for manifests; None if it does not calibrate."""

@@ -74,6 +74,17 @@ def test_attention_is_one_operator_where_that_is_faster(
     assert "QAttention" not in operators(tmp_path / "plain" / "model.onnx")  # nothing was timed
 
 
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_norms_are_by_the_root_mean_square_where_that_is_faster(
+    checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, method: str, tmp_path: Path
+) -> None:
+    clock(lambda name, tokens: 1.0 - 0.3 * ("norms rms" in name) - 0.1 * ("attention fused" in name))
+    result = quantize(checkpoint(), tmp_path / "out", tiny_task, method=method, tune=True, report=True)
+    assert {"SimplifiedLayerNormalization", "QAttention"} <= operators(tmp_path / "out" / "model.onnx")
+    assert result["verification"]["agreement"] > 0.8
+    assert np.isfinite(load_onnx(tmp_path / "out").logits(tiny.encoded("bert", 5).batch(range(5)))).all()
+
+
 @needs_openvino
 def test_each_runtime_gets_the_form_that_suits_it(checkpoint: Maker, tiny_task: dict[str, Any], clock: Any, tmp_path: Path) -> None:
     timed = clock(lambda name, tokens: 0.6 if "method dynamic" in name else (0.5 if tokens > 8 else 2.0) if "openvino" in name else 1.0)
@@ -102,7 +113,7 @@ def test_a_dynamic_form_never_goes_to_openvino(checkpoint: Maker, tiny_task: dic
     settings = QuantizeSettings(runtime="openvino")
     none: Any = None
     with pytest.raises(GateMissed, match="static int8, which OpenVINO runs"):
-        serving.tuned_serving(MethodChoice("dynamic", graph), settings, none, none, True)
+        serving.tuned_serving(MethodChoice("dynamic", graph), none, settings, none, none, True)
 
 
 @needs_openvino

@@ -50,6 +50,10 @@ class Calibration:
         """Return the share of the texts that has about so many tokens together, at most 1."""
         return min(1.0, tokens / max(1, int(self.data.lengths.sum())))
 
+    def exceeds(self, tokens: int) -> bool:
+        """Return whether the texts have more tokens together than this, and not only by chance of the draw."""
+        return int(self.data.lengths.sum()) > 1.2 * tokens
+
     def batches(self, share: float = 1.0) -> list[np.ndarray]:
         """Return the positions of batches of similar lengths, from a random share of the texts (one batch at least)."""
         chosen = np.sort(self._order[: max(BATCH_SIZE, round(share * len(self.data)))])

@@ -25,6 +25,8 @@ from compress.settings import PruneSettings
 from compress.stage import Inputs
 
 TIMED_LENGTH = 32  # tokens of the timed texts, by default
+TEXTS, TEXTS_PER_CLASS = 2048, 80  # that are calibrated on by default: many classes need more (docs/results/pruning.md)
+MANY_CLASSES_TOKENS = 2 * MAX_TOKENS  # of these texts; scores and fits of single layers take a share of them
 MAX_VECTOR_TOKENS = 8 * MAX_TOKENS  # of texts whose vectors are fitted jointly: each gives one vector, however long it is
 
 MIN_VECTOR_TEXTS = 1000  # of an embedder (docs/results/embedders.md)
@@ -55,9 +57,11 @@ class PruneContext:
         if settings.uniform:
             check_plain(self.dense.shape, self.dense.source.name)
         fits_vectors = inputs.task.spec.target == "vector" and self.refits and settings.refit_epochs > 0
-        self.calibration = self.dense.calibration(
-            settings.unlabeled, settings.calib_samples, MAX_VECTOR_TOKENS if fits_vectors else MAX_TOKENS
-        )
+        labels = len(self.dense.classes) if inputs.task.spec.target in ("class", "labels") else 0
+        many = settings.calib_samples is None and TEXTS_PER_CLASS * labels > TEXTS
+        texts = TEXTS_PER_CLASS * labels if many else settings.calib_samples or TEXTS
+        tokens = MAX_VECTOR_TOKENS if fits_vectors else MANY_CLASSES_TOKENS if many else MAX_TOKENS
+        self.calibration = self.dense.calibration(settings.unlabeled, texts, tokens)
         if inputs.task.spec.target == "vector" and len(self.calibration.data) < MIN_VECTOR_TEXTS:
             console.warn(
                 f"an embedder is pruned on {len(self.calibration.data)} texts only, which costs accuracy: give {MIN_VECTOR_TEXTS:,} or more"

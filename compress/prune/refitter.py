@@ -43,7 +43,7 @@ class Refitter:
     @cached_property
     def head_positions(self) -> list[np.ndarray]:
         """The positions of batches that a head or readout is fitted on, in random order, two at least: of all texts, if not too many."""
-        if self.dense.target == "vector":
+        if self.dense.target == "vector" or self.calibration.exceeds(MAX_TOKENS):
             return self.calibration.shuffled_batches(self.calibration.share_of(MAX_TOKENS))
         return self.calibration.shuffled_batches()
 

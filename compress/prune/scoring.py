@@ -64,7 +64,7 @@ def scored_batches(context: PruneContext, model: TransformersModel) -> list[np.n
     """Return the positions of the calibration texts that a model's units are scored on."""
     flops_kept = model_shape(model).flops(context.seq_len) / context.dense.shape.flops(context.seq_len)
     share = min(1.0, DENSE_SHARE / max(flops_kept, 1e-6))
-    if context.dense.target == "vector":  # there may be more texts than scores need
+    if context.dense.target == "vector" or context.calibration.exceeds(MAX_TOKENS):  # more texts than scores need
         share *= context.calibration.share_of(MAX_TOKENS)
     return context.calibration.batches(share)
 

@@ -47,7 +47,7 @@ class PruneKeywords(TypedDict, total=False):
     refit: bool
     refit_epochs: int
     tokens: str
-    calib_samples: int
+    calib_samples: int | None
     unlabeled: str | None
     recover_epochs: int
     recover: Literal["after", "between"]

@@ -88,9 +88,10 @@ class PruneSettings(Settings):
         description="Share of each text's tokens that is left after each layer, such as 1,0.7,0.4 for three layers: those that receive "
         "most attention stay; auto: searched together with heads and neurons; off: all tokens.",
     )
-    calib_samples: Annotated[Positive, CALIBRATION, READS_TEXTS] = Field(
-        2048,
-        description="Training examples for scores and refits; fewer if they exceed 50,000 tokens (embedders: 400,000).",
+    calib_samples: Annotated[Positive | None, CALIBRATION, READS_TEXTS] = Field(
+        None,
+        description="Training examples for scores and refits; fewer if they exceed 50,000 tokens (embedders: 400,000). "
+        "Default: 2048, or 80 per class if that is more (then up to 100,000 tokens).",
     )
     unlabeled: Annotated[str | None, CALIBRATION] = Field(
         None, description=f"Unlabeled texts for scores, refits and recovery instead of the training split: {UNLABELED}"

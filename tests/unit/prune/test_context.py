@@ -42,6 +42,37 @@ def test_without_validation_there_is_no_score(tiny_task: dict[str, Any], checkpo
         _ = context.dense_score
 
 
+def test_many_classes_are_calibrated_on_more_texts(tiny_task: dict[str, Any], checkpoint: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tiny task has 60 training texts and three classes."""
+
+    def texts(calib_samples: int | None = None) -> int:
+        return len(context_of(checkpoint(), tiny_task, target_flops=0.5, calib_samples=calib_samples).calibration.data)
+
+    monkeypatch.setattr(module, "TEXTS", 20)
+    monkeypatch.setattr(module, "TEXTS_PER_CLASS", 5)
+    assert texts() == 20
+    monkeypatch.setattr(module, "TEXTS_PER_CLASS", 15)
+    assert texts() == 45
+    assert texts(calib_samples=30) == 30
+
+
+def test_many_texts_are_fitted_jointly_and_a_share_is_scored(
+    tiny_task: dict[str, Any], checkpoint: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (scoring, refitter, module):
+        monkeypatch.setattr(name, "MAX_TOKENS", 200)
+    monkeypatch.setattr(module, "MANY_CLASSES_TOKENS", 400)
+    monkeypatch.setattr(calibration, "BATCH_SIZE", 2)
+    for per_class, limit in ((1, 200), (1000, 400)):
+        monkeypatch.setattr(module, "TEXTS_PER_CLASS", per_class)
+        context = context_of(checkpoint(), tiny_task, target_flops=0.5, calib_samples=None)
+        tokens = context.calibration.data.lengths
+        assert 0.7 * limit < tokens.sum() < 1.3 * limit
+        fitted = sum(tokens[batch].sum() for batch in context.refitter.head_positions)
+        assert 0.7 * 200 < fitted < 1.3 * 200
+        assert sum(map(len, scoring.scored_batches(context, context.dense.model))) < 0.6 * len(tokens)
+
+
 def test_obs_and_fisher_refit_unless_told_not_to(tiny_task: dict[str, Any], checkpoint: Maker) -> None:
     refits = [
         context_of(checkpoint(), tiny_task, target_flops=0.5, **options).refits

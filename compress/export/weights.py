@@ -187,9 +187,9 @@ def _once_a_group(model: TransformersModel, linear: nn.Linear, heads: int) -> Li
     computed = sorted(set(first))
     if len(computed) == heads:
         return weights
-    (matrix,), bias = weights.factors, weights.bias.reshape(heads, -1)
-    own = np.ascontiguousarray(matrix.reshape(len(matrix), heads, -1)[:, computed].reshape(len(matrix), -1))
-    return LinearWeights((own,), bias[computed].reshape(-1), tuple(computed.index(head) for head in first))
+    matrix, bias = weights.factors[0], weights.bias.reshape(heads, -1)
+    computed_heads = np.ascontiguousarray(matrix.reshape(len(matrix), heads, -1)[:, computed].reshape(len(matrix), -1))
+    return LinearWeights((computed_heads,), bias[computed].reshape(-1), tuple(computed.index(head) for head in first))
 
 
 def _fold_biases(

@@ -187,7 +187,8 @@ def _copy_layer(
         small.attention_output.weight[:, small_rows] = writes.float()
         for large_part, small_part in zip(large.position_projections, small.position_projections, strict=True):
             small_part.weight[small_rows] = large_part.weight[large_rows][:, kept]
-            small_part.bias[small_rows] = large_part.bias[large_rows]
+            if small_part.bias is not None:
+                small_part.bias[small_rows] = large_part.bias[large_rows]
     if large.attention_output.bias is not None:
         small.attention_output.bias.copy_(large.attention_output.bias[kept])
     neurons = top_positions(statistics.neurons * large.ffn_out.weight[kept].double().square().sum(0), small.ffn_in.out_features)

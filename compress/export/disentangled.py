@@ -178,10 +178,13 @@ def _first(graph: RowGraph, rows: np.ndarray, name: str) -> str:
 
 
 def _by_head(graph: RowGraph, table: str, index: str, shape: tuple[int, int], name: str) -> str:
-    """Look up rows of a table, (n, heads * size), and return them as columns of each head, (heads, size, n)."""
+    """Look up rows of a table, (n, heads * size), and return them as columns of each head, (1, heads, size, n).
+
+    The first axis is for ONNX Runtime: opening a float16 graph, it crashes at a product of a transposed value with one of fewer axes.
+    """
     rows = graph.node("Gather", [table, index], f"{name}.rows")
-    split = graph.node("Reshape", [rows, graph.integers([-1, *shape], f"positions.{shape[0]}")], f"{name}.rows.heads")
-    return graph.node("Transpose", [split], f"{name}.columns", perm=[1, 2, 0])
+    split = graph.node("Reshape", [rows, graph.integers([1, -1, *shape], f"positions.{shape[0]}")], f"{name}.rows.heads")
+    return graph.node("Transpose", [split], f"{name}.columns", perm=[0, 2, 3, 1])
 
 
 def _heads_of(graph: RowGraph, rows: str, shape: tuple[int, int], name: str) -> str:

@@ -1,8 +1,8 @@
 """Models as they are in memory: modules of transformers, arranged so that every role has a linear, every head its rows, every use a layer.
 
-What reads, cuts or exports layers then needs to know neither joined linears (compress.models.joined_linear), nor keys and values that heads
-share (compress.models.grouped_heads), nor layers that are used several times (compress.models.layer_groups). The forward functions stay
-those of transformers.
+What reads, cuts or exports layers then needs to know neither joined linears (compress.models.joined_linear and interleaved), nor keys and
+values that heads share (compress.models.grouped_heads), nor layers that are used several times (compress.models.layer_groups). The forward
+functions stay those of transformers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import nn
 
 from compress.models.family import FAMILIES, Family
 from compress.models.grouped_heads import repeat_groups
+from compress.models.interleaved import split_interleaved
 from compress.models.joined_linear import ModelT, split_joined
 from compress.models.layer_groups import grouping_of_config, stored_places
 from compress.models.layers import find_submodule
@@ -32,6 +33,7 @@ def arrange(model: ModelT) -> ModelT:
     family = FAMILIES.get(config.model_type)
     if family and family.grouped:
         _unroll(getattr(model, family.encoder, model), config, family)
+    split_interleaved(model)
     repeat_groups(model)
     use_blocks(config)
     return split_joined(model)

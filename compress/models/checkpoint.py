@@ -32,6 +32,7 @@ from compress.models.embedder import (
 from compress.models.family import Family, family_of
 from compress.models.grouped_heads import stored_groups, without_copies
 from compress.models.head import PROBLEM_TYPES, has_fixed_logits, label_config, model_class, reorder_classes
+from compress.models.interleaved import join_heads, split_heads
 from compress.models.joined_linear import join_state, split_state
 from compress.models.label_mapping import PREDICTIONS
 from compress.models.layer_groups import grouping_of_config, stored_names
@@ -126,7 +127,8 @@ def save_model(model: TransformersModel, folder: Path, tokenizer_source: Path) -
     copies = shared_names(model, owners_of(model))
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items() if name not in copies}
     family = family_of(model.config.model_type)
-    state = without_copies(join_state(state, family), family, getattr(model.config, family.heads_key, 0), groups)
+    state = join_heads(join_state(state, family), family, model_shape(model).head_size)
+    state = without_copies(state, family, getattr(model.config, family.heads_key, 0), groups)
     if family.grouped:
         state = stored_names(state, family, grouping_of_config(stored_config(model).to_dict()))
     disk.check_space(folder, sum(tensor.nbytes for tensor in state.values()))
@@ -190,7 +192,8 @@ def _load_compressed(
         )
     try:
         model = build_model(model_class(family, target), transformers.AutoConfig.for_model(**config | names))
-        state, shape = split_state(load_file(folder / WEIGHTS), family), shapes.shape_of_config(config)
+        shape = shapes.shape_of_config(config)
+        state = split_heads(split_state(load_file(folder / WEIGHTS), family), family, shape.head_size)
         if target == "vector":
             state = {f"{family.encoder}.{name}": tensor for name, tensor in state.items()} | dense_state(folder, config)
         else:

@@ -144,7 +144,9 @@ def _check_rotary(config: Config, family: Family, path: Path) -> None:
 
 
 def _check_disentangled(config: Config, path: Path) -> None:
-    """Refuse parts of DeBERTa-v2 that are not computed: a convolution, token types, and embeddings of another width."""
+    """Refuse parts of DeBERTa that are not computed: a convolution, mixed heads, token types, and embeddings of another width."""
+    if config.get("talking_head"):
+        raise ModelError(f"{path}: attention that mixes heads (talking_head) is not supported")
     if config.get("conv_kernel_size"):
         raise ModelError(f"{path}: a convolution after the first layer (conv_kernel_size) is not supported", "deberta-v3 models have none")
     if config.get("type_vocab_size"):

@@ -46,14 +46,12 @@ def position_tables(model: TransformersModel, layer: Layer) -> tuple[torch.Tenso
     """Return a layer's keys and queries of every bucket, (2 * span, heads * size) each; None for a term that its scores do not have."""
     family = family_of(model.config.model_type)
     attention = find_submodule(layer.module, family.attention)
-    embeddings = find_submodule(model, f"{family.encoder}.encoder").get_rel_embedding()[: 2 * attention.pos_ebd_size]
-    key, query = (layer.key, layer.query) if attention.share_att_key else _own_projections(attention)
+    span = attention.max_relative_positions if family.interleaved else attention.pos_ebd_size
+    embeddings = find_submodule(model, f"{family.encoder}.encoder").get_rel_embedding()[: 2 * span]
+    shared = getattr(attention, "share_att_key", False)
+    key, query = (layer.key, layer.query) if shared else (find_submodule(layer.module, path) for path in family.position_projections)
     keys = key(embeddings) if "c2p" in attention.pos_att_type and key is not None else None
     return keys, query(embeddings) if "p2c" in attention.pos_att_type and query is not None else None
-
-
-def _own_projections(attention: Any) -> tuple[nn.Module | None, nn.Module | None]:
-    return getattr(attention, "pos_key_proj", None), getattr(attention, "pos_query_proj", None)
 
 
 def buckets_by_distance(model: TransformersModel, distances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,7 +59,7 @@ def buckets_by_distance(model: TransformersModel, distances: torch.Tensor) -> tu
     from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 
     encoder = find_submodule(model, f"{family_of(model.config.model_type).encoder}.encoder")
-    count, longest = encoder.position_buckets, encoder.max_relative_positions
+    count, longest = getattr(encoder, "position_buckets", 0), encoder.max_relative_positions  # DeBERTa (v1) has no buckets
     span = count if count > 0 else longest
 
     def bucket(values: torch.Tensor) -> torch.Tensor:

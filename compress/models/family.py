@@ -67,6 +67,7 @@ class Family:
     joined: JoinedParts = ()  # linears that a checkpoint stores as one: their last name, and the names of the parts in memory
     bias_keys: tuple[tuple[str, tuple[str, ...]], ...] = ()  # keys of config.json that switch biases, and the modules that they belong to
     kv_heads_key: str = ""  # of config.json: heads of keys and values, which groups of heads share
+    interleaved: bool = False  # whether one matrix holds query, key and value head by head, see compress.models.interleaved
     never_biased: bool = False  # whether the linears of layers have no bias, and no key of config.json gives them one
     published_code: bool = False  # whether configs name code of the authors (`auto_map`) that transformers has had itself since
     head: str = "bert"  # how the sequence-classification head computes: a key of `HEADS` in compress.export.heads
@@ -223,6 +224,17 @@ _DEBERTA = replace(
     position_projections=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
     head_size_key="attention_head_size",
 )
+_DEBERTA_V1 = replace(
+    _DEBERTA,
+    model_type="deberta",
+    prefix="Deberta",
+    query="attention.self.in_proj.query",
+    key="attention.self.in_proj.key",
+    value="attention.self.in_proj.value",
+    position_projections=("attention.self.pos_proj", "attention.self.pos_q_proj"),
+    head_size_key="",
+    interleaved=True,
+)
 _NOMIC = replace(
     _BERT,
     model_type="nomic_bert",
@@ -298,6 +310,7 @@ FAMILIES: dict[str, Family] = {
         _DISTILBERT,
         _MODERNBERT,
         _DEBERTA,
+        _DEBERTA_V1,
         _NOMIC,
         _ALBERT,
         _EUROBERT,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from compress.models.family import Family, family_of
+from compress.models.interleaved import BIASES
 from compress.models.layers import Layer, encoder_layers, find_submodule
 from compress.models.model_shape import record_shape
 from compress.models.relative_positions import select_bias_columns
@@ -110,9 +111,12 @@ def keep_heads(model: TransformersModel, layer: Layer, heads: Sequence[int], hea
     sizes = {"num_attention_heads": count, "n_heads": count, "all_head_size": count * head_size}
     # a narrowed model's config implies other values
     sizes |= {"attention_head_size": head_size, "head_dim": head_size, "scaling": head_size**-0.5}
-    for attribute, value in sizes.items():
-        if hasattr(attention, attribute):
-            setattr(attention, attribute, value)
+    for module in (attention, *attention.children()):
+        for attribute, value in sizes.items():
+            if hasattr(module, attribute):
+                setattr(module, attribute, value)
+    for name in set(BIASES.values()) & {name for name, _ in attention.named_buffers(recurse=False)}:
+        setattr(attention, name, getattr(attention, name).new_zeros(count))
 
 
 def _without_heads(family: Family, layer: Layer) -> NoHeads:

@@ -64,6 +64,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **{f"{name}_token_id": number for name, number in (("bos", 2), ("cls", 2), ("eos", 3), ("sep", 3))},
     },
 }
+CONFIGS["deberta"] = {
+    **CONFIGS["bert"],
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "max_relative_positions": 24,
+    "pos_att_type": ["c2p", "p2c"],
+    "position_biased_input": False,
+}
 CONFIGS["nomic_bert"] = {**CONFIGS["bert"], "rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}
 CONFIGS["eurobert"] = {  # two heads share a key and a value
     **{key: value for key, value in CONFIGS["nomic_bert"].items() if key != "type_vocab_size"},
@@ -76,7 +84,9 @@ RENAMED = ("camembert", "data2vec-text", "ernie")  # computed as a family above:
 CONFIGS |= {"camembert": CONFIGS["roberta"], "data2vec-text": CONFIGS["roberta"], "ernie": {**CONFIGS["bert"], "use_task_id": True}}
 ANGLED = ("roberta", "xlm-roberta", "mpnet", "camembert", "data2vec-text")  # their special tokens are <s>, </s>, …
 SPECIALS |= dict.fromkeys(ANGLED, SPECIALS["roberta"])
-OTHER_BLOCKS = ("modernbert", "deberta-v2", "nomic_bert", "eurobert")  # layers that are not BERT's: tests of their own in tests/unit/models
+OTHER_BLOCKS = (  # layers that are not BERT's: tests of their own in tests/unit/models
+    "modernbert", "deberta-v2", "deberta", "nomic_bert", "eurobert",
+)  # fmt: skip
 GROUPED = ("albert",)  # layers that are used several times, likewise
 FAMILIES = [name for name in CONFIGS if name not in RENAMED + OTHER_BLOCKS + GROUPED]
 FIXED_NAMES: dict[str, list[str]] = {"value": ["value"], "span": ["start", "end"], "mentions": ["other", "antecedent"]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from tests.tiny.configs import CONFIGS, FIXED_NAMES, HEADS, HIDDEN, LABELS, POSITIONS
+from tests.tiny.configs import CONFIGS, FIXED_NAMES, HEAD_SIZE, HEADS, HIDDEN, LABELS, POSITIONS
 from tests.tiny.folders import written_once
 from tests.tiny.tokenizers import vocabulary, write_tokenizer
 
@@ -227,12 +227,16 @@ def save_pretrained(model: Any, folder: Path) -> None:
 
     from compress.models.family import family_of
     from compress.models.grouped_heads import stored_groups, without_copies
+    from compress.models.interleaved import join_heads
     from compress.models.joined_linear import join_state
 
     transformers.utils.logging.disable_progress_bar()
     family = family_of(model.config.model_type)
     if family.grouped:
         regrouped(model).save_pretrained(str(folder))
+        return
+    if family.interleaved:
+        model.save_pretrained(str(folder), state_dict=join_heads(model.state_dict(), family, HEAD_SIZE))
         return
     if family.kv_heads_key and hasattr(model, family.encoder):
         with stored_groups(model) as groups:

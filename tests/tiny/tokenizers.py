@@ -36,7 +36,7 @@ def write_tokenizer(folder: Path, family: str = "bert") -> Path:
     )
     tokenizer.save(str(folder / "tokenizer.json"))
     pad = "<pad>" if roberta else "[PAD]"
-    untyped = roberta or family in ("distilbert", "modernbert", "deberta-v2", "eurobert")
+    untyped = roberta or family in ("distilbert", "modernbert", "deberta-v2", "deberta", "eurobert")
     inputs = ["input_ids", *([] if untyped else ["token_type_ids"]), "attention_mask"]
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": pad, "unk_token": unknown, "model_input_names": inputs}
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")

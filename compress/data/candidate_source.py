@@ -11,25 +11,6 @@ from compress.data.collection import Collection
 from compress.data.tables import existing_file
 
 
-class SearchedData(Protocol):
-    """Queries and the corpus that is searched for them, read when they are first needed."""
-
-    @property
-    def sources(self) -> BeirSources:
-        """Where they come from."""
-        ...
-
-    @property
-    def queries(self) -> Collection:
-        """The queries."""
-        ...
-
-    @property
-    def corpus(self) -> Collection:
-        """The documents."""
-        ...
-
-
 class CandidateSource(Protocol):
     """A run file, which may be written only when it is needed."""
 
@@ -43,11 +24,11 @@ class CandidateSource(Protocol):
         """Whether every query has candidates, which is known before they are searched."""
         ...
 
-    def file(self, data: SearchedData) -> str:
-        """Return the path of the run file, in TREC's format, for the queries of `data`."""
+    def file(self, sources: BeirSources, queries: Collection, corpus: Collection) -> str:
+        """Return the path of the run file, in TREC's format."""
         ...
 
-    def digest(self, data: SearchedData) -> str:
+    def digest(self, sources: BeirSources) -> str:
         """Return a digest that changes with the candidates; nothing is searched for it."""
         ...
 
@@ -68,10 +49,10 @@ class RunFile:
         """A file may leave queries out."""
         return False
 
-    def file(self, data: SearchedData) -> str:
+    def file(self, sources: BeirSources, queries: Collection, corpus: Collection) -> str:
         """Return its path."""
         return self.path
 
-    def digest(self, data: SearchedData) -> str:
+    def digest(self, sources: BeirSources) -> str:
         """Return the digest of its contents."""
         return digests.digest_file(existing_file(self.path))

@@ -77,12 +77,14 @@ class Retrieval:
     @cached_property
     def fingerprint(self) -> str:
         """A digest of the data and of how it is split."""
-        run = {"run": self._source.digest(self)} if self._source else {}
+        run = {"run": self._source.digest(self.sources)} if self._source else {}
         return digests.digest_json({"data": self.sources.digest(), "shares": self._shares, **run})
 
     @cached_property
     def _rankings(self) -> list[DocumentRanking]:
-        return read_trec_run(self._source.file(self), self.queries, self.corpus) if self._source else []
+        if self._source is None:
+            return []
+        return read_trec_run(self._source.file(self.sources, self.queries, self.corpus), self.queries, self.corpus)
 
     def candidates(self, split: str) -> list[DocumentRanking]:
         """Return the first candidates of each judged query of a split, for a reranker.

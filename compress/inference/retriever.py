@@ -12,7 +12,8 @@ from compress.core import artifacts, caches, digests, machine
 from compress.core.disk_cache import cached_folder, is_cached
 from compress.core.errors import ModelError
 from compress.core.outputs import check_output_file, unwritable
-from compress.data.candidate_source import SearchedData
+from compress.data.beir import BeirSources
+from compress.data.collection import Collection
 from compress.data.examples import Examples
 from compress.data.input_spec import InputSpec
 from compress.data.rankings import DocumentRanking
@@ -66,22 +67,22 @@ class FoundCandidates:
     def _folder(self) -> Path:
         return locate(self.reference)
 
-    def digest(self, data: SearchedData) -> str:
+    def digest(self, sources: BeirSources) -> str:
         """Return a digest of the embedder, its longest input, the data and the libraries that compute."""
         libraries = [machine.version_of(name) for name in ("torch", "transformers", "onnxruntime")]
         longest = embedder_spec(self._folder).max_length
-        return digests.digest_json([VERSION, digest_model(self._folder), longest, data.sources.digest(), MAX_CANDIDATES, libraries])
+        return digests.digest_json([VERSION, digest_model(self._folder), longest, sources.digest(), MAX_CANDIDATES, libraries])
 
-    def file(self, data: SearchedData) -> str:
+    def file(self, sources: BeirSources, queries: Collection, corpus: Collection) -> str:
         """Return the path of a run file in the cache."""
-        entry = caches.writable_root() / "candidates" / self.digest(data)
+        entry = caches.writable_root() / "candidates" / self.digest(sources)
 
         def compute(folder: Path) -> dict[str, object]:
-            rankings = rank_corpus(self._folder, data)
-            write_trec_run(folder / FILE, rankings, data.queries, data.corpus, TAG)
+            rankings = rank_corpus(self._folder, queries, corpus)
+            write_trec_run(folder / FILE, rankings, queries, corpus, TAG)
             return {"kind": "candidates"}
 
-        needed = 0 if is_cached(entry) else LINE_BYTES * MAX_CANDIDATES * len(data.queries)
+        needed = 0 if is_cached(entry) else LINE_BYTES * MAX_CANDIDATES * len(queries)
         with cached_folder(entry, needed, compute, "candidates of the queries"):
             return str(entry / FILE)
 
@@ -104,13 +105,14 @@ def embedder_spec(folder: Path, pooling: str | None = None, hint: str = "give an
 
 
 def rank_corpus(
-    folder: Path, retrieval: SearchedData, device: str = "cpu", pooling: str | None = None, check: bool = True
+    folder: Path, queries: Collection, corpus: Collection, device: str = "cpu", pooling: str | None = None, check: bool = True
 ) -> list[DocumentRanking]:
     """Return the first candidates of every query, judged or not.
 
     Args:
         folder: of the embedder.
-        retrieval: corpus and queries.
+        queries: the queries.
+        corpus: the documents.
         device: `auto`, `cpu` or `cuda`.
         pooling: of an embedder whose folder does not name it.
         check: compare an artifact's outputs with those that it carries.
@@ -123,9 +125,8 @@ def rank_corpus(
 
     input_spec = embedder_spec(folder, pooling)
     forward = open_forward(folder, device, target="vector", pooling=pooling, check=check)
-    search = CorpusSearch(retrieval.corpus)
-    queries = Examples(retrieval.queries.texts, np.zeros(len(retrieval.queries), dtype=np.float32))
-    encoded = search.encode(folder, queries, input_spec)
+    search = CorpusSearch(corpus)
+    encoded = search.encode(folder, Examples(queries.texts, np.zeros(len(queries), dtype=np.float32)), input_spec)
     vectors = run_batches(forward, encoded, label="encoding queries and corpus")
     return [ranking.top(MAX_CANDIDATES) for ranking in search.rankings(vectors, len(queries), folder)]
 
@@ -153,7 +154,7 @@ def write_candidates(
     folder = locate(reference)
     embedder_spec(folder, pooling, "give an embedder, or an encoder with its --pooling")
     retrieval = Retrieval(data, judged=False)
-    rankings = rank_corpus(folder, retrieval, device, pooling, check)
+    rankings = rank_corpus(folder, retrieval.queries, retrieval.corpus, device, pooling, check)
     try:
         write_trec_run(output, rankings, retrieval.queries, retrieval.corpus, TAG)
     except OSError as error:

@@ -99,7 +99,8 @@ def candidates_found(folder: Path) -> object:
     from compress.data.retrieval import Retrieval
     from compress.inference.retriever import FoundCandidates
 
-    return FoundCandidates(str(tiny.write_embedder(folder / "embedder"))).file(Retrieval(str(write_beir(folder / "beir"))))
+    data = Retrieval(str(write_beir(folder / "beir")))
+    return FoundCandidates(str(tiny.write_embedder(folder / "embedder"))).file(data.sources, data.queries, data.corpus)
 
 
 def graph_tuned(folder: Path) -> object:

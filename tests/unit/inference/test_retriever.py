@@ -53,8 +53,8 @@ def test_a_task_finds_its_candidates_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert few.fingerprint != read.fingerprint
     monkeypatch.setattr(retriever, "rank_corpus", None)
     assert open_task(found.spec).model_inputs("test").texts == pairs[0].texts
-    other, data = FoundCandidates(str(tiny.write_embedder(tmp_path / "other", seed=1))), Retrieval(folder)
-    assert other.digest(data) != FoundCandidates(str(embedder)).digest(data)
+    other, sources = FoundCandidates(str(tiny.write_embedder(tmp_path / "other", seed=1))), Retrieval(folder).sources
+    assert other.digest(sources) != FoundCandidates(str(embedder)).digest(sources)
     with pytest.raises(ModelError, match="is no embedder"):
         assert open_task(resolve({**task, "retriever": str(tiny.write_checkpoint(tmp_path / "classifier"))})).fingerprint
 
@@ -67,10 +67,10 @@ def test_nothing_is_searched_to_know_the_splits(tmp_path: Path, monkeypatch: pyt
 
 
 def test_candidates_of_another_length_are_others(tmp_path: Path) -> None:
-    embedder, data = tiny.write_embedder(tmp_path / "model"), Retrieval(str(write_beir(tmp_path / "beir")))
-    before = FoundCandidates(str(embedder)).digest(data)
+    embedder, sources = tiny.write_embedder(tmp_path / "model"), Retrieval(str(write_beir(tmp_path / "beir"))).sources
+    before = FoundCandidates(str(embedder)).digest(sources)
     (embedder / "sentence_bert_config.json").write_text('{"max_seq_length": 5}', encoding="utf-8")
-    assert FoundCandidates(str(embedder)).digest(data) != before
+    assert FoundCandidates(str(embedder)).digest(sources) != before
 
 
 def test_a_search_needs_no_judgements(tmp_path: Path) -> None:

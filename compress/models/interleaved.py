@@ -56,7 +56,7 @@ def _layer_norm(norm: nn.Module) -> nn.LayerNorm:
 def _split(attention: nn.Module, joined: nn.Linear) -> None:
     heads, size = int(attention.num_attention_heads), int(attention.attention_head_size)  # pyright: ignore[reportArgumentType]
     rows = joined.weight.detach().unflatten(0, (heads, len(PARTS), size))
-    linears: list[nn.Linear] = []
+    linears: dict[str, nn.Linear] = {}
     for number, part in enumerate(PARTS):
         linear = nn.Linear(joined.in_features, heads * size, bias=part in BIASES)
         linear.weight = nn.Parameter(rows[:, number].flatten(0, 1).clone())
@@ -65,8 +65,8 @@ def _split(attention: nn.Module, joined: nn.Linear) -> None:
             linear.bias = nn.Parameter(getattr(attention, name).detach().clone())
             delattr(attention, name)
             attention.register_buffer(name, torch.zeros(heads), persistent=False)  # the linear adds its bias
-        linears.append(linear)
-    setattr(attention, JOINED, InterleavedLinear(*linears, size).train(joined.training))
+        linears[part] = linear
+    setattr(attention, JOINED, InterleavedLinear(**linears, size=size).train(joined.training))
 
 
 def join_heads(state: State, family: Family, size: int) -> State:

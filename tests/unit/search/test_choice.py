@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from compress.search.candidates import SearchCandidate, Speed
@@ -18,7 +20,7 @@ def artifact(name: str, gain: float | None, points: float, expected: float | Non
     return SearchCandidate(name, name, gain, Drop(points, error, 872), speed, size_mb=10.0, expected=before)
 
 
-def trials_with(*candidates: SearchCandidate, **objective: object) -> Trials:
+def trials_with(*candidates: SearchCandidate, **objective: Any) -> Trials:
     """Return the trials of a search that has found these."""
     trials = search_on(FakeLab(Landscape()), **objective).trials
     trials.latencies_ms.append(12.0)

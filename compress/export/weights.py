@@ -181,7 +181,7 @@ def _layer_weights(model: TransformersModel, layer: Layer, size: LayerShape, sca
 def _once_a_group(model: TransformersModel, linear: nn.Linear, heads: int) -> LinearWeights:
     """Read keys or values; those that several heads share are computed once."""
     weights = LinearWeights.of(linear)
-    if not family_of(model.config.model_type).kv_heads_key or len(weights.factors) > 1:
+    if not family_of(model.config.model_type).kv_heads_key or len(weights.factors) != 1:
         return weights
     first = equal_heads(linear.weight, linear.bias, heads)
     computed = sorted(set(first))

@@ -41,7 +41,7 @@ def plain_labels(cells: Sequence[object], where: str = "the column", names: Sequ
     stripped = {text: text.strip() for text in texts if text != text.strip()}
     if stripped:
         count = sum(isinstance(cell, str) and cell in stripped for cell in cells)
-        console.warn_once(f"{count} labels of {where} have blanks at their ends, which are ignored: {next(iter(stripped))!r}")
+        console.warn_once(f"{count} labels of {where} have blanks at their ends, which are ignored: {min(stripped)!r}")
     numbers = [_INTEGER.fullmatch(stripped.get(text, text)) for text in texts if text.strip() not in NO_LABELS]
     if all(numbers) and any("." in match[0] for match in numbers if match):
         integers = {text: match[1] for text in texts if (match := _INTEGER.fullmatch(text.strip()))}

@@ -130,7 +130,7 @@ def test_what_is_not_given_or_goes_together_is_accepted(document: dict[str, Any]
     ("verb", "document"),
     [
         ("prune", {"method": "taylor", "target_flops": 0.5, "uniform": False, "refit": True, "recover": "after", "augment": 0}),
-        ("prune", {"method": "vocab", "device": "auto", "calib_samples": 2048}),
+        ("prune", {"method": "vocab", "device": "auto", "calib_samples": None}),
         ("distill", {"method": ["theseus"], "augment": 0}),
         ("quantize", {"method": "fp16", "target": "auto", "calib_method": "minmax", "runtime": "onnxruntime"}),
         ("export", {"threads": [1], "precision": "auto"}),

@@ -116,6 +116,22 @@ def attention(
         return _in_parts(graph, rows, mask, (heads, size), scale, name, rotation, in_parts)
     if form.attention in ("plain", "blocks"):
         return _plain(graph, rows, mask, (heads, size), scale, first_only, name, rotation)
+    return _as_operator(graph, rows, mask, (heads, size), scale, first_only, name, rotation, form)
+
+
+def _as_operator(
+    graph: RowGraph,
+    rows: tuple[str, str, str],
+    mask: str,
+    shape: tuple[int, int],
+    scale: float,
+    first_only: bool,
+    name: str,
+    rotation: Rotation | None,
+    form: GraphForm,
+) -> str:
+    """Add attention as one operator, ONNX Runtime's or that of ONNX; `shape` is (heads, size)."""
+    heads, size = shape
     width = heads * size
     if first_only:
         query = graph.node("Reshape", [rows[0], graph.integers([-1, 1, width], f"single.{width}")], f"{rows[0]}.texts")
@@ -123,8 +139,8 @@ def attention(
         query = graph.shaped(rows[0], [width], f"{rows[0]}.texts")
     key, value = (graph.shaped(part, [width], f"{part}.texts") for part in rows[1:])
     if rotation is not None:
-        query = query if first_only else _rotated(graph, query, rotation, (heads, size), form)
-        key = _rotated(graph, key, rotation, (heads, size), form)
+        query = query if first_only else _rotated(graph, query, rotation, shape, form)
+        key = _rotated(graph, key, rotation, shape, form)
     if form.attention == "mha":
         masks = ["", mask] if mask == f"{INT32_MASK}{graph.stage}" else ["", "", mask]
         mixed = graph.node(
@@ -135,8 +151,8 @@ def attention(
         if mask == f"{MASK_BIAS}{graph.stage}" and not first_only:  # ONNX Runtime does not broadcast it to the queries
             length = graph.length("mask.length")
             ones = graph.integers([1, 1], "mask.ones"), graph.integers([1], "mask.one")
-            shape = graph.shared("Concat", [ones[0], length, ones[1]], f"mask.shape{graph.stage}", axis=0)
-            mask = graph.shared("Expand", [mask, shape], f"mask.queries{graph.stage}")
+            queries = graph.shared("Concat", [ones[0], length, ones[1]], f"mask.shape{graph.stage}", axis=0)
+            mask = graph.shared("Expand", [mask, queries], f"mask.queries{graph.stage}")
         mixed = graph.node("Attention", [query, key, value, mask], f"{name}.mixed", q_num_heads=heads, kv_num_heads=heads, scale=scale)
     return graph.node("Reshape", [mixed, graph.integers([-1, width], f"merged.{width}")], f"{name}.context")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from compress.core.errors import ModelError
 from compress.export.builder import GraphBuilder, RowGraph
@@ -39,43 +39,54 @@ def add_activation(graph: GraphBuilder, value: str, kind: str, name: str) -> str
     raise ModelError(f"the activation '{kind}' cannot be exported", f"supported: {', '.join(sorted(ACTIVATIONS))}")
 
 
+def _two_linears(
+    graph: GraphBuilder,
+    rows: str,
+    linears: tuple[nn.Linear | FactoredLinear, nn.Linear | FactoredLinear],
+    activation: str,
+    names: tuple[str, str, str],
+) -> str:
+    """Apply a linear, an activation and a last linear; `names` are those of the three nodes."""
+    inner = add_activation(graph, add_linear(graph, rows, linears[0], names[0]), activation, names[1])
+    return add_linear(graph, inner, linears[1], names[2])
+
+
+def _pooler_head(graph: GraphBuilder, model: TransformersModel, first: str, pooler: str) -> str:
+    """Add the encoder's pooler, the module at a path in the encoder, and the classifier."""
+    linears = find_submodule(model, f"{family_of(model.config.model_type).encoder}.{pooler}"), find_submodule(model, "classifier")
+    return _two_linears(graph, first, linears, "tanh", ("pooler", "pooler.tanh", "classifier"))
+
+
 def _bert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooler = find_submodule(model, f"{family_of(model.config.model_type).encoder}.pooler.dense")
-    pooled = add_activation(graph, add_linear(graph, first, pooler, "pooler"), "tanh", "pooler.tanh")
-    return add_linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
+    return _pooler_head(graph, model, first, "pooler.dense")
 
 
 def _albert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooler = find_submodule(model, f"{family_of(model.config.model_type).encoder}.pooler")
-    pooled = add_activation(graph, add_linear(graph, first, pooler, "pooler"), "tanh", "pooler.tanh")
-    return add_linear(graph, pooled, find_submodule(model, "classifier"), "classifier")
+    return _pooler_head(graph, model, first, "pooler")
+
+
+def _dense_head(graph: GraphBuilder, model: TransformersModel, first: str, activation: str) -> str:
+    """Add the two linears of a module `classifier`."""
+    linears = find_submodule(model, "classifier.dense"), find_submodule(model, "classifier.out_proj")
+    return _two_linears(graph, first, linears, activation, ("classifier.dense", f"classifier.{activation}", "classifier.out"))
 
 
 def _roberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    inner = add_activation(
-        graph, add_linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "tanh", "classifier.tanh"
-    )
-    return add_linear(graph, inner, find_submodule(model, "classifier.out_proj"), "classifier.out")
+    return _dense_head(graph, model, first, "tanh")
 
 
 def _electra_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    inner = add_activation(
-        graph, add_linear(graph, first, find_submodule(model, "classifier.dense"), "classifier.dense"), "gelu", "classifier.gelu"
-    )
-    return add_linear(graph, inner, find_submodule(model, "classifier.out_proj"), "classifier.out")
+    return _dense_head(graph, model, first, "gelu")
 
 
 def _distilbert_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    inner = add_activation(
-        graph, add_linear(graph, first, find_submodule(model, "pre_classifier"), "pre_classifier"), "relu", "pre_classifier.relu"
-    )
-    return add_linear(graph, inner, find_submodule(model, "classifier"), "classifier")
+    linears = find_submodule(model, "pre_classifier"), find_submodule(model, "classifier")
+    return _two_linears(graph, first, linears, "relu", ("pre_classifier", "pre_classifier.relu", "classifier"))
 
 
 def _deberta_head(graph: GraphBuilder, model: TransformersModel, first: str) -> str:
-    pooler: Any = model.pooler
-    inner = add_activation(graph, add_linear(graph, first, pooler.dense, "pooler"), model.config.pooler_hidden_act, "pooler.act")
-    return add_linear(graph, inner, find_submodule(model, "classifier"), "classifier")
+    linears = find_submodule(model, "pooler.dense"), find_submodule(model, "classifier")
+    return _two_linears(graph, first, linears, model.config.pooler_hidden_act, ("pooler", "pooler.act", "classifier"))
 
 
 def modernbert_transform(graph: GraphBuilder, model: TransformersModel, rows: str) -> str:

@@ -165,18 +165,25 @@ def match_vectors(model: TransformersModel, size: int, normalized: bool) -> None
     setattr(model.config, EMBEDDING_KEY, replace(head, steps=tuple(new)).as_json())
 
 
+def last_dense(model: TransformersModel) -> Dense | None:
+    """Return the last dense layer of an embedder; None if it has none."""
+    dense = [step for step in cast("nn.ModuleList", model.steps) if isinstance(step, Dense)]
+    return dense[-1] if dense else None
+
+
 @torch.no_grad()
-def ensure_dense(model: TransformersModel) -> None:
-    """Add a dense layer to an embedder without one, in place; it is the identity, so that the vectors stay as they are."""
+def ensure_dense(model: TransformersModel) -> Dense:
+    """Return the last dense layer of an embedder; without one it gets one, in place: the identity, so that the vectors stay as they are."""
+    if (last := last_dense(model)) is not None:
+        return last
     head, steps = head_of(model.config), cast("nn.ModuleList", model.steps)
-    if any(isinstance(step, Dense) for step in steps):
-        return
     size = vector_size(model)
     place, dense = len(steps) - int(head.normalized), Dense(new := DenseStep(size, size))
     nn.init.eye_(dense.linear.weight)
     nn.init.zeros_(dense.linear.bias)
     steps.insert(place, dense.to(model.device))
     setattr(model.config, EMBEDDING_KEY, replace(head, steps=(*head.steps[:place], new, *head.steps[place:])).as_json())
+    return dense
 
 
 @cache

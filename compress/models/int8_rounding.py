@@ -180,8 +180,10 @@ def round_to_int8(model: TransformersModel, ranges: Mapping[str, Range], learned
     disentangled = family_of(model.config.model_type).disentangled
     for name, limits in ranges.items():
         named = linears[name]
-        rounding = by_value.setdefault((named.value, limits), ActivationRounding(limits, learned).to(model.device))
-        activations[name] = rounding
+        value = named.value, limits
+        if value not in by_value:
+            by_value[value] = ActivationRounding(limits, learned).to(model.device)
+        rounding = activations[name] = by_value[value]
         linear = model.get_submodule(named.path)
         once = disentangled and ".attention." in name and named.added != ""
         module = RoundedLinear(linear, rounding, named, modules, once)  # pyright: ignore[reportArgumentType]

@@ -69,14 +69,14 @@ def standard_config(config: object, path: Path) -> Config:
     activation = config.get("activation_function")
     if activation not in ACTIVATIONS:
         raise ModelError(f"{path}: activation_function {activation!r} is not supported", f"supported: {', '.join(ACTIVATIONS)}")
-    own = {key: value for key, value in config.items() if key not in UNUSED | set(NOT_COMPUTED) | set(NAMES)}
-    own |= {name: config[key] for key, name in NAMES.items() if key in config}
-    own |= {"hidden_act": ACTIVATIONS[activation], "pad_token_id": config.get("pad_token_id") or 0}
-    own.setdefault("rope_parameters", {"rope_type": "default", "rope_theta": config.get("rotary_emb_base", 10_000.0)})
-    trained, longest = config.get("max_trained_positions"), own.get("max_position_embeddings")
+    standard = {key: value for key, value in config.items() if key not in UNUSED | set(NOT_COMPUTED) | set(NAMES)}
+    standard |= {name: config[key] for key, name in NAMES.items() if key in config}
+    standard |= {"hidden_act": ACTIVATIONS[activation], "pad_token_id": config.get("pad_token_id") or 0}
+    standard.setdefault("rope_parameters", {"rope_type": "default", "rope_theta": config.get("rotary_emb_base", 10_000.0)})
+    trained, longest = config.get("max_trained_positions"), standard.get("max_position_embeddings")
     if config.get("rotary_scaling_factor") and isinstance(trained, int) and isinstance(longest, int):
-        own["max_position_embeddings"] = min(longest, trained)
-    return own
+        standard["max_position_embeddings"] = min(longest, trained)
+    return standard
 
 
 def names_own_classes(config: Config) -> bool:

@@ -23,7 +23,7 @@ from compress.editing.layerwise import captured_inputs
 from compress.editing.least_squares import split_held_out
 from compress.models.biases import require_bias
 from compress.models.device import to_tensors
-from compress.models.embedder import Dense, head_of, pooled
+from compress.models.embedder import head_of, last_dense, pooled
 from compress.models.family import family_of
 from compress.models.layers import last_norm
 from compress.models.norms import is_rms_norm, standardized
@@ -82,10 +82,8 @@ def refit_readout(
 
 def readout_parameters(model: TransformersModel) -> list[nn.Parameter]:
     """Return the weights that are fitted: of the last dense layer, or else gain and bias of the last LayerNorm; none for a maximum."""
-    steps: Any = model.steps
-    dense = [step for step in steps if isinstance(step, Dense)]
-    if dense:
-        return list(dense[-1].linear.parameters())
+    if (dense := last_dense(model)) is not None:
+        return list(dense.linear.parameters())
     norm = last_norm(model)
     if "max" in head_of(model.config).pooling:
         return []
@@ -95,11 +93,11 @@ def readout_parameters(model: TransformersModel) -> list[nn.Parameter]:
 def _loss(model: TransformersModel, rows: ReadoutRows, parameters: Parameters) -> torch.Tensor:
     """Return the loss of the vectors that these parameters give."""
     steps: Any = model.steps
-    dense = [number for number, step in enumerate(steps) if isinstance(step, Dense)]
+    dense = last_dense(model)
     states = rows.states if dense else rows.states * parameters[0]
     vectors = (states + rows.ones * parameters[1] if not dense and len(parameters) > 1 else states).flatten(1)
-    for number, step in enumerate(steps):
-        if dense and number == dense[-1]:
+    for step in steps:
+        if step is dense:
             names = [f"linear.{name}" for name, _ in step.linear.named_parameters()]
             vectors = functional_call(step, dict(zip(names, parameters, strict=True)), (vectors,))
         else:

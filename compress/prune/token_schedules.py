@@ -96,9 +96,9 @@ def _divergences(context: PruneContext, model: TransformersModel, tried: Sequenc
         for shares in tried:
             set_token_shares(model, shares)
             total = 0.0
-            for batch, wanted in zip(batches, expected, strict=True):
+            for batch, dense_logits in zip(batches, expected, strict=True):
                 logits = logits_of(model(**calibration.inputs(batch, model, context.device))).float()
-                total += len(batch) * divergence(logits, wanted, context.dense.target)
+                total += len(batch) * divergence(logits, dense_logits, context.dense.target)
             divergences[shares] = total / sum(map(len, batches))
             advance()
     model.to("cpu")

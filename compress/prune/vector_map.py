@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from compress.data.encoded import Encoded
 from compress.distill.teacher_outputs import TeacherOutputs
 from compress.editing.least_squares import split_held_out
 from compress.models.device import to_tensors
-from compress.models.embedder import Dense, ensure_dense, head_of
+from compress.models.embedder import ensure_dense, head_of, last_dense
 from compress.models.types import TransformersModel
 
 RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of the mean square of the vectors' dimensions, towards the identity
@@ -28,12 +27,12 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0)  # of the mean square of the vectors' dimension
 class VectorPairs:
     """Vectors of texts by the pruned and by the dense model, (n, size) each."""
 
-    own: torch.Tensor
+    pruned: torch.Tensor
     dense: torch.Tensor
 
     def loss(self, matrix: torch.Tensor, normalized: bool) -> float:
         """Return the mean of |x M - t|^2 over that of |t|^2; `normalized`: x M is scaled to length one."""
-        mapped = self.own @ matrix
+        mapped = self.pruned @ matrix
         mapped = functional.normalize(mapped, dim=1) if normalized else mapped
         return float((mapped - self.dense).square().sum() / self.dense.square().sum())
 
@@ -49,13 +48,13 @@ def fit_map(fitted: VectorPairs, selecting: VectorPairs, normalized: bool) -> tu
     Returns:
         M, and the loss on held-out texts `before` and `after`.
     """
-    own, dense = fitted.own.double(), fitted.dense.double()
-    gram, identity = own.T @ own, torch.eye(own.shape[1], dtype=torch.float64, device=own.device)
+    pruned, dense = fitted.pruned.double(), fitted.dense.double()
+    gram, identity = pruned.T @ pruned, torch.eye(pruned.shape[1], dtype=torch.float64, device=pruned.device)
     best = identity.float()
     before = best_loss = selecting.loss(best, normalized)
     for ridge in RIDGES:
         penalty = ridge * gram.diagonal().mean() * identity
-        matrix = torch.linalg.solve(gram + penalty, own.T @ dense + penalty).float()
+        matrix = torch.linalg.solve(gram + penalty, pruned.T @ dense + penalty).float()
         loss = selecting.loss(matrix, normalized)
         if loss < best_loss:
             best, best_loss = matrix, loss
@@ -78,17 +77,15 @@ def refit_vector_map(
     Returns:
         The loss on held-out texts `before` and `after`; empty if the last dense layer has an activation.
     """
-    steps: Any = model.steps
-    dense = [step for step in steps if isinstance(step, Dense)]
-    if dense and not isinstance(dense[-1].activation, torch.nn.Identity):
+    dense = last_dense(model)
+    if dense is not None and not isinstance(dense.activation, torch.nn.Identity):
         return {}
     model.to(device)
     pairs = [_pairs(model, data, positions, dense_outputs, device) for positions in batches]
     fitted, selecting = (_joined(part) for part in split_held_out(pairs))
     matrix, losses = fit_map(fitted, selecting, head_of(model.config).normalized)
     if losses["after"] < losses["before"]:
-        ensure_dense(model)
-        linear = next(step for step in reversed(list(steps)) if isinstance(step, Dense)).linear
+        linear = ensure_dense(model).linear
         linear.weight.copy_(matrix.T @ linear.weight)
         if linear.bias is not None:
             linear.bias.copy_(matrix.T @ linear.bias)
@@ -98,9 +95,9 @@ def refit_vector_map(
 def _pairs(
     model: TransformersModel, data: Encoded, positions: np.ndarray, dense_outputs: TeacherOutputs, device: torch.device
 ) -> VectorPairs:
-    own = model(**to_tensors(data.batch(positions), model, device)).logits.float()
-    return VectorPairs(own, dense_outputs.logits_batch(positions, own).to(device))
+    vectors = model(**to_tensors(data.batch(positions), model, device)).logits.float()
+    return VectorPairs(vectors, dense_outputs.logits_batch(positions, vectors).to(device))
 
 
 def _joined(parts: Sequence[VectorPairs]) -> VectorPairs:
-    return VectorPairs(torch.cat([part.own for part in parts]), torch.cat([part.dense for part in parts]))
+    return VectorPairs(torch.cat([part.pruned for part in parts]), torch.cat([part.dense for part in parts]))

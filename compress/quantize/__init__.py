@@ -61,15 +61,8 @@ def run(inputs: Inputs, settings: QuantizeSettings, output: Path) -> QuantizeDoc
     with scratch_folder() as scratch:
         source = float_artifact(inputs, scratch)
         data, texts = verification_data(inputs, source)
-        trained = recorded_ranges(read_config(source)) if method in ("auto", "static") else {}
-        if trained:
-            calibration = data  # errors are measured on it
-            _announce_trained(target, len(trained))
-        else:
-            calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
         reference = OnnxModel(source, hints=RUNTIME_HINTS)
-        observed = None if trained else _observed(reference, data, calibration)
-        variants = GraphVariants(graph_file(source), settings, target, calibration, trained, observed)
+        variants, calibration = _variants(inputs, settings, method, target, reference, data)
         gate = AccuracyGate(inputs, source, reference, settings.max_drop) if inputs.task_or_none else None
         choice = _choose_method(method, variants, gate, reference, data)
         precision = choice.method if choice.method in WEIGHTS else "int8"
@@ -137,6 +130,18 @@ def _announce_trained(target: HardwareTarget, count: int) -> None:
     if target.symmetric or target.seven_bits:
         other = "symmetric ranges around them" if target.symmetric else "7-bit weights"
         console.warn(f"the model was trained for 8-bit weights and unsigned activations, and {target.name} has {other}: check its accuracy")
+
+
+def _variants(
+    inputs: Inputs, settings: QuantizeSettings, method: str, target: HardwareTarget, reference: OnnxModel, data: Encoded
+) -> tuple[GraphVariants, Encoded | None]:
+    """Return the variants of a float artifact, and the texts that they are calibrated on or, with trained ranges, verified on."""
+    source = reference.folder
+    if method in ("auto", "static") and (trained := recorded_ranges(read_config(source))):
+        _announce_trained(target, len(trained))
+        return GraphVariants(graph_file(source), settings, target, data, trained), data  # errors are measured on it
+    calibration = encode_calibration_texts(inputs, settings, source) if method in ("auto", *CALIBRATED) else None
+    return GraphVariants(graph_file(source), settings, target, calibration, observed=_observed(reference, data, calibration)), calibration
 
 
 def _observed(reference: OnnxModel, data: Encoded, calibration: Encoded | None) -> Encoded | None:

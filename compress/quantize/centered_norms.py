@@ -117,13 +117,13 @@ def _adds(editor: GraphEditor, node: onnx.NodeProto, value: str, norms: dict[str
 
 def _readers(editor: GraphEditor, value: str) -> list[tuple[onnx.NodeProto, str]]:
     """Return the nodes that read a value, or rows selected from it, each with the name by which it does."""
-    found: list[tuple[onnx.NodeProto, str]] = []
+    readers: list[tuple[onnx.NodeProto, str]] = []
     for node in editor.consumers(value):
         if node.op_type in VIEWS and node.input[0] == value:
-            found += _readers(editor, node.output[0])
+            readers += _readers(editor, node.output[0])
         else:
-            found.append((node, value))
-    return found
+            readers.append((node, value))
+    return readers
 
 
 def _source(editor: GraphEditor, value: str) -> str:

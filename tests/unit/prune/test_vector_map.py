@@ -37,7 +37,7 @@ def test_few_vectors_move_nothing() -> None:
     """The identity stays where no matrix is better on held-out texts."""
     noise, others = pairs(3, 1, torch.eye(SIZE)), pairs(100, 2, torch.eye(SIZE))
     noise.dense = torch.nn.functional.normalize(torch.randn(3, SIZE, generator=torch.Generator().manual_seed(3)), dim=1)
-    others.dense = torch.nn.functional.normalize(others.own, dim=1)
+    others.dense = torch.nn.functional.normalize(others.pruned, dim=1)
     found, losses = fit_map(noise, others, normalized=True)
     assert losses["after"] == losses["before"]
     assert torch.equal(found, torch.eye(SIZE))

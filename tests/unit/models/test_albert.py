@@ -14,10 +14,9 @@ import transformers
 
 from compress.editing.encoder_layers import keep_layers
 from compress.editing.width import narrow
-from compress.export.attention import PLAIN, GraphForm
+from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
 from compress.models.adapters import add_adapters
 from compress.models.checkpoint import load_model, save_model
 from compress.models.family import family_of
@@ -30,7 +29,7 @@ from compress.prune.sparse import sparsify
 from compress.prune.surgery import mask_model, slice_model
 from compress.quantize.dynamic import dynamic_graph
 from tests import tiny
-from tests.unit.models.edge_batches import assert_same, calibration
+from tests.unit.models.edge_batches import assert_same, calibration, onnx_forward
 
 GROUPS: dict[str, Any] = {"num_hidden_layers": 4, "num_hidden_groups": 2}
 INNER: dict[str, Any] = {"num_hidden_layers": 2, "inner_group_num": 2}
@@ -48,10 +47,6 @@ CUTS = {
     "no FFN": Kept([3], []),
     "neither": Kept([], []),
 }
-
-
-def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
-    return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
 
 
 def saved(model: Any, folder: Path) -> Any:

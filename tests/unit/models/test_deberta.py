@@ -17,10 +17,8 @@ from compress.distill.importance_init import initialize_by_importance
 from compress.editing.layerwise import captured_inputs
 from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.editing.width import narrow
-from compress.export.attention import PLAIN, GraphForm
-from compress.export.graph import build_graph
+from compress.export.attention import GraphForm
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.disentangled import buckets_by_distance
 from compress.models.family import family_of
@@ -31,7 +29,7 @@ from compress.prune.baselines import torch_pruning_scores
 from compress.prune.search import Kept
 from compress.prune.surgery import mask_model, slice_model
 from tests import tiny
-from tests.unit.models.edge_batches import assert_same, calibration
+from tests.unit.models.edge_batches import assert_same, calibration, onnx_forward
 
 OWN: dict[str, Any] = {"share_att_key": False}  # projections of positions apart from those of contents
 VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config that changes what is computed, with every head
@@ -43,10 +41,6 @@ VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config th
     ("class", {"relative_attention": False, "position_biased_input": True, "hidden_act": "relu"}),
 ]
 CUT = [Kept([0, 2], [1, 5, 9, 40]), Kept([], list(range(20))), Kept([3], [])]
-
-
-def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
-    return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
 
 
 def saved(model: Any, folder: Path) -> Any:

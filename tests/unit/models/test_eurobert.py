@@ -17,21 +17,23 @@ from compress.core.errors import ModelError
 from compress.editing.layer_norms import hidden_norms, match_layer_norms
 from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.editing.width import narrow
-from compress.export.attention import PLAIN, GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
 from compress.models.checkpoint import load_model, save_model
 from compress.models.config import read_config
-from compress.models.family import family_of
 from compress.models.grouped_heads import equal_heads, kept_groups
-from compress.models.head import model_class
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
-from tests.unit.models.edge_batches import assert_same, calibration
+from tests.unit.models.edge_batches import (
+    assert_same,
+    assert_sliced_embedder_is_the_same,
+    assert_sliced_is_the_same,
+    calibration,
+    onnx_forward,
+)
 from tests.unit.models.folders import refused
 
 NAME = "eurobert"
@@ -47,32 +49,14 @@ VARIANTS: list[tuple[Any, dict[str, Any]]] = [
 CUT = [Kept([0, 1, 3], [1, 5, 9, 40]), Kept([], list(range(20))), Kept([3], [])]
 
 
-def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
-    return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
-
-
 @pytest.mark.parametrize(("target", "changes"), VARIANTS, ids=str)
 def test_transformers_ours_sliced_reloaded_and_onnx_compute_the_same(target: Any, changes: dict[str, Any], tmp_path: Path) -> None:
-    tiny.write_checkpoint(tmp_path / "dense", NAME, target=target, **changes)
-    plain = model_class(family_of(NAME), target).from_pretrained(tmp_path / "dense").eval()
-    model = load_model(tmp_path / "dense")
-    assert_same(NAME, torch_forward(plain), torch_forward(model), onnx_forward(model))
-    slice_model(model, CUT)
-    (tmp_path / "cut").mkdir()
-    save_model(model, tmp_path / "cut", tmp_path / "dense")
-    again = load_model(tmp_path / "cut")
-    forms = GraphForm("mha", "packed"), GraphForm("onnx", opset=23), GraphForm(scale="scores", opset=17)
-    assert_same(NAME, torch_forward(model), torch_forward(again), onnx_forward(again), *(onnx_forward(again, form) for form in forms))
+    assert_sliced_is_the_same(NAME, target, changes, CUT, tmp_path)
 
 
 @pytest.mark.parametrize("pooling", [("cls",), ("mean", "lasttoken")])
 def test_embedders(pooling: tuple[str, ...], tmp_path: Path) -> None:
-    tiny.write_embedder(tmp_path / "dense", NAME, pooling, dense=8)
-    model = load_model(tmp_path / "dense")
-    slice_model(model, CUT)
-    (tmp_path / "cut").mkdir()
-    save_model(model, tmp_path / "cut", tmp_path / "dense")
-    assert_same(NAME, torch_forward(model), torch_forward(load_model(tmp_path / "cut")), onnx_forward(model))
+    assert_sliced_embedder_is_the_same(NAME, pooling, CUT, tmp_path)
 
 
 def test_a_dense_model_is_saved_as_transformers_has_it(tmp_path: Path) -> None:

@@ -18,10 +18,9 @@ from compress.editing.layer_norms import hidden_norms
 from compress.editing.layerwise import first_layer_inputs
 from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.editing.width import narrow
-from compress.export.attention import PLAIN, GraphForm
+from compress.export.attention import GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
 from compress.models.adapters import add_adapters
 from compress.models.checkpoint import load_model, save_model
 from compress.models.family import family_of
@@ -33,7 +32,7 @@ from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from compress.share.layers import can_share
 from tests import tiny
-from tests.unit.models.edge_batches import assert_same, calibration
+from tests.unit.models.edge_batches import assert_same, calibration, onnx_forward
 
 BIASES: dict[str, Any] = {"attention_bias": True, "mlp_bias": True, "norm_bias": True, "classifier_bias": True}
 VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config that changes what is computed, with every head
@@ -49,10 +48,6 @@ VARIANTS: list[tuple[Any, dict[str, Any]]] = [  # every setting of the config th
     }}),
 ]  # fmt: skip
 CUT = [Kept([0, 2], [1, 5, 9, 40]), Kept([], list(range(20))), Kept([3], [])]
-
-
-def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
-    return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
 
 
 @pytest.mark.parametrize(("target", "changes"), VARIANTS, ids=str)

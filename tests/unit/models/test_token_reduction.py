@@ -15,9 +15,8 @@ from compress.core.errors import ModelError, UsageError
 from compress.export.attention import PLAIN, GraphForm
 from compress.export.graph import build_graph
 from compress.inference.forward import torch_forward
-from compress.inference.onnx_session import open_session, session_forward
 from compress.inference.openvino_session import has_openvino, openvino_forward
-from compress.models.checkpoint import load_model, save_model
+from compress.models.checkpoint import load_model
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.shape import kept_tokens
@@ -32,23 +31,13 @@ from compress.models.token_reduction import (
 from compress.prune.search import Kept
 from compress.prune.surgery import slice_model
 from tests import tiny
-from tests.unit.models.edge_batches import assert_same
+from tests.unit.models.edge_batches import assert_same, onnx_forward, reload
 
 FAMILIES = ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2", "nomic_bert", "albert", "eurobert")
 CHANGES: dict[str, dict[str, Any]] = {"eurobert": {"classifier_pooling": "bos"}}  # its default pools all tokens
 SHARES = [0.6, 0.35, 0.2]
 CUT = [Kept([0, 2], list(range(20))), Kept([1, 3], [1, 5]), Kept([3], [2])]
 FORMS = [PLAIN, GraphForm("mha", "packed"), GraphForm("onnx", opset=23), GraphForm(scale="scores", opset=17)]
-
-
-def onnx_forward(model: Any, form: GraphForm = PLAIN) -> Any:
-    return session_forward(open_session(build_graph(model, form).SerializeToString(), 1, "cpu", {}))
-
-
-def reload(model: Any, source: Path, folder: Path) -> Any:
-    folder.mkdir()
-    save_model(model, folder, source)
-    return load_model(folder)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

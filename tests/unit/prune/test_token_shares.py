@@ -14,7 +14,7 @@ from compress.editing.layerwise import first_layer_inputs
 from compress.editing.reconstruction import DenseTargets, reconstruct
 from compress.inference.batches import run_batches
 from compress.inference.forward import torch_forward
-from compress.models.checkpoint import load_model, save_model
+from compress.models.checkpoint import load_model
 from compress.models.layers import encoder_layers
 from compress.models.model_shape import model_shape
 from compress.models.shape import LayerShape, Shape
@@ -26,6 +26,7 @@ from compress.prune.surgery import slice_model
 from compress.settings import PruneSettings
 from tests import tiny
 from tests.unit.models.edge_batches import calibration
+from tests.unit.models.folders import save
 from tests.unit.prune.fakes import Maker, context_of, fake_cost_model, run
 
 SHARES = [0.8, 0.6, 0.5]
@@ -131,8 +132,6 @@ def test_models_for_tokens_are_refused(tmp_path: Path) -> None:
 def test_the_width_of_a_model_that_drops_tokens_stays(tiny_task: dict[str, Any], tmp_path: Path) -> None:
     model = tiny.make_model()
     set_token_shares(model, SHARES)
-    tiny.write_checkpoint(tmp_path / "dense")
-    (tmp_path / "fewer").mkdir()
-    save_model(model, tmp_path / "fewer", tmp_path / "dense")
+    save(model, tmp_path / "fewer")
     with pytest.raises(UsageError, match="does not support models that drop tokens"):
         context_of(tmp_path / "fewer", tiny_task, target_flops=0.5, method="hidden")

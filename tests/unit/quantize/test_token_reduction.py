@@ -11,11 +11,11 @@ import pytest
 import compress
 from compress.export.graph import build_graph
 from compress.inference.artifact import OnnxModel
-from compress.models.checkpoint import save_model
 from compress.models.token_reduction import set_token_shares
 from compress.quantize.dynamic import dynamic_graph
 from compress.quantize.static import static_graph
 from tests import tiny
+from tests.unit.models.folders import save
 from tests.unit.quantize.graphs import ranges_of, run
 
 SHARES = [0.8, 0.6, 0.6]
@@ -36,9 +36,7 @@ def test_int8_logits_are_near_those_of_floats(family: str, method: str) -> None:
 def test_the_stage_takes_such_an_artifact(tiny_task: dict[str, Any], tmp_path: Path) -> None:
     model = tiny.make_model()
     set_token_shares(model, SHARES)
-    tiny.write_checkpoint(tmp_path / "dense")
-    (tmp_path / "fewer").mkdir()
-    save_model(model, tmp_path / "fewer", tmp_path / "dense")
+    save(model, tmp_path / "fewer")
     result = compress.quantize(tmp_path / "fewer", tiny_task, tmp_path / "int8", method="static", max_drop=100)
     assert [layer.get("tokens", 1) for layer in result["layers"]] == SHARES
     logits = OnnxModel(tmp_path / "int8").logits(tiny.encoded().batch(range(4)))
